@@ -1,0 +1,3 @@
+//! Stub.
+mod event;
+pub use event::{Decision, Event, Kind};

@@ -1,0 +1,11 @@
+//! strongroom runs training components that nobody trusts and lets them use secrets of a vault under a policy written for one
+//! run.
+
+pub mod audit;
+pub mod ids;
+pub mod policy;
+pub mod record;
+pub mod redact;
+pub mod secret;
+pub mod spec;
+pub mod vault;

@@ -1,0 +1,123 @@
+//! The proof that one operation on one secret was allowed.
+//!
+//! Only this module's parent can make a [`Grant`] or a [`ListGrant`]: their constructors are visible to `policy` alone, neither
+//! can be cloned, and a vault call consumes it. A path to the vault that skips the decision does not compile.
+
+use std::collections::BTreeMap;
+
+use crate::ids::{SecretName, SecretVersion};
+use crate::policy::Operation;
+
+/// One allowed operation on one secret.
+#[derive(Debug)]
+pub struct Grant {
+    operation: Operation,
+    asked: SecretName,
+    stored: SecretName,
+    version: Option<SecretVersion>,
+    rule: String,
+}
+
+impl Grant {
+    pub(in crate::policy) fn new(
+        operation: Operation,
+        asked: SecretName,
+        stored: SecretName,
+        version: Option<SecretVersion>,
+        rule: String,
+    ) -> Self {
+        Self { operation, asked, stored, version, rule }
+    }
+
+    /// A grant for the tests of other modules.
+    #[cfg(test)]
+    pub(crate) fn for_test(operation: Operation, name: &str) -> Self {
+        let name = SecretName::parse(name).expect("a test names its secret rightly");
+        Self { operation, asked: name.clone(), stored: name, version: None, rule: "test".into() }
+    }
+
+    /// What is allowed.
+    pub fn operation(&self) -> Operation {
+        self.operation
+    }
+
+    /// The name as the component knows it.
+    pub fn asked(&self) -> &SecretName {
+        &self.asked
+    }
+
+    /// The name as the vault knows it: `stored-as` of the policy entry, or the name asked for.
+    pub fn stored(&self) -> &SecretName {
+        &self.stored
+    }
+
+    /// The version that the policy pins, or none for the latest.
+    pub fn version(&self) -> Option<&SecretVersion> {
+        self.version.as_ref()
+    }
+
+    /// Narrows a grant without a pinned version to one version, so that a run keeps seeing what it saw first.
+    #[must_use]
+    pub fn at_version(mut self, version: SecretVersion) -> Self {
+        if self.version.is_none() {
+            self.version = Some(version);
+        }
+        self
+    }
+
+    /// The policy entry that made this decision, as it is written there.
+    pub fn rule(&self) -> &str {
+        &self.rule
+    }
+}
+
+/// Leave to list names: which names of the vault a component may see, and under which name it knows each.
+#[derive(Debug)]
+pub struct ListGrant {
+    exact: BTreeMap<SecretName, SecretName>,
+    prefixes: Vec<Prefix>,
+    rule: String,
+}
+
+/// A prefix with `list`, and what inside it is decided by another entry.
+#[derive(Debug)]
+pub(in crate::policy) struct Prefix {
+    pub(in crate::policy) text: String,
+    /// Exact names and longer prefixes (with a trailing `*`) below `text`, which decide for themselves.
+    pub(in crate::policy) except: Vec<String>,
+}
+
+impl ListGrant {
+    pub(in crate::policy) fn new(exact: BTreeMap<SecretName, SecretName>, prefixes: Vec<Prefix>, rule: String) -> Self {
+        Self { exact, prefixes, rule }
+    }
+
+    /// The exact names that may be listed: the name in the vault, and the name that the component knows. A vault answers these one
+    /// by one, so that a list over exact names never pages through a whole vault.
+    pub fn exact(&self) -> impl Iterator<Item = (&SecretName, &SecretName)> {
+        self.exact.iter().map(|(asked, stored)| (stored, asked))
+    }
+
+    /// Whether the vault has to be paged: some prefix grants `list`.
+    pub fn needs_paging(&self) -> bool {
+        !self.prefixes.is_empty()
+    }
+
+    /// Whether a name found in the vault may be seen through a prefix. Exact names are not asked here.
+    pub fn admits(&self, stored: &SecretName) -> bool {
+        let name = stored.as_str();
+        self.prefixes.iter().any(|prefix| {
+            name.len() > prefix.text.len()
+                && name.starts_with(&prefix.text)
+                && !prefix.except.iter().any(|other| match other.strip_suffix('*') {
+                    Some(longer) => name.len() > longer.len() && name.starts_with(longer),
+                    None => name == other,
+                })
+        })
+    }
+
+    /// The policy entries that made this decision, as they are written there.
+    pub fn rule(&self) -> &str {
+        &self.rule
+    }
+}

@@ -1,0 +1,166 @@
+//! Where secrets live: one trait for what a run may do, one for what an operator may do, and typed errors.
+//!
+//! [`Vault`] is the guest-facing path: every method consumes a [`Grant`] or [`ListGrant`], which only the policy makes.
+//! [`Operator`] is for the person at the command line and takes names.
+//! Implementations: [`local`] (an encrypted file), and [`cache`] around any other vault.
+
+pub mod cache;
+pub mod local;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::ids::{SecretName, SecretVersion};
+use crate::policy::{Grant, ListGrant};
+use crate::secret::Secret;
+
+/// What a vault can do beyond the common operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abilities {
+    /// A batch is written or deleted whole or not at all.
+    pub transactions: bool,
+    /// Old versions of a secret can be read.
+    pub versions: bool,
+    /// A deleted secret can be recovered for a time, during which its name cannot be written.
+    pub soft_delete: bool,
+}
+
+/// What is stored beside a value. None of it is secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// The media type or other label, at most 255 characters.
+    pub content_type: Option<String>,
+    /// Before this moment the secret is not to be used.
+    pub not_before: Option<Timestamp>,
+    /// From this moment the secret is not to be used.
+    pub expires: Option<Timestamp>,
+}
+
+/// A secret without its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// The name in the vault.
+    pub name: SecretName,
+    /// The version described.
+    pub version: SecretVersion,
+    /// What is stored beside the value.
+    pub attributes: Attributes,
+    /// When the version was made.
+    pub created: Timestamp,
+    /// When the version was last changed.
+    pub updated: Timestamp,
+    /// Whether the vault serves it. Always true in the local vault.
+    pub enabled: bool,
+}
+
+/// A secret with its value. The value is shared, not copied.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The value.
+    pub value: Arc<Secret>,
+    /// Everything else.
+    pub description: Description,
+}
+
+/// A value to be stored by an operator.
+#[derive(Debug)]
+pub struct NewSecret {
+    /// The name in the vault.
+    pub name: SecretName,
+    /// The value.
+    pub value: Arc<Secret>,
+    /// What to store beside it.
+    pub attributes: Attributes,
+}
+
+/// Why a vault did not serve. This is the operator's face: the text may name files and upstream answers, and never goes to a guest;
+/// the broker maps each variant to what a guest may know.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum VaultError {
+    /// There is no such secret, or no such version of it.
+    #[error("there is no secret `{0}` in the vault")]
+    NotFound(SecretName),
+    /// The secret is there and disabled.
+    #[error("the secret `{0}` is disabled in the vault")]
+    Disabled(SecretName),
+    /// The name is held in a state that cannot be written.
+    #[error("the vault cannot write `{name}`: {reason}")]
+    Conflict {
+        /// The name concerned.
+        name: SecretName,
+        /// What state it is in, and what an operator can do.
+        reason: String,
+    },
+    /// A batch failed half-way on a vault without transactions.
+    #[error("only {} of the batch were written ({cause})", .written.len())]
+    Partial {
+        /// Exactly the names (in the vault) that were written or deleted.
+        written: Vec<SecretName>,
+        /// Why it stopped.
+        cause: Box<VaultError>,
+    },
+    /// The vault refuses the host's own credential, or the passphrase or key file does not open it.
+    #[error("{0}")]
+    Refused(String),
+    /// There is no vault at that place.
+    #[error("{0}")]
+    Absent(String),
+    /// What is stored is not what was written: a damaged or tampered file.
+    #[error("{0}")]
+    Damaged(String),
+    /// The vault cannot be reached or is busy; trying again later may help.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The vault cannot take this value or attribute.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// The guest-facing path. Every call consumes the proof that it was allowed.
+///
+/// A run may be dropped while it waits on any of these futures: an implementation finishes or undoes what it began on its own.
+#[async_trait]
+pub trait Vault: Send + Sync {
+    /// What this vault can do.
+    fn abilities(&self) -> Abilities;
+
+    /// The value of a secret: the version that the grant names, or the latest.
+    async fn get(&self, grant: Grant) -> Result<Stored, VaultError>;
+
+    /// The values of several secrets, in order; `None` where there is no such secret.
+    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Option<Stored>>, VaultError>;
+
+    /// A secret without its value.
+    async fn describe(&self, grant: Grant) -> Result<Description, VaultError>;
+
+    /// Stores values as new versions, without attributes. All or none where the vault has transactions, else
+    /// [`VaultError::Partial`]. Answers in order.
+    async fn set_many(&self, secrets: Vec<(Grant, Arc<Secret>)>) -> Result<Vec<Description>, VaultError>;
+
+    /// Deletes secrets with all their versions; batches as in `set_many`. A name that is not there is [`VaultError::NotFound`].
+    async fn delete_many(&self, grants: Vec<Grant>) -> Result<(), VaultError>;
+
+    /// The names that exist and that the grant admits, as the component knows them, sorted.
+    async fn list(&self, grant: ListGrant) -> Result<Vec<SecretName>, VaultError>;
+}
+
+/// What an operator does to a vault.
+#[async_trait]
+pub trait Operator: Send + Sync {
+    /// The value of a secret: the given version or the latest.
+    async fn get(&self, name: &SecretName, version: Option<&SecretVersion>) -> Result<Stored, VaultError>;
+
+    /// Stores values as new versions; all or none where the vault has transactions.
+    async fn set_many(&self, secrets: Vec<NewSecret>) -> Result<Vec<Description>, VaultError>;
+
+    /// The latest version of every secret, sorted by name.
+    async fn list(&self) -> Result<Vec<Description>, VaultError>;
+
+    /// All versions of one secret, newest first.
+    async fn versions(&self, name: &SecretName) -> Result<Vec<Description>, VaultError>;
+
+    /// Deletes a secret with all its versions.
+    async fn delete(&self, name: &SecretName) -> Result<(), VaultError>;
+}
