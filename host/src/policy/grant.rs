@@ -92,6 +92,18 @@ impl ListGrant {
         Self { exact, prefixes, rule }
     }
 
+    /// A grant for the tests of other modules: names as the component and as the vault knows them, and prefixes without their `*`.
+    #[cfg(test)]
+    pub(crate) fn for_test(exact: &[(&str, &str)], prefixes: &[&str]) -> Self {
+        let name = |text: &str| SecretName::parse(text).expect("a test names its secret rightly");
+        let except = exact.iter().map(|(asked, _)| (*asked).to_owned()).collect::<Vec<_>>();
+        Self {
+            exact: exact.iter().map(|(asked, stored)| (name(asked), name(stored))).collect(),
+            prefixes: prefixes.iter().map(|text| Prefix { text: (*text).into(), except: except.clone() }).collect(),
+            rule: "test".into(),
+        }
+    }
+
     /// The exact names that may be listed: the name in the vault, and the name that the component knows. A vault answers these one
     /// by one, so that a list over exact names never pages through a whole vault.
     pub fn exact(&self) -> impl Iterator<Item = (&SecretName, &SecretName)> {

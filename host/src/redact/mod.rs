@@ -1,1 +1,198 @@
-//! Stub.
+//! The redactor: takes the values that one run was given, or has set, out of everything of the run's that is shown or stored.
+//!
+//! A [`Redactor`] is the set of values of one run. Text goes through it whole ([`Redactor::redact`]) or as a stream
+//! ([`RedactStream`]), and each stretch that holds a value comes out as `[redacted:NAME]`.
+//!
+//! **It is a safety net, not the boundary.** What is covered is the exact output of the encoders listed in [`encoders`], and nothing
+//! else: a component can transform what it was given in ways that no list foresees. The boundary is what the policy hands out.
+//!
+//! # What comes out
+//! Call *needle* whatever an encoder makes of a value. Every byte that lies in any occurrence of any needle is covered, wherever
+//! occurrences overlap, chain or contain each other; nothing else is. Each longest stretch of covered bytes becomes one marker, which
+//! names the value whose needle starts the stretch (the longest one that starts there; of equal ones the first registered).
+//! So the result depends on the bytes and the values alone, never on how a stream was cut into chunks.
+//!
+//! # How it is found
+//! - [`needles`] keeps, of each needle, the first few bytes and how to make the rest again from the value. Holding all encodings of a
+//!   25 KiB value would take 600 KB; with the text at hand that is only needed while a long needle is being matched.
+//! - [`tier`] holds an Aho-Corasick automaton over those beginnings. Values arrive one by one while a run goes on, so there are
+//!   several, merged like the levels of a log-structured store: each value is built into few automata, not into one per arrival.
+//! - [`scan`] steps the automata through the text and follows long needles with Knuth-Morris-Pratt: the time per byte does not depend on
+//!   what the text or the values are, except that needles which share a beginning are followed one by one.
+//! - [`stream`] keeps the bytes that are not decided: those from the earliest place where a needle may have begun. With nothing
+//!   begun, nothing is held back, so a prompt without a newline appears at once.
+//!
+//! # Memory
+//! Values, beginnings, encodings in the making, and bytes held back are in buffers that are overwritten when dropped. The automata
+//! are not: the crate that builds them offers no way. They hold at most [`HEAD`](needles::HEAD) bytes of each needle, which is
+//! all of a short value.
+
+mod encoders;
+mod escape;
+mod needles;
+mod scan;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod tier;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use self::escape::{TerminalEscaper, escape_controls};
+pub use self::stream::RedactStream;
+
+use self::needles::Entry;
+use self::tier::{Snapshot, Tier};
+use crate::ids::SecretName;
+use crate::secret::Secret;
+
+/// The most bytes of values that one redactor covers: about 2,600 values of the greatest length.
+pub const VALUES_MAX: usize = 64 * 1024 * 1024;
+
+/// The most needles that one redactor covers. A value has up to about fifty, and one more for each of its lines.
+pub const NEEDLES_MAX: usize = 1 << 20;
+
+/// What a stretch becomes where every longer marker would itself hold a registered value (a value can be the word `redacted`). No
+/// needle is as short.
+const LAST_MARKER: &str = "***";
+
+/// The set of values that one run was given or has set, and the count of what was taken out for it.
+///
+/// Clones share one set. A value that is too short to be redacted is accepted and not covered; the rule is at
+/// [`encoders`].
+#[derive(Clone, Default)]
+pub struct Redactor(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Equal to the number of effective registrations, so that a stream sees without the lock that it is behind.
+    generation: AtomicU64,
+    replaced: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    /// Registered and not yet in a tier.
+    pending: Vec<Arc<Entry>>,
+    snapshot: Arc<Snapshot>,
+    /// Values by a randomly keyed hash, to recognise those that are registered already.
+    known: HashMap<u64, Vec<Arc<Entry>>>,
+    hasher: RandomState,
+    bytes: usize,
+    needles: usize,
+    blind: bool,
+}
+
+impl Redactor {
+    /// A redactor that covers nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Covers a value from now on, in every text and in every stream, also those already open, for bytes not yet released.
+    ///
+    /// Registering a value again changes nothing; where it was registered under another name, the first name stays. A name may have
+    /// several values.
+    ///
+    /// Beyond [`VALUES_MAX`] or [`NEEDLES_MAX`] the redactor fails closed: from then on it withholds everything. Ask
+    /// [`has_room`](Self::has_room) first and refuse the value instead.
+    pub fn register(&self, name: &SecretName, value: &Secret) {
+        let text = value.expose();
+        if !encoders::is_covered(text) {
+            return;
+        }
+        let mut state = self.lock();
+        let key = state.hasher.hash_one(text);
+        if state.blind || state.known.get(&key).is_some_and(|entries| entries.iter().any(|entry| entry.is(text))) {
+            return;
+        }
+        if state.room_for(text.len()) {
+            let entry = Arc::new(Entry::new(name.clone(), text));
+            state.bytes = state.bytes.saturating_add(text.len());
+            state.needles = state.needles.saturating_add(entry.needles().len());
+            state.known.entry(key).or_default().push(Arc::clone(&entry));
+            state.pending.push(entry);
+        } else {
+            state.blind = true;
+        }
+        self.0.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether a value of this length can be registered without passing [`VALUES_MAX`] or [`NEEDLES_MAX`].
+    pub fn has_room(&self, value: &Secret) -> bool {
+        let state = self.lock();
+        !state.blind && state.room_for(value.len())
+    }
+
+    /// Redacts a whole text: a name, an error, a message.
+    pub fn redact(&self, text: &str) -> String {
+        // Needles are whole texts and markers too, so that what is left of a text is a text; the lossy way out is never taken.
+        String::from_utf8(self.redact_bytes(text.as_bytes()))
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    }
+
+    /// Redacts a whole buffer, which need not be text.
+    pub fn redact_bytes(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(bytes.len());
+        let mut stream = self.stream();
+        stream.push(bytes, &mut out);
+        stream.finish(&mut out);
+        out
+    }
+
+    /// A redactor for one output stream. Each stream (standard output, standard error) has its own.
+    pub fn stream(&self) -> RedactStream {
+        RedactStream::new(self.clone())
+    }
+
+    /// How many markers were written so far, over all streams and texts.
+    pub fn count(&self) -> u64 {
+        self.0.replaced.load(Ordering::Relaxed)
+    }
+
+    fn count_one(&self) {
+        self.0.replaced.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn generation(&self) -> u64 {
+        self.0.generation.load(Ordering::Acquire)
+    }
+
+    /// The set as it is now, built if values arrived since the last time.
+    fn snapshot(&self) -> Arc<Snapshot> {
+        let mut state = self.lock();
+        // Read under the lock, under which it is written: what is built here covers exactly this many registrations.
+        let generation = self.generation();
+        if state.snapshot.generation() != generation {
+            let pending = std::mem::take(&mut state.pending);
+            let tiers = Tier::grow(state.snapshot.tiers(), pending);
+            state.blind |= tiers.is_none();
+            let tiers = if state.blind { None } else { tiers };
+            state.snapshot = Arc::new(Snapshot::new(generation, tiers));
+        }
+        Arc::clone(&state.snapshot)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that holds the lock leaves the state half changed, so that a panic elsewhere does not make it unusable.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn room_for(&self, len: usize) -> bool {
+        self.bytes.saturating_add(len) <= VALUES_MAX
+            && self.needles.saturating_add(encoders::needles_at_most(len)) <= NEEDLES_MAX
+    }
+}
+
+impl fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redactor").field("registered", &self.generation()).field("count", &self.count()).finish()
+    }
+}

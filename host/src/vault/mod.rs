@@ -7,6 +7,9 @@
 pub mod cache;
 pub mod local;
 
+#[cfg(test)]
+mod cases;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -101,7 +104,8 @@ pub enum VaultError {
         /// Why it stopped.
         cause: Box<VaultError>,
     },
-    /// The vault refuses the host's own credential, or the passphrase or key file does not open it.
+    /// The vault refuses the host's own credential, or the passphrase or key file does not open it, or its format is of another
+    /// version than this program reads.
     #[error("{0}")]
     Refused(String),
     /// There is no vault at that place.
@@ -129,7 +133,14 @@ pub trait Vault: Send + Sync {
     /// The value of a secret: the version that the grant names, or the latest.
     async fn get(&self, grant: Grant) -> Result<Stored, VaultError>;
 
-    /// The values of several secrets, in order; `None` where there is no such secret.
+    /// The answer to [`Vault::get`] that can be given without asking the vault: a value, or that there is none to be had. Else the
+    /// grant comes back unused. Only a cache ever answers.
+    fn cached(&self, grant: Grant) -> Result<Result<Stored, VaultError>, Grant> {
+        Err(grant)
+    }
+
+    /// The values of several secrets, in order; `None` where there is no such secret. A disabled one fails the call with
+    /// [`VaultError::Disabled`], which names it.
     async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Option<Stored>>, VaultError>;
 
     /// A secret without its value.

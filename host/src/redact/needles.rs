@@ -1,0 +1,171 @@
+//! One registered value and its needles.
+//!
+//! A needle is kept as its beginning and a recipe for the rest, which [`Unfolding`] follows as far as a match has come.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::encoders::{FORMS, Form, MIN_NEEDLE, pieces};
+use crate::ids::SecretName;
+
+/// How many bytes of a needle stand in the automaton. Longer heads take memory for every line of every value; shorter ones begin
+/// to match where nothing is, and are shared by more needles.
+pub(super) const HEAD: usize = 16;
+
+/// A registered value.
+pub(super) struct Entry {
+    name: SecretName,
+    value: Zeroizing<Box<str>>,
+    needles: Vec<Needle>,
+}
+
+/// What one encoder makes of one piece of a value.
+pub(super) struct Needle {
+    head: [u8; HEAD],
+    form: &'static Form,
+    /// Where the piece starts in the value, and its length, in bytes.
+    piece: (usize, usize),
+    len: usize,
+}
+
+impl Entry {
+    /// Copies a value and finds its needles, without those that two encoders share.
+    pub(super) fn new(name: SecretName, value: &str) -> Self {
+        let mut needles: Vec<Needle> = Vec::new();
+        let mut seen: HashMap<u64, Vec<Zeroizing<Vec<u8>>>> = HashMap::new();
+        let hasher = RandomState::new();
+        for form in FORMS {
+            for piece in pieces(form.over, value) {
+                let encoded = form.encode(part(value, piece, piece.1), true);
+                let same = seen.entry(hasher.hash_one(encoded.as_slice())).or_default();
+                if encoded.len() < MIN_NEEDLE || same.contains(&encoded) {
+                    continue;
+                }
+                let mut head = [0; HEAD];
+                head.iter_mut().zip(encoded.iter()).for_each(|(slot, byte)| *slot = *byte);
+                needles.push(Needle { head, form, piece, len: encoded.len() });
+                same.push(encoded);
+            }
+        }
+        Self { name, value: Zeroizing::new(Box::from(value)), needles }
+    }
+
+    /// The name that stands in the marker.
+    pub(super) fn name(&self) -> &SecretName {
+        &self.name
+    }
+
+    /// Whether this is the entry of a value.
+    pub(super) fn is(&self, value: &str) -> bool {
+        **self.value == *value
+    }
+
+    /// What to look for.
+    pub(super) fn needles(&self) -> &[Needle] {
+        &self.needles
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.needles.iter_mut().for_each(|needle| needle.head.zeroize());
+    }
+}
+
+impl Needle {
+    /// The first [`HEAD`] bytes, or all of a shorter needle.
+    pub(super) fn head(&self) -> &[u8] {
+        self.head.get(..self.len).unwrap_or(&self.head)
+    }
+
+    /// The length in bytes.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the head is only the beginning.
+    pub(super) fn is_long(&self) -> bool {
+        self.len > HEAD
+    }
+}
+
+/// A beginning of a piece, at most `len` bytes of it, cut at a character.
+fn part(value: &str, piece: (usize, usize), len: usize) -> &str {
+    let rest = value.get(piece.0..piece.0.saturating_add(piece.1)).unwrap_or_default();
+    rest.get(..rest.floor_char_boundary(len)).unwrap_or_default()
+}
+
+/// A needle being made from its value, as far as it is needed.
+pub(super) struct Unfolding {
+    bytes: Zeroizing<Vec<u8>>,
+    /// How much of the piece was encoded.
+    read: usize,
+}
+
+impl Unfolding {
+    /// Nothing yet.
+    pub(super) fn new() -> Self {
+        Self { bytes: Zeroizing::new(Vec::new()), read: 0 }
+    }
+
+    /// The byte at a place of the needle; none beyond its end.
+    pub(super) fn byte(&mut self, entry: &Entry, needle: &Needle, at: usize) -> Option<u8> {
+        while at >= self.bytes.len() && at < needle.len && self.read < needle.piece.1 {
+            // Doubling makes all the repeated work together no more than twice the last step.
+            self.read = self.read.max(2 * HEAD).saturating_mul(2).min(needle.piece.1);
+            self.bytes = needle.form.encode(part(&entry.value, needle.piece, self.read), self.read == needle.piece.1);
+        }
+        self.known(at)
+    }
+
+    /// The byte at a place that was asked for before.
+    pub(super) fn known(&self, at: usize) -> Option<u8> {
+        self.bytes.get(at).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn entry(value: &str) -> Entry {
+        Entry::new(SecretName::parse("a").unwrap(), value)
+    }
+
+    #[test]
+    fn needles_that_two_encoders_share_are_kept_once() {
+        // Plain letters are their own JSON and percent-encoding, and one line is the value.
+        let entry = entry("onlyletters");
+        let plain = entry.needles().iter().filter(|needle| needle.head() == b"onlyletters").count();
+        assert_eq!(plain, 1);
+    }
+
+    #[test]
+    fn a_long_value_takes_little_more_than_itself() {
+        let entry = entry(&"0123456789abcdef".repeat(1600));
+        // Itself, base64 (two alignments with three ends, one that ends with a group), hexadecimal and percent, each in either case
+        // the same since no digit is a letter.
+        assert_eq!(entry.needles().len(), 10);
+        assert!(entry.needles().iter().all(|needle| needle.head().len() <= HEAD));
+    }
+
+    proptest! {
+        #[test]
+        fn unfolding_makes_the_whole_needle(value in "[a-zäß€𝄞\"\\\\ %/\n\r]{4,300}", first in 0..200_usize) {
+            let entry = entry(&value);
+            for needle in entry.needles() {
+                let whole = needle.form.encode(part(&value, needle.piece, needle.piece.1), true);
+                prop_assert_eq!(whole.len(), needle.len());
+                prop_assert!(whole.starts_with(needle.head()));
+                let mut unfolding = Unfolding::new();
+                for at in (first.min(whole.len())..whole.len()).chain(0..whole.len()) {
+                    prop_assert_eq!(unfolding.byte(&entry, needle, at), Some(whole[at]));
+                }
+                prop_assert_eq!(unfolding.byte(&entry, needle, whole.len()), None);
+            }
+        }
+    }
+}

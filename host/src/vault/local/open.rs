@@ -1,0 +1,254 @@
+//! Making a vault, and opening one.
+//!
+//! Making: everything is built under other names and renamed at the end, under a lock on the folder, so that a crash leaves either
+//! a whole vault or none. Opening: nothing is written before the key has been proved right.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+
+use super::header::{self, Header, Kdf, Wrapping};
+use super::place::{self, Place};
+use super::seal::{self, Key};
+use super::{Protection, Unlock, keyfile, store, upgrade};
+use crate::vault::VaultError;
+
+/// Marks the database as ours: `strg`.
+pub(super) const APPLICATION_ID: i64 = 0x7374_7267;
+
+/// A vault whose key was proved right.
+pub(super) struct Opened {
+    pub(super) writer: Connection,
+    pub(super) vault: [u8; 16],
+    pub(super) data_key: Key,
+}
+
+/// Makes a vault.
+pub(super) fn create(place: &Place, protection: &Protection) -> Result<(), VaultError> {
+    let mut vault = [0; 16];
+    seal::fill(&mut vault)?;
+    refuse_existing(place)?;
+    // Before the lock, because Argon2id takes its time.
+    let (wrapping, wrapping_key) = match protection {
+        Protection::KeyFile => (Wrapping::KeyFile, Key::generate()?),
+        Protection::Passphrase(passphrase) if passphrase.is_empty() => {
+            return Err(VaultError::Invalid(
+                "the passphrase is empty: choose one, or protect the vault with a key file".into(),
+            ));
+        }
+        Protection::Passphrase(passphrase) => {
+            let kdf = Kdf::generate()?;
+            let key = kdf.derive(passphrase)?;
+            (Wrapping::Passphrase(kdf), key)
+        }
+    };
+    let header = Header::wrap(vault, wrapping, &wrapping_key, &Key::generate()?)?;
+
+    let _lock = make_folder(place)?;
+    refuse_existing(place)?;
+    let new_database = place.beside(".new");
+    let new_key = place.dir.join("vault.key.new");
+    for left in
+        [&new_database, &new_key, &place.beside(".new-journal"), &place.beside(".new-wal"), &place.beside(".new-shm")]
+    {
+        remove(place, left)?;
+    }
+
+    build_database(&new_database, &header, place)?;
+    if header.wrapping == Wrapping::KeyFile {
+        keyfile::write(place, &new_key, &vault, &wrapping_key)?;
+        set_old_key_aside(place)?;
+        // The key first: a database without its key is what must not be there.
+        rename(place, &new_key, &place.key)?;
+    }
+    rename(place, &new_database, &place.database)?;
+    sync_folder(place, &place.dir)?;
+    if let Some(parent) = place.dir.parent() {
+        sync_folder(place, parent)?;
+    }
+    Ok(())
+}
+
+/// Whether a vault asks for a passphrase.
+pub(super) fn needs_passphrase(place: &Place) -> Result<bool, VaultError> {
+    let (_connection, header, _) = look(place)?;
+    Ok(matches!(header.wrapping, Wrapping::Passphrase(_)))
+}
+
+/// Opens a vault.
+pub(super) fn open(place: &Place, unlock: &Unlock, steps: &[upgrade::Step]) -> Result<Opened, VaultError> {
+    let (mut writer, header, format) = look(place)?;
+    upgrade::check(place, format, steps)?;
+    let wrapping_key = match (&header.wrapping, unlock) {
+        (Wrapping::KeyFile, Unlock::KeyFile) => keyfile::read(place, &header.vault)?,
+        (Wrapping::Passphrase(kdf), Unlock::Passphrase(passphrase)) => kdf.derive(passphrase)?,
+        (Wrapping::KeyFile, Unlock::Passphrase(_)) => {
+            return Err(VaultError::Refused(format!(
+                "the vault `{}` is opened by its key file: give no passphrase",
+                place.database.display()
+            )));
+        }
+        (Wrapping::Passphrase(_), Unlock::KeyFile) => {
+            return Err(VaultError::Refused(format!(
+                "the vault `{}` is opened by a passphrase: give it",
+                place.database.display()
+            )));
+        }
+    };
+    if !header.is_wrapped_by(&wrapping_key) {
+        return Err(VaultError::Refused(match unlock {
+            Unlock::Passphrase(_) => {
+                format!("the passphrase does not open the vault `{}`: try again", place.database.display())
+            }
+            Unlock::KeyFile => format!(
+                "the key file `{}` names this vault and does not open it, so its key was changed: restore it from a backup",
+                place.key.display()
+            ),
+        }));
+    }
+    let data_key = header.unwrap(place, &wrapping_key)?;
+
+    // From here on the vault is ours to write.
+    let failed = |error| place.sql("opened", error);
+    writer.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(failed)?;
+    if format != store::FORMAT {
+        let _lock = lock_folder(place)?;
+        upgrade::run(place, &mut writer, steps)?;
+    }
+    let mode: String = writer.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(failed)?;
+    if mode != "wal" {
+        return Err(VaultError::Unavailable(format!(
+            "the vault `{}` cannot use a write-ahead log here: put it on a local disk",
+            place.database.display()
+        )));
+    }
+    Ok(Opened { writer, vault: header.vault, data_key })
+}
+
+/// Reads what a vault says of itself, and changes nothing.
+fn look(place: &Place) -> Result<(Connection, Header, i64), VaultError> {
+    if !place.database_exists()? {
+        return Err(VaultError::Absent(format!(
+            "there is no vault in `{}`: make one with `strongroom init`, or name another place",
+            place.dir.display()
+        )));
+    }
+    let connection = place.connect()?;
+    let failed = |error| place.sql("opened", error);
+    // A log that a crash left behind is merged when the last connection closes. Not before the key is proved right.
+    if fs::symlink_metadata(place.beside("-wal")).is_ok_and(|data| data.len() > 0) {
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
+    }
+    let mark: i64 = connection.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(failed)?;
+    if mark != APPLICATION_ID {
+        return Err(VaultError::Damaged(format!(
+            "`{}` is no vault of strongroom: nothing was changed; put the vault's own file there",
+            place.database.display()
+        )));
+    }
+    let format = store::format(&connection).map_err(failed)?;
+    if format > store::FORMAT {
+        return Err(upgrade::newer(place, format));
+    }
+    let header = Header::load(&connection, place)?;
+    Ok((connection, header, format))
+}
+
+fn refuse_existing(place: &Place) -> Result<(), VaultError> {
+    if place.database_exists()? {
+        return Err(VaultError::Invalid(format!(
+            "there is a vault in `{}` already: nothing was changed; use it, or name another place",
+            place.dir.display()
+        )));
+    }
+    // SQLite would play a stray log into the new database.
+    for suffix in ["-wal", "-shm", "-journal"] {
+        let path = place.beside(suffix);
+        if fs::symlink_metadata(&path).is_ok() {
+            return Err(VaultError::Invalid(format!(
+                "`{}` is left of a vault whose database is gone: restore the database, or move the file away",
+                path.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Makes the folder where it is missing and locks it against another process that makes a vault here.
+fn make_folder(place: &Place) -> Result<File, VaultError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&place.dir)
+        .map_err(|error| place.io("made", &place.dir, &error))?;
+    let lock = lock_folder(place)?;
+    let data = lock.metadata().map_err(|error| place.io("read", &place.dir, &error))?;
+    if data.mode() & 0o022 != 0 {
+        return Err(VaultError::Invalid(format!(
+            "the folder `{}` can be written by others (mode {:04o}): run `chmod 700` on it, or name another place",
+            place.dir.display(),
+            data.mode() & 0o7777
+        )));
+    }
+    Ok(lock)
+}
+
+/// The lock lasts until the file is dropped.
+fn lock_folder(place: &Place) -> Result<File, VaultError> {
+    let folder = File::open(&place.dir).map_err(|error| place.io("opened", &place.dir, &error))?;
+    folder.lock().map_err(|error| place.io("locked", &place.dir, &error))?;
+    Ok(folder)
+}
+
+fn build_database(path: &Path, header: &Header, place: &Place) -> Result<(), VaultError> {
+    let io = |error| place.io("written", path, &error);
+    // Made here and not by SQLite, for the mode; the log beside it later takes the mode over.
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
+    let build = || -> rusqlite::Result<()> {
+        let mut connection = place::connect(path)?;
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(header::TABLE)?;
+        transaction.execute_batch(store::TABLES)?;
+        header.store(&transaction)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", store::FORMAT)?;
+        transaction.commit()?;
+        connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+        connection.close().map_err(|(_, error)| error)
+    };
+    build().map_err(|error| place.sql("made", error))?;
+    File::open(path).and_then(|file| file.sync_all()).map_err(io)
+}
+
+/// A key file without a database may be the only key to a backup: it is kept under another name.
+fn set_old_key_aside(place: &Place) -> Result<(), VaultError> {
+    if fs::symlink_metadata(&place.key).is_err() {
+        return Ok(());
+    }
+    let mut tail = [0; 4];
+    seal::fill(&mut tail)?;
+    let aside = place.dir.join(format!("vault.key.old-{:08x}", u32::from_le_bytes(tail)));
+    rename(place, &place.key, &aside)
+}
+
+fn rename(place: &Place, from: &Path, to: &Path) -> Result<(), VaultError> {
+    fs::rename(from, to).map_err(|error| place.io("renamed", from, &error))
+}
+
+/// Removes a file that an interrupted attempt left.
+pub(super) fn remove(place: &Place, path: &Path) -> Result<(), VaultError> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(place.io("removed", path, &error)),
+    }
+}
+
+/// Makes the names in a folder last through a loss of power.
+pub(super) fn sync_folder(place: &Place, path: &Path) -> Result<(), VaultError> {
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(|error| place.io("synced", path, &error))
+}
