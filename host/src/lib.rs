@@ -6,6 +6,7 @@ pub mod ids;
 pub mod policy;
 pub mod record;
 pub mod redact;
+pub mod runs;
 pub mod secret;
 pub mod spec;
 pub mod vault;
