@@ -38,10 +38,6 @@ use crate::vault::{Description, Vault};
 /// The most names in a batch.
 pub const BATCH_MAX: usize = 256;
 
-/// The most secret text that one run may handle, in bytes over all distinct values that it was given or has set. Each value is watched for
-/// in many encodings, so that this bounds what the redactor holds.
-pub const HANDLED_MAX: usize = 8 * 1024 * 1024;
-
 /// How repeated reads of a value that a run already holds are audited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -102,8 +98,6 @@ pub struct RunBroker {
 struct State {
     /// Requests so far, against the limit.
     requests: u64,
-    /// Bytes of distinct values handed out or set, against [`HANDLED_MAX`].
-    handled: usize,
     /// What the run has seen, by the name in the vault.
     held: HashMap<SecretName, Held>,
     ledger: Ledger,

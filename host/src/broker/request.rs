@@ -6,9 +6,9 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 
 use super::error::{from_vault, unavailable_audit, unavailable_vault};
-use super::{Answer, BATCH_MAX, GuestError, HANDLED_MAX, Held, Repeats, RequestError, RunBroker};
+use super::{Answer, BATCH_MAX, GuestError, Held, Repeats, RequestError, RunBroker};
 use crate::audit::{Decision, Event, Kind};
-use crate::ids::SecretName;
+use crate::ids::{SecretName, SecretVersion};
 use crate::policy::{Grant, Operation, Refusal, RefusalReason};
 use crate::record::Limit;
 use crate::redact::escape_controls;
@@ -21,6 +21,8 @@ struct Facts {
     operation: Operation,
     asked: SecretName,
     stored: SecretName,
+    /// The version that the policy pins.
+    pin: Option<SecretVersion>,
     rule: String,
 }
 
@@ -30,6 +32,7 @@ impl From<&Grant> for Facts {
             operation: grant.operation(),
             asked: grant.asked().clone(),
             stored: grant.stored().clone(),
+            pin: grant.version().cloned(),
             rule: grant.rule().to_owned(),
         }
     }
@@ -483,6 +486,9 @@ impl RunBroker {
         let mut state = self.state();
         let held = state.held.get_mut(&facts.stored)?;
         let value = held.value.clone()?;
+        if facts.pin.as_ref().is_some_and(|pin| *pin != held.description.version) {
+            return None;
+        }
         let description = held.description.clone();
         if self.broker.repeats == Repeats::Sum {
             held.repeats = held.repeats.saturating_add(1);
@@ -512,16 +518,11 @@ impl RunBroker {
         Ok(value)
     }
 
-    /// From now on the run's output is searched for this value.
+    /// From now on the run's output is searched for this value. One that the redactor has no room for is not handed out.
     fn watch(&self, facts: &Facts, value: &Secret) -> Result<(), RequestError> {
-        {
-            let mut state = self.state();
-            let handled = state.handled.saturating_add(value.len());
-            if handled > HANDLED_MAX {
-                let guest = GuestError::Exhausted(format!("over {HANDLED_MAX} bytes of secret text in one run"));
-                return Err(Answer::new(guest, "the run's bound on secret text").into());
-            }
-            state.handled = handled;
+        if !self.redactor.has_room(value) {
+            let guest = GuestError::Exhausted("this run has handled as much secret text as one run may".to_owned());
+            return Err(Answer::new(guest, "the redactor is full").into());
         }
         self.redactor.register(&facts.asked, value);
         Ok(())
