@@ -83,7 +83,7 @@ pub enum StartError {
     Pin(#[from] crate::policy::PinMismatch),
     /// The policy asks for more than the host allows.
     #[error(transparent)]
-    Ceiling(#[from] crate::policy::CeilingError),
+    Ceiling(#[from] crate::policy::PolicyError),
     /// The folders cannot be used.
     #[error(transparent)]
     Folder(#[from] FolderError),

@@ -14,7 +14,7 @@ use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddress, Networ
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 use wasmtime_wasi::sockets::SocketAddrUse;
 
-use crate::policy::{self, TcpHost, TcpTarget};
+use crate::policy::{TcpHost, TcpTarget};
 
 /// The most addresses of one name that are used.
 const ADDRESSES_MAX: usize = 64;
@@ -58,27 +58,36 @@ impl Reachable {
     pub async fn resolve(targets: &[TcpTarget]) -> Result<Self, ResolveError> {
         let mut reachable = Self::default();
         for target in targets {
-            match target.host() {
+            match &target.host {
                 TcpHost::Address(address) => {
-                    reachable.addresses.insert(SocketAddr::new(*address, target.port()));
+                    reachable.addresses.insert(SocketAddr::new(*address, target.port));
                 }
                 TcpHost::Name(name) => {
-                    let found = tokio::net::lookup_host((name.as_str(), target.port()))
+                    let found = tokio::net::lookup_host((name.as_str(), target.port))
                         .await
                         .map_err(|error| ResolveError::Unresolved { name: name.clone(), cause: error.to_string() })?;
-                    let known = reachable.names.entry(name.to_ascii_lowercase()).or_default();
                     for address in found.take(ADDRESSES_MAX) {
-                        let ip = address.ip().to_canonical();
-                        check_resolved(name, ip)?;
-                        reachable.addresses.insert(SocketAddr::new(ip, target.port()));
-                        if !known.contains(&ip) {
-                            known.push(ip);
-                        }
+                        reachable.admit(target, name, address.ip().to_canonical())?;
                     }
                 }
             }
         }
         Ok(reachable)
+    }
+
+    /// Takes up one address of a name.
+    fn admit(&mut self, target: &TcpTarget, name: &str, address: IpAddr) -> Result<(), ResolveError> {
+        target.admits(address).map_err(|why| ResolveError::Refused {
+            name: name.to_owned(),
+            address,
+            why: why.to_owned(),
+        })?;
+        self.addresses.insert(SocketAddr::new(address, target.port));
+        let known = self.names.entry(name.to_ascii_lowercase()).or_default();
+        if !known.contains(&address) {
+            known.push(address);
+        }
+        Ok(())
     }
 
     /// Sets up sockets: TCP connections to the addresses resolved; no listening, no explicit bind, no UDP, no look-up by the engine.
@@ -106,15 +115,6 @@ impl Reachable {
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         self.names.get(&name).cloned().ok_or(ErrorCode::NameUnresolvable)
     }
-}
-
-fn check_resolved(name: &str, address: IpAddr) -> Result<(), ResolveError> {
-    let why = match policy::refused_address(address) {
-        Some(why) => why,
-        None if policy::is_loopback(address) => "a loopback address",
-        None => return Ok(()),
-    };
-    Err(ResolveError::Refused { name: name.to_owned(), address, why: why.to_owned() })
 }
 
 /// The answers of one look-up. They are there at once.
@@ -186,9 +186,13 @@ mod tests {
 
     #[test]
     fn names_do_not_lead_to_refused_addresses() {
+        let target = TcpTarget::parse("db.example:5432").unwrap();
+        let mut reachable = Reachable::default();
         for address in ["127.0.0.1", "::1", "169.254.169.254", "::ffff:169.254.169.254", "0.0.0.0"] {
-            assert!(check_resolved("x", address.parse().unwrap()).is_err(), "{address}");
+            assert!(reachable.admit(&target, "db.example", address.parse().unwrap()).is_err(), "{address}");
         }
-        assert_eq!(check_resolved("x", "192.0.2.1".parse().unwrap()), Ok(()));
+        assert!(reachable.addresses.is_empty() && reachable.names.is_empty());
+        reachable.admit(&target, "db.example", "192.0.2.1".parse().unwrap()).unwrap();
+        assert_eq!(reachable.addresses.iter().next().unwrap().to_string(), "192.0.2.1:5432");
     }
 }
