@@ -18,14 +18,14 @@
 //! - [`tier`] holds an Aho-Corasick automaton over those beginnings. Values arrive one by one while a run goes on, so there are
 //!   several, merged like the levels of a log-structured store: each value is built into few automata, not into one per arrival.
 //! - [`scan`] steps the automata through the text and follows long needles with Knuth-Morris-Pratt: the time per byte does not depend on
-//!   what the text or the values are, except that needles which share a beginning are followed one by one.
+//!   what the text or the values are, except that long needles which share a long beginning are followed one by one.
 //! - [`stream`] keeps the bytes that are not decided: those from the earliest place where a needle may have begun. With nothing
 //!   begun, nothing is held back, so a prompt without a newline appears at once.
 //!
 //! # Memory
 //! Values, beginnings, encodings in the making, and bytes held back are in buffers that are overwritten when dropped. The automata
-//! are not: the crate that builds them offers no way. They hold at most [`HEAD`](needles::HEAD) bytes of each needle, which is
-//! all of a short value.
+//! are not: the crate that builds them offers no way. They hold the first [`HEAD`](needles::HEAD) bytes of each needle, which
+//! is all of a short value, and more of those that begin alike.
 
 mod encoders;
 mod escape;
