@@ -55,7 +55,7 @@ pub(super) struct Tier {
     entries: Vec<Arc<Entry>>,
     automaton: NFA,
     start: StateID,
-    /// By state: how many of the last bytes read are the beginning of a needle that goes on.
+    /// By state: how many of the last bytes read are the beginning of a head that goes on.
     pending: Vec<u8>,
     /// By pattern of the automaton.
     heads: Vec<Head>,
@@ -94,7 +94,7 @@ impl Tier {
         let (patterns, heads) = heads(&entries);
         let automaton = NFA::builder().match_kind(MatchKind::Standard).prefilter(false).build(&patterns).ok()?;
         let start = automaton.start_state(Anchored::No).ok()?;
-        let pending = pending(&automaton, start, &patterns, &heads)?;
+        let pending = pending(&automaton, start, &patterns)?;
         Some(Self { entries, automaton, start, pending, heads, weight })
     }
 
@@ -108,7 +108,7 @@ impl Tier {
         self.automaton.next_state(Anchored::No, state, byte)
     }
 
-    /// How many of the last bytes read are the beginning of a needle that goes on, as far as heads tell.
+    /// How many of the last bytes read are the beginning of a head that goes on.
     pub(super) fn pending(&self, state: StateID) -> usize {
         self.pending.get(state.as_usize()).copied().map_or(0, usize::from)
     }
@@ -167,13 +167,13 @@ fn heads(entries: &[Arc<Entry>]) -> (Vec<Zeroizing<Vec<u8>>>, Vec<Head>) {
     (patterns, heads)
 }
 
-/// Finds for each state how many of the last bytes are the beginning of a needle that goes on: where that is not the state's own
-/// depth, since the bytes are a needle and begin no longer one, it is the same as for the bytes without the first.
-fn pending(automaton: &NFA, start: StateID, patterns: &[Zeroizing<Vec<u8>>], heads: &[Head]) -> Option<Vec<u8>> {
+/// Finds for each state how many of the last bytes are the beginning of a head that goes on. Where the bytes are a head and begin no
+/// longer one, that is the same as for the bytes without the first; a needle longer than its head is followed from there.
+fn pending(automaton: &NFA, start: StateID, patterns: &[Zeroizing<Vec<u8>>]) -> Option<Vec<u8>> {
     let next = |state, byte: &u8| automaton.next_state(Anchored::No, state, *byte);
     let mut pending: Vec<Option<u8>> = vec![None; start.as_usize().saturating_add(1)];
     *pending.get_mut(start.as_usize())? = Some(0);
-    for (pattern, head) in patterns.iter().zip(heads) {
+    for pattern in patterns {
         let mut state = start;
         for (depth, byte) in (1_u8..).zip(pattern.iter()) {
             // The longest beginning of a head that these bytes end with is themselves, so that this is their own state.
@@ -181,7 +181,7 @@ fn pending(automaton: &NFA, start: StateID, patterns: &[Zeroizing<Vec<u8>>], hea
             if pending.len() <= state.as_usize() {
                 pending.resize(state.as_usize().saturating_add(1), None);
             }
-            if usize::from(depth) < pattern.len() || !head.long.is_empty() {
+            if usize::from(depth) < pattern.len() {
                 *pending.get_mut(state.as_usize())? = Some(depth);
             }
         }
