@@ -325,17 +325,17 @@ async fn a_guest_lists_what_the_grant_admits(bench: Bench) {
     }
     let texts = ["z", "none", "alias", "kept", "db-own", "gone"].map(|name| bench.text(name));
     let [z, none, alias, kept, own, gone] = texts.each_ref().map(String::as_str);
-    let exact = ListGrant::for_test(&[(z, z), (none, none), (alias, kept)], &[]);
+    let exact = ListGrant::for_names(&[(z, z), (none, none), (alias, kept)], &[]);
     assert!(!exact.needs_paging());
     // As the component knows them: `alias`, and not the name in the vault.
     assert_eq!(bench.vault.list(exact).await.unwrap(), [bench.name("alias"), bench.name("z")]);
 
     // One stored name on two ways is two names of the component's; one name on two ways is one.
     let prefix = bench.text("db-");
-    let both = ListGrant::for_test(&[(own, gone), (alias, kept)], &[&prefix, &bench.text("db")]);
+    let both = ListGrant::for_names(&[(own, gone), (alias, kept)], &[&prefix, &bench.text("db")]);
     let expected = ["alias", "db-", "db-a", "db-b"].map(|name| bench.name(name));
     assert_eq!(bench.vault.list(both).await.unwrap(), expected);
-    assert!(bench.vault.list(ListGrant::for_test(&[], &[])).await.unwrap().is_empty());
+    assert!(bench.vault.list(ListGrant::for_names(&[(none, none)], &[])).await.unwrap().is_empty());
 }
 
 async fn an_operator_lists_the_newest(bench: Bench) {
