@@ -39,14 +39,14 @@ fn show(path: &std::path::Path) -> Result<(), String> {
     let model = open_model(&sealed, &key).map_err(|error| error.to_string())?;
 
     println!("{} opens with this key", path.display());
-    println!("  classes            {}", model.classes.join(", "));
-    println!("  coefficients       {}", model.coefficients.len());
-    println!("  intercept          {:.5}", model.intercept);
-    println!("  train log loss     {:.5}", model.figures.train_log_loss);
-    println!("  held-out log loss  {:.5}", model.figures.held_out_log_loss);
-    println!("  held-out accuracy  {:.4}", model.figures.held_out_accuracy);
+    println!("  classes             {}", model.classes.join(", "));
+    println!("  coefficients        {}", model.coefficients.len());
+    println!("  intercept           {:.5}", model.intercept);
+    println!("  train log loss      {:.5}", model.figures.train_log_loss);
+    println!("  held-out log loss   {:.5}", model.figures.held_out_log_loss);
+    println!("  held-out accuracy   {:.4}", model.figures.held_out_accuracy);
     for (feature, coefficient) in model.weightiest().into_iter().take(3) {
-        println!("  {feature:<18} {coefficient:+.5}");
+        println!("  {feature:<19} {coefficient:+.5}");
     }
     Ok(())
 }
