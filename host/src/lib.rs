@@ -6,6 +6,8 @@ pub mod ids;
 pub mod policy;
 pub mod record;
 pub mod redact;
+#[cfg(feature = "runtime")]
+pub mod runtime;
 pub mod secret;
 pub mod spec;
 pub mod vault;
