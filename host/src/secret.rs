@@ -1,20 +1,25 @@
 //! The zeroizing wrapper around a secret value.
 //!
-//! A value enters through [`Secret::new`] and leaves through [`Secret::expose`] and no other way; a test over the source lists
-//! the callers of `expose`. There is no `Serialize`, no `Display`, no `Clone`, and `Debug` prints no part of the value.
+//! A value enters through [`Secret::new`] and leaves through [`Secret::expose`] or [`Secret::expose_shared`] and no other way; a
+//! test over the source lists the callers of both. There is no `Serialize`, no `Display`, no `Clone`, and `Debug` prints no part
+//! of the value.
 
 use std::fmt;
+use std::sync::Arc;
 
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// The most bytes a value has: 25 KiB (Azure Key Vault, "About Azure Key Vault secrets").
 pub const VALUE_MAX: usize = 25 * 1024;
 
 /// A secret value. Its memory is overwritten when it is dropped.
-pub struct Secret(Zeroizing<String>);
+///
+/// The text is shared rather than owned so that the engine can lower it into a guest's memory without a copy of its own, which nobody
+/// would overwrite. Whoever holds the shared text lets it go before the `Secret`.
+pub struct Secret(Arc<str>);
 
 impl Secret {
-    /// Takes a value over. The buffer is not copied, so nothing of it stays behind.
+    /// Takes a value over. The buffer it came in is zeroized.
     ///
     /// # Errors
     /// [`ValueTooLong`] where the value is over [`VALUE_MAX`]; the text is zeroized.
@@ -23,12 +28,18 @@ impl Secret {
         if value.len() > VALUE_MAX {
             return Err(ValueTooLong);
         }
-        Ok(Self(value))
+        Ok(Self(Arc::from(value.as_str())))
     }
 
     /// The value itself. Each caller is on the list in the test `the_callers_of_expose_are_known`.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// The value itself, for the one place that hands it to a guest without copying it.
+    #[cfg(feature = "runtime")]
+    pub(crate) fn expose_shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
     }
 
     /// The length in bytes.
@@ -39,6 +50,14 @@ impl Secret {
     /// Whether the value is the empty text.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        if let Some(value) = Arc::get_mut(&mut self.0) {
+            value.zeroize();
+        }
     }
 }
 

@@ -3,8 +3,11 @@
 //! Only this module's parent can make a [`Grant`] or a [`ListGrant`]: their constructors are visible to `policy` alone, neither
 //! can be cloned, and a vault call consumes it. A path to the vault that skips the decision does not compile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
 
+use super::rules::{EntryId, Rules};
 use crate::ids::{SecretName, SecretVersion};
 use crate::policy::Operation;
 
@@ -72,24 +75,31 @@ impl Grant {
 }
 
 /// Leave to list names: which names of the vault a component may see, and under which name it knows each.
-#[derive(Debug)]
 pub struct ListGrant {
     exact: BTreeMap<SecretName, SecretName>,
-    prefixes: Vec<Prefix>,
+    rules: Arc<Rules>,
+    prefixes: BTreeSet<EntryId>,
     rule: String,
 }
 
-/// A prefix with `list`, and what inside it is decided by another entry.
-#[derive(Debug)]
-pub(in crate::policy) struct Prefix {
-    pub(in crate::policy) text: String,
-    /// Exact names and longer prefixes (with a trailing `*`) below `text`, which decide for themselves.
-    pub(in crate::policy) except: Vec<String>,
-}
-
 impl ListGrant {
-    pub(in crate::policy) fn new(exact: BTreeMap<SecretName, SecretName>, prefixes: Vec<Prefix>, rule: String) -> Self {
-        Self { exact, prefixes, rule }
+    /// `exact`: the name asked for, and the name in the vault. `prefixes`: those entries of `rules` that grant `list` now.
+    pub(in crate::policy) fn new(
+        exact: BTreeMap<SecretName, SecretName>,
+        rules: Arc<Rules>,
+        prefixes: BTreeSet<EntryId>,
+        rule: String,
+    ) -> Self {
+        Self { exact, rules, prefixes, rule }
+    }
+
+    /// A grant for the tests of other modules: the entries of `[secrets]` as a policy writes them, one a line.
+    #[cfg(test)]
+    pub(crate) fn for_test(entries: &str) -> Self {
+        let policy = crate::policy::Policy::parse(&format!("version = 1\n[secrets]\n{entries}"), "test")
+            .expect("a test writes its entries rightly");
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        crate::policy::Decisions::new(Arc::new(policy)).decide_list(now).expect("a test's entries grant `list`")
     }
 
     /// A grant for the tests of other modules: names as the component and as the vault knows them, and prefixes without their `*`.
@@ -115,21 +125,20 @@ impl ListGrant {
         !self.prefixes.is_empty()
     }
 
-    /// Whether a name found in the vault may be seen through a prefix. Exact names are not asked here.
+    /// Whether a name found in the vault may be seen through a prefix: the entry that decides about it is one of the prefixes that
+    /// grant `list`. Exact names are not asked here.
     pub fn admits(&self, stored: &SecretName) -> bool {
-        let name = stored.as_str();
-        self.prefixes.iter().any(|prefix| {
-            name.len() > prefix.text.len()
-                && name.starts_with(&prefix.text)
-                && !prefix.except.iter().any(|other| match other.strip_suffix('*') {
-                    Some(longer) => name.len() > longer.len() && name.starts_with(longer),
-                    None => name == other,
-                })
-        })
+        self.rules.deciding(stored).is_some_and(|(id, _)| self.prefixes.contains(&id))
     }
 
-    /// The policy entries that made this decision, as they are written there.
+    /// The policy entries that made this decision, as they are written there; of many the first.
     pub fn rule(&self) -> &str {
         &self.rule
+    }
+}
+
+impl fmt::Debug for ListGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListGrant").field("rule", &self.rule).finish_non_exhaustive()
     }
 }

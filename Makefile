@@ -1,0 +1,46 @@
+# The two commands: `make demo` shows strongroom at work, `make test` proves what is there. Both build what they need.
+
+.PHONY: all build demo test lint fmt doc clean wasm-target example
+
+CARGO ?= cargo
+TARGET ?= $(CURDIR)/target
+GUESTS := $(TARGET)/guests
+EXAMPLE := $(GUESTS)/wasm32-wasip2/release/training-example.wasm
+
+all: build
+
+# Makes the WebAssembly target of the Rust toolchain available, where it is not.
+wasm-target:
+	@scripts/wasm-target.sh
+
+# The host, in the one profile that demo and tests share.
+build:
+	$(CARGO) build --locked --workspace --target-dir $(TARGET)
+
+# The guests that the demo runs, built as their authors would.
+example: wasm-target
+	cd guest-example/rust && $(CARGO) build --locked --release --target wasm32-wasip2 --bin training-example --target-dir $(GUESTS)
+	cd guest-example/rust && $(CARGO) build --locked --release --bin open-model --target-dir $(GUESTS)
+	cd tests/guests && $(CARGO) build --locked --release --target wasm32-wasip2 --bin thief --target-dir $(GUESTS)
+
+demo: build example
+	@STRONGROOM=$(TARGET)/debug/strongroom GUESTS=$(GUESTS) scripts/demo.sh
+
+# Unit, property, integration and command-line tests. The integration tests build their guests themselves.
+test: wasm-target
+	cd guest-example/rust && $(CARGO) test --locked --release --target-dir $(GUESTS)
+	$(CARGO) test --locked --workspace --target-dir $(TARGET)
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets --target-dir $(TARGET) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --target-dir $(TARGET)
+
+fmt:
+	$(CARGO) fmt --all
+
+doc:
+	$(CARGO) doc --workspace --no-deps --target-dir $(TARGET) --open
+
+clean:
+	$(CARGO) clean --target-dir $(TARGET)

@@ -1,0 +1,306 @@
+//! The hash chain: what is hashed, how lines are read within bounds, and where a chain breaks.
+//!
+//! A line is hashed as the exact bytes that stand in the file, newline included. Nothing is ever parsed and written again to
+//! be hashed: two programs that disagree about canonical JSON would disagree about what was altered. Every use of the hash
+//! has a domain of its own, so a line of one kind of file is never a valid line of the other.
+
+use std::io::{self, BufRead};
+
+use blake3::{Hash, Hasher};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The most bytes of a line, newline included. Readers need one buffer of this size and no more.
+pub(super) const LINE_MAX: usize = 64 * 1024;
+
+const SEGMENT_LINE: &str = "strongroom audit v1: line of a segment";
+const SEGMENT_GENESIS: &str = "strongroom audit v1: start of a segment";
+const LEDGER_LINE: &str = "strongroom audit v1: line of the ledger";
+const LEDGER_GENESIS: &str = "strongroom audit v1: start of the ledger";
+const TAIL: &str = "strongroom audit v1: torn end of a segment";
+
+fn hash(domain: &str, bytes: &[u8]) -> Hash {
+    Hasher::new_derive_key(domain).update(bytes).finalize()
+}
+
+/// The hash of a segment's line.
+pub(super) fn segment_line(line: &[u8]) -> Hash {
+    hash(SEGMENT_LINE, line)
+}
+
+/// What stands before a segment's first line: its name and the ledger line that announced it, so that neither a segment under
+/// another name nor one moved to another ledger passes.
+pub(super) fn segment_genesis(segment: &str, announced: &Hash) -> Hash {
+    Hasher::new_derive_key(SEGMENT_GENESIS).update(segment.as_bytes()).update(announced.as_bytes()).finalize()
+}
+
+/// The hash of a line of the ledger.
+pub(super) fn ledger_line(line: &[u8]) -> Hash {
+    hash(LEDGER_LINE, line)
+}
+
+/// What stands before the ledger's first line.
+pub(super) fn ledger_genesis() -> Hash {
+    hash(LEDGER_GENESIS, b"")
+}
+
+/// A hash as 64 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hex(pub(super) Hash);
+
+impl Serialize for Hex {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.to_hex())
+    }
+}
+
+impl<'de> Deserialize<'de> for Hex {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Hash::from_hex(text).map(Hex).map_err(|_| serde::de::Error::custom("a hash is 64 hexadecimal digits"))
+    }
+}
+
+/// What ties a line to the one before. Other fields are not looked at, so that a trail with events of a newer program is not
+/// called altered.
+#[derive(Debug, Deserialize)]
+pub(super) struct Link {
+    pub(super) seq: u64,
+    pub(super) prev: Hex,
+}
+
+impl Link {
+    /// The link of a line; none where the line is none that the writer makes.
+    pub(super) fn of(line: &[u8]) -> Option<Self> {
+        serde_json::from_slice(line).ok()
+    }
+}
+
+/// The bytes after the last newline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tail {
+    /// How many.
+    pub(super) bytes: u64,
+    /// Their hash.
+    pub(super) hash: Hash,
+}
+
+/// What a reader of lines found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// A line; [`Lines::line`] has it.
+    Line,
+    /// A line over [`LINE_MAX`], which no writer makes.
+    Long,
+    /// The file ends without a newline.
+    Tail(Tail),
+    /// The file ends.
+    End,
+}
+
+/// Reads lines in bounded memory, whatever the file holds.
+pub(super) struct Lines<R> {
+    input: R,
+    line: Vec<u8>,
+}
+
+impl<R: BufRead> Lines<R> {
+    pub(super) fn new(input: R) -> Self {
+        Self { input, line: Vec::new() }
+    }
+
+    /// The line just read, newline included.
+    pub(super) fn line(&self) -> &[u8] {
+        &self.line
+    }
+
+    /// Reads up to and with the next newline.
+    pub(super) fn next(&mut self) -> io::Result<Next> {
+        self.line.clear();
+        let mut bytes = 0u64;
+        // Only a tail that outgrows the buffer needs hashing on the way.
+        let mut over: Option<Hasher> = None;
+        loop {
+            let chunk = match self.input.fill_buf() {
+                Ok(chunk) => chunk,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            if chunk.is_empty() {
+                return Ok(match (bytes, over) {
+                    (0, _) => Next::End,
+                    (_, Some(hasher)) => Next::Tail(Tail { bytes, hash: hasher.finalize() }),
+                    (_, None) => Next::Tail(Tail { bytes, hash: hash(TAIL, &self.line) }),
+                });
+            }
+            let (part, complete) = match chunk.iter().position(|byte| *byte == b'\n') {
+                Some(at) => (chunk.get(..=at).unwrap_or(chunk), true),
+                None => (chunk, false),
+            };
+            if let Some(hasher) = &mut over {
+                hasher.update(part);
+            } else if self.line.len().saturating_add(part.len()) > LINE_MAX {
+                let mut hasher = Hasher::new_derive_key(TAIL);
+                hasher.update(&self.line).update(part);
+                over = Some(hasher);
+            } else {
+                self.line.extend_from_slice(part);
+            }
+            let used = part.len();
+            bytes = bytes.saturating_add(used as u64);
+            self.input.consume(used);
+            if complete {
+                return Ok(if over.is_some() { Next::Long } else { Next::Line });
+            }
+        }
+    }
+}
+
+/// Follows a chain line by line and names the first line that is not as it was written.
+///
+/// A line whose `prev` does not fit can mean two things: the line before was changed, or this `prev` was. The line after
+/// decides: if it fits to this one as it stands, this one is genuine.
+#[derive(Debug)]
+pub(super) struct Checker {
+    lines: u64,
+    /// The hash of the last line, of the one before, and of the one before that.
+    hashes: [Hash; 3],
+    /// The last line did not fit to the one before.
+    suspect: bool,
+    any_start: bool,
+}
+
+impl Checker {
+    /// A chain that starts from a genesis, or from whatever its first line says.
+    pub(super) fn new(genesis: Option<Hash>) -> Self {
+        let start = genesis.unwrap_or_else(|| Hash::from_bytes([0; 32]));
+        Self { lines: 0, hashes: [start; 3], suspect: false, any_start: genesis.is_none() }
+    }
+
+    /// How many lines were taken.
+    pub(super) fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    /// The hash of the last line taken, or the genesis.
+    pub(super) fn head(&self) -> Hash {
+        let [head, ..] = self.hashes;
+        head
+    }
+
+    /// Takes the next line: its link and its hash. An altered line ends the chain; `lines` and `head` then tell of what comes before.
+    pub(super) fn push(&mut self, link: Option<&Link>, hash: Hash) -> Result<(), Altered> {
+        let fits = link.is_some_and(|link| link.prev.0 == self.head());
+        if self.suspect {
+            return Err(self.settle(fits));
+        }
+        let expected = self.lines.saturating_add(1);
+        let Some(link) = link.filter(|link| link.seq == expected) else { return Err(Altered(expected)) };
+        if !fits && self.lines == 0 && !self.any_start {
+            return Err(Altered(1));
+        }
+        if self.lines == 0 && self.any_start {
+            self.hashes = [link.prev.0; 3];
+        } else {
+            self.suspect = !fits;
+        }
+        let [last, before, _] = self.hashes;
+        self.hashes = [hash, last, before];
+        self.lines = expected;
+        Ok(())
+    }
+
+    /// Ends the chain. `closing` is the hash that the last line is known to have, if one is known.
+    pub(super) fn finish(&mut self, closing: Option<Hash>) -> Result<(), Altered> {
+        if self.suspect {
+            let genuine = closing.is_none_or(|closing| closing == self.head());
+            return Err(self.settle(genuine));
+        }
+        Ok(())
+    }
+
+    /// A line over the bound, or anything else that cannot be a line.
+    pub(super) fn reject(&mut self) -> Altered {
+        if self.suspect { self.settle(false) } else { Altered(self.lines.saturating_add(1)) }
+    }
+
+    fn settle(&mut self, genuine: bool) -> Altered {
+        let [_, before, earlier] = self.hashes;
+        let back = if genuine { 2 } else { 1 };
+        let good = if genuine { earlier } else { before };
+        self.suspect = false;
+        self.lines = self.lines.saturating_sub(back);
+        self.hashes = [good; 3];
+        Altered(self.lines.saturating_add(1))
+    }
+}
+
+/// The first line that is not as it was written, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Altered(pub(super) u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8], capacity: usize) -> Vec<(Next, Vec<u8>)> {
+        let mut lines = Lines::new(io::BufReader::with_capacity(capacity, bytes));
+        let mut found = Vec::new();
+        loop {
+            let next = lines.next().unwrap();
+            let end = matches!(next, Next::End);
+            let line = if next == Next::Line { lines.line().to_vec() } else { Vec::new() };
+            found.push((next, line));
+            if end {
+                return found;
+            }
+        }
+    }
+
+    #[test]
+    fn lines_come_whole_in_any_chunking() {
+        for capacity in [1, 2, 3, 100] {
+            let found = read(b"ab\n\nc", capacity);
+            let tail = Tail { bytes: 1, hash: hash(TAIL, b"c") };
+            assert_eq!(
+                found,
+                [
+                    (Next::Line, b"ab\n".to_vec()),
+                    (Next::Line, b"\n".to_vec()),
+                    (Next::Tail(tail), Vec::new()),
+                    (Next::End, Vec::new())
+                ]
+            );
+        }
+    }
+
+    #[test]
+    fn a_long_line_is_not_kept() {
+        let mut bytes = vec![b'x'; LINE_MAX - 1];
+        bytes.push(b'\n');
+        assert_eq!(
+            read(&bytes, 4096).first().map(|(next, line)| (next == &Next::Line, line.len())),
+            Some((true, LINE_MAX))
+        );
+        bytes.insert(0, b'x');
+        bytes.extend_from_slice(b"next\n");
+        let found = read(&bytes, 4096);
+        assert_eq!(found[0].0, Next::Long);
+        assert_eq!(found[1], (Next::Line, b"next\n".to_vec()));
+
+        let long = vec![b'x'; 3 * LINE_MAX];
+        let tail = Tail { bytes: 3 * LINE_MAX as u64, hash: hash(TAIL, &long) };
+        assert_eq!(read(&long, 4096)[0].0, Next::Tail(tail));
+    }
+
+    #[test]
+    fn domains_are_apart() {
+        let line = b"{}\n";
+        let mut all = vec![segment_line(line), ledger_line(line), hash(TAIL, line), ledger_genesis()];
+        all.push(segment_genesis("A", &ledger_genesis()));
+        all.push(segment_genesis("B", &ledger_genesis()));
+        let count = all.len();
+        all.sort_by_key(|hash| *hash.as_bytes());
+        all.dedup();
+        assert_eq!(all.len(), count);
+    }
+}

@@ -1,0 +1,161 @@
+//! The choke point: every use of a secret by a run goes through here, in one order.
+//!
+//! > decide → audit the decision → fetch → audit the outcome → register with the redactor → release
+//!
+//! - Deciding comes before the cache and before any contact with the vault, for every operation.
+//! - A use that the cache answers is one event with decision and outcome, written before release.
+//! - A repeated read of a value that the run already holds discloses nothing new: it is decided and counted, and audited in sum at
+//!   the end of the run ([`Repeats::Each`] audits every one).
+//! - A batch is decided whole: one name not granted, and the vault is not asked.
+//! - Where the audit cannot be written the answer is no.
+//!
+//! A [`Broker`] serves a process; a [`RunBroker`] is one run's view of it and holds that run's budgets, the versions that it has seen, and
+//! its counts. The interface is narrow on purpose, and all that passes through it is text: a sandbox in a process of
+//! its own could stand on the other side.
+
+mod error;
+mod ledger;
+mod request;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+
+pub use error::{Answer, GuestError, RequestError};
+use ledger::Ledger;
+
+use crate::audit::{Audit, Event, Kind};
+use crate::ids::{RunId, SecretName};
+use crate::policy::{Decisions, Policy};
+use crate::record::SecretUse;
+use crate::redact::Redactor;
+use crate::secret::Secret;
+use crate::vault::{Description, Vault};
+
+/// The most names in a batch.
+pub const BATCH_MAX: usize = 256;
+
+/// How repeated reads of a value that a run already holds are audited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Repeats {
+    /// One event for each secret, with the count, at the end of the run.
+    #[default]
+    Sum,
+    /// One event for each read.
+    Each,
+}
+
+/// The vault and the audit of a process, behind which runs use secrets.
+#[derive(Clone)]
+pub struct Broker {
+    vault: Arc<dyn Vault>,
+    audit: Audit,
+    repeats: Repeats,
+}
+
+impl Broker {
+    /// A broker over a vault and an audit.
+    pub fn new(vault: Arc<dyn Vault>, audit: Audit, repeats: Repeats) -> Self {
+        Self { vault, audit, repeats }
+    }
+
+    /// The audit that this broker writes.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
+    /// One run's view. `requests` is the limit on broker requests: every name of a batch and every denial counts.
+    pub fn for_run(&self, run: RunId, policy: Arc<Policy>, redactor: Redactor, requests: u64) -> RunBroker {
+        RunBroker {
+            broker: self.clone(),
+            run,
+            decisions: Decisions::new(policy),
+            redactor,
+            requests,
+            state: Mutex::new(State::default()),
+            now: Timestamp::now,
+        }
+    }
+}
+
+/// One run's way to secrets.
+pub struct RunBroker {
+    broker: Broker,
+    run: RunId,
+    decisions: Decisions,
+    redactor: Redactor,
+    requests: u64,
+    state: Mutex<State>,
+    /// The clock: another one in tests.
+    now: fn() -> Timestamp,
+}
+
+#[derive(Default)]
+struct State {
+    /// Requests so far, against the limit.
+    requests: u64,
+    /// What the run has seen, by the name in the vault.
+    held: HashMap<SecretName, Held>,
+    ledger: Ledger,
+}
+
+/// What a run has seen of a secret: from then on it sees this version and no other.
+struct Held {
+    description: Description,
+    value: Option<Arc<Secret>>,
+    /// Reads of the value after the first, not yet audited.
+    repeats: u64,
+}
+
+impl RunBroker {
+    /// The run.
+    pub fn run_id(&self) -> RunId {
+        self.run
+    }
+
+    /// The run's redactor.
+    pub fn redactor(&self) -> &Redactor {
+        &self.redactor
+    }
+
+    /// Ends the run's use of secrets: audits the repeated reads in sum.
+    ///
+    /// # Errors
+    /// [`crate::audit::AuditError`] where the audit cannot be written.
+    pub async fn finish(&self) -> Result<(), crate::audit::AuditError> {
+        let events: Vec<Event> = {
+            let mut state = self.state();
+            let mut held: Vec<_> = state.held.iter_mut().filter(|(_, held)| held.repeats > 0).collect();
+            held.sort_by(|a, b| a.0.cmp(b.0));
+            held.into_iter()
+                .map(|(name, held)| Event {
+                    event: Kind::Repeats,
+                    run: Some(self.run),
+                    operation: Some("get".to_owned()),
+                    secret: Some(name.clone()),
+                    version: Some(held.description.version.clone()),
+                    count: Some(std::mem::take(&mut held.repeats)),
+                    ..Event::default()
+                })
+                .collect()
+        };
+        for event in events {
+            self.broker.audit.append(event).await?;
+        }
+        Ok(())
+    }
+
+    /// The uses so far, for the run record.
+    pub fn uses(&self) -> Vec<SecretUse> {
+        self.state().ledger.uses()
+    }
+
+    /// The state stays whole between statements, so that a panic elsewhere while it was locked has not broken it.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,151 @@
+//! The entries of `[secrets]`, and which of them decides about a name.
+//!
+//! There is one look-up, [`Rules::deciding`]: decisions, lists and the check for ambiguous aliases all ask it, so precedence cannot
+//! come to mean two things.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+
+use super::Operation;
+use super::problem::Place;
+use crate::ids::{SecretName, SecretVersion};
+
+/// What an entry's key matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::policy) enum Pattern {
+    /// One name.
+    Exact(SecretName),
+    /// Every name that is longer than this folded text and begins with it.
+    Prefix(String),
+}
+
+impl Pattern {
+    /// The key as TOML writes it, in lower case.
+    pub(in crate::policy) fn key(&self) -> String {
+        match self {
+            Pattern::Exact(name) => name.to_string(),
+            Pattern::Prefix(prefix) => format!("\"{prefix}*\""),
+        }
+    }
+}
+
+/// One entry of `[secrets]`.
+#[derive(Clone, Debug)]
+pub(in crate::policy) struct Entry {
+    pub(in crate::policy) pattern: Pattern,
+    pub(in crate::policy) allow: BTreeSet<Operation>,
+    pub(in crate::policy) max_uses: Option<u64>,
+    pub(in crate::policy) expires: Option<Timestamp>,
+    /// Only on exact entries.
+    pub(in crate::policy) stored_as: Option<SecretName>,
+    /// Only on exact entries that allow neither set nor delete.
+    pub(in crate::policy) version: Option<SecretVersion>,
+    pub(in crate::policy) place: Place,
+}
+
+impl Entry {
+    /// The entry's name in audit and messages: `secrets.db-password` or `secrets."db-*"`.
+    pub(in crate::policy) fn rule(&self) -> String {
+        format!("secrets.{}", self.pattern.key())
+    }
+
+    /// The name in the vault of a name that this entry decides.
+    pub(in crate::policy) fn stored<'a>(&'a self, asked: &'a SecretName) -> &'a SecretName {
+        self.stored_as.as_ref().unwrap_or(asked)
+    }
+
+    /// The entry as a line of `[secrets]`.
+    pub(in crate::policy) fn line(&self) -> String {
+        let allow = self.allow.iter().map(|op| format!("\"{op}\"")).collect::<Vec<_>>().join(", ");
+        let mut more = String::new();
+        // Writing to a `String` has no way to fail.
+        if let Some(max_uses) = self.max_uses {
+            let _ = write!(more, ", max-uses = {max_uses}");
+        }
+        if let Some(expires) = self.expires {
+            let _ = write!(more, ", expires = {expires}");
+        }
+        if let Some(stored) = &self.stored_as {
+            let _ = write!(more, ", stored-as = \"{stored}\"");
+        }
+        if let Some(version) = &self.version {
+            let _ = write!(more, ", secret-version = \"{version}\"");
+        }
+        let key = self.pattern.key();
+        if more.is_empty() { format!("{key} = [{allow}]") } else { format!("{key} = {{ allow = [{allow}]{more} }}") }
+    }
+}
+
+/// An entry's place in [`Rules`].
+pub(in crate::policy) type EntryId = usize;
+
+/// All entries of a policy.
+#[derive(Debug, Default)]
+pub(in crate::policy) struct Rules {
+    entries: Vec<Entry>,
+    exact: HashMap<String, EntryId>,
+    prefixes: HashMap<String, EntryId>,
+    /// Names in the vault that exact entries with another name lead to.
+    aliases: HashMap<String, EntryId>,
+}
+
+impl Rules {
+    /// Adds an entry.
+    ///
+    /// # Errors
+    /// The place of the entry that has this key already; the new one is not added.
+    pub(in crate::policy) fn add(&mut self, entry: Entry) -> Result<(), Place> {
+        let (map, key) = match &entry.pattern {
+            Pattern::Exact(name) => (&mut self.exact, name.as_str()),
+            Pattern::Prefix(prefix) => (&mut self.prefixes, prefix.as_str()),
+        };
+        if let Some(other) = map.get(key).and_then(|id| self.entries.get(*id)) {
+            return Err(other.place);
+        }
+        let id = self.entries.len();
+        map.insert(key.to_owned(), id);
+        if let (Pattern::Exact(name), Some(stored)) = (&entry.pattern, &entry.stored_as)
+            && name != stored
+            && !entry.allow.is_empty()
+        {
+            self.aliases.entry(stored.as_str().to_owned()).or_insert(id);
+        }
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// The entry that alone decides about a name: the exact one, else that of the longest prefix.
+    pub(in crate::policy) fn deciding(&self, name: &SecretName) -> Option<(EntryId, &Entry)> {
+        let name = name.as_str();
+        let id = self.exact.get(name).or_else(|| {
+            // A prefix stands for at least one more character, so the whole name is not among them.
+            (1..name.len()).rev().find_map(|length| self.prefixes.get(name.get(..length)?))
+        })?;
+        self.entries.get(*id).map(|entry| (*id, entry))
+    }
+
+    /// The entry through which a run would reach the stored secret that `entry`, asked for as `name`, leads to; none where that is
+    /// the only way. Two ways to one secret have two budgets and, in one batch, two values: a policy with two is refused.
+    pub(in crate::policy) fn other_way(&self, name: &SecretName, entry: &Entry) -> Option<&Entry> {
+        if entry.allow.is_empty() {
+            return None;
+        }
+        let stored = entry.stored(name);
+        let alias = self.aliases.get(stored.as_str()).and_then(|id| self.entries.get(*id));
+        if let Some(alias) = alias.filter(|alias| alias.pattern != Pattern::Exact(name.clone())) {
+            return Some(alias);
+        }
+        if stored == name {
+            return None;
+        }
+        let (_, own) = self.deciding(stored)?;
+        (!own.allow.is_empty() && own.stored(stored) == stored).then_some(own)
+    }
+
+    /// All entries with their identities, in the order of the file.
+    pub(in crate::policy) fn iter(&self) -> impl Iterator<Item = (EntryId, &Entry)> {
+        self.entries.iter().enumerate()
+    }
+}

@@ -1,0 +1,98 @@
+//! What a run has left in its output folder: regular files only, walked without following links.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fd::{AsFd, BorrowedFd};
+use sha2::Digest as _;
+
+use crate::ids::Digest;
+use crate::record::Output;
+
+/// The deepest folder that is walked. The file system's own limit on path lengths is of this order.
+const DEPTH_MAX: usize = 2_048;
+
+/// Lists the files below `folder`, sorted by path. `shown` makes a name fit to be stored.
+pub(super) fn list(folder: &Path, shown: impl Fn(&str) -> String) -> io::Result<Vec<Output>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let root = rustix::fs::open(folder, flags, Mode::empty())?;
+    let mut outputs = Vec::new();
+    // A path from the root for each folder still to be walked, so that only one is open at a time, however many there are.
+    let mut waiting = vec![Vec::<std::ffi::CString>::new()];
+    while let Some(path) = waiting.pop() {
+        if path.len() > DEPTH_MAX {
+            return Err(io::Error::other("the output's folders are nested too deeply"));
+        }
+        let folder = descend(root.as_fd(), &path, flags)?;
+        for entry in Dir::read_from(&folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            let stat = rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => {
+                    let mut below = path.clone();
+                    below.push(name.to_owned());
+                    waiting.push(below);
+                }
+                FileType::RegularFile => {
+                    let whole: Vec<_> = path.iter().map(|part| part.to_string_lossy()).chain([name.to_string_lossy()]).collect();
+                    let (bytes, sha256) = digest(folder.as_fd(), name)?;
+                    outputs.push(Output { path: shown(&whole.join("/")), bytes, sha256 });
+                }
+                // A component cannot make anything else; what is something else is not an output.
+                _ => {}
+            }
+        }
+    }
+    outputs.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(outputs)
+}
+
+fn descend(root: BorrowedFd<'_>, path: &[std::ffi::CString], flags: OFlags) -> io::Result<rustix::fd::OwnedFd> {
+    let mut folder = rustix::fs::openat(root, c".", flags, Mode::empty())?;
+    for part in path {
+        folder = rustix::fs::openat(&folder, part.as_c_str(), flags, Mode::empty())?;
+    }
+    Ok(folder)
+}
+
+fn digest(folder: BorrowedFd<'_>, name: &std::ffi::CStr) -> io::Result<(u64, Digest)> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?);
+    let mut hasher = sha2::Sha256::new();
+    let mut buffer = vec![0; 64 * 1024];
+    let mut total: u64 = 0;
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            return Ok((total, Digest::from_bytes(hasher.finalize().into())));
+        }
+        hasher.update(buffer.get(..read).unwrap_or_default());
+        total = total.saturating_add(read as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_are_listed_and_no_link_is_followed() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(temp.path().join("a/b")).unwrap();
+        std::fs::write(temp.path().join("a/b/file"), "abc").unwrap();
+        std::fs::write(temp.path().join("top"), "").unwrap();
+        std::os::unix::fs::symlink("/etc", temp.path().join("link")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", temp.path().join("a/passwd")).unwrap();
+        let outputs = list(temp.path(), str::to_owned).unwrap();
+        let paths: Vec<_> = outputs.iter().map(|output| output.path.as_str()).collect();
+        assert_eq!(paths, ["a/b/file", "top"]);
+        assert_eq!(outputs[0].sha256, Digest::of(b"abc"));
+        assert_eq!(outputs[0].bytes, 3);
+    }
+}

@@ -1,0 +1,31 @@
+//! The sandbox: engine, component loading, linking, limits, the guest-facing interfaces, and output.
+//!
+//! Only this module knows wasmtime, and it does not know the vault: a run's way to secrets is the broker.
+
+mod component;
+mod compile;
+mod context;
+mod engine;
+mod execute;
+mod file_streams;
+mod files;
+mod imports;
+mod limits;
+mod linker;
+mod network;
+mod observer;
+mod output;
+mod quota;
+mod state;
+mod stop;
+mod store;
+mod training;
+
+pub use context::{Context, MESSAGE_MAX, METRIC_NAME_MAX};
+pub use limits::{HOST_CALL_BYTES_MAX, INSTANCES_MAX, RESOURCES_MAX, TABLE_ELEMENTS_MAX};
+pub use network::{Reachable, ResolveError};
+pub use observer::{Observer, Silent, Stream};
+pub use stop::{Stop, StopCell};
+pub use training::{Training, TrainingView, add_to_linker};
+
+pub(crate) use execute::{Account, Ended, Execution, Executor};

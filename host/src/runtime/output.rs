@@ -1,0 +1,270 @@
+//! Standard output and standard error of a component: counted against `log-bytes`, redacted, and handed to the observer in order.
+//!
+//! A write is redacted where it is made and then queued; a thread of its own hands it on, so that an observer that blocks (a terminal
+//! that was stopped) holds up the component and not the executor. The queue is bounded in bytes: a component that writes faster than its
+//! observer reads waits.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use tokio::sync::{Notify, mpsc};
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+use super::observer::{Observer, Stream};
+use crate::record::LogCount;
+use crate::redact::{RedactStream, Redactor};
+
+/// How many bytes may be queued before a writer waits.
+const QUEUE_BYTES: usize = 256 * 1024;
+
+/// How many bytes one write may have.
+const WRITE_MAX: usize = 64 * 1024;
+
+/// Both streams of a run.
+pub(super) struct Output {
+    shared: Arc<Shared>,
+    handed_on: tokio::task::JoinHandle<()>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    queued: Arc<Queued>,
+}
+
+#[derive(Default)]
+struct Queued {
+    bytes: AtomicUsize,
+    drained: Notify,
+}
+
+struct State {
+    stdout: RedactStream,
+    stderr: RedactStream,
+    count: LogCount,
+    max: u64,
+    /// None once the run has ended: a late write goes nowhere.
+    queue: Option<mpsc::UnboundedSender<(Stream, Vec<u8>)>>,
+}
+
+impl Output {
+    /// Starts handing on to the observer. Must be called on a tokio runtime.
+    pub(super) fn start(redactor: &Redactor, log_bytes: u64, observer: Arc<dyn Observer>) -> Self {
+        // Bounded by `queued`, which counts bytes: a bound on the number of writes would say little.
+        let (queue, mut waiting) = mpsc::unbounded_channel::<(Stream, Vec<u8>)>();
+        let queued = Arc::new(Queued::default());
+        let drained = Arc::clone(&queued);
+        let handed_on = tokio::task::spawn_blocking(move || {
+            while let Some((stream, bytes)) = waiting.blocking_recv() {
+                observer.output(stream, &bytes);
+                drained.bytes.fetch_sub(bytes.len(), Ordering::AcqRel);
+                drained.drained.notify_waiters();
+            }
+        });
+        let state = State {
+            stdout: redactor.stream(),
+            stderr: redactor.stream(),
+            count: LogCount::default(),
+            max: log_bytes,
+            queue: Some(queue),
+        };
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), queued }), handed_on }
+    }
+
+    /// One of the two, for the engine.
+    pub(super) fn stream(&self, stream: Stream) -> GuestStream {
+        GuestStream { shared: Arc::clone(&self.shared), stream }
+    }
+
+    /// Flushes what the redactor held back and waits until the observer has everything.
+    pub(super) async fn finish(self) -> LogCount {
+        let count = {
+            let mut state = self.shared.state();
+            for stream in [Stream::Stdout, Stream::Stderr] {
+                let mut rest = Vec::new();
+                state.redactor(stream).finish(&mut rest);
+                self.shared.enqueue(&mut state, stream, rest);
+            }
+            state.queue = None;
+            state.count
+        };
+        if self.handed_on.await.is_err() {
+            tracing::error!("the observer of a run's output panicked: output was lost");
+        }
+        count
+    }
+}
+
+impl State {
+    fn redactor(&mut self, stream: Stream) -> &mut RedactStream {
+        match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts redacted bytes against the limit and queues what is within it.
+    fn enqueue(&self, state: &mut State, stream: Stream, mut bytes: Vec<u8>) {
+        let room = usize::try_from(state.max.saturating_sub(state.count.kept)).unwrap_or(usize::MAX);
+        let dropped = bytes.len().saturating_sub(room);
+        bytes.truncate(room);
+        state.count.kept = state.count.kept.saturating_add(bytes.len() as u64);
+        state.count.dropped = state.count.dropped.saturating_add(dropped as u64);
+        if bytes.is_empty() {
+            return;
+        }
+        if let Some(queue) = &state.queue {
+            let length = bytes.len();
+            self.queued.bytes.fetch_add(length, Ordering::AcqRel);
+            if queue.send((stream, bytes)).is_err() {
+                self.queued.bytes.fetch_sub(length, Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// Redaction comes before truncation, and what will be dropped is searched too: a value that straddles the limit does not show its
+    /// beginning.
+    fn write(&self, stream: Stream, bytes: &[u8]) {
+        let mut state = self.state();
+        let mut decided = Vec::with_capacity(bytes.len());
+        state.redactor(stream).push(bytes, &mut decided);
+        self.enqueue(&mut state, stream, decided);
+    }
+
+    fn room(&self) -> bool {
+        self.queued.bytes.load(Ordering::Acquire) < QUEUE_BYTES
+    }
+}
+
+/// A stream as the engine sees it.
+pub(super) struct GuestStream {
+    shared: Arc<Shared>,
+    stream: Stream,
+}
+
+impl IsTerminal for GuestStream {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for GuestStream {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(AsyncGuestStream { shared: Arc::clone(&self.shared), stream: self.stream })
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(GuestStream { shared: Arc::clone(&self.shared), stream: self.stream })
+    }
+}
+
+#[async_trait]
+impl Pollable for GuestStream {
+    async fn ready(&mut self) {
+        loop {
+            // Registered before the check: a drain between the two is not missed.
+            let drained = self.shared.queued.drained.notified();
+            if self.shared.room() {
+                return;
+            }
+            drained.await;
+        }
+    }
+}
+
+#[async_trait]
+impl OutputStream for GuestStream {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.shared.write(self.stream, &bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(if self.shared.room() { WRITE_MAX } else { 0 })
+    }
+}
+
+/// The engine's newer interface to a stream; the linked one uses [`GuestStream`].
+struct AsyncGuestStream {
+    shared: Arc<Shared>,
+    stream: Stream,
+}
+
+impl AsyncWrite for AsyncGuestStream {
+    fn poll_write(self: Pin<&mut Self>, _context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.shared.write(self.stream, bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Collect(Mutex<Vec<u8>>);
+
+    impl Observer for Collect {
+        fn output(&self, _stream: Stream, bytes: &[u8]) {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+        }
+    }
+
+    #[tokio::test]
+    async fn output_beyond_the_limit_is_counted_and_dropped() {
+        let collect = Arc::new(Collect::default());
+        let output = Output::start(&Redactor::new(), 10, collect.clone());
+        output.shared.write(Stream::Stdout, b"0123456");
+        output.shared.write(Stream::Stdout, b"789abc");
+        output.shared.write(Stream::Stderr, b"def");
+        let count = output.finish().await;
+        assert_eq!(count, LogCount { kept: 10, dropped: 6 });
+        assert_eq!(*collect.0.lock().unwrap(), b"0123456789");
+    }
+
+    #[tokio::test]
+    async fn a_writer_waits_for_a_slow_observer() {
+        struct Slow(std::sync::mpsc::Receiver<()>);
+        struct Gate(Mutex<Slow>);
+        impl Observer for Gate {
+            fn output(&self, _stream: Stream, _bytes: &[u8]) {
+                let _ = self.0.lock().unwrap().0.recv();
+            }
+        }
+        let (open, gate) = std::sync::mpsc::channel();
+        let output = Output::start(&Redactor::new(), u64::MAX, Arc::new(Gate(Mutex::new(Slow(gate)))));
+        let mut stream = output.stream(Stream::Stdout);
+        while stream.check_write().unwrap() > 0 {
+            stream.write(Bytes::from(vec![b'x'; WRITE_MAX])).unwrap();
+        }
+        assert!(output.shared.queued.bytes.load(Ordering::Acquire) <= QUEUE_BYTES + WRITE_MAX);
+        drop(open);
+        stream.ready().await;
+        assert!(stream.check_write().unwrap() > 0);
+        output.finish().await;
+    }
+}

@@ -1,0 +1,147 @@
+//! What a run may leave in `/output`: bytes and files, charged before they exist.
+//!
+//! Bytes are the apparent sizes of all regular files, so that a sparse file costs what it claims. Removing or shortening a file gives its bytes
+//! back; a file that is removed while it is open gives them back when its last handle goes, as the file system does.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::stop::{Stop, StopCell};
+use crate::record::Limit;
+
+/// A run's quota. Clones share it.
+#[derive(Clone)]
+pub(super) struct Quota(Arc<Inner>);
+
+struct Inner {
+    bytes_max: u64,
+    files_max: u64,
+    used: Mutex<Used>,
+    stop: StopCell,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Used {
+    bytes: u64,
+    files: u64,
+}
+
+impl Quota {
+    pub(super) fn new(bytes_max: u64, files_max: u64, stop: StopCell) -> Self {
+        Self(Arc::new(Inner { bytes_max, files_max, used: Mutex::new(Used::default()), stop }))
+    }
+
+    /// Charges the growth of a file, or stops the run.
+    pub(super) fn charge_bytes(&self, growth: u64) -> Result<(), Stop> {
+        self.change(|used| {
+            let bytes = used.bytes.saturating_add(growth);
+            if bytes > self.0.bytes_max {
+                return Err(self.0.stop.stop(Limit::OutputBytes));
+            }
+            used.bytes = bytes;
+            Ok(())
+        })
+    }
+
+    /// Charges a file or folder, or stops the run.
+    pub(super) fn charge_file(&self) -> Result<(), Stop> {
+        self.change(|used| {
+            let files = used.files.saturating_add(1);
+            if files > self.0.files_max {
+                return Err(self.0.stop.stop(Limit::OutputFiles));
+            }
+            used.files = files;
+            Ok(())
+        })
+    }
+
+    pub(super) fn give_back_bytes(&self, bytes: u64) {
+        self.change(|used| used.bytes = used.bytes.saturating_sub(bytes));
+    }
+
+    pub(super) fn give_back_file(&self) {
+        self.change(|used| used.files = used.files.saturating_sub(1));
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Used) -> T) -> T {
+        change(&mut self.0.used.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// An open file of `/output`. Every handle and stream of it shares one; when the last goes, the bytes of a removed file are given back.
+pub(super) struct OpenFile {
+    quota: Quota,
+    removed: AtomicBool,
+    /// What a removed file still occupies.
+    orphaned: AtomicU64,
+}
+
+impl OpenFile {
+    pub(super) fn new(quota: Quota) -> Self {
+        Self { quota, removed: AtomicBool::new(false), orphaned: AtomicU64::new(0) }
+    }
+
+    /// Charges the growth of this file.
+    pub(super) fn charge(&self, growth: u64) -> Result<(), Stop> {
+        if growth == 0 {
+            return Ok(());
+        }
+        self.quota.charge_bytes(growth)?;
+        if self.removed.load(Ordering::Relaxed) {
+            self.orphaned.fetch_add(growth, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Gives back what a shortened file no longer occupies. A removed file's bytes come back once, at its end.
+    pub(super) fn shrunk(&self, by: u64) {
+        if !self.removed.load(Ordering::Relaxed) {
+            self.quota.give_back_bytes(by);
+        }
+    }
+
+    /// The file has lost its name while it is open.
+    pub(super) fn removed(&self, size: u64) {
+        if !self.removed.swap(true, Ordering::Relaxed) {
+            self.orphaned.fetch_add(size, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        self.quota.give_back_bytes(self.orphaned.load(Ordering::Relaxed));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_and_files_are_bounded() {
+        let stop = StopCell::default();
+        let quota = Quota::new(10, 1, stop.clone());
+        quota.charge_bytes(10).unwrap();
+        assert!(quota.charge_bytes(1).is_err());
+        assert_eq!(stop.limit(), Some(Limit::OutputBytes));
+        quota.give_back_bytes(1);
+        quota.charge_bytes(1).unwrap();
+        quota.charge_file().unwrap();
+        assert!(quota.charge_file().is_err());
+        assert!(quota.charge_bytes(u64::MAX).is_err());
+    }
+
+    #[test]
+    fn a_removed_file_is_charged_until_its_last_handle_goes() {
+        let quota = Quota::new(10, 1, StopCell::default());
+        let file = OpenFile::new(quota.clone());
+        file.charge(6).unwrap();
+        file.removed(6);
+        file.charge(2).unwrap();
+        file.shrunk(8);
+        assert!(quota.charge_bytes(3).is_err());
+        drop(file);
+        quota.charge_bytes(10).unwrap();
+    }
+}
