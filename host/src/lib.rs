@@ -2,6 +2,11 @@
 //! run.
 
 pub mod audit;
+pub mod broker;
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "cli")]
+pub mod config;
 pub mod ids;
 pub mod policy;
 pub mod record;
