@@ -45,8 +45,8 @@ say 'train: may get the key of the data and set the key of the model'
 expect 0 cat train.toml
 expect 0 strongroom run training-example.wasm --policy train.toml --input sealed --output model -- train --from-file
 
-say 'train again, with an empty policy: denied, as it should be'
-expect 0 ': > empty.toml'
+say 'train again, under a policy that grants nothing: denied, as it should be'
+expect 0 'echo version = 1 > empty.toml'
 expect 1 strongroom run training-example.wasm --policy empty.toml --input sealed --output nothing -- train --from-file
 
 say 'a thief: it may read one key, prints it in pieces, and tries everything else'

@@ -11,6 +11,10 @@ pub mod ids;
 pub mod policy;
 pub mod record;
 pub mod redact;
+#[cfg(feature = "runtime")]
+pub mod runner;
+#[cfg(feature = "runtime")]
+pub mod runtime;
 pub mod runs;
 pub mod secret;
 pub mod spec;

@@ -293,6 +293,14 @@ mod tests {
     }
 
     #[test]
+    fn the_format_stays_what_it_is() {
+        let hashes =
+            [segment_line(b"{}\n"), ledger_line(b"{}\n"), hash(TAIL, b"{"), segment_genesis("A", &ledger_genesis())];
+        let start: Vec<String> = hashes.iter().map(|hash| hash.to_hex().chars().take(16).collect()).collect();
+        assert_eq!(start, ["ed4aaeb43f06e605", "a807a82aebc30af2", "2825f08768334de8", "26a8ac856eb78d77"]);
+    }
+
+    #[test]
     fn domains_are_apart() {
         let line = b"{}\n";
         let mut all = vec![segment_line(line), ledger_line(line), hash(TAIL, line), ledger_genesis()];

@@ -149,3 +149,50 @@ impl Drop for Lead {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Counting(AtomicU64);
+
+    impl Sink for Counting {
+        fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+        fn sync(&self) -> io::Result<()> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+    }
+
+    fn commit() -> (Arc<Commit>, Arc<Counting>) {
+        let sink = Arc::new(Counting(AtomicU64::new(0)));
+        (Arc::new(Commit::new(Arc::clone(&sink) as Arc<dyn Sink>)), sink)
+    }
+
+    #[tokio::test]
+    async fn a_task_that_never_ran_leaves_nobody_waiting() {
+        let (commit, sink) = commit();
+        commit.written(1);
+        commit.state.send_modify(|state| state.running = true);
+        let lost = Lead { commit: Arc::clone(&commit), done: false };
+        let mut waiting = std::pin::pin!(commit.wait(1));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        drop(lost);
+        assert_eq!(waiting.await, Ok(()));
+        assert_eq!(sink.0.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn waiting_works_without_a_runtime() {
+        let (commit, sink) = commit();
+        commit.written(2);
+        let mut waiting = std::pin::pin!(commit.wait(1));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert_eq!(waiting.as_mut().poll(&mut context), std::task::Poll::Ready(Ok(())));
+        // The sync took both lines.
+        assert_eq!(commit.sync_to(2), Ok(()));
+        assert_eq!(sink.0.load(Ordering::SeqCst), 1);
+    }
+}

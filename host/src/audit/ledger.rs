@@ -110,7 +110,7 @@ impl View {
         let wrap = |error| AuditError::io("read the audit ledger", &folder.path_of(LEDGER), error);
         let mut lines = Lines::new(BufReader::with_capacity(LINE_MAX, input));
         let mut checker = Checker::new(Some(chain::ledger_genesis()));
-        let (mut number, mut torn) = (0u64, 0);
+        let (mut number, mut torn, mut broken) = (0u64, 0, false);
         let mut view = Self {
             segments: BTreeMap::new(),
             altered: None,
@@ -124,38 +124,41 @@ impl View {
                     number = number.saturating_add(1);
                     let hash = chain::ledger_line(lines.line());
                     let line = parse(lines.line());
-                    let checked = match view.altered {
-                        None => checker
-                            .push(line.as_ref().map(|line| Link { seq: line.seq, prev: line.prev }).as_ref(), hash),
-                        Some(_) => Ok(()),
-                    };
+                    let link = line.as_ref().map(|line| Link { seq: line.seq, prev: line.prev });
+                    // A broken chain says nothing more; the entries behind it are taken for what they are worth.
+                    if !broken && let Err(altered) = checker.push(link.as_ref(), hash) {
+                        broken = true;
+                        view.note(altered);
+                    }
                     let taken = match line {
                         Some(line) => view.take(line.entry, hash)?,
                         None => false,
                     };
-                    view.note(checked.err());
-                    view.note((!taken).then_some(Altered(number)));
+                    if !taken {
+                        view.note(Altered(number));
+                    }
                 }
                 Next::Long => {
                     number = number.saturating_add(1);
-                    view.note(Some(checker.reject()));
+                    if !broken {
+                        broken = true;
+                        view.note(checker.reject());
+                    }
                 }
                 Next::Tail(tail) => torn = tail.bytes,
                 Next::End => break,
             }
         }
-        if view.altered.is_none() {
-            view.note(checker.finish(None).err());
+        if !broken && let Err(altered) = checker.finish(None) {
+            view.note(altered);
         }
         view.torn = torn > 0;
         view.end = Place { lines: checker.lines(), head: checker.head(), torn };
         Ok(view)
     }
 
-    fn note(&mut self, altered: Option<Altered>) {
-        if let Some(Altered(line)) = altered {
-            self.altered = Some(self.altered.map_or(line, |first| first.min(line)));
-        }
+    fn note(&mut self, Altered(line): Altered) {
+        self.altered = Some(self.altered.map_or(line, |first| first.min(line)));
     }
 
     /// Takes an entry over. False where no writer could have written it here.
@@ -166,8 +169,8 @@ impl View {
                 return Ok(true);
             }
             Entry::Start { format, .. } if format > FORMAT => return Err(AuditError::Newer(format)),
-            Entry::Start { segment, .. } => {
-                if !is_segment(&segment) || self.segments.contains_key(&segment) {
+            Entry::Start { segment, format } => {
+                if format == 0 || !is_segment(&segment) || self.segments.contains_key(&segment) {
                     return Ok(false);
                 }
                 let genesis = chain::segment_genesis(&segment, &hash);

@@ -51,20 +51,22 @@ struct Snapshot {
 
 impl Snapshot {
     fn take(folder: &Folder) -> Result<Self, AuditError> {
-        let mut file = folder.read(LEDGER)?;
-        if file.is_none() && !folder.segments()?.is_empty() {
-            // The first process of all may have made the ledger meanwhile; it does so before the first segment.
-            file = folder.read(LEDGER)?;
-        }
-        if let Some(file) = &file {
-            folder.lock_ledger(file, false)?;
-        }
+        // In this order: the first process of all makes the ledger before its segment, so a segment seen now has its ledger.
+        let unlocked = folder.segments()?;
+        let file = folder.read(LEDGER)?;
+        let names = match &file {
+            Some(file) => {
+                folder.lock_ledger(file, false)?;
+                folder.segments()?
+            }
+            None => unlocked,
+        };
         let ledger = file.as_ref().map(|file| View::read(file, folder)).transpose()?;
         let ended = |name: &str| {
             ledger.as_ref().and_then(|view| view.segments.get(name)).is_some_and(|listed| listed.ending.is_some())
         };
         let live = |name: &str| is_segment(name) && !ended(name) && folder.is_live(name);
-        let files = folder.segments()?.into_iter().map(|name| {
+        let files = names.into_iter().map(|name| {
             let live = live(&name);
             (name, live)
         });

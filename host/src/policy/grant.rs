@@ -102,16 +102,15 @@ impl ListGrant {
         crate::policy::Decisions::new(Arc::new(policy)).decide_list(now).expect("a test's entries grant `list`")
     }
 
-    /// A grant for the tests of other modules: names as the component and as the vault knows them, and prefixes without their `*`.
+    /// The same from names as the component and as the vault knows them, and prefixes without their `*`.
     #[cfg(test)]
-    pub(crate) fn for_test(exact: &[(&str, &str)], prefixes: &[&str]) -> Self {
-        let name = |text: &str| SecretName::parse(text).expect("a test names its secret rightly");
-        let except = exact.iter().map(|(asked, _)| (*asked).to_owned()).collect::<Vec<_>>();
-        Self {
-            exact: exact.iter().map(|(asked, stored)| (name(asked), name(stored))).collect(),
-            prefixes: prefixes.iter().map(|text| Prefix { text: (*text).into(), except: except.clone() }).collect(),
-            rule: "test".into(),
-        }
+    pub(crate) fn for_names(exact: &[(&str, &str)], prefixes: &[&str]) -> Self {
+        let exact = exact.iter().map(|(asked, stored)| match asked == stored {
+            true => format!("{asked} = [\"list\"]\n"),
+            false => format!("{asked} = {{ allow = [\"list\"], stored-as = \"{stored}\" }}\n"),
+        });
+        let prefixes = prefixes.iter().map(|prefix| format!("\"{prefix}*\" = [\"list\"]\n"));
+        Self::for_test(&exact.chain(prefixes).collect::<String>())
     }
 
     /// The exact names that may be listed: the name in the vault, and the name that the component knows. A vault answers these one

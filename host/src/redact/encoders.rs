@@ -19,10 +19,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 /// The fewest bytes of a value that is covered.
-pub(super) const MIN_VALUE: usize = 4;
+pub const MIN_VALUE: usize = 4;
 
 /// The fewest bytes of a line, without the white space around it, that is covered by itself.
-pub(super) const MIN_LINE: usize = 6;
+pub const MIN_LINE: usize = 6;
 
 /// The fewest bytes of any needle, encoded or not. More than the three of the last marker.
 pub(super) const MIN_NEEDLE: usize = 4;

@@ -3,7 +3,7 @@
 //! A [`Redactor`] is the set of values of one run. Text goes through it whole ([`Redactor::redact`]) or as a stream
 //! ([`RedactStream`]), and each stretch that holds a value comes out as `[redacted:NAME]`.
 //!
-//! **It is a safety net, not the boundary.** What is covered is the exact output of the encoders listed in [`encoders`], and nothing
+//! **It is a safety net, not the boundary.** What is covered is the exact output of the encoders listed in `encoders`, and nothing
 //! else: a component can transform what it was given in ways that no list foresees. The boundary is what the policy hands out.
 //!
 //! # What comes out
@@ -13,23 +13,25 @@
 //! So the result depends on the bytes and the values alone, never on how a stream was cut into chunks.
 //!
 //! # How it is found
-//! - [`needles`] keeps, of each needle, the first few bytes and how to make the rest again from the value. Holding all encodings of a
+//! - `needles` keeps, of each needle, the first few bytes and how to make the rest again from the value. Holding all encodings of a
 //!   25 KiB value would take 600 KB; with the text at hand that is only needed while a long needle is being matched.
-//! - [`tier`] holds an Aho-Corasick automaton over those beginnings. Values arrive one by one while a run goes on, so there are
+//! - `tier` holds an Aho-Corasick automaton over those beginnings. Values arrive one by one while a run goes on, so there are
 //!   several, merged like the levels of a log-structured store: each value is built into few automata, not into one per arrival.
-//! - [`scan`] steps the automata through the text and follows long needles with Knuth-Morris-Pratt: the time per byte does not depend on
-//!   what the text or the values are, except that needles which share a beginning are followed one by one.
-//! - [`stream`] keeps the bytes that are not decided: those from the earliest place where a needle may have begun. With nothing
+//! - `scan` steps the automata through the text and follows long needles with Knuth-Morris-Pratt: the time per byte does not depend on
+//!   what the text or the values are, except that long needles which share a long beginning are followed one by one.
+//! - `stream` keeps the bytes that are not decided: those from the earliest place where a needle may have begun. With nothing
 //!   begun, nothing is held back, so a prompt without a newline appears at once.
 //!
 //! # Memory
 //! Values, beginnings, encodings in the making, and bytes held back are in buffers that are overwritten when dropped. The automata
-//! are not: the crate that builds them offers no way. They hold at most [`HEAD`](needles::HEAD) bytes of each needle, which is
-//! all of a short value.
+//! are not: the crate that builds them offers no way. They hold the first `needles::HEAD` bytes of each needle, which
+//! is all of a short value, and more of those that begin alike.
 
 mod encoders;
 mod escape;
 mod needles;
+#[cfg(test)]
+mod oracle;
 mod scan;
 mod stream;
 #[cfg(test)]
@@ -42,6 +44,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use self::encoders::{MIN_LINE, MIN_VALUE};
 pub use self::escape::{TerminalEscaper, escape_controls};
 pub use self::stream::RedactStream;
 
@@ -62,8 +65,8 @@ const LAST_MARKER: &str = "***";
 
 /// The set of values that one run was given or has set, and the count of what was taken out for it.
 ///
-/// Clones share one set. A value that is too short to be redacted is accepted and not covered; the rule is at
-/// [`encoders`].
+/// Clones share one set. A value that is too short to be redacted is accepted and not covered: one shorter than [`MIN_VALUE`] or
+/// of nothing but white space. Its lines are covered by themselves from [`MIN_LINE`] bytes on.
 #[derive(Clone, Default)]
 pub struct Redactor(Arc<Shared>);
 
@@ -129,7 +132,8 @@ impl Redactor {
         !state.blind && state.room_for(value.len())
     }
 
-    /// Redacts a whole text: a name, an error, a message.
+    /// Redacts a whole text: a name, an error, a message. Redact first, then cut to length or escape: a value that was cut or escaped is
+    /// not found.
     pub fn redact(&self, text: &str) -> String {
         // Needles are whole texts and markers too, so that what is left of a text is a text; the lossy way out is never taken.
         String::from_utf8(self.redact_bytes(text.as_bytes()))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use aho_corasick::automaton::StateID;
 
-use super::needles::{Entry, HEAD, Needle, Unfolding};
+use super::needles::{Entry, Needle, Unfolding};
 use super::tier::{Snapshot, Tier};
 
 /// Where the reading of one text stands, for one set of values.
@@ -110,7 +110,7 @@ impl Place {
             for &id in head.long() {
                 // Where it is followed already, at least as much of it was read: the head again, at the end of that.
                 if self.ids.insert(id) {
-                    self.followed.push(Follow::new(id));
+                    self.followed.push(Follow::new(id, len));
                 }
             }
         }
@@ -125,6 +125,8 @@ impl Place {
 /// A long needle of which at least the head was read: Knuth-Morris-Pratt, with tables that grow as the match does.
 struct Follow {
     id: (u32, u32),
+    /// The length of its head in the automaton.
+    head: usize,
     /// How many bytes of the needle the text ends with: the most that are possible.
     read: usize,
     unfolding: Unfolding,
@@ -133,8 +135,8 @@ struct Follow {
 }
 
 impl Follow {
-    fn new(id: (u32, u32)) -> Self {
-        Self { id, read: HEAD, unfolding: Unfolding::new(), borders: Vec::new() }
+    fn new(id: (u32, u32), head: usize) -> Self {
+        Self { id, head, read: head, unfolding: Unfolding::new(), borders: Vec::new() }
     }
 
     /// Reads a byte; false where less than the head is left of the match, which the automaton tracks.
@@ -154,7 +156,7 @@ impl Follow {
     /// Takes the next longest beginning of the needle that the text ends with; false where that is less than the head.
     fn fall_back(&mut self) -> bool {
         self.read = self.border(self.read);
-        self.read >= HEAD
+        self.read >= self.head
     }
 
     /// The longest beginning of the needle that is shorter than `len` bytes and ends those `len` bytes.

@@ -1,6 +1,7 @@
 //! One stream through the redactor: what is held back, what is covered, what is released.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
@@ -172,6 +173,12 @@ impl RedactStream {
         let marker: Arc<str> = Arc::from(fitting.unwrap_or(LAST_MARKER));
         self.markers.insert(entry.name().clone(), Arc::clone(&marker));
         marker
+    }
+}
+
+impl fmt::Debug for RedactStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RedactStream(..)")
     }
 }
 

@@ -1,14 +1,20 @@
 //! Sets of values, ready to be looked for.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 
 use aho_corasick::automaton::{Automaton as _, StateID};
 use aho_corasick::nfa::contiguous::NFA;
 use aho_corasick::{Anchored, MatchKind};
 
-use super::needles::{Entry, Needle};
+use zeroize::Zeroizing;
+
+use super::needles::{Entry, HEAD, Needle};
+
+/// How many needles that go on may share a head before longer heads are taken for them: each of them is followed by itself.
+const CROWD: usize = 4;
+
+/// The most bytes of a head. More would let values that differ late fill the memory.
+const HEAD_MAX: usize = 8 * HEAD;
 
 /// The values of a redactor at one moment.
 pub(super) struct Snapshot {
@@ -49,7 +55,7 @@ pub(super) struct Tier {
     entries: Vec<Arc<Entry>>,
     automaton: NFA,
     start: StateID,
-    /// By state: how many of the last bytes read are the beginning of a needle that goes on.
+    /// By state: how many of the last bytes read are the beginning of a head that goes on.
     pending: Vec<u8>,
     /// By pattern of the automaton.
     heads: Vec<Head>,
@@ -57,7 +63,6 @@ pub(super) struct Tier {
 }
 
 /// What a head that was read stands for.
-#[derive(Default)]
 pub(super) struct Head {
     /// The value of which it is a whole needle: of several the first registered.
     whole: Option<u32>,
@@ -86,30 +91,10 @@ impl Tier {
     }
 
     fn build(entries: Vec<Arc<Entry>>, weight: usize) -> Option<Self> {
-        let mut ids: HashMap<&[u8], usize> = HashMap::new();
-        let mut patterns: Vec<&[u8]> = Vec::new();
-        let mut heads: Vec<Head> = Vec::new();
-        for (entry_at, entry) in (0_u32..).zip(&entries) {
-            for (needle_at, needle) in (0_u32..).zip(entry.needles()) {
-                let id = match ids.entry(needle.head()) {
-                    Slot::Occupied(slot) => *slot.get(),
-                    Slot::Vacant(slot) => {
-                        patterns.push(needle.head());
-                        heads.push(Head::default());
-                        *slot.insert(heads.len().saturating_sub(1))
-                    }
-                };
-                let head = heads.get_mut(id)?;
-                if needle.is_long() {
-                    head.long.push((entry_at, needle_at));
-                } else {
-                    head.whole.get_or_insert(entry_at);
-                }
-            }
-        }
+        let (patterns, heads) = heads(&entries);
         let automaton = NFA::builder().match_kind(MatchKind::Standard).prefilter(false).build(&patterns).ok()?;
         let start = automaton.start_state(Anchored::No).ok()?;
-        let pending = pending(&automaton, start, &patterns, &heads)?;
+        let pending = pending(&automaton, start, &patterns)?;
         Some(Self { entries, automaton, start, pending, heads, weight })
     }
 
@@ -123,7 +108,7 @@ impl Tier {
         self.automaton.next_state(Anchored::No, state, byte)
     }
 
-    /// How many of the last bytes read are the beginning of a needle that goes on, as far as heads tell.
+    /// How many of the last bytes read are the beginning of a head that goes on.
     pub(super) fn pending(&self, state: StateID) -> usize {
         self.pending.get(state.as_usize()).copied().map_or(0, usize::from)
     }
@@ -150,26 +135,58 @@ impl Tier {
     }
 }
 
-/// Finds for each state how many of the last bytes are the beginning of a needle that goes on: where that is not the state's own
-/// depth, since the bytes are a needle and begin no longer one, it is the same as for the bytes without the first.
-fn pending(automaton: &NFA, start: StateID, patterns: &[&[u8]], heads: &[Head]) -> Option<Vec<u8>> {
+/// The heads of all needles, each once, and what they stand for.
+fn heads(entries: &[Arc<Entry>]) -> (Vec<Zeroizing<Vec<u8>>>, Vec<Head>) {
+    let (mut patterns, mut heads) = (Vec::new(), Vec::new());
+    let numbered = (0_u32..).zip(entries);
+    let mut round: Vec<(u32, u32)> =
+        numbered.flat_map(|(at, entry)| (0_u32..).zip(entry.needles()).map(move |(needle, _)| (at, needle))).collect();
+    let find = |(entry, needle): (u32, u32)| {
+        let entry = entries.get(usize::try_from(entry).ok()?)?;
+        Some((entry, entry.needles().get(usize::try_from(needle).ok()?)?))
+    };
+    let mut len = HEAD;
+    while !round.is_empty() {
+        let cut = |id| find(id).map(|(entry, needle)| (needle.beginning(entry, len), needle.len() <= len, id));
+        let mut cut: Vec<_> = round.drain(..).filter_map(cut).collect();
+        // Stable: of equal heads the first registered stays the first.
+        cut.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+        for group in cut.chunk_by(|(one, ..), (other, ..)| one == other) {
+            let whole = group.iter().find(|(_, whole, _)| *whole).map(|(.., (entry, _))| *entry);
+            let mut long: Vec<_> = group.iter().filter(|(_, whole, _)| !whole).map(|(.., id)| *id).collect();
+            if long.len() > CROWD && len < HEAD_MAX {
+                round.append(&mut long);
+            }
+            if let Some((head, ..)) = group.first().filter(|_| whole.is_some() || !long.is_empty()) {
+                patterns.push(head.clone());
+                heads.push(Head { whole, long });
+            }
+        }
+        len = len.saturating_add(HEAD);
+    }
+    (patterns, heads)
+}
+
+/// Finds for each state how many of the last bytes are the beginning of a head that goes on. Where the bytes are a head and begin no
+/// longer one, that is the same as for the bytes without the first; a needle longer than its head is followed from there.
+fn pending(automaton: &NFA, start: StateID, patterns: &[Zeroizing<Vec<u8>>]) -> Option<Vec<u8>> {
     let next = |state, byte: &u8| automaton.next_state(Anchored::No, state, *byte);
     let mut pending: Vec<Option<u8>> = vec![None; start.as_usize().saturating_add(1)];
     *pending.get_mut(start.as_usize())? = Some(0);
-    for (pattern, head) in patterns.iter().zip(heads) {
+    for pattern in patterns {
         let mut state = start;
-        for (depth, byte) in (1_u8..).zip(*pattern) {
+        for (depth, byte) in (1_u8..).zip(pattern.iter()) {
             // The longest beginning of a head that these bytes end with is themselves, so that this is their own state.
             state = next(state, byte);
             if pending.len() <= state.as_usize() {
                 pending.resize(state.as_usize().saturating_add(1), None);
             }
-            if usize::from(depth) < pattern.len() || !head.long.is_empty() {
+            if usize::from(depth) < pattern.len() {
                 *pending.get_mut(state.as_usize())? = Some(depth);
             }
         }
     }
-    let mut ends: Vec<&[u8]> = patterns.to_vec();
+    let mut ends: Vec<&[u8]> = patterns.iter().map(|pattern| pattern.as_slice()).collect();
     ends.sort_unstable_by_key(|pattern| pattern.len());
     for pattern in ends {
         let state = pattern.iter().fold(start, next);
@@ -182,10 +199,12 @@ fn pending(automaton: &NFA, start: StateID, patterns: &[&[u8]], heads: &[Head]) 
 }
 
 impl Head {
+    /// The value of which the head is a whole needle.
     pub(super) fn whole(&self) -> Option<u32> {
         self.whole
     }
 
+    /// The needles of which it is the beginning.
     pub(super) fn long(&self) -> &[(u32, u32)] {
         &self.long
     }

@@ -203,7 +203,7 @@ impl Runner {
     fn new_record(&self, spec: &RunSpec, policy: &Policy, candidate: &Candidate) -> RunRecord {
         let digest = *candidate.digest();
         let mut warnings = Vec::new();
-        if policy.component().is_none() && policy.grants_anything() {
+        if policy.component().is_none() && !policy.text().is_empty() {
             warnings.push(format!(
                 "the policy serves any component: add `component = \"{digest}\"` to serve this one alone"
             ));

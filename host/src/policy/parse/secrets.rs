@@ -120,7 +120,8 @@ impl Walk<'_> {
             self.problem(&value.span(), at, format!("expected {ALLOW_FORM}, found {}", kind(value.get_ref())));
             return allow;
         };
-        for item in array {
+        // Of more items than there are operations, one of the first is wrong already; a list of a million gets no million messages.
+        for item in array.iter().take(OPERATIONS.len() + 1) {
             let DeValue::String(text) = item.get_ref() else {
                 self.problem(&item.span(), at, format!("expected {ALLOW_FORM}, found {} in it", kind(item.get_ref())));
                 continue;

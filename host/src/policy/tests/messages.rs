@@ -298,6 +298,22 @@ fn sizes_are_bounded() {
 }
 
 #[test]
+fn a_long_list_gets_few_messages() {
+    let text = format!("version = 1\n[secrets]\nk = [{}]", "1,".repeat(200_000));
+    assert_eq!(Policy::parse(&text, "p").unwrap_err().problems().len(), 6);
+    let every = "\"get\", \"set\", \"list\", \"describe\", \"delete\"";
+    assert!(Policy::parse(&format!("version = 1\n[secrets]\nk = [{every}]"), "p").is_ok());
+    assert!(entries(&format!("k = [{every}, \"delete\"]")).ends_with("`delete` is written twice; keep one"));
+}
+
+#[test]
+fn a_byte_order_mark_and_carriage_returns_are_no_matter() {
+    assert!(Policy::parse("\u{feff}version = 1\r\n[secrets]\r\na = []\r\n", "p").is_ok());
+    let error = Policy::parse("\u{feff}version = 1\r\nx = 1\r\n", "p").unwrap_err();
+    assert_eq!(error.problems()[0].place, Some(Place { line: 2, column: 1 }));
+}
+
+#[test]
 fn a_hostile_file_name_is_shown_harmlessly() {
     let error = Policy::parse("", "a\u{1b}[2J.toml").unwrap_err().to_string();
     assert!(error.starts_with("a\\u{1b}[2J.toml:1:1: "), "{error}");

@@ -1,0 +1,227 @@
+//! The redactor against a naive oracle: every needle in full, looked for at every place, whatever the chunks.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+use super::encoders::{FORMS, MIN_NEEDLE, pieces};
+use super::tests::{name, redactor, secret, streamed};
+use super::*;
+
+/// One value as the oracle sees it: all its needles in full, and from which place of the stream it counts.
+struct Known {
+    name: String,
+    needles: Vec<Vec<u8>>,
+    from: usize,
+}
+
+fn known(of: &str, value: &str, from: usize) -> Known {
+    let whole = |form: &'static encoders::Form| {
+        pieces(form.over, value).into_iter().map(|(at, len)| form.encode(&value[at..at + len], true).to_vec())
+    };
+    let needles = FORMS.iter().flat_map(whole).filter(|needle| needle.len() >= MIN_NEEDLE).collect();
+    Known { name: of.to_owned(), needles, from }
+}
+
+/// Finds every needle at every place, unites what they cover, and writes one marker for each stretch.
+fn oracle(values: &[Known], text: &[u8]) -> (Vec<u8>, u64) {
+    let mut covered = vec![false; text.len()];
+    let mut longest: Vec<(usize, &str)> = vec![(0, ""); text.len()];
+    for value in values {
+        for needle in &value.needles {
+            for at in value.from..text.len() {
+                if text[at..].starts_with(needle) {
+                    covered[at..at + needle.len()].fill(true);
+                    if needle.len() > longest[at].0 {
+                        longest[at] = (needle.len(), &value.name);
+                    }
+                }
+            }
+        }
+    }
+    let (mut out, mut count) = (Vec::new(), 0);
+    for at in 0..text.len() {
+        if !covered[at] {
+            out.push(text[at]);
+        } else if at == 0 || !covered[at - 1] {
+            out.extend_from_slice(format!("[redacted:{}]", longest[at].1).as_bytes());
+            count += 1;
+        }
+    }
+    (out, count)
+}
+
+/// How many bytes at the end are the beginning of a needle that goes on.
+fn undecided(values: &[Known], text: &[u8]) -> usize {
+    let fits = |needle: &Vec<u8>, from: usize| {
+        (1..needle.len()).rev().find(|&len| len <= text.len().saturating_sub(from) && text.ends_with(&needle[..len]))
+    };
+    values
+        .iter()
+        .flat_map(|value| value.needles.iter().filter_map(|needle| fits(needle, value.from)))
+        .max()
+        .unwrap_or(0)
+}
+
+/// What happens to a stream.
+#[derive(Clone, Debug)]
+enum Event {
+    /// A piece of a needle of one of the values: which value, which needle, from where, to where.
+    Needle(Index, Index, Index, Index),
+    Whole(Index, Index),
+    Noise(Vec<u8>),
+    /// The next value is registered.
+    Register,
+}
+
+fn events(noise: impl Strategy<Value = Vec<u8>> + 'static) -> impl Strategy<Value = Vec<Event>> {
+    let index = any::<Index>;
+    vec(
+        prop_oneof![
+            3 => (index(), index(), index(), index()).prop_map(|(a, b, c, d)| Event::Needle(a, b, c, d)),
+            3 => (index(), index()).prop_map(|(a, b)| Event::Whole(a, b)),
+            2 => noise.prop_map(Event::Noise),
+            1 => Just(Event::Register),
+        ],
+        0..14,
+    )
+}
+
+/// Plays the events, in chunks of the given sizes in turn, and holds the result against the oracle.
+fn play(values: &[String], at_first: usize, events: &[Event], cuts: &[usize]) -> Result<(), TestCaseError> {
+    let all: Vec<Known> = values.iter().map(|value| known("x", value, 0)).collect();
+    let (redactor, mut sizes) = (Redactor::new(), cuts.iter().copied().cycle());
+    let (mut stream, mut text, mut out) = (redactor.stream(), Vec::new(), Vec::new());
+    let mut registered: Vec<Known> = Vec::new();
+    let register = |registered: &mut Vec<Known>, from: usize| {
+        if let Some(value) = values.get(registered.len()) {
+            let of = format!("n{}", registered.len());
+            redactor.register(&name(&of), &secret(value));
+            registered.push(known(&of, value, from));
+        }
+    };
+    (0..at_first).for_each(|_| register(&mut registered, 0));
+    for event in events {
+        let bytes = match event {
+            Event::Register => {
+                register(&mut registered, text.len() - stream.held());
+                continue;
+            }
+            Event::Noise(bytes) => bytes.clone(),
+            Event::Whole(value, needle) | Event::Needle(value, needle, ..) => {
+                let needles = &value.get(&all).needles;
+                if needles.is_empty() {
+                    continue;
+                }
+                let needle = needle.get(needles);
+                match event {
+                    Event::Needle(_, _, start, end) => {
+                        let start = start.index(needle.len());
+                        needle[start..start + 1 + end.index(needle.len() - start)].to_vec()
+                    }
+                    _ => needle.clone(),
+                }
+            }
+        };
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            let (chunk, later) = rest.split_at(sizes.next().unwrap_or(1).min(rest.len()));
+            stream.push(chunk, &mut out);
+            text.extend_from_slice(chunk);
+            rest = later;
+            prop_assert_eq!(
+                stream.held(),
+                undecided(&registered, &text),
+                "held back after {:?}",
+                String::from_utf8_lossy(&text)
+            );
+        }
+    }
+    stream.finish(&mut out);
+    let (expected, count) = oracle(&registered, &text);
+    prop_assert_eq!(
+        String::from_utf8_lossy(&out),
+        String::from_utf8_lossy(&expected),
+        "{:?}",
+        String::from_utf8_lossy(&text)
+    );
+    prop_assert_eq!(redactor.count(), count);
+    prop_assert_eq!(stream.held(), 0);
+    Ok(())
+}
+
+fn cuts() -> impl Strategy<Value = Vec<usize>> {
+    prop_oneof![Just(vec![1]), Just(vec![usize::MAX]), vec(1..40_usize, 1..6)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    /// Few letters, so that values overlap each other and themselves; lengths on both sides of a head.
+    #[test]
+    fn any_chunking_of_overlapping_values(
+        values in vec(prop_oneof!["[ab]{4,12}", "[ab]{14,40}", "(ab){8,30}b?", "a{4,50}b{0,2}", "(aab){6,12}a?", "(ab){10}[ab]{0,20}",
+            "(ab){60,75}[ab]{0,9}"], 1..10),
+        at_first in 0..8_usize,
+        events in events(vec(select(vec![b'a', b'b']), 1..30)),
+        cuts in cuts(),
+    ) {
+        play(&values, at_first, &events, &cuts)?;
+    }
+
+    #[test]
+    fn any_chunking_of_realistic_values(
+        values in vec(prop_oneof![
+            "[A-Za-z0-9+/=_!$%&'\"\\\\ -]{4,60}", "\\PC{4,30}", "([a-z0-9: ]{0,24}\r?\n){1,5}", "postgres://app:[a-z0-9]{6,30}@db/x",
+        ], 1..4),
+        at_first in 0..4_usize,
+        events in events(vec(any::<u8>(), 1..20)),
+        cuts in cuts(),
+    ) {
+        play(&values, at_first, &events, &cuts)?;
+    }
+
+    /// Encodings made by other code than the list's.
+    #[test]
+    fn planted_encodings_are_gone(value in "[A-Za-z0-9/+ä€\"\\\\]{8,40}", before in "[ -~]{0,7}", after in "[ -~]{0,7}", cuts in cuts()) {
+        let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let json = serde_json::to_string(&value).unwrap();
+        let percent = value.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+        let forms = [value.clone(), hex(&value), hex(&value).to_uppercase(), json[1..json.len() - 1].to_owned(), percent,
+            STANDARD.encode(&value)];
+        let redactor = redactor(&[("key", &value)]);
+        for form in &forms {
+            let text = format!("{before}{form}{after}");
+            let mut sizes = cuts.iter().copied().cycle();
+            let mut rest = text.as_bytes();
+            let chunks = std::iter::from_fn(|| {
+                let (chunk, later) = rest.split_at(sizes.next()?.min(rest.len()));
+                rest = later;
+                Some(chunk).filter(|chunk| !chunk.is_empty())
+            });
+            let out = String::from_utf8(streamed(&redactor, chunks)).unwrap();
+            prop_assert!(!out.contains(form.as_str()) && out.contains("[redacted:key]"), "{text:?} became {out:?}");
+        }
+    }
+
+    #[test]
+    fn redacting_twice_changes_nothing_more(values in vec("[a-e]{4,9}", 1..5), text in "[a-e ]{0,80}") {
+        let redactor = Redactor::new();
+        for (value, of) in values.iter().zip(["abcd", "edcba", "redacted", "x"]) {
+            redactor.register(&name(of), &secret(value));
+        }
+        let once = redactor.redact(&text);
+        prop_assert_eq!(redactor.redact(&once), once.as_str());
+        prop_assert!(!values.iter().any(|value| once.contains(value.as_str())), "{once:?}");
+    }
+
+    #[test]
+    fn text_stays_text(values in vec("\\PC{4,12}", 1..4), text in vec("\\PC{0,8}", 0..8)) {
+        let redactor = Redactor::new();
+        values.iter().for_each(|value| redactor.register(&name("x"), &secret(value)));
+        let text = text.join(&values[0]);
+        prop_assert_eq!(redactor.redact(&text).into_bytes(), redactor.redact_bytes(text.as_bytes()));
+    }
+}

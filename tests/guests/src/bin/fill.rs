@@ -1,0 +1,55 @@
+//! Fills `/output` without end, in the way that its argument names.
+use std::fs::{self, File, OpenOptions};
+use std::io::{Seek as _, SeekFrom, Write as _};
+use strongroom_test_guests::arg;
+
+fn main() {
+    let block = vec![1; 1 << 16];
+    match arg(0).as_str() {
+        "file" => {
+            let mut file = File::create("/output/file").unwrap();
+            loop {
+                if file.write_all(&block).is_err() {
+                    println!("a write failed, trying on");
+                }
+            }
+        }
+        "append" => loop {
+            let mut file = OpenOptions::new().append(true).create(true).open("/output/log").unwrap();
+            let _ = file.write_all(&block);
+        },
+        "sparse" => {
+            let file = File::create("/output/sparse").unwrap();
+            file.set_len(10 << 30).unwrap();
+            println!("made a sparse file");
+        }
+        "seek" => {
+            let mut file = File::create("/output/far").unwrap();
+            file.seek(SeekFrom::Start(10 << 30)).unwrap();
+            file.write_all(b"x").unwrap();
+            println!("wrote far away");
+        }
+        "files" => {
+            for n in 0.. {
+                File::create(format!("/output/{n}")).unwrap();
+            }
+        }
+        "folders" => {
+            for n in 0.. {
+                fs::create_dir(format!("/output/{n}")).unwrap();
+            }
+        }
+        // Removed files that are still open occupy space all the same.
+        "removed" => {
+            let mut open = Vec::new();
+            for n in 0.. {
+                let path = format!("/output/{n}");
+                let mut file = File::create(&path).unwrap();
+                file.write_all(&block).unwrap();
+                fs::remove_file(&path).unwrap();
+                open.push(file);
+            }
+        }
+        other => panic!("no way `{other}`"),
+    }
+}

@@ -1,0 +1,8 @@
+//! Takes memory until there is none.
+fn main() {
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    loop {
+        all.push(vec![1; 1 << 20]);
+        std::hint::black_box(&all);
+    }
+}

@@ -1,0 +1,12 @@
+//! An honest program: shows what it was given, and exits with success.
+use strongroom_test_guests::args;
+
+fn main() {
+    println!("hello, {:?}", args());
+    for (name, value) in std::env::vars() {
+        println!("env {name}={value}");
+    }
+    eprintln!("and this is standard error");
+    let mut line = String::new();
+    println!("stdin has {} bytes", std::io::stdin().read_line(&mut line).unwrap());
+}

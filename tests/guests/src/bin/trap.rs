@@ -1,0 +1,11 @@
+//! Panics. With a name as argument, the panic message holds that secret's value.
+use strongroom_test_guests::{arg, secrets};
+
+fn main() {
+    let name = arg(0);
+    if name.is_empty() {
+        panic!("something is wrong");
+    }
+    let value = secrets::get_secret(&name).unwrap();
+    panic!("something is wrong with {value}");
+}

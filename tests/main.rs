@@ -1,0 +1,16 @@
+//! Integration tests: real guests, honest and hostile, in the real host, through its command line; transcripts; and rules over the source.
+//!
+//! Each test has a home of its own in a temporary folder. The guests are built once for a test process, see `support::guests`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
+
+mod support;
+
+mod contract;
+mod containment;
+mod durability;
+mod files;
+mod leaks;
+mod refusals;
+mod source_rules;
+mod transcripts;

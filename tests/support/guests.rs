@@ -1,0 +1,48 @@
+//! Builds the guests, once for a test process, the way their authors would.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The component of a guest in `tests/guests` (`hello`, ...), `plugin`, or the example (`training-example`).
+pub fn guest(name: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let folder = BUILT.get_or_init(build);
+    // A library's file is named with underscores.
+    let candidates = [folder.join(format!("{name}.wasm")), folder.join(format!("{}.wasm", name.replace('-', "_")))];
+    candidates.into_iter().find(|path| path.exists()).unwrap_or_else(|| panic!("there is no guest `{name}`"))
+}
+
+/// Where guests are built: beside the host's own build, so that tests and demo share it.
+fn target() -> PathBuf {
+    // .../target/debug/deps/all-<hash>
+    let test = std::env::current_exe().expect("a test knows its own file");
+    let target = test.ancestors().nth(3).expect("a test is built in a target folder");
+    target.join("guests")
+}
+
+fn build() -> PathBuf {
+    let target = target();
+    for (folder, package) in [("guest-example/rust", "training-example"), ("tests/guests", ""), ("tests/guests/plugin", "")] {
+        let folder = super::project().join(folder);
+        if folder.join("Cargo.toml").exists() {
+            cargo(&folder, package, &target);
+        }
+    }
+    target.join("wasm32-wasip2/release")
+}
+
+fn cargo(folder: &Path, bin: &str, target: &Path) {
+    let mut command = Command::new(env!("CARGO"));
+    command.current_dir(folder).args(["build", "--locked", "--release", "--quiet", "--target", "wasm32-wasip2"]);
+    command.arg("--target-dir").arg(target);
+    if !bin.is_empty() {
+        command.args(["--bin", bin]);
+    }
+    // What cargo sets for this test must not reach the build of another package.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR") {
+        command.env_remove(name);
+    }
+    let status = command.status().expect("cargo runs");
+    assert!(status.success(), "the guests in {} do not build: is the wasm32-wasip2 target there? (scripts/wasm-target.sh)", folder.display());
+}

@@ -1,0 +1,191 @@
+//! The real host, in a home of its own.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use strongroom::record::{Blame, Limit, Outcome, RunRecord};
+use tempfile::TempDir;
+
+use super::guest;
+
+/// A host with a home in a temporary folder.
+pub struct Host {
+    folder: TempDir,
+}
+
+/// A run that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: i32,
+    /// What `--json` printed.
+    pub record: RunRecord,
+    /// What the component printed, redacted and escaped, and the host's own words.
+    pub shown: String,
+}
+
+impl Host {
+    /// A host whose vault has been made.
+    pub fn new() -> Self {
+        let host = Self::bare();
+        host.ok(&["init"]);
+        host
+    }
+
+    /// A host without a vault.
+    pub fn bare() -> Self {
+        Self { folder: tempfile::tempdir().expect("a temporary folder") }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn home(&self) -> PathBuf {
+        self.path().join("home")
+    }
+
+    /// Writes a file into the host's folder.
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("a folder for it");
+        std::fs::write(&path, content).expect("a file can be written");
+        path
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+        command
+            .args(args)
+            .current_dir(self.path())
+            .env_clear()
+            .env("STRONGROOM_HOME", self.home())
+            .env("XDG_CONFIG_HOME", self.path().join("config"))
+            .env("HOST_ONLY", "environment-of-the-host")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    pub fn output(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("the host starts")
+    }
+
+    /// A command that has to succeed; its standard output.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let output = self.output(args);
+        assert!(output.status.success(), "{args:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// A command that has to fail with this code; its standard error.
+    pub fn fails(&self, code: i32, args: &[&str]) -> String {
+        let output = self.output(args);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{args:?}:\n{stderr}");
+        stderr
+    }
+
+    /// Puts a secret into the vault, as an operator.
+    pub fn set(&self, name: &str, value: &str) {
+        let mut child = self.command(&["secret", "set", name, "--keep-newline"]).stdin(Stdio::piped()).spawn().expect("the host starts");
+        child.stdin.take().expect("a pipe").write_all(value.as_bytes()).expect("the host reads");
+        let output = child.wait_with_output().expect("the host ends");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// A secret's value, as an operator.
+    pub fn get(&self, name: &str) -> String {
+        self.ok(&["secret", "get", name])
+    }
+
+    fn run_args<'a>(&self, component: &'a str, policy: &str, more: &'a [&'a str], args: &'a [&'a str]) -> Vec<String> {
+        let policy = self.file("policy.toml", policy);
+        let mut all = vec!["run".to_owned(), guest(component).display().to_string(), "--json".to_owned()];
+        all.extend(["--policy".to_owned(), policy.display().to_string()]);
+        all.extend(more.iter().map(|arg| (*arg).to_owned()));
+        all.push("--".to_owned());
+        all.extend(args.iter().map(|arg| (*arg).to_owned()));
+        all
+    }
+
+    /// Runs a guest under a policy.
+    pub fn run(&self, component: &str, policy: &str, args: &[&str]) -> Ended {
+        self.run_with(component, policy, &[], args)
+    }
+
+    /// Runs a guest with more options of `strongroom run`.
+    pub fn run_with(&self, component: &str, policy: &str, more: &[&str], args: &[&str]) -> Ended {
+        let all = self.run_args(component, policy, more, args);
+        let output = self.output(&all.iter().map(String::as_str).collect::<Vec<_>>());
+        Ended::from(output)
+    }
+
+    /// Starts a run and does not wait for it.
+    pub fn start(&self, component: &str, policy: &str, more: &[&str], args: &[&str]) -> Child {
+        let all = self.run_args(component, policy, more, args);
+        self.command(&all.iter().map(String::as_str).collect::<Vec<_>>()).spawn().expect("the host starts")
+    }
+
+    /// The audit's lines of a run, as JSON.
+    pub fn audit(&self, run: &str) -> String {
+        self.ok(&["audit", "show", "--json", "--run", run])
+    }
+
+    /// The audit is whole.
+    pub fn audit_is_whole(&self) {
+        let verdict = self.ok(&["audit", "verify"]);
+        assert!(!verdict.contains("altered"), "{verdict}");
+    }
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        let shown = String::from_utf8_lossy(&output.stderr).into_owned();
+        let record = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("no record ({error}), exit {:?}:\n{shown}", output.status.code()));
+        Self { code: output.status.code().expect("not killed by a signal"), record, shown }
+    }
+}
+
+impl Ended {
+    /// It finished.
+    #[track_caller]
+    pub fn finished(self) -> Self {
+        assert_eq!(self.record.outcome, Outcome::Finished, "{:?}\n{}", self.record.reason, self.shown);
+        assert_eq!((self.code, self.record.blame, self.record.exit_code), (0, None, Some(0)));
+        self
+    }
+
+    /// The component failed, and is to blame.
+    #[track_caller]
+    pub fn failed(self) -> Self {
+        assert_eq!(self.record.outcome, Outcome::Failed, "{:?}\n{}", self.record.reason, self.shown);
+        assert_eq!((self.code, self.record.blame), (1, Some(Blame::Guest)));
+        self
+    }
+
+    /// It was stopped at this limit, and is to blame.
+    #[track_caller]
+    pub fn stopped(self, limit: Limit) -> Self {
+        assert_eq!(self.record.outcome, Outcome::Limit, "{:?}\n{}", self.record.reason, self.shown);
+        assert_eq!((self.code, self.record.blame, self.record.limit), (4, Some(Blame::Guest), Some(limit)));
+        self
+    }
+
+    /// This text was shown.
+    #[track_caller]
+    pub fn shows(self, text: &str) -> Self {
+        assert!(self.shown.contains(text), "`{text}` is not in:\n{}", self.shown);
+        self
+    }
+
+    /// This text was not shown, nor recorded.
+    #[track_caller]
+    pub fn never_shows(self, text: &str) -> Self {
+        let record = serde_json::to_string(&self.record).expect("a record is JSON");
+        assert!(!self.shown.contains(text) && !record.contains(text), "`{text}` is in:\n{}\n{record}", self.shown);
+        self
+    }
+}

@@ -1,0 +1,34 @@
+//! What the tests share: guests, and a host in a temporary home.
+
+pub mod guests;
+pub mod host;
+
+pub use guests::guest;
+pub use host::{Ended, Host};
+
+use std::path::{Path, PathBuf};
+
+/// The project's folder.
+pub fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the host has a parent folder").to_owned()
+}
+
+/// All files below a folder, links not followed.
+pub fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut waiting = vec![folder.to_owned()];
+    while let Some(folder) = waiting.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for entry in entries {
+            let entry = entry.expect("an entry can be read");
+            let kind = entry.file_type().expect("an entry has a type");
+            if kind.is_dir() {
+                waiting.push(entry.path());
+            } else if kind.is_file() {
+                files.push(entry.path());
+            }
+        }
+    }
+    files.sort();
+    files
+}
