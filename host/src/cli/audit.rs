@@ -163,6 +163,10 @@ impl<'a> From<&'a Item> for JsonLine<'a> {
 }
 
 fn verify(args: &Verify, home: &Home) -> Result<Exit, Failure> {
+    // Verifying is worth most where something is broken: damaged records do not stand in its way.
+    if let Err(failure) = existing_runs(home) {
+        out::note(failure);
+    }
     let report = audit::verify(&home.audit(), args.expect.as_ref())?;
     let overall = report.overall();
     if args.json {

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::failure::Failure;
 use super::{Global, out, passphrase};
@@ -26,7 +27,7 @@ pub(super) struct Opened {
     pub(super) home: Home,
     pub(super) vault: LocalVault,
     pub(super) audit: Audit,
-    pub(super) runs: RunStore,
+    pub(super) runs: Arc<RunStore>,
 }
 
 /// A vault that is there and not open yet.
@@ -93,7 +94,7 @@ impl Surroundings {
         let home = self.config.home()?;
         make_folder(home.path())?;
         let audit = Audit::open(&home.audit(), self.config.audit_sync)?;
-        let runs = RunStore::open(&home.runs())?;
+        let runs = Arc::new(RunStore::open(&home.runs())?);
         let opened = Opened { home, vault, audit, runs };
         mark_lost(&opened.home, &opened.runs)?;
         Ok(opened)

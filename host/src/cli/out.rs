@@ -35,7 +35,7 @@ pub(super) fn is_terminal() -> bool {
 /// are shown escaped.
 pub(super) fn columns(header: Option<&[&str]>, rows: &[Vec<String>], right: &[usize]) -> Vec<String> {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled).force_no_tty();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     if let Some(header) = header {
         table.set_header(header.iter().copied());
     }
@@ -72,7 +72,7 @@ mod tests {
         ];
         assert_eq!(
             columns(Some(&["NAME", "N", ""]), &rows, &[1]),
-            ["NAME             N", "db-password      2  x", "a\\x1b[31m\\n     10"]
+            ["NAME          N", "db-password   2  x", "a\\x1b[31m\\n  10"]
         );
         assert_eq!(columns(None, &[], &[]), Vec::<String>::new());
     }
