@@ -21,7 +21,7 @@ use crate::policy::{Ceilings, Limits, Policy};
 use crate::record::{Blame, ComponentRef, FORMAT, Limit, LogCount, Outcome, RunRecord};
 use crate::runs::{RunStore, RunStoreError};
 use crate::runtime::{
-    Account, Candidate, CodeStore, Compile, CompileError, Ended, EngineError, EngineOptions, Execution, Executor, LoadError, Loader,
+    Account, Candidate, CodeStore, Compile, CompileError, Ended, EngineError, EngineOptions, Execution, Executor, LoadError, Loaded, Loader,
     Observer, Reachable, ResolveError, Ticker,
 };
 use crate::spec::RunSpec;
@@ -78,6 +78,14 @@ pub enum StartError {
     /// The component cannot be read, or is none.
     #[error(transparent)]
     Component(#[from] LoadError),
+    /// The compiler finds that it is not valid.
+    #[error("the component `{}` is not valid: {why}; build it again", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What the compiler says, escaped and bounded.
+        why: String,
+    },
     /// The policy is for another component.
     #[error(transparent)]
     Pin(#[from] crate::policy::PinMismatch),
@@ -109,7 +117,7 @@ impl StartError {
         match self {
             Self::Record(_) | Self::Staging { .. } => true,
             Self::Component(error) => error.is_host_fault(),
-            Self::Pin(_) | Self::Ceiling(_) | Self::Folder(_) | Self::Resolve(_) => false,
+            Self::Invalid { .. } | Self::Pin(_) | Self::Ceiling(_) | Self::Folder(_) | Self::Resolve(_) => false,
         }
     }
 }
@@ -123,7 +131,7 @@ impl Runner {
         let engine = crate::runtime::engine(&EngineOptions::default())?;
         let store = options.code_store.as_deref().map(CodeStore::open).transpose()?;
         let executor = Executor::new(engine.clone()).map_err(|error| RunnerError::Linker(format!("{error:#}")))?;
-        let ticker = Ticker::new(&engine);
+        let ticker = Ticker::new(&engine)?;
         let loader = Loader::new(engine, options.compile, store);
         Ok(Self {
             broker: Broker::new(options.vault, options.audit, options.repeats),
@@ -156,6 +164,10 @@ impl Runner {
         let checked = folders::check(&spec, &self.temp)?;
         let reachable = Reachable::resolve(policy.tcp()).await?;
 
+        // Compiled before the run starts: what turns out to be no valid component is an input error, like a file that is none.
+        let mut cancel = std::pin::pin!(cancel);
+        let prepared = self.prepare(&candidate, &limits, &*observer, cancel.as_mut()).await?;
+
         let mut record = self.new_record(&spec, &policy, &candidate);
         let id = record.id;
         let staging_path = checked.staging_path(&id);
@@ -166,7 +178,7 @@ impl Runner {
         let redactor = crate::redact::Redactor::new();
         let broker = Arc::new(self.broker.for_run(id, Arc::clone(&policy), redactor.clone(), limits.requests));
         let run = Started { runner: self, spec: &spec, policy: &policy, limits: &limits, broker: Arc::clone(&broker) };
-        let mut ended = run.to_end(&candidate, reachable, staging.path(), observer, cancel, &mut record).await;
+        let mut ended = run.to_end(&candidate, prepared, reachable, staging.path(), observer, cancel, &mut record).await;
 
         if let Err(error) = broker.finish().await {
             ended = audit_fault(&error);
@@ -198,6 +210,38 @@ impl Runner {
             settle(&mut record, Ended::HostFault(format!("the record could not be written: {error}")));
         }
         Ok(record)
+    }
+
+    /// Compiles the component, unless it is refused. The inner error is the end of a run that has yet to start.
+    async fn prepare(
+        &self,
+        candidate: &Candidate,
+        limits: &Limits,
+        observer: &dyn Observer,
+        cancel: impl Future<Output = ()> + Unpin,
+    ) -> Result<Result<Loaded, NotRun>, StartError> {
+        let refused = candidate.refused();
+        if !refused.is_empty() {
+            let imports: Vec<_> = refused.iter().map(ToString::to_string).collect();
+            return Ok(Err(NotRun { ended: Ended::Refused(imports.join("; ")), reason: None }));
+        }
+        let compiling = std::pin::pin!(self.loader.compile(candidate, limits.compile_time, observer));
+        let loaded = match futures_util::future::select(compiling, cancel).await {
+            futures_util::future::Either::Left((loaded, _)) => loaded,
+            futures_util::future::Either::Right(((), _)) => {
+                return Ok(Err(NotRun { ended: Ended::Cancelled, reason: None }));
+            }
+        };
+        match loaded {
+            Ok(loaded) => Ok(Ok(loaded)),
+            Err(CompileError::Invalid(why)) => {
+                Err(StartError::Invalid { path: candidate.path().to_owned(), why })
+            }
+            Err(CompileError::Limit(why)) => {
+                Ok(Err(NotRun { ended: Ended::Limit(Limit::Compile), reason: Some(why) }))
+            }
+            Err(CompileError::Host(why)) => Ok(Err(NotRun { ended: Ended::HostFault(why), reason: None })),
+        }
     }
 
     fn new_record(&self, spec: &RunSpec, policy: &Policy, candidate: &Candidate) -> RunRecord {
@@ -240,6 +284,13 @@ impl Runner {
     }
 }
 
+/// Why a run ends without an instruction of its component.
+struct NotRun {
+    ended: Ended,
+    /// More than the end says by itself.
+    reason: Option<String>,
+}
+
 /// A run that has started.
 struct Started<'a> {
     runner: &'a Runner,
@@ -253,6 +304,7 @@ impl Started<'_> {
     async fn to_end(
         &self,
         candidate: &Candidate,
+        prepared: Result<Loaded, NotRun>,
         reachable: Reachable,
         output: &Path,
         observer: Arc<dyn Observer>,
@@ -262,25 +314,12 @@ impl Started<'_> {
         if let Err(error) = self.audit_start(record).await {
             return audit_fault(&error);
         }
-        let refused = candidate.refused();
-        if !refused.is_empty() {
-            let imports: Vec<_> = refused.iter().map(ToString::to_string).collect();
-            return Ended::Refused(imports.join("; "));
-        }
-        let mut cancel = std::pin::pin!(cancel);
-        let loading = self.runner.loader.compile(candidate, self.limits.compile_time, &*observer);
-        let loaded = match futures_util::future::select(std::pin::pin!(loading), cancel.as_mut()).await {
-            futures_util::future::Either::Left((loaded, _)) => loaded,
-            futures_util::future::Either::Right(((), _)) => return Ended::Cancelled,
-        };
-        let loaded = match loaded {
+        let loaded = match prepared {
             Ok(loaded) => loaded,
-            Err(CompileError::Limit(why)) => {
-                record.reason = Some(why);
-                return Ended::Limit(Limit::Compile);
+            Err(not_run) => {
+                record.reason = not_run.reason;
+                return not_run.ended;
             }
-            Err(CompileError::Invalid(why)) => return Ended::Failed { exit_code: None, reason: why },
-            Err(CompileError::Host(why)) => return Ended::HostFault(why),
         };
         record.warnings.extend(loaded.warnings.iter().cloned());
         let _ticking = self.runner.ticker.run();

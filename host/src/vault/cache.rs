@@ -336,7 +336,7 @@ impl Vault for Cache {
             };
             answers.push(match answer {
                 Ok(stored) => Some(stored),
-                Err(VaultError::NotFound(_)) => None,
+                Err(VaultError::NotFound(_) | VaultError::Disabled(_)) => None,
                 Err(error) => return Err(error),
             });
         }

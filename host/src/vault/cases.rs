@@ -1,1 +1,363 @@
+//! The common list of test cases: what every vault does alike. A case names the abilities that it needs, and a vault runs all
+//! cases that its abilities allow.
+//!
+//! A case uses names of its own, so that it runs against a vault that holds other secrets, or that keeps deleted names.
 
+use std::pin::Pin;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{Abilities, Attributes, Description, NewSecret, Operator, Stored, Vault, VaultError};
+use crate::ids::{SecretName, SecretVersion};
+use crate::policy::{Grant, ListGrant, Operation};
+use crate::secret::{Secret, VALUE_MAX};
+
+/// The vault under test, on both paths, and a prefix for the names of one case.
+#[derive(Clone)]
+pub(super) struct Bench {
+    vault: Arc<dyn Vault>,
+    operator: Arc<dyn Operator>,
+    prefix: String,
+}
+
+type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+struct Case {
+    name: &'static str,
+    needs: fn(Abilities) -> bool,
+    run: fn(Bench) -> Running,
+}
+
+/// Runs every case that the vault's abilities allow. `unique` sets the names apart from those of another time. Answers the names of
+/// the cases that ran.
+pub(super) async fn run_all(vault: Arc<dyn Vault>, operator: Arc<dyn Operator>, unique: &str) -> Vec<&'static str> {
+    let mut ran = Vec::new();
+    for case in CASES {
+        if (case.needs)(vault.abilities()) {
+            println!("case: {}", case.name);
+            let prefix = format!("{unique}-{}", case.name.replace('_', "-"));
+            (case.run)(Bench { vault: Arc::clone(&vault), operator: Arc::clone(&operator), prefix }).await;
+            ran.push(case.name);
+        }
+    }
+    ran
+}
+
+/// How many cases there are.
+pub(super) fn count() -> usize {
+    CASES.len()
+}
+
+macro_rules! cases {
+    ($($name:ident needs $needs:expr;)*) => {
+        const CASES: &[Case] = &[$(Case { name: stringify!($name), needs: $needs, run: |bench| Box::pin($name(bench)) }),*];
+    };
+}
+
+cases! {
+    what_is_set_is_got needs |_| true;
+    what_is_not_there_is_not_found needs |_| true;
+    the_newest_version_is_got needs |_| true;
+    an_old_version_is_got_by_its_name needs |able| able.versions;
+    a_version_belongs_to_its_secret needs |able| able.versions;
+    versions_are_listed_newest_first needs |able| able.versions;
+    attributes_come_back needs |_| true;
+    a_guest_keeps_no_attributes_of_the_old_version needs |_| true;
+    a_content_type_has_limits needs |_| true;
+    values_come_back_whole needs |_| true;
+    a_batch_answers_in_order needs |_| true;
+    an_empty_batch_is_nothing needs |_| true;
+    deleting_takes_every_version needs |_| true;
+    a_deleted_name_can_be_set_again needs |able| !able.soft_delete;
+    a_batch_deletes_all_or_nothing needs |able| able.transactions;
+    a_refused_batch_writes_nothing needs |_| true;
+    a_guest_lists_what_the_grant_admits needs |_| true;
+    an_operator_lists_the_newest needs |_| true;
+    a_dropped_write_is_done_or_undone needs |able| able.transactions;
+}
+
+impl Bench {
+    fn text(&self, name: &str) -> String {
+        format!("{}-{name}", self.prefix)
+    }
+
+    fn name(&self, name: &str) -> SecretName {
+        SecretName::parse(&self.text(name)).unwrap()
+    }
+
+    fn grant(&self, operation: Operation, name: &str) -> Grant {
+        Grant::for_test(operation, &self.text(name))
+    }
+
+    async fn get(&self, name: &str) -> Result<Stored, VaultError> {
+        self.vault.get(self.grant(Operation::Get, name)).await
+    }
+
+    async fn get_at(&self, name: &str, version: &SecretVersion) -> Result<Stored, VaultError> {
+        self.vault.get(self.grant(Operation::Get, name).at_version(version.clone())).await
+    }
+
+    async fn value(&self, name: &str) -> String {
+        self.get(name).await.unwrap().value.expose().to_owned()
+    }
+
+    async fn set(&self, name: &str, value: &str) -> Description {
+        let batch = vec![(self.grant(Operation::Set, name), secret(value))];
+        self.vault.set_many(batch).await.unwrap().pop().unwrap()
+    }
+
+    fn new_secret(&self, name: &str, value: &str, attributes: Attributes) -> NewSecret {
+        NewSecret { name: self.name(name), value: secret(value), attributes }
+    }
+
+    /// The operator's list without the secrets of other cases.
+    async fn listed(&self) -> Vec<Description> {
+        let mut all = self.operator.list().await.unwrap();
+        all.retain(|description| description.name.as_str().starts_with(&self.text("")));
+        all
+    }
+}
+
+fn secret(value: &str) -> Arc<Secret> {
+    Arc::new(Secret::new(value.to_owned()).unwrap())
+}
+
+fn typed(content_type: &str) -> Attributes {
+    Attributes { content_type: Some(content_type.to_owned()), ..Attributes::default() }
+}
+
+#[track_caller]
+fn assert_not_found<T: std::fmt::Debug>(answer: Result<T, VaultError>, name: &SecretName) {
+    assert!(matches!(&answer, Err(VaultError::NotFound(missing)) if missing == name), "{answer:?}");
+}
+
+async fn what_is_set_is_got(bench: Bench) {
+    let before = Timestamp::now().as_second() - 1;
+    let set = bench.set("a", "hunter2").await;
+    assert_eq!(set.name, bench.name("a"));
+    assert_eq!(set.attributes, Attributes::default());
+    assert!(set.enabled);
+    assert!(set.created.as_second() >= before && set.created.as_second() <= Timestamp::now().as_second() + 1);
+
+    let got = bench.get("a").await.unwrap();
+    assert_eq!(got.value.expose(), "hunter2");
+    assert_eq!(got.description, set);
+    assert_eq!(bench.vault.describe(bench.grant(Operation::Describe, "a")).await.unwrap(), set);
+    assert_eq!(bench.operator.get(&bench.name("a"), None).await.unwrap().description, set);
+}
+
+async fn what_is_not_there_is_not_found(bench: Bench) {
+    let name = bench.name("a");
+    let nothing = SecretVersion::parse("0123456789abcdef0123456789abcdef").unwrap();
+    assert_not_found(bench.get("a").await, &name);
+    assert_not_found(bench.get_at("a", &nothing).await, &name);
+    assert_not_found(bench.vault.describe(bench.grant(Operation::Describe, "a")).await, &name);
+    assert_not_found(bench.vault.delete_many(vec![bench.grant(Operation::Delete, "a")]).await, &name);
+    assert_not_found(bench.operator.get(&name, None).await, &name);
+    assert_not_found(bench.operator.versions(&name).await, &name);
+    assert_not_found(bench.operator.delete(&name).await, &name);
+    bench.set("a", "there").await;
+    assert_not_found(bench.get_at("a", &nothing).await, &name);
+    assert_eq!(bench.value("a").await, "there", "what was missed before is seen once it is set");
+}
+
+async fn the_newest_version_is_got(bench: Bench) {
+    let mut seen = Vec::new();
+    for round in 0..5 {
+        let set = bench.set("a", &format!("value {round}")).await;
+        assert_eq!(bench.get("a").await.unwrap().description, set);
+        assert_eq!(bench.value("a").await, format!("value {round}"));
+        assert!(!seen.contains(&set.version), "a version is named once");
+        seen.push(set.version);
+    }
+    // Twice in one batch: in order.
+    let batch =
+        vec![(bench.grant(Operation::Set, "a"), secret("first")), (bench.grant(Operation::Set, "a"), secret("second"))];
+    bench.vault.set_many(batch).await.unwrap();
+    assert_eq!(bench.value("a").await, "second");
+}
+
+async fn an_old_version_is_got_by_its_name(bench: Bench) {
+    let old = bench.set("a", "old").await;
+    let new = bench.set("a", "new").await;
+    let got = bench.get_at("a", &old.version).await.unwrap();
+    assert_eq!((got.value.expose(), &got.description), ("old", &old));
+    let got = bench.get_at("a", &new.version).await.unwrap();
+    assert_eq!((got.value.expose(), &got.description), ("new", &new));
+    let pinned = bench.grant(Operation::Describe, "a").at_version(old.version.clone());
+    assert_eq!(bench.vault.describe(pinned).await.unwrap(), old);
+    let got = bench.operator.get(&bench.name("a"), Some(&old.version)).await.unwrap();
+    assert_eq!(got.value.expose(), "old");
+}
+
+async fn a_version_belongs_to_its_secret(bench: Bench) {
+    let other = bench.set("a", "of a").await;
+    bench.set("b", "of b").await;
+    assert_not_found(bench.get_at("b", &other.version).await, &bench.name("b"));
+}
+
+async fn versions_are_listed_newest_first(bench: Bench) {
+    let mut made = Vec::new();
+    for round in 0..4 {
+        made.push(bench.set("a", &round.to_string()).await);
+    }
+    bench.set("b", "of another").await;
+    made.reverse();
+    assert_eq!(bench.operator.versions(&bench.name("a")).await.unwrap(), made);
+}
+
+async fn attributes_come_back(bench: Bench) {
+    let attributes = Attributes {
+        content_type: Some("application/json; ä".into()),
+        not_before: Some(Timestamp::from_second(1_000_000_000).unwrap()),
+        expires: Some(Timestamp::from_second(1_000_000_001).unwrap()),
+    };
+    let set = bench.operator.set_many(vec![bench.new_secret("a", "{}", attributes.clone())]).await.unwrap();
+    assert_eq!(set[0].attributes, attributes);
+    // Expired long ago, and served: keeping times is the broker's part.
+    assert_eq!(bench.get("a").await.unwrap().description, set[0]);
+    assert_eq!(bench.vault.describe(bench.grant(Operation::Describe, "a")).await.unwrap(), set[0]);
+    assert_eq!(bench.listed().await, set);
+}
+
+async fn a_guest_keeps_no_attributes_of_the_old_version(bench: Bench) {
+    bench.operator.set_many(vec![bench.new_secret("a", "old", typed("text/plain"))]).await.unwrap();
+    let set = bench.set("a", "new").await;
+    assert_eq!(set.attributes, Attributes::default());
+    assert_eq!(bench.get("a").await.unwrap().description.attributes, Attributes::default());
+}
+
+async fn a_content_type_has_limits(bench: Bench) {
+    let longest = "ä".repeat(255);
+    bench.operator.set_many(vec![bench.new_secret("a", "x", typed(&longest))]).await.unwrap();
+    assert_eq!(bench.get("a").await.unwrap().description.attributes.content_type, Some(longest));
+    for bad in ["x".repeat(256), "a\nb".into(), "\u{1b}[31m".into(), "\u{9b}31m".into()] {
+        let answer = bench.operator.set_many(vec![bench.new_secret("b", "x", typed(&bad))]).await;
+        assert!(matches!(answer, Err(VaultError::Invalid(_))), "{bad:?}: {answer:?}");
+    }
+    assert_not_found(bench.get("b").await, &bench.name("b"));
+}
+
+async fn values_come_back_whole(bench: Bench) {
+    let long = "ü".repeat(VALUE_MAX / 2);
+    for value in ["x", " leading and trailing ", "line\r\nline\n", "{\"a\":\"\\u0000\"}", "\u{1f511}", &long] {
+        bench.set("a", value).await;
+        assert_eq!(bench.value("a").await, value);
+    }
+}
+
+async fn a_batch_answers_in_order(bench: Bench) {
+    let batch = ["c", "a", "b"].map(|name| (bench.grant(Operation::Set, name), secret(&format!("value of {name}"))));
+    let set = bench.vault.set_many(batch.into()).await.unwrap();
+    assert_eq!(
+        set.iter().map(|set| set.name.clone()).collect::<Vec<_>>(),
+        ["c", "a", "b"].map(|name| bench.name(name))
+    );
+    // Once as a whole, and once more, where a cache may hold a part.
+    bench.get("a").await.unwrap();
+    for _ in 0..2 {
+        let grants = ["b", "none", "c", "a"].map(|name| bench.grant(Operation::Get, name));
+        let got = bench.vault.get_many(grants.into()).await.unwrap();
+        let got: Vec<_> = got.iter().map(|got| got.as_ref().map(|got| got.value.expose().to_owned())).collect();
+        assert_eq!(got, [Some("value of b".into()), None, Some("value of c".into()), Some("value of a".into())]);
+    }
+}
+
+async fn an_empty_batch_is_nothing(bench: Bench) {
+    assert!(bench.vault.get_many(Vec::new()).await.unwrap().is_empty());
+    assert!(bench.vault.set_many(Vec::new()).await.unwrap().is_empty());
+    bench.vault.delete_many(Vec::new()).await.unwrap();
+    assert!(bench.operator.set_many(Vec::new()).await.unwrap().is_empty());
+}
+
+async fn deleting_takes_every_version(bench: Bench) {
+    let old = bench.set("a", "old").await;
+    bench.set("a", "new").await;
+    bench.set("b", "stays").await;
+    bench.get("a").await.unwrap();
+    bench.vault.delete_many(vec![bench.grant(Operation::Delete, "a")]).await.unwrap();
+    assert_not_found(bench.get("a").await, &bench.name("a"));
+    assert_not_found(bench.get_at("a", &old.version).await, &bench.name("a"));
+    assert_not_found(bench.operator.versions(&bench.name("a")).await, &bench.name("a"));
+    assert_eq!(bench.value("b").await, "stays");
+    bench.operator.delete(&bench.name("b")).await.unwrap();
+    assert!(bench.listed().await.is_empty());
+}
+
+async fn a_deleted_name_can_be_set_again(bench: Bench) {
+    let old = bench.set("a", "old").await;
+    bench.vault.delete_many(vec![bench.grant(Operation::Delete, "a")]).await.unwrap();
+    let new = bench.set("a", "new").await;
+    assert_ne!(old.version, new.version);
+    assert_eq!(bench.value("a").await, "new");
+    assert_eq!(bench.operator.versions(&bench.name("a")).await.unwrap(), [new]);
+}
+
+async fn a_batch_deletes_all_or_nothing(bench: Bench) {
+    for name in ["a", "b"] {
+        bench.set(name, name).await;
+    }
+    let grants = ["a", "none", "b", "nor-this"].map(|name| bench.grant(Operation::Delete, name));
+    assert_not_found(bench.vault.delete_many(grants.into()).await, &bench.name("none"));
+    assert_eq!(bench.value("a").await, "a");
+    assert_eq!(bench.value("b").await, "b");
+    bench.vault.delete_many(["a", "b"].map(|name| bench.grant(Operation::Delete, name)).into()).await.unwrap();
+    assert_not_found(bench.get("a").await, &bench.name("a"));
+    assert_not_found(bench.get("b").await, &bench.name("b"));
+}
+
+async fn a_refused_batch_writes_nothing(bench: Bench) {
+    bench.set("a", "old").await;
+    let batch = vec![
+        bench.new_secret("a", "new", Attributes::default()),
+        bench.new_secret("b", "new", typed(&"x".repeat(256))),
+    ];
+    let answer = bench.operator.set_many(batch).await;
+    assert!(matches!(answer, Err(VaultError::Invalid(_))), "{answer:?}");
+    assert_eq!(bench.operator.get(&bench.name("a"), None).await.unwrap().value.expose(), "old");
+    assert_not_found(bench.operator.get(&bench.name("b"), None).await, &bench.name("b"));
+}
+
+async fn a_guest_lists_what_the_grant_admits(bench: Bench) {
+    for name in ["z", "kept", "db-b", "db-a", "db-", "db-own", "other"] {
+        bench.set(name, "x").await;
+    }
+    let texts = ["z", "none", "alias", "kept", "db-own", "gone"].map(|name| bench.text(name));
+    let [z, none, alias, kept, own, gone] = texts.each_ref().map(String::as_str);
+    let exact = ListGrant::for_names(&[(z, z), (none, none), (alias, kept)], &[]);
+    assert!(!exact.needs_paging());
+    // As the component knows them: `alias`, and not the name in the vault.
+    assert_eq!(bench.vault.list(exact).await.unwrap(), [bench.name("alias"), bench.name("z")]);
+
+    // One stored name on two ways is two names of the component's; one name on two ways is one.
+    let prefix = bench.text("db-");
+    let both = ListGrant::for_names(&[(own, gone), (alias, kept)], &[&prefix, &bench.text("db")]);
+    let expected = ["alias", "db-", "db-a", "db-b"].map(|name| bench.name(name));
+    assert_eq!(bench.vault.list(both).await.unwrap(), expected);
+    assert!(bench.vault.list(ListGrant::for_names(&[(none, none)], &[])).await.unwrap().is_empty());
+}
+
+async fn an_operator_lists_the_newest(bench: Bench) {
+    bench.set("b", "of b").await;
+    bench.set("a", "old").await;
+    let newest = bench.set("a", "new").await;
+    let listed = bench.listed().await;
+    assert_eq!(listed.iter().map(|one| one.name.clone()).collect::<Vec<_>>(), [bench.name("a"), bench.name("b")]);
+    assert_eq!(listed[0], newest);
+}
+
+async fn a_dropped_write_is_done_or_undone(bench: Bench) {
+    for round in 0..20 {
+        let batch = ["a", "b"].map(|name| (bench.grant(Operation::Set, name), secret(&format!("round {round}"))));
+        let mut write = bench.vault.set_many(batch.into());
+        // Begun, and cut off where it first waits.
+        let _ = futures_util::poll!(&mut write);
+        drop(write);
+        // Whether it is still to come, done or undone: never one half of it.
+        let grants = ["a", "b"].map(|name| bench.grant(Operation::Get, name));
+        let got = bench.vault.get_many(grants.into()).await.unwrap();
+        let got: Vec<_> = got.iter().map(|got| got.as_ref().map(|got| got.value.expose())).collect();
+        assert_eq!(got[0], got[1], "both or neither");
+    }
+}

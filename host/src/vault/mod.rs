@@ -139,8 +139,7 @@ pub trait Vault: Send + Sync {
         Err(grant)
     }
 
-    /// The values of several secrets, in order; `None` where there is no such secret. A disabled one fails the call with
-    /// [`VaultError::Disabled`], which names it.
+    /// The values of several secrets, in order; `None` where there is no such secret to be had: it is absent or disabled.
     async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Option<Stored>>, VaultError>;
 
     /// A secret without its value.

@@ -140,7 +140,8 @@ fn look(place: &Place) -> Result<(Connection, Header, i64), VaultError> {
     let connection = place.connect()?;
     let failed = |error| place.sql("opened", error);
     // A log that a crash left behind is merged when the last connection closes. Not before the key is proved right.
-    if fs::symlink_metadata(place.beside("-wal")).is_ok_and(|data| data.len() > 0) {
+    let has_log = fs::symlink_metadata(place.beside("-wal")).is_ok_and(|data| data.len() > 0);
+    if has_log {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
     }
     let mark: i64 = connection.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(failed)?;
@@ -153,6 +154,13 @@ fn look(place: &Place) -> Result<(Connection, Header, i64), VaultError> {
     let format = store::format(&connection).map_err(failed)?;
     if format > store::FORMAT {
         return Err(upgrade::newer(place, format));
+    }
+    // SQLite notices missing pages, and takes a part of a page for a whole one.
+    let page: u32 = connection.query_row("PRAGMA page_size", [], |row| row.get(0)).map_err(failed)?;
+    let length =
+        fs::symlink_metadata(&place.database).map_err(|error| place.io("read", &place.database, &error))?.len();
+    if !has_log && !length.is_multiple_of(page.into()) {
+        return Err(place.damaged("it is cut off inside a page"));
     }
     let header = Header::load(&connection, place)?;
     Ok((connection, header, format))

@@ -1,6 +1,5 @@
 //! Prints a secret in each covered encoding, split across writes at a place that its argument names; then as a metric's name, in progress, as a
 //! file's name, as the name of a secret, and in the text of its failure.
-use std::io::Write as _;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use strongroom_test_guests::{arg, context, secrets, show};

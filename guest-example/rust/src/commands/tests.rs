@@ -1,0 +1,201 @@
+use std::collections::BTreeMap;
+
+use super::*;
+
+const DATASET: &[u8] = include_bytes!("../../../data/breast_cancer.csv");
+
+/// A host that grants what the test lists, and keeps what it is told.
+#[derive(Default)]
+struct FakeHost {
+    granted: Vec<(&'static str, &'static str)>,
+    secrets: BTreeMap<String, String>,
+    parameters: BTreeMap<&'static str, &'static str>,
+    metrics: Vec<(String, f64, Option<u64>)>,
+    progress: Vec<(u64, String)>,
+}
+
+impl FakeHost {
+    fn decide(&self, operation: &str, name: &str) -> Result<(), String> {
+        if self.granted.contains(&(operation, name)) { Ok(()) } else { Err(format!("denied: {name}")) }
+    }
+
+    fn metric(&self, name: &str) -> f64 {
+        self.metrics.iter().rfind(|metric| metric.0 == name).unwrap().1
+    }
+}
+
+impl Host for FakeHost {
+    fn get_secret(&mut self, name: &str) -> Result<String, String> {
+        self.decide("get", name)?;
+        self.secrets.get(name).cloned().ok_or_else(|| format!("not found: {name}"))
+    }
+
+    fn set_secret(&mut self, name: &str, value: &str) -> Result<(), String> {
+        self.decide("set", name)?;
+        self.secrets.insert(name.into(), value.into());
+        Ok(())
+    }
+
+    fn parameter(&self, name: &str) -> Option<String> {
+        self.parameters.get(name).map(|value| value.to_string())
+    }
+
+    fn log_metric(&mut self, name: &str, value: f64, step: Option<u64>) -> Result<(), String> {
+        self.metrics.push((name.into(), value, step));
+        Ok(())
+    }
+
+    fn report_progress(&mut self, done: u64, _total: u64, message: &str) -> Result<(), String> {
+        self.progress.push((done, message.into()));
+        Ok(())
+    }
+}
+
+/// Empty folders for one test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("training-example-{}-{test}", std::process::id()));
+        for folder in ["input", "prepared", "trained"] {
+            fs::create_dir_all(path.join(folder)).unwrap();
+        }
+        fs::write(path.join("input").join(PLAIN_DATASET), DATASET).unwrap();
+        Self(path)
+    }
+
+    fn path(&self, folder: &str) -> PathBuf {
+        self.0.join(folder)
+    }
+
+    fn prepare(&self, host: &mut FakeHost) -> Result<(), CommandError> {
+        prepare(host, Folders { input: &self.path("input"), output: &self.path("prepared") })
+    }
+
+    fn train(&self, host: &mut FakeHost) -> Result<(), CommandError> {
+        train(host, Folders { input: &self.path("prepared"), output: &self.path("trained") }, Source::File)
+    }
+
+    fn files(&self, folder: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(folder)).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A host after `prepare`, granting `train` what it needs.
+fn prepared(scratch: &Scratch) -> FakeHost {
+    let mut host = FakeHost { granted: vec![("set", DATASET_KEY)], ..FakeHost::default() };
+    scratch.prepare(&mut host).unwrap();
+    host.granted = vec![("get", DATASET_KEY), ("set", MODEL_KEY)];
+    host
+}
+
+#[test]
+fn prepare_stores_the_key_and_leaves_only_the_encrypted_file() {
+    let scratch = Scratch::new("prepare");
+    let host = prepared(&scratch);
+    assert_eq!(scratch.files("prepared"), [SEALED_DATASET]);
+    let sealed = fs::read(scratch.path("prepared").join(SEALED_DATASET)).unwrap();
+    let key = Key::parse(&host.secrets[DATASET_KEY]).unwrap();
+    assert_eq!(key.decrypt(&sealed).unwrap(), DATASET);
+}
+
+#[test]
+fn a_key_that_cannot_be_stored_leaves_no_file() {
+    let scratch = Scratch::new("no-orphan");
+    let error = scratch.prepare(&mut FakeHost::default()).unwrap_err();
+    assert_eq!(error.to_string(), "cannot store the dataset key: denied: dataset-key");
+    assert!(scratch.files("prepared").is_empty());
+
+    let mut host = prepared(&scratch);
+    host.granted.retain(|grant| grant.0 == "get");
+    let error = scratch.train(&mut host).unwrap_err();
+    assert_eq!(error.to_string(), "cannot store the model key: denied: model-key");
+    assert!(scratch.files("trained").is_empty());
+}
+
+#[test]
+fn train_reports_and_leaves_a_model_that_its_key_opens() {
+    let scratch = Scratch::new("train");
+    let mut host = prepared(&scratch);
+    scratch.train(&mut host).unwrap();
+
+    assert_eq!(scratch.files("trained"), [EVALUATION, SEALED_MODEL]);
+    let sealed = fs::read(scratch.path("trained").join(SEALED_MODEL)).unwrap();
+    let model = open_model(&sealed, &host.secrets[MODEL_KEY]).unwrap();
+    assert_eq!((model.coefficients.len(), model.features.len()), (30, 30));
+    assert_eq!(model.intercept, host.metric("intercept"));
+
+    assert_eq!(format!("{:.3}", host.metric("train-log-loss")), "0.061");
+    assert_eq!(format!("{:.3}", host.metric("held-out-log-loss")), "0.042");
+    assert_eq!(format!("{:.3}", host.metric("intercept")), "0.102");
+    assert_eq!(host.metric("held-out-accuracy"), 1.0);
+    let steps: Vec<_> = host.metrics.iter().filter(|metric| metric.0 == "loss").map(|metric| metric.2).collect();
+    assert_eq!(steps, (1..=model.iterations).map(Some).collect::<Vec<_>>());
+    assert_eq!(host.progress.len() as u64, model.iterations);
+
+    let evaluation = fs::read_to_string(scratch.path("trained").join(EVALUATION)).unwrap();
+    assert!(evaluation.contains("| held out | 113 | 0.04208 | 1.0000 |"), "{evaluation}");
+    for secret in host.secrets.values() {
+        assert!(!evaluation.contains(secret));
+    }
+}
+
+#[test]
+fn train_says_what_it_was_denied() {
+    let scratch = Scratch::new("denied");
+    prepared(&scratch);
+    let error = scratch.train(&mut FakeHost::default()).unwrap_err();
+    assert_eq!(error.to_string(), "cannot read the dataset key: denied: dataset-key");
+}
+
+#[test]
+fn a_wrong_key_is_told_from_no_key() {
+    let scratch = Scratch::new("wrong-key");
+    let mut host = prepared(&scratch);
+    host.secrets.insert(DATASET_KEY.into(), Key::generate().to_text().expose().into());
+    let error = scratch.train(&mut host).unwrap_err().to_string();
+    assert_eq!(error, "cannot open the dataset: this key does not open this file: it was encrypted for another one");
+
+    host.secrets.insert(DATASET_KEY.into(), "hunter2-hunter2".into());
+    let error = scratch.train(&mut host).unwrap_err().to_string();
+    assert!(error.starts_with("dataset key: the key is not an age identity"), "{error}");
+    assert!(!error.contains("hunter2"));
+}
+
+#[test]
+fn parameters_change_the_fit_and_are_checked() {
+    let scratch = Scratch::new("parameters");
+    let mut host = prepared(&scratch);
+    host.parameters = BTreeMap::from([("c", "0.01"), ("max-iterations", "3")]);
+    scratch.train(&mut host).unwrap();
+    let sealed = fs::read(scratch.path("trained").join(SEALED_MODEL)).unwrap();
+    let model = open_model(&sealed, &host.secrets[MODEL_KEY]).unwrap();
+    assert_eq!((model.c, model.iterations), (0.01, 3));
+
+    for (name, value, expected) in [
+        ("c", "0", "the parameter `c` has to be a number above 0"),
+        ("c", "inf", "the parameter `c` has to be a number above 0"),
+        ("max-iterations", "-1", "the parameter `max-iterations` has to be a whole number above 0"),
+    ] {
+        host.parameters = BTreeMap::from([(name, value)]);
+        assert_eq!(scratch.train(&mut host).unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let scratch = Scratch::new("missing");
+    let mut host = prepared(&scratch);
+    fs::remove_file(scratch.path("prepared").join(SEALED_DATASET)).unwrap();
+    let error = scratch.train(&mut host).unwrap_err().to_string();
+    assert!(error.starts_with("cannot read ") && error.contains(SEALED_DATASET), "{error}");
+}

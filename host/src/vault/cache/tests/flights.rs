@@ -1,0 +1,247 @@
+//! Fetches that are shared, cut off, or overtaken by writes.
+
+use super::*;
+
+#[tokio::test]
+async fn a_hundred_readers_are_one_fetch() {
+    let (vault, cache) = with(settings(60));
+    vault.put("a", "one");
+    let gate = vault.close_gate();
+    let readers: Vec<_> = (0..100)
+        .map(|_| {
+            let cache = Arc::clone(&cache);
+            tokio::spawn(async move { value(&cache, "a").await })
+        })
+        .collect();
+    settle().await;
+    gate.add_permits(1);
+    for reader in readers {
+        assert_eq!(reader.await.unwrap(), "one");
+    }
+    assert_eq!(vault.gets(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_hundred_readers_are_one_fetch_on_many_threads() {
+    let (vault, cache) = with(settings(60));
+    vault.put("a", "one");
+    let readers: Vec<_> = (0..100)
+        .map(|_| {
+            let cache = Arc::clone(&cache);
+            tokio::spawn(async move { value(&cache, "a").await })
+        })
+        .collect();
+    for reader in readers {
+        assert_eq!(reader.await.unwrap(), "one");
+    }
+    assert_eq!(vault.gets(), 1);
+}
+
+#[tokio::test]
+async fn a_leader_that_is_dropped_holds_nobody_up() {
+    let (vault, cache) = with(settings(60));
+    vault.put("a", "one");
+    let gate = vault.close_gate();
+    let mut leader = cache.get(grant("a"));
+    assert!(futures_util::poll!(&mut leader).is_pending());
+    let follower = tokio::spawn({
+        let cache = Arc::clone(&cache);
+        async move { value(&cache, "a").await }
+    });
+    settle().await;
+    assert_eq!(vault.gets(), 1);
+    drop(leader);
+    gate.add_permits(1);
+    assert_eq!(follower.await.unwrap(), "one");
+    assert_eq!(vault.gets(), 1, "the leader's fetch went on");
+}
+
+#[tokio::test]
+async fn a_batch_that_is_dropped_holds_nobody_up() {
+    let (vault, cache) = with(settings(60));
+    vault.put("a", "one");
+    let gate = vault.close_gate();
+    let mut leader = cache.get_many(vec![grant("a"), grant("b")]);
+    assert!(futures_util::poll!(&mut leader).is_pending());
+    let follower = tokio::spawn({
+        let cache = Arc::clone(&cache);
+        async move { value(&cache, "a").await }
+    });
+    settle().await;
+    drop(leader);
+    gate.add_permits(1);
+    assert_eq!(follower.await.unwrap(), "one");
+    assert_eq!((vault.gets(), vault.batches()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_failure_is_told_and_not_kept() {
+    let (vault, cache) = with(settings(60));
+    vault.put("a", "one");
+    vault.fail(Some(down()));
+    let gate = vault.close_gate();
+    let readers: Vec<_> = (0..10)
+        .map(|_| {
+            let cache = Arc::clone(&cache);
+            tokio::spawn(async move { cache.get(grant("a")).await })
+        })
+        .collect();
+    settle().await;
+    gate.add_permits(1);
+    for reader in readers {
+        let answer = reader.await.unwrap();
+        assert!(matches!(&answer, Err(VaultError::Unavailable(text)) if text == "the vault is down"), "{answer:?}");
+    }
+    assert_eq!(vault.gets(), 1);
+    assert!(cache.cached(grant("a")).is_err());
+    vault.fail(None);
+    vault.open_gate();
+    assert_eq!(value(&cache, "a").await, "one");
+    assert_eq!(vault.gets(), 2);
+}
+
+#[tokio::test]
+async fn a_vault_that_panics_is_a_failure_like_another() {
+    let (vault, cache) = with(settings(60));
+    vault.put("a", "one");
+    *vault.panics.lock().unwrap() = true;
+    assert!(matches!(cache.get(grant("a")).await, Err(VaultError::Unavailable(_))));
+    assert!(matches!(cache.get_many(vec![grant("a")]).await, Err(VaultError::Unavailable(_))));
+    assert!(matches!(set(&cache, "a", "two").await, Err(VaultError::Unavailable(_))));
+    *vault.panics.lock().unwrap() = false;
+    assert_eq!(value(&cache, "a").await, "two");
+}
+
+#[tokio::test]
+async fn a_batch_that_fails_does_not_fail_others() {
+    let (vault, cache) = with(settings(60));
+    vault.put("a", "one");
+    vault.fail(Some(VaultError::Damaged("another secret of the batch".into())));
+    let gate = vault.close_gate();
+    let mut batch = cache.get_many(vec![grant("a"), grant("b")]);
+    assert!(futures_util::poll!(&mut batch).is_pending());
+    let follower = tokio::spawn({
+        let cache = Arc::clone(&cache);
+        async move { value(&cache, "a").await }
+    });
+    settle().await;
+    assert_eq!(vault.gets(), 0, "the follower waits for the batch");
+    gate.add_permits(1);
+    assert!(matches!(batch.await, Err(VaultError::Damaged(_))));
+    vault.fail(None);
+    gate.add_permits(1);
+    assert_eq!(follower.await.unwrap(), "one");
+    assert_eq!(vault.gets(), 1);
+}
+
+#[tokio::test]
+async fn own_writes_count_at_once() {
+    let (vault, cache) = with(settings(60));
+    assert!(cache.get(grant("a")).await.is_err());
+    set(&cache, "a", "one").await.unwrap();
+    assert_eq!(value(&cache, "a").await, "one");
+    set(&cache, "a", "two").await.unwrap();
+    assert_eq!(value(&cache, "a").await, "two");
+    cache.delete_many(vec![grant("a")]).await.unwrap();
+    assert!(matches!(cache.get(grant("a")).await, Err(VaultError::NotFound(_))));
+    // A write that failed may have happened all the same.
+    set(&cache, "b", "one").await.unwrap();
+    assert_eq!(value(&cache, "b").await, "one");
+    vault.fail(Some(down()));
+    assert!(set(&cache, "b", "two").await.is_err());
+    vault.fail(None);
+    assert_eq!(value(&cache, "b").await, "two");
+}
+
+#[tokio::test]
+async fn a_fetch_that_began_before_a_write_does_not_undo_it() {
+    let (vault, cache) = with(settings(60));
+    vault.put("a", "old");
+    for batch in [false, true] {
+        let gate = vault.close_gate();
+        let mut reader: std::pin::Pin<Box<dyn Future<Output = String> + Send + '_>> = if batch {
+            Box::pin(async {
+                cache.get_many(vec![grant("a")]).await.unwrap()[0].as_ref().unwrap().value.expose().to_owned()
+            })
+        } else {
+            Box::pin(value(&cache, "a"))
+        };
+        assert!(futures_util::poll!(&mut reader).is_pending());
+        settle().await;
+        // The old value is read and not told yet. Now comes a write.
+        vault.open_gate();
+        set(&cache, "a", "new").await.unwrap();
+        gate.add_permits(1);
+        assert_eq!(reader.await, "old", "it began before the write");
+        assert!(cache.cached(grant("a")).is_err(), "what it read is not kept");
+        assert_eq!(value(&cache, "a").await, "new");
+        set(&cache, "a", "old").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_reader_after_a_write_does_not_join_a_fetch_from_before() {
+    let (vault, cache) = with(settings(60));
+    vault.put("a", "old");
+    let gate = vault.close_gate();
+    let mut before = cache.get(grant("a"));
+    assert!(futures_util::poll!(&mut before).is_pending());
+    settle().await;
+    vault.open_gate();
+    set(&cache, "a", "new").await.unwrap();
+    assert_eq!(value(&cache, "a").await, "new");
+    gate.add_permits(1);
+    assert_eq!(before.await.unwrap().value.expose(), "old");
+    assert_eq!(cache.cached(grant("a")).unwrap().unwrap().value.expose(), "new");
+}
+
+#[tokio::test]
+async fn a_write_whose_run_is_dropped_counts_too() {
+    let (vault, cache) = with(settings(60));
+    vault.put("a", "old");
+    assert_eq!(value(&cache, "a").await, "old");
+    let gate = vault.close_gate();
+    let mut write = cache.set_many(vec![(grant("a"), secret("new"))]);
+    assert!(futures_util::poll!(&mut write).is_pending());
+    drop(write);
+    settle().await;
+    gate.add_permits(1);
+    vault.open_gate();
+    settle().await;
+    assert_eq!(value(&cache, "a").await, "new");
+}
+
+#[tokio::test]
+async fn a_batch_fetches_only_what_is_missing() {
+    let (vault, cache) = with(settings(60));
+    for name in ["a", "b", "c"] {
+        vault.put(name, name);
+    }
+    value(&cache, "b").await;
+    let texts = |answers: Vec<Option<Stored>>| -> Vec<_> {
+        answers.iter().map(|answer| answer.as_ref().map(|stored| stored.value.expose().to_owned())).collect()
+    };
+    let some = |text: &str| Some(text.to_owned());
+    let batch = || ["c", "b", "none", "a", "c"].map(grant).into();
+    let expected = [some("c"), some("b"), None, some("a"), some("c")];
+    assert_eq!(texts(cache.get_many(batch()).await.unwrap()), expected);
+    assert_eq!((vault.gets(), vault.batches()), (1, 1));
+    // The second time all is there, also what is not.
+    assert_eq!(texts(cache.get_many(batch()).await.unwrap()), expected);
+    assert_eq!((vault.gets(), vault.batches()), (1, 1));
+    assert_eq!(value(&cache, "a").await, "a");
+    assert_eq!(vault.gets(), 1);
+
+    // A batch joins a fetch under way.
+    vault.put("d", "d");
+    let gate = vault.close_gate();
+    let mut single = cache.get(grant("d"));
+    assert!(futures_util::poll!(&mut single).is_pending());
+    let mut batch = cache.get_many(vec![grant("a"), grant("d")]);
+    assert!(futures_util::poll!(&mut batch).is_pending());
+    settle().await;
+    gate.add_permits(1);
+    assert_eq!(texts(batch.await.unwrap()), [some("a"), some("d")]);
+    assert_eq!(single.await.unwrap().value.expose(), "d");
+    assert_eq!((vault.gets(), vault.batches()), (2, 1));
+}

@@ -1,0 +1,144 @@
+//! The guest contract, through honest guests.
+
+use strongroom::record::Outcome;
+
+use crate::support::Host;
+
+#[test]
+fn a_program_gets_what_it_was_given_and_nothing_else() {
+    let host = Host::new();
+    let run = host.run("hello", "version = 1\n[environment]\nEPOCHS = \"200\"", &["one", "two words"]).finished();
+    let run = run.shows(r#"hello, ["one", "two words"]"#).shows("env EPOCHS=200").shows("standard error").shows("stdin has 0 bytes");
+    run.never_shows("HOST_ONLY").never_shows("STRONGROOM_HOME").never_shows("PATH=");
+}
+
+#[test]
+fn failure_and_panic_are_the_components_own() {
+    let host = Host::new();
+    let run = host.run("fail", "version = 1", &[]).failed().shows("the data has no rows");
+    assert_eq!(run.record.exit_code, Some(1));
+    let run = host.run("trap", "version = 1", &[]).failed().shows("something is wrong");
+    assert_eq!(run.record.exit_code, None);
+    assert!(run.record.reason.unwrap().contains("unreachable"));
+}
+
+#[test]
+fn a_component_without_main_is_called_by_its_train() {
+    let host = Host::new();
+    host.run("plugin", "version = 1", &[]).finished().shows("trained");
+    let run = host.run_with("plugin", "version = 1", &["--param", "error=no rows"], &[]).failed();
+    assert_eq!(run.record.reason.as_deref(), Some("no rows"));
+}
+
+#[test]
+fn secrets_are_read_written_listed_described_and_deleted() {
+    let host = Host::new();
+    host.set("db-user", "alice-the-first");
+    host.set("db-password", "correct horse battery");
+    host.set("other", "not-for-this-run");
+    let policy = r#"
+        version = 1
+        [secrets]
+        "db-*" = ["get", "list", "describe"]
+        model-key = { allow = ["get", "set", "delete", "list"], stored-as = "prod-model-key" }
+    "#;
+    let run = host
+        .run(
+            "exercise",
+            policy,
+            &[
+                "len=db-user", "len=DB-User", "get-many=db-user,db-absent", "get=db-absent", "describe=db-user", "set=model-key=made-in-the-run",
+                "len=model-key", "list", "get=other", "get=prod-model-key", "delete=db-user",
+            ],
+        )
+        .finished();
+    let run = run
+        .shows("len db-user: ok: 15")
+        .shows("len DB-User: ok: 15")
+        .shows(r#"get-many db-user,db-absent: ok: [("db-user", Some("[redacted:db-user]")), ("db-absent", None)]"#)
+        .shows("get db-absent: error: not-found: db-absent")
+        .shows("describe db-user: ok: Description { version:")
+        .shows("set model-key=made-in-the-run: ok: ()")
+        .shows("len model-key: ok: 15")
+        .shows(r#"list : ok: ["db-password", "db-user", "model-key"]"#)
+        .shows("get other: error: denied: other")
+        .shows("get prod-model-key: error: denied: prod-model-key")
+        .shows("delete db-user: error: denied: db-user");
+    let uses: Vec<_> = run.record.secrets.iter().map(|one| (one.name.as_str(), one.operation.as_str(), one.count, one.denied)).collect();
+    assert!(uses.contains(&("db-user", "get", 3, 0)), "{uses:?}");
+    assert!(uses.contains(&("other", "get", 0, 1)), "{uses:?}");
+    let denied = run.record.secrets.iter().find(|one| one.name == "other").unwrap();
+    assert_eq!(denied.would_allow.as_deref(), Some(r#"other = ["get"]"#));
+    assert_eq!(host.get("prod-model-key"), "made-in-the-run");
+    assert!(host.ok(&["secret", "list"]).contains("prod-model-key"));
+    host.audit_is_whole();
+}
+
+#[test]
+fn batches_are_all_or_nothing() {
+    let host = Host::new();
+    host.set("a", "value-of-a");
+    let policy = "version = 1\n[secrets]\na = [\"get\", \"set\", \"delete\"]\nb = [\"set\", \"delete\"]";
+    let run = host.run(
+        "exercise",
+        policy,
+        &["set-many=a=new-a,c=new-c", "set-many=b=new-b,B=again", "delete-many=a,b", "set-long=a=25601", "set-many=a=new-a,b=new-b"],
+    );
+    run.finished()
+        .shows("set-many a=new-a,c=new-c: error: denied: c")
+        .shows("error: invalid-batch: b twice")
+        .shows("delete-many a,b: error: not-found: b")
+        .shows("set-long a=25601: error: invalid-value")
+        .shows("set-many a=new-a,b=new-b: ok: ()");
+    assert_eq!((host.get("a"), host.get("b")), ("new-a".to_owned(), "new-b".to_owned()));
+}
+
+#[test]
+fn budgets_pins_and_expiry_hold() {
+    let host = Host::new();
+    host.set("key", "first-version");
+    let described = host.ok(&["secret", "describe", "key", "--json"]);
+    let version = serde_json::from_str::<serde_json::Value>(&described).unwrap()["version"].as_str().unwrap().to_owned();
+    host.set("key", "the-second-version");
+    let policy = "version = 1\n[secrets]\nkey = { allow = [\"get\"], max-uses = 2 }";
+    host.run("exercise", policy, &["len=key", "len=key", "len=key"]).finished().shows("len key: ok: 18").shows("error: exhausted: key");
+    let policy = format!("version = 1\n[secrets]\nkey = {{ allow = [\"get\"], secret-version = \"{version}\" }}");
+    host.run("exercise", &policy, &["len=key"]).finished().shows("len key: ok: 13");
+    let policy = "version = 1\n[secrets]\nkey = { allow = [\"get\"], expires = 2020-01-01T00:00:00Z }";
+    host.run("exercise", policy, &["len=key"]).finished().shows("error: expired: key");
+}
+
+#[test]
+fn the_context_tells_and_takes_reports() {
+    let host = Host::new();
+    let run = host.run_with("context", "version = 1", &["--param", "epochs=3", "--param", "a=b=c"], &[]).finished();
+    let id = run.record.id.to_string();
+    let run = run
+        .shows(&format!("run {id}"))
+        .shows(r#"parameter epochs Some("3")"#)
+        .shows("parameter absent None")
+        .shows(r#"parameters [("a", "b=c"), ("epochs", "3")]"#)
+        .shows("empty name Err(")
+        .shows("line break Err(")
+        .shows("long Err(")
+        .shows("long message Err(");
+    let loss = &run.record.metrics["loss"];
+    assert_eq!((loss.points.len(), loss.points[2].step), (3, Some(2)));
+    assert_eq!(run.record.metrics["odd"].last.unwrap().0, f64::INFINITY);
+    assert_eq!(run.record.progress.unwrap().message, "two of three");
+}
+
+#[test]
+fn the_record_is_kept_and_shown() {
+    let host = Host::new();
+    let run = host.run("hello", "version = 1", &[]).finished();
+    let shown: strongroom::record::RunRecord =
+        serde_json::from_str(&host.ok(&["runs", "show", &run.record.id.to_string(), "--json"])).unwrap();
+    assert_eq!(shown, run.record);
+    assert_eq!(shown.outcome, Outcome::Finished);
+    assert!(shown.peak_memory_bytes > 0 && shown.cpu_micros > 0);
+    let position = shown.audit.unwrap();
+    let expect = format!("{}:{}:{}", position.segment, position.count, position.head);
+    host.ok(&["audit", "verify", "--expect", &expect]);
+    host.fails(5, &["audit", "verify", "--expect", &format!("{}:{}:{}", position.segment, position.count + 100, position.head)]);
+}

@@ -1,0 +1,84 @@
+//! `kill -9` at any moment: what was acknowledged is there, the vault opens, the audit verifies, the run is `lost`.
+
+use std::io::{Read as _, Write as _};
+use std::process::Stdio;
+use std::time::Duration;
+
+use strongroom::record::Outcome;
+
+use crate::support::{Host, files_below};
+
+/// How often each kind of work is killed.
+const KILLS: u32 = 20;
+
+#[test]
+fn a_killed_run_is_lost_in_its_record_and_the_audit_says_recovered() {
+    let host = Host::new();
+    host.set("key", "a-value-to-keep");
+    // Compiled once, so that the kills fall into the runs themselves.
+    host.run("sleep", "version = 1\n[limits]\ntime = \"50ms\"", &[]);
+    for round in 0..KILLS {
+        let mut child = host.start("sleep", "version = 1\n[secrets]\nkey = [\"get\"]", &["--output", "out"], &[]);
+        // The component's word, so the run has started; a little later each time.
+        let mut said = [0; 8];
+        child.stderr.as_mut().unwrap().read_exact(&mut said).unwrap();
+        assert_eq!(&said, b"sleeping");
+        std::thread::sleep(Duration::from_micros(u64::from(round) * 200));
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        let verdict = host.ok(&["audit", "verify"]);
+        assert!(verdict.contains("recovered") && !verdict.contains("altered"), "{verdict}");
+        let last: strongroom::record::RunRecord = serde_json::from_str(&host.ok(&["runs", "show", "last", "--json"])).unwrap();
+        assert_eq!(last.outcome, Outcome::Lost, "round {round}");
+        assert_eq!(host.get("key"), "a-value-to-keep");
+    }
+    let left: Vec<_> = files_below(host.path()).into_iter().filter(|path| path.to_string_lossy().contains(".strongroom-")).collect();
+    assert!(left.is_empty() && !host.path().join("out").exists(), "{left:?}");
+}
+
+#[test]
+fn a_killed_write_is_there_if_it_was_acknowledged() {
+    let host = Host::new();
+    // A shell-like driver: one process a write, killed after a growing delay.
+    let mut acknowledged = Vec::new();
+    let mut killed = 0;
+    for round in 0..KILLS {
+        let (name, value) = (format!("secret-{round}"), format!("value-number-{round}"));
+        let mut child = host.command(&["secret", "set", &name]).stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(value.as_bytes()).unwrap();
+        std::thread::sleep(Duration::from_micros(u64::from(round) * 1_500));
+        // A process that has ended already takes no signal; its exit is what counts.
+        let _ = child.kill();
+        let status = child.wait().unwrap();
+        match status.code() {
+            Some(0) => acknowledged.push((name.clone(), value.clone())),
+            Some(other) => panic!("exit {other}"),
+            None => killed += 1,
+        }
+        let output = host.output(&["secret", "get", &name]);
+        let there = String::from_utf8(output.stdout).unwrap();
+        assert!(there == value || (there.is_empty() && status.code() != Some(0)), "round {round}: {there:?}, {status:?}");
+    }
+    for (name, value) in &acknowledged {
+        assert_eq!(host.get(name), *value);
+    }
+    assert!(killed > 0, "no write was killed: the delays do not fit this machine");
+    let verdict = host.ok(&["audit", "verify"]);
+    assert!(!verdict.contains("altered"), "{verdict}");
+}
+
+#[test]
+fn signals_end_a_run_as_cancelled() {
+    let host = Host::new();
+    for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
+        let mut child = host.start("sleep", "version = 1", &[], &[]);
+        let mut said = [0; 8];
+        child.stderr.as_mut().unwrap().read_exact(&mut said).unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
+        let run = crate::support::Ended::from(child.wait_with_output().unwrap());
+        assert_eq!((run.code, run.record.outcome), (130, Outcome::Cancelled));
+    }
+    let verdict = host.ok(&["audit", "verify"]);
+    assert!(verdict.contains("intact"), "{verdict}");
+}

@@ -1,0 +1,83 @@
+//! `/input` and `/output`: what may be done there, the quotas, and the ways out.
+
+use strongroom::record::Limit;
+
+use crate::support::{Host, files_below};
+
+#[test]
+fn outputs_appear_whole_and_are_listed() {
+    let host = Host::new();
+    host.file("in/data.txt", "seven");
+    let run = host.run_with("folders", "version = 1", &["--input", "in", "--output", "out"], &[]).finished();
+    let run = run.shows("input: seven").shows("read back: second");
+    let run = ["write input: Err", "change input: Err", "remove input: Err"].iter().fold(run, |run, text| run.shows(text));
+    let listed: Vec<_> = run.record.outputs.iter().map(|output| (output.path.as_str(), output.bytes)).collect();
+    assert_eq!(listed, [("final.txt", 1), ("models/best/weights.bin", 1000), ("report.txt", 6)]);
+    assert_eq!(run.record.outputs[2].sha256, strongroom::ids::Digest::of(b"second"));
+    assert_eq!(std::fs::read_to_string(host.path().join("out/report.txt")).unwrap(), "second");
+    assert_eq!(std::fs::read_to_string(host.path().join("in/data.txt")).unwrap(), "seven");
+    nothing_is_left_over(&host);
+}
+
+#[test]
+fn outputs_of_a_failed_run_do_not_appear() {
+    let host = Host::new();
+    let policy = "version = 1\n[limits]\noutput-bytes = \"1MiB\"";
+    let run = host.run_with("fill", policy, &["--output", "out"], &["file"]).stopped(Limit::OutputBytes);
+    assert!(!host.path().join("out").exists() && run.record.outputs.is_empty());
+    nothing_is_left_over(&host);
+}
+
+#[test]
+fn filling_the_output_is_stopped_in_every_way() {
+    let host = Host::new();
+    let policy = "version = 1\n[limits]\noutput-bytes = \"2MiB\"\noutput-files = 100";
+    for way in ["file", "append", "sparse", "seek", "removed"] {
+        let run = host.run("fill", policy, &[way]).stopped(Limit::OutputBytes);
+        run.never_shows("made a sparse file").never_shows("wrote far away").never_shows("trying on");
+    }
+    for way in ["files", "folders"] {
+        host.run("fill", policy, &[way]).stopped(Limit::OutputFiles);
+    }
+    nothing_is_left_over(&host);
+}
+
+#[test]
+fn only_what_is_there_at_once_counts() {
+    // Three files of 100,000 bytes at once, rewritten again and again.
+    let policy = "version = 1\n[limits]\noutput-bytes = \"400KiB\"\noutput-files = 4";
+    let run = Host::new().run("rewrite", policy, &[]).finished().shows("rewritten");
+    assert_eq!(run.record.outputs.len(), 2);
+}
+
+#[test]
+fn nothing_outside_its_folders_is_reached() {
+    let host = Host::new();
+    host.file("in/data.txt", "seven");
+    std::os::unix::fs::symlink("/etc/passwd", host.path().join("in/link-out")).unwrap();
+    std::os::unix::fs::symlink("/etc", host.path().join("in/folder-out")).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, host.path().join("in/fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let policy = "version = 1\n[limits]\ntime = \"20s\"";
+    let run = host.run_with("escape", policy, &["--input", "in", "--output", "out"], &[]).finished();
+    let done: Vec<_> = run.shown.lines().filter(|line| line.ends_with(": DONE")).collect();
+    // Its own folders are all that it can see of the root.
+    assert!(done.is_empty() || done == ["list /: DONE"], "{done:?}\n{}", run.shown);
+    assert!(run.shown.lines().filter(|line| line.contains(": ")).count() > 20, "{}", run.shown);
+    assert_eq!(run.record.outputs.len(), 1);
+    for escaped in ["escaped.txt", "in/planted.txt", "in/escaped.txt", "outside.txt"] {
+        assert!(!host.path().join(escaped).exists(), "{escaped}");
+    }
+    assert_eq!(std::fs::read_to_string(host.path().join("in/data.txt")).unwrap(), "seven");
+    assert!(!std::path::Path::new("/escaped.txt").exists());
+}
+
+/// No private folder of a run is left beside its output, nor in the home.
+fn nothing_is_left_over(host: &Host) {
+    let left: Vec<_> = std::fs::read_dir(host.path())
+        .unwrap()
+        .chain(std::fs::read_dir(host.home().join("tmp")).into_iter().flatten())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_string_lossy().contains(".strongroom-"))
+        .collect();
+    assert!(left.is_empty(), "{left:?} {:?}", files_below(host.path()));
+}

@@ -1,0 +1,13 @@
+//! Imports an interface that does not exist, and one that does. None of this code must run.
+wit_bindgen::generate!({
+    inline: "
+        package example:nowhere@1.2.3;
+        interface thing { do-it: func(what: string) -> u32; }
+        world wanting { import thing; }
+    ",
+});
+
+fn main() {
+    println!("guest code runs");
+    println!("{}", example::nowhere::thing::do_it("please"));
+}

@@ -1,0 +1,132 @@
+//! Whatever a component does with a secret, what is shown and stored does not hold it in a covered encoding.
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+
+use crate::support::{Host, files_below, guest};
+
+/// Long, with characters that every encoding treats in its own way, and with several lines.
+const VALUE: &str = "hunter2-\"Zwiebel\" & / +% correct\\horse\nsecond-line-of-the-secret\nthird=line?of&the:secret";
+
+/// The value and its encodings, as somebody who looks for leaks would search for them.
+fn forms(value: &str) -> Vec<Vec<u8>> {
+    let hex: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let mut forms = vec![value.as_bytes().to_vec(), hex.clone().into_bytes(), hex.to_uppercase().into_bytes()];
+    for prefix in ["", "a", "ab"] {
+        let encoded = BASE64_STANDARD.encode(format!("{prefix}{value}"));
+        // Without the characters that depend on what stands before and after.
+        forms.push(encoded.as_bytes()[4..encoded.len() - 4].to_vec());
+    }
+    forms.extend(value.lines().map(|line| line.as_bytes().to_vec()));
+    forms
+}
+
+fn holds(text: &[u8], value: &str) -> Option<String> {
+    forms(value).into_iter().find(|form| text.windows(form.len()).any(|window| window == form.as_slice())).map(|form| String::from_utf8_lossy(&form).into_owned())
+}
+
+#[test]
+fn a_secret_printed_in_covered_encodings_is_redacted() {
+    let host = Host::new();
+    host.set("key", VALUE);
+    let policy = "version = 1\n[secrets]\nkey = [\"get\"]";
+    for split in ["1", "2", "7", "100", "100000"] {
+        let run = host.run("leak", policy, &["key", split]).finished();
+        assert_eq!(holds(run.shown.as_bytes(), VALUE), None, "split {split}:\n{}", run.shown);
+        for form in ["raw", "hex", "HEX", "percent", "percent-lower", "form", "percent-all", "json", "line", "base64"] {
+            let lines: Vec<_> = run.shown.lines().filter(|line| line.starts_with(&format!("{form}: "))).collect();
+            assert!(!lines.is_empty() && lines.iter().all(|line| line.contains("[redacted:key]")), "{form}, split {split}: {lines:?}");
+        }
+        let record = serde_json::to_vec(&run.record).unwrap();
+        assert_eq!(holds(&record, VALUE), None);
+        assert!(run.record.redactions > 20);
+        assert!(run.record.metrics.keys().all(|name| !name.contains("hunter2")));
+        assert!(run.record.outputs.iter().all(|output| !output.path.contains("hunter2")), "{:?}", run.record.outputs);
+    }
+}
+
+#[test]
+fn a_secret_in_the_text_of_a_failure_is_redacted() {
+    let host = Host::new();
+    host.set("key", "hunter2-hunter2-hunter2");
+    let policy = "version = 1\n[secrets]\nkey = [\"get\"]";
+    let run = host.run("leak", policy, &["key", "3", "fail"]).failed().never_shows("hunter2");
+    run.shows("failing with [redacted:key]");
+    host.run("trap", policy, &["key"]).failed().never_shows("hunter2").shows("something is wrong with [redacted:key]");
+    let run = host.run_with("plugin", policy, &["--param", "secret=key"], &[]).failed().never_shows("hunter2");
+    let reason = run.record.reason.unwrap();
+    assert_eq!(reason, "cannot log in with [redacted:key]\\x1b[2J");
+}
+
+#[test]
+fn terminal_escapes_are_shown_not_obeyed() {
+    let host = Host::new();
+    let run = host.run_with("terminal", "version = 1", &["--output", "out"], &[]).finished();
+    assert!(!run.shown.chars().any(|c| (c.is_control() && c != '\n' && c != '\t') || ('\u{202a}'..='\u{202e}').contains(&c)), "{:?}", run.shown);
+    let run = run.shows("\\x1b]0;owned").shows("tab\tand newline stay");
+    let record = serde_json::to_string(&run.record).unwrap();
+    assert!(!record.contains("\\u001b") && !record.contains('\u{202e}'), "{record}");
+    // And in what the host prints of the run later.
+    let shown = host.ok(&["runs", "show", &run.record.id.to_string()]);
+    assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+    let trail = host.ok(&["audit", "show"]);
+    assert!(!trail.chars().any(|c| c.is_control() && c != '\n'), "{trail:?}");
+}
+
+#[test]
+fn a_thief_gets_nothing_but_what_was_granted() {
+    let host = Host::new();
+    host.set("dataset-key", "AGE-SECRET-KEY-1QQPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L");
+    host.set("model-key", "the-key-of-the-model");
+    host.set("db-password", "correct-horse-battery");
+    let run = host.run("thief", "version = 1\n[secrets]\ndataset-key = [\"get\"]", &[]).finished();
+    assert_eq!(holds(run.shown.as_bytes(), "AGE-SECRET-KEY-1QQPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L"), None, "{}", run.shown);
+    let run = run.never_shows("GOT IT").never_shows("the-key-of-the-model").never_shows("correct-horse").never_shows("environment-of-the-host");
+    let run = run.shows("error: denied: model-key").shows("environment             []");
+    assert_eq!(run.shown.matches("error: denied: model-key").count(), 2);
+}
+
+#[test]
+fn what_a_run_leaves_behind_holds_no_value() {
+    let host = Host::new();
+    host.set("key", VALUE);
+    let policy = "version = 1\n[secrets]\nkey = [\"get\", \"describe\"]\nmade = [\"set\", \"get\"]";
+    let log = host.path().join("run.log");
+    host.run_with("leak", policy, &["--log", log.to_str().unwrap(), "--output", "out"], &["key", "5", "fail"]).failed();
+    let made = "made-in-the-run-and-never-written-down";
+    host.run("exercise", policy, &[&format!("set=made={made}"), "get=made", "describe=key"]).finished();
+    host.ok(&["audit", "show"]);
+    let mut searched = 0;
+    for file in files_below(host.path()) {
+        let content = std::fs::read(&file).unwrap();
+        for value in [VALUE, made] {
+            assert_eq!(holds(&content, value), None, "{}", file.display());
+            assert_eq!(holds(file.to_string_lossy().as_bytes(), value), None, "{}", file.display());
+        }
+        searched += 1;
+    }
+    // The vault, its key, the audit, the ledger, two records, the log, the compiled code.
+    assert!(searched >= 8, "only {searched} files searched");
+    assert!(std::fs::metadata(&log).unwrap().len() > 0);
+}
+
+#[test]
+fn two_runs_at_once_never_see_each_others_values() {
+    let host = Host::new();
+    host.set("key-a", "value-of-the-first-run");
+    host.set("key-b", "value-of-the-second-run");
+    let start = |name: &str, own: &str, others: &str| {
+        let policy = host.file(&format!("{name}.toml"), format!("version = 1\n[secrets]\n{own} = [\"get\"]"));
+        let guest = guest("exercise");
+        let mut command = host.command(&["run", guest.to_str().unwrap(), "--policy", policy.to_str().unwrap(), "--"]);
+        command.args([format!("len={own}"), format!("get={others}")]).spawn().unwrap()
+    };
+    let (a, b) = (start("a", "key-a", "key-b"), start("b", "key-b", "key-a"));
+    for (child, own, others) in [(a, "key-a", "key-b"), (b, "key-b", "key-a")] {
+        let output = child.wait_with_output().unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(shown.contains(&format!("len {own}: ok: 2")), "{shown}");
+        assert!(shown.contains(&format!("get {others}: error: denied: {others}")), "{shown}");
+        assert!(!shown.contains("value-of"), "{shown}");
+    }
+    host.audit_is_whole();
+}
