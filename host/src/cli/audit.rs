@@ -30,6 +30,7 @@ enum Command {
 ///
 /// The lines are shown as they stand there; `audit verify` says whether they can be trusted.
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 struct Show {
     /// Only the events of this run: its identity or the beginning of it, or `last`
     #[arg(long, value_name = "ID")]
@@ -41,9 +42,10 @@ struct Show {
 
 /// Verify every segment against its chain and the ledger
 ///
-/// Exit code 0 means that nothing was changed; what a crash has left behind is named and is no change. Exit code 5 means that something
-/// was altered, cut, removed or added.
+/// Exit code 0 means that nothing was changed; what a crash left behind is named, and is no change.
+/// Exit code 5 means that something was altered, cut, removed or added.
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 struct Verify {
     /// A position that was kept elsewhere, as the field `audit` of a run record has it: the trail has to contain it
     #[arg(long, value_name = "SEGMENT:COUNT:HASH", value_parser = Expect::parse)]
@@ -129,7 +131,7 @@ fn about(event: &Event, with_run: bool) -> String {
     parts.extend(event.rule.as_deref().map(|rule| quoted("by", rule)));
     parts.extend(event.outcome.clone());
     parts.extend(event.version.as_ref().map(|version| quoted("version", version.as_str())));
-    parts.extend(event.count.map(show::times));
+    parts.extend(event.count.map(|count| format!("count {count}")));
     parts.extend(event.detail.iter().map(|(name, value)| format!("{name}={value}")));
     if with_run {
         parts.extend(event.run.map(|run| format!("run {run}")));

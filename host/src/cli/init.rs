@@ -7,9 +7,11 @@ use crate::vault::local::{LocalVault, Protection};
 
 /// Make the local vault
 ///
-/// The vault is opened by a key file beside it, which protects a copy of the database alone; or by a passphrase, which is asked for twice, or taken
-/// from `--passphrase-file`. An existing vault is never replaced.
+/// The vault is opened by a key file beside it, which protects a copy of the database alone;
+/// or by a passphrase, which is asked for twice, or taken from `--passphrase-file`.
+/// An existing vault is never replaced.
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(super) struct Args {
     /// Protect the vault by a passphrase instead of a key file
     #[arg(long)]

@@ -58,7 +58,7 @@ fn check(args: &Check, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let limits = policy.limits_under(&surroundings.config.ceilings).map_err(Failure::invalid)?;
     out::line(format!("`{}` is a valid policy", args.file.display()))?;
     let mut rows: Vec<Vec<String>> = Vec::new();
-    let mut row = |label: &str, value: String| rows.push(vec![String::new(), label.to_owned(), value]);
+    let mut row = |label: &str, value: String| rows.push(vec![label.to_owned(), value]);
     row("component", policy.component().map_or_else(|| "any: `component` does not name one".to_owned(), ToString::to_string));
     if !policy.environment().is_empty() {
         let names: Vec<&str> = policy.environment().keys().map(String::as_str).collect();
@@ -71,7 +71,7 @@ fn check(args: &Check, surroundings: &Surroundings) -> Result<Exit, Failure> {
     for (name, value) in limits.rows() {
         row(&format!("limits.{name}"), value);
     }
-    out::columns(None, &rows, &[]).iter().try_for_each(out::line)?;
+    out::columns(None, &rows, &[]).iter().try_for_each(|line| out::line(format!("  {line}")))?;
     Ok(Exit::Done)
 }
 
@@ -93,7 +93,7 @@ pub(super) fn read(path: &Path) -> Result<Policy, Failure> {
     let limit = u64::try_from(TEXT_MAX).unwrap_or(u64::MAX).saturating_add(1);
     File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(failed)?;
     if bytes.starts_with(b"\0asm") {
-        return Err(Failure::invalid(format!("`{shown}` is WebAssembly, not a policy"))
+        return Err(Failure::invalid(format!("`{shown}` is a component, not a policy"))
             .help("a policy is a TOML file: `strongroom run COMPONENT --policy FILE`"));
     }
     if bytes.len() > TEXT_MAX {

@@ -28,12 +28,14 @@ use crate::vault::cache::{self, Cache};
 
 /// Run a component under a policy
 ///
-/// The component sees the input folder as /input, read-only, and its own empty /output. What it leaves there appears in the output folder
-/// when it has finished, complete or not at all. Without a policy it may use no secret.
+/// The component sees the input folder as /input, read-only, and an empty /output of its own. What
+/// it leaves there appears in the output folder once it has finished, complete or not at all.
+/// Without a policy it may use no secret.
 ///
-/// What it prints is shown without the secrets that it was given and with control characters escaped. At the end a table on standard error
-/// says what became of the run.
+/// What it prints is shown without the secrets that it was given, and with control characters
+/// escaped. At the end a table on standard error says what became of the run.
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(super) struct Args {
     /// The component's `.wasm` file
     component: PathBuf,

@@ -48,16 +48,16 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
         (Command::List(args), Some(runs)) => list(args, &runs),
         (Command::List(List { json: true }), None) => out::line("[]").map(|()| Exit::Done),
         (Command::List(_), None) => {
-            nothing_yet();
+            out::note("there are no runs yet");
             Ok(Exit::Done)
         }
         (Command::Show(args), Some(runs)) => show(args, &runs),
-        (Command::Show(args), None) => Err(RunStoreError::Absent(args.id.clone()).into()),
+        (Command::Show(_), None) => Err(none_yet()),
     }
 }
 
-fn nothing_yet() {
-    out::note("there are no runs yet: `strongroom run COMPONENT --policy FILE` makes one");
+fn none_yet() -> Failure {
+    Failure::invalid("there are no runs yet").help("`strongroom run COMPONENT --policy FILE` makes one")
 }
 
 fn list(args: &List, runs: &RunStore) -> Result<Exit, Failure> {
@@ -81,7 +81,7 @@ fn list(args: &List, runs: &RunStore) -> Result<Exit, Failure> {
         }
     }
     if rows.is_empty() {
-        nothing_yet();
+        out::note("there are no runs yet");
     } else {
         out::table(&["RUN", "STARTED", "OUTCOME", "TIME", "COMPONENT"], &rows, &[3])?;
     }
@@ -108,7 +108,10 @@ fn list_json(runs: &RunStore) -> Result<Exit, Failure> {
 }
 
 fn show(args: &Show, runs: &RunStore) -> Result<Exit, Failure> {
-    let record = runs.find_by_prefix(&args.id)?;
+    let record = match runs.find_by_prefix(&args.id) {
+        Err(RunStoreError::Absent(text)) if text == "last" => return Err(none_yet()),
+        found => found?,
+    };
     if args.json {
         out::json(&record)?;
         return Ok(Exit::Done);

@@ -35,9 +35,10 @@ enum Command {
 
 /// Store a value as the newest version of a secret
 ///
-/// The value comes from a variable, a file, or standard input, which asks for it without showing it where it is a terminal. It is never
-/// an argument, because other processes can read those.
+/// The value comes from a variable, a file, or standard input; where that is a terminal there
+/// is a hidden prompt. It is never an argument, because other processes can read those.
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 struct Set {
     /// The secret: 1 to 127 characters of 0-9, a-z, A-Z and `-`; case does not matter
     name: String,
@@ -66,8 +67,10 @@ struct Set {
 
 /// Print a secret's value
 ///
-/// To a pipe or a file goes the exact value, without a newline. To a terminal it goes only with `--show`.
+/// To a pipe or a file goes the exact value, without a newline.
+/// To a terminal it goes only with `--show`.
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 struct Get {
     /// The secret
     name: String,
@@ -143,8 +146,8 @@ fn set(args: &Set, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let opened = surroundings.open(found)?;
     let vault = &opened.vault;
     let new = NewSecret { name: name.clone(), value, attributes };
-    let stored = audited(&opened, Operation::Set, Some(&name), "written", vault.set_many(vec![new]), |stored| {
-        stored.first().map(|description| description.version.clone())
+    let stored = audited(&opened, Operation::Set, Some(&name), "written", vault.set_many(vec![new]), |stored, event| {
+        event.version = stored.first().map(|description| description.version.clone());
     })?;
     opened.close()?;
     for description in stored {
@@ -162,8 +165,8 @@ fn get(args: &Get, surroundings: &Surroundings) -> Result<Exit, Failure> {
     }
     let opened = surroundings.open(surroundings.find()?)?;
     let work = Operator::get(&opened.vault, &name, version.as_ref());
-    let stored = audited(&opened, Operation::Get, Some(&name), "released", work, |stored| {
-        Some(stored.description.version.clone())
+    let stored = audited(&opened, Operation::Get, Some(&name), "released", work, |stored, event| {
+        event.version = Some(stored.description.version.clone());
     })?;
     opened.close()?;
     value::write(&stored.value)?;
@@ -172,7 +175,10 @@ fn get(args: &Get, surroundings: &Surroundings) -> Result<Exit, Failure> {
 
 fn list(args: &List, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let opened = surroundings.open(surroundings.find()?)?;
-    let secrets = audited(&opened, Operation::List, None, "listed", Operator::list(&opened.vault), |_| None)?;
+    let work = Operator::list(&opened.vault);
+    let secrets = audited(&opened, Operation::List, None, "listed", work, |secrets, event| {
+        event.count = Some(secrets.len() as u64);
+    })?;
     opened.close()?;
     if args.json {
         out::json(&secrets.iter().map(Described::from).collect::<Vec<_>>())?;
@@ -198,8 +204,8 @@ fn describe(args: &Describe, surroundings: &Surroundings) -> Result<Exit, Failur
     let name = name_of(&args.name)?;
     let opened = surroundings.open(surroundings.find()?)?;
     let work = opened.vault.versions(&name);
-    let versions = audited(&opened, Operation::Describe, Some(&name), "described", work, |versions| {
-        versions.first().map(|newest| newest.version.clone())
+    let versions = audited(&opened, Operation::Describe, Some(&name), "described", work, |versions, event| {
+        event.version = versions.first().map(|newest| newest.version.clone());
     })?;
     opened.close()?;
     if args.json {
@@ -234,7 +240,7 @@ fn delete(args: &Delete, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let name = name_of(&args.name)?;
     let opened = surroundings.open(surroundings.find()?)?;
     let work = Operator::delete(&opened.vault, &name);
-    audited(&opened, Operation::Delete, Some(&name), "deleted", work, |()| None)?;
+    audited(&opened, Operation::Delete, Some(&name), "deleted", work, |(), _| {})?;
     opened.close()?;
     out::line(format!("deleted `{name}` with all its versions"))?;
     Ok(Exit::Done)
@@ -247,17 +253,21 @@ fn audited<T>(
     name: Option<&SecretName>,
     done: &str,
     work: impl Future<Output = Result<T, VaultError>>,
-    version: impl FnOnce(&T) -> Option<SecretVersion>,
+    complete: impl FnOnce(&T, &mut Event),
 ) -> Result<T, Failure> {
     let about =
         Event { operation: Some(operation.as_str().to_owned()), secret: name.cloned(), ..Event::default() };
     opened.audit.append_blocking(Event { event: Kind::Operator, ..about.clone() })?;
     let answer = block_on(work)?;
-    let (outcome, version) = match &answer {
-        Ok(answer) => (done, version(answer)),
-        Err(error) => (outcome_of(error), None),
+    let mut event = Event { event: Kind::OperatorOutcome, ..about };
+    let outcome = match &answer {
+        Ok(answer) => {
+            complete(answer, &mut event);
+            done
+        }
+        Err(error) => outcome_of(error),
     };
-    let event = Event { event: Kind::OperatorOutcome, outcome: Some(outcome.to_owned()), version, ..about };
+    event.outcome = Some(outcome.to_owned());
     let written = opened.audit.append_blocking(event);
     let answer = answer?;
     match written {
