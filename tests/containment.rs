@@ -54,7 +54,9 @@ fn what_one_call_carries_is_bounded() {
 fn endless_output_is_cut() {
     let host = Host::new();
     for way in ["lines", "line"] {
-        let run = host.run("flood", "version = 1\n[limits]\ntime = \"1s\"\nlog-bytes = \"100KiB\"", &[way]).stopped(Limit::Time);
+        let run = host
+            .run("flood", "version = 1\n[limits]\ntime = \"1s\"\nlog-bytes = \"100KiB\"", &[way])
+            .stopped(Limit::Time);
         assert_eq!(run.record.log.kept, 100 << 10);
         assert!(run.record.log.dropped > 0);
         // What is shown is what was kept, and the host's own few lines.
@@ -88,7 +90,8 @@ fn a_name_in_every_spelling_is_one_name() {
     let host = Host::new();
     host.set("db-admin", "the-crown-jewels");
     // The exact entry denies; the prefix must not let another spelling through.
-    let policy = "version = 1\n[secrets]\n\"db-*\" = [\"get\", \"set\", \"list\", \"describe\", \"delete\"]\ndb-admin = []";
+    let policy =
+        "version = 1\n[secrets]\n\"db-*\" = [\"get\", \"set\", \"list\", \"describe\", \"delete\"]\ndb-admin = []";
     let run = host.run("spell", policy, &["db-admin"]).finished().never_shows("crown").never_shows("redacted");
     assert!(!run.shown.contains("]: ok") && !run.shown.contains("\": ok"), "{}", run.shown);
     assert_eq!(run.shown.matches("error: denied: db-admin").count(), 3 * 7, "{}", run.shown);
@@ -114,7 +117,11 @@ fn only_granted_addresses_are_reached() {
     let policy = format!("version = 1\ntcp = [\"{granted_at}\"]");
     let mapped = format!("[::ffff:127.0.0.1]:{}", other_at.port());
     let run = host
-        .run("net", &policy, &[&granted_at.to_string(), &other_at.to_string(), &mapped, "169.254.169.254:80", "localhost:80"])
+        .run(
+            "net",
+            &policy,
+            &[&granted_at.to_string(), &other_at.to_string(), &mapped, "169.254.169.254:80", "localhost:80"],
+        )
         .finished();
     run.shows(&format!("connect {granted_at}: CONNECTED pong"))
         .never_shows(&format!("connect {other_at}: CONNECTED"))

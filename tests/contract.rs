@@ -8,7 +8,11 @@ use crate::support::Host;
 fn a_program_gets_what_it_was_given_and_nothing_else() {
     let host = Host::new();
     let run = host.run("hello", "version = 1\n[environment]\nEPOCHS = \"200\"", &["one", "two words"]).finished();
-    let run = run.shows(r#"hello, ["one", "two words"]"#).shows("env EPOCHS=200").shows("standard error").shows("stdin has 0 bytes");
+    let run = run
+        .shows(r#"hello, ["one", "two words"]"#)
+        .shows("env EPOCHS=200")
+        .shows("standard error")
+        .shows("stdin has 0 bytes");
     run.never_shows("HOST_ONLY").never_shows("STRONGROOM_HOME").never_shows("PATH=");
 }
 
@@ -47,8 +51,17 @@ fn secrets_are_read_written_listed_described_and_deleted() {
             "exercise",
             policy,
             &[
-                "len=db-user", "len=DB-User", "get-many=db-user,db-absent", "get=db-absent", "describe=db-user", "set=model-key=made-in-the-run",
-                "len=model-key", "list", "get=other", "get=prod-model-key", "delete=db-user",
+                "len=db-user",
+                "len=DB-User",
+                "get-many=db-user,db-absent",
+                "get=db-absent",
+                "describe=db-user",
+                "set=model-key=made-in-the-run",
+                "len=model-key",
+                "list",
+                "get=other",
+                "get=prod-model-key",
+                "delete=db-user",
             ],
         )
         .finished();
@@ -64,7 +77,12 @@ fn secrets_are_read_written_listed_described_and_deleted() {
         .shows("get other: error: denied: other")
         .shows("get prod-model-key: error: denied: prod-model-key")
         .shows("delete db-user: error: denied: db-user");
-    let uses: Vec<_> = run.record.secrets.iter().map(|one| (one.name.as_str(), one.operation.as_str(), one.count, one.denied)).collect();
+    let uses: Vec<_> = run
+        .record
+        .secrets
+        .iter()
+        .map(|one| (one.name.as_str(), one.operation.as_str(), one.count, one.denied))
+        .collect();
     assert!(uses.contains(&("db-user", "get", 3, 0)), "{uses:?}");
     assert!(uses.contains(&("other", "get", 0, 1)), "{uses:?}");
     let denied = run.record.secrets.iter().find(|one| one.name == "other").unwrap();
@@ -82,7 +100,13 @@ fn batches_are_all_or_nothing() {
     let run = host.run(
         "exercise",
         policy,
-        &["set-many=a=new-a,c=new-c", "set-many=b=new-b,B=again", "delete-many=a,b", "set-long=a=25601", "set-many=a=new-a,b=new-b"],
+        &[
+            "set-many=a=new-a,c=new-c",
+            "set-many=b=new-b,B=again",
+            "delete-many=a,b",
+            "set-long=a=25601",
+            "set-many=a=new-a,b=new-b",
+        ],
     );
     run.finished()
         .shows("set-many a=new-a,c=new-c: error: denied: c")
@@ -98,10 +122,14 @@ fn budgets_pins_and_expiry_hold() {
     let host = Host::new();
     host.set("key", "first-version");
     let described = host.ok(&["secret", "describe", "key", "--json"]);
-    let version = serde_json::from_str::<serde_json::Value>(&described).unwrap()["version"].as_str().unwrap().to_owned();
+    let version =
+        serde_json::from_str::<serde_json::Value>(&described).unwrap()["version"].as_str().unwrap().to_owned();
     host.set("key", "the-second-version");
     let policy = "version = 1\n[secrets]\nkey = { allow = [\"get\"], max-uses = 2 }";
-    host.run("exercise", policy, &["len=key", "len=key", "len=key"]).finished().shows("len key: ok: 18").shows("error: exhausted: key");
+    host.run("exercise", policy, &["len=key", "len=key", "len=key"])
+        .finished()
+        .shows("len key: ok: 18")
+        .shows("error: exhausted: key");
     let policy = format!("version = 1\n[secrets]\nkey = {{ allow = [\"get\"], secret-version = \"{version}\" }}");
     host.run("exercise", &policy, &["len=key"]).finished().shows("len key: ok: 13");
     let policy = "version = 1\n[secrets]\nkey = { allow = [\"get\"], expires = 2020-01-01T00:00:00Z }";
@@ -140,5 +168,8 @@ fn the_record_is_kept_and_shown() {
     let position = shown.audit.unwrap();
     let expect = format!("{}:{}:{}", position.segment, position.count, position.head);
     host.ok(&["audit", "verify", "--expect", &expect]);
-    host.fails(5, &["audit", "verify", "--expect", &format!("{}:{}:{}", position.segment, position.count + 100, position.head)]);
+    host.fails(
+        5,
+        &["audit", "verify", "--expect", &format!("{}:{}:{}", position.segment, position.count + 100, position.head)],
+    );
 }

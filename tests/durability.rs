@@ -29,11 +29,13 @@ fn a_killed_run_is_lost_in_its_record_and_the_audit_says_recovered() {
 
         let verdict = host.ok(&["audit", "verify"]);
         assert!(verdict.contains("recovered") && !verdict.contains("altered"), "{verdict}");
-        let last: strongroom::record::RunRecord = serde_json::from_str(&host.ok(&["runs", "show", "last", "--json"])).unwrap();
+        let last: strongroom::record::RunRecord =
+            serde_json::from_str(&host.ok(&["runs", "show", "last", "--json"])).unwrap();
         assert_eq!(last.outcome, Outcome::Lost, "round {round}");
         assert_eq!(host.get("key"), "a-value-to-keep");
     }
-    let left: Vec<_> = files_below(host.path()).into_iter().filter(|path| path.to_string_lossy().contains(".strongroom-")).collect();
+    let left: Vec<_> =
+        files_below(host.path()).into_iter().filter(|path| path.to_string_lossy().contains(".strongroom-")).collect();
     assert!(left.is_empty() && !host.path().join("out").exists(), "{left:?}");
 }
 
@@ -58,7 +60,10 @@ fn a_killed_write_is_there_if_it_was_acknowledged() {
         }
         let output = host.output(&["secret", "get", &name]);
         let there = String::from_utf8(output.stdout).unwrap();
-        assert!(there == value || (there.is_empty() && status.code() != Some(0)), "round {round}: {there:?}, {status:?}");
+        assert!(
+            there == value || (there.is_empty() && status.code() != Some(0)),
+            "round {round}: {there:?}, {status:?}"
+        );
     }
     for (name, value) in &acknowledged {
         assert_eq!(host.get(name), *value);

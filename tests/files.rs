@@ -10,7 +10,8 @@ fn outputs_appear_whole_and_are_listed() {
     host.file("in/data.txt", "seven");
     let run = host.run_with("folders", "version = 1", &["--input", "in", "--output", "out"], &[]).finished();
     let run = run.shows("input: seven").shows("read back: second");
-    let run = ["write input: Err", "change input: Err", "remove input: Err"].iter().fold(run, |run, text| run.shows(text));
+    let run =
+        ["write input: Err", "change input: Err", "remove input: Err"].iter().fold(run, |run, text| run.shows(text));
     let listed: Vec<_> = run.record.outputs.iter().map(|output| (output.path.as_str(), output.bytes)).collect();
     assert_eq!(listed, [("final.txt", 1), ("models/best/weights.bin", 1000), ("report.txt", 6)]);
     assert_eq!(run.record.outputs[2].sha256, strongroom::ids::Digest::of(b"second"));
@@ -56,7 +57,8 @@ fn nothing_outside_its_folders_is_reached() {
     host.file("in/data.txt", "seven");
     std::os::unix::fs::symlink("/etc/passwd", host.path().join("in/link-out")).unwrap();
     std::os::unix::fs::symlink("/etc", host.path().join("in/folder-out")).unwrap();
-    rustix::fs::mknodat(rustix::fs::CWD, host.path().join("in/fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, host.path().join("in/fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
+        .unwrap();
     let policy = "version = 1\n[limits]\ntime = \"20s\"";
     let run = host.run_with("escape", policy, &["--input", "in", "--output", "out"], &[]).finished();
     let done: Vec<_> = run.shown.lines().filter(|line| line.ends_with(": DONE")).collect();

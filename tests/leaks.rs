@@ -21,7 +21,10 @@ fn forms(value: &str) -> Vec<Vec<u8>> {
 }
 
 fn holds(text: &[u8], value: &str) -> Option<String> {
-    forms(value).into_iter().find(|form| text.windows(form.len()).any(|window| window == form.as_slice())).map(|form| String::from_utf8_lossy(&form).into_owned())
+    forms(value)
+        .into_iter()
+        .find(|form| text.windows(form.len()).any(|window| window == form.as_slice()))
+        .map(|form| String::from_utf8_lossy(&form).into_owned())
 }
 
 #[test]
@@ -34,7 +37,10 @@ fn a_secret_printed_in_covered_encodings_is_redacted() {
         assert_eq!(holds(run.shown.as_bytes(), VALUE), None, "split {split}:\n{}", run.shown);
         for form in ["raw", "hex", "HEX", "percent", "percent-lower", "form", "percent-all", "json", "line", "base64"] {
             let lines: Vec<_> = run.shown.lines().filter(|line| line.starts_with(&format!("{form}: "))).collect();
-            assert!(!lines.is_empty() && lines.iter().all(|line| line.contains("[redacted:key]")), "{form}, split {split}: {lines:?}");
+            assert!(
+                !lines.is_empty() && lines.iter().all(|line| line.contains("[redacted:key]")),
+                "{form}, split {split}: {lines:?}"
+            );
         }
         let record = serde_json::to_vec(&run.record).unwrap();
         assert_eq!(holds(&record, VALUE), None);
@@ -61,7 +67,13 @@ fn a_secret_in_the_text_of_a_failure_is_redacted() {
 fn terminal_escapes_are_shown_not_obeyed() {
     let host = Host::new();
     let run = host.run_with("terminal", "version = 1", &["--output", "out"], &[]).finished();
-    assert!(!run.shown.chars().any(|c| (c.is_control() && c != '\n' && c != '\t') || ('\u{202a}'..='\u{202e}').contains(&c)), "{:?}", run.shown);
+    assert!(
+        !run.shown
+            .chars()
+            .any(|c| (c.is_control() && c != '\n' && c != '\t') || ('\u{202a}'..='\u{202e}').contains(&c)),
+        "{:?}",
+        run.shown
+    );
     let run = run.shows("\\x1b]0;owned").shows("tab\tand newline stay");
     let record = serde_json::to_string(&run.record).unwrap();
     assert!(!record.contains("\\u001b") && !record.contains('\u{202e}'), "{record}");
@@ -80,7 +92,11 @@ fn a_thief_gets_nothing_but_what_was_granted() {
     host.set("db-password", "correct-horse-battery");
     let run = host.run("thief", "version = 1\n[secrets]\ndataset-key = [\"get\"]", &[]).finished();
     assert_eq!(holds(run.shown.as_bytes(), "AGE-SECRET-KEY-1QQPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L"), None, "{}", run.shown);
-    let run = run.never_shows("GOT IT").never_shows("the-key-of-the-model").never_shows("correct-horse").never_shows("environment-of-the-host");
+    let run = run
+        .never_shows("GOT IT")
+        .never_shows("the-key-of-the-model")
+        .never_shows("correct-horse")
+        .never_shows("environment-of-the-host");
     let run = run.shows("error: denied: model-key").shows("environment             []");
     assert_eq!(run.shown.matches("error: denied: model-key").count(), 2);
 }

@@ -2,12 +2,18 @@
 //!
 //! Each test has a home of its own in a temporary folder. The guests are built once for a test process, see `support::guests`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking"
+)]
 
 mod support;
 
-mod contract;
 mod containment;
+mod contract;
 mod durability;
 mod files;
 mod leaks;

@@ -10,7 +10,12 @@ fn an_import_that_nobody_granted_is_refused_by_name() {
     let host = Host::new();
     for (name, import) in [("http", "wasi:http/"), ("unknown-import", "example:nowhere/thing@1.2.3")] {
         let run = host.run(name, "version = 1", &[]);
-        assert_eq!((run.code, run.record.outcome, run.record.blame), (3, Outcome::Refused, Some(Blame::Policy)), "{}", run.shown);
+        assert_eq!(
+            (run.code, run.record.outcome, run.record.blame),
+            (3, Outcome::Refused, Some(Blame::Policy)),
+            "{}",
+            run.shown
+        );
         assert!(run.record.reason.clone().unwrap().contains(import), "{:?}", run.record.reason);
         run.never_shows("guest code runs");
     }

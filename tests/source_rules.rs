@@ -31,7 +31,10 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
 ];
 
 fn layer(room: &str) -> usize {
-    LAYERS.iter().position(|rooms| rooms.contains(&room)).unwrap_or_else(|| panic!("`{room}` is in no layer: add it to the table"))
+    LAYERS
+        .iter()
+        .position(|rooms| rooms.contains(&room))
+        .unwrap_or_else(|| panic!("`{room}` is in no layer: add it to the table"))
 }
 
 /// The room of a source file: the first part of its path.
@@ -51,7 +54,10 @@ fn code(text: &str) -> String {
 
 fn is_test_file(file: &Path) -> bool {
     let name = file.file_stem().unwrap().to_string_lossy();
-    file.components().any(|part| part.as_os_str() == "tests") || name == "tests" || name == "cases" || name.ends_with("_tests")
+    file.components().any(|part| part.as_os_str() == "tests")
+        || name == "tests"
+        || name == "cases"
+        || name.ends_with("_tests")
 }
 
 fn sources() -> Vec<(String, std::path::PathBuf, String)> {
@@ -80,7 +86,11 @@ fn a_room_uses_lower_rooms_only() {
         if from == "lib" || from == "main" {
             continue;
         }
-        assert!(!code.contains("use crate::{"), "{}: name each room in a `use` of its own, so that this test sees it", file.display());
+        assert!(
+            !code.contains("use crate::{"),
+            "{}: name each room in a `use` of its own, so that this test sees it",
+            file.display()
+        );
         for to in rooms.iter().filter(|to| **to != from && uses(&code, to)) {
             checked += 1;
             let allowed = layer(&from) > layer(to) || SAME_LAYER.contains(&(from.as_str(), to));
@@ -109,7 +119,8 @@ fn only_the_configuration_reads_the_environment() {
 
 #[test]
 fn unsafe_code_is_in_one_file() {
-    let with: BTreeSet<_> = sources().into_iter().filter(|(_, _, code)| code.contains("unsafe ")).map(|(_, file, _)| file).collect();
+    let with: BTreeSet<_> =
+        sources().into_iter().filter(|(_, _, code)| code.contains("unsafe ")).map(|(_, file, _)| file).collect();
     assert_eq!(with.len(), 1, "{with:?}");
     assert!(with.first().unwrap().starts_with(project().join("host/src/runtime/store")), "{with:?}");
 }
@@ -123,7 +134,10 @@ fn the_callers_of_expose_are_known() {
         .map(|(_, file, _)| file.strip_prefix(&source).unwrap().to_string_lossy().into_owned())
         .collect();
     let known: BTreeSet<_> = KNOWN_CALLERS.iter().map(|(file, _)| (*file).to_owned()).collect();
-    assert_eq!(callers, known, "a value is exposed somewhere new, or no longer: the list has to say why each place may");
+    assert_eq!(
+        callers, known,
+        "a value is exposed somewhere new, or no longer: the list has to say why each place may"
+    );
 }
 
 /// Where a value leaves its wrapper, and why.
@@ -147,7 +161,9 @@ fn every_guest_has_a_test() {
     let guests = project().join("tests/guests/src/bin");
     let tests: String = files_below(&project().join("tests"))
         .into_iter()
-        .filter(|file| file.extension().is_some_and(|end| end == "rs") && !file.starts_with(project().join("tests/guests")))
+        .filter(|file| {
+            file.extension().is_some_and(|end| end == "rs") && !file.starts_with(project().join("tests/guests"))
+        })
         .map(|file| std::fs::read_to_string(file).unwrap())
         .collect();
     let mut count = 0;

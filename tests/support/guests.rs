@@ -23,7 +23,9 @@ fn target() -> PathBuf {
 
 fn build() -> PathBuf {
     let target = target();
-    for (folder, package) in [("guest-example/rust", "training-example"), ("tests/guests", ""), ("tests/guests/plugin", "")] {
+    for (folder, package) in
+        [("guest-example/rust", "training-example"), ("tests/guests", ""), ("tests/guests/plugin", "")]
+    {
         let folder = super::project().join(folder);
         if folder.join("Cargo.toml").exists() {
             cargo(&folder, package, &target);
@@ -40,9 +42,14 @@ fn cargo(folder: &Path, bin: &str, target: &Path) {
         command.args(["--bin", bin]);
     }
     // What cargo sets for this test must not reach the build of another package.
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR") {
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR")
+    {
         command.env_remove(name);
     }
     let status = command.status().expect("cargo runs");
-    assert!(status.success(), "the guests in {} do not build: is the wasm32-wasip2 target there? (scripts/wasm-target.sh)", folder.display());
+    assert!(
+        status.success(),
+        "the guests in {} do not build: is the wasm32-wasip2 target there? (scripts/wasm-target.sh)",
+        folder.display()
+    );
 }

@@ -89,7 +89,11 @@ impl Host {
 
     /// Puts a secret into the vault, as an operator.
     pub fn set(&self, name: &str, value: &str) {
-        let mut child = self.command(&["secret", "set", name, "--keep-newline"]).stdin(Stdio::piped()).spawn().expect("the host starts");
+        let mut child = self
+            .command(&["secret", "set", name, "--keep-newline"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("the host starts");
         child.stdin.take().expect("a pipe").write_all(value.as_bytes()).expect("the host reads");
         let output = child.wait_with_output().expect("the host ends");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

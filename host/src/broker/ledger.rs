@@ -38,7 +38,11 @@ impl Ledger {
 
     fn counts(&mut self, name: &str, operation: Operation) -> &mut Counts {
         let key = (name.to_owned(), operation);
-        let key = if self.uses.len() < NAMES_MAX || self.uses.contains_key(&key) { key } else { (OTHERS.to_owned(), operation) };
+        let key = if self.uses.len() < NAMES_MAX || self.uses.contains_key(&key) {
+            key
+        } else {
+            (OTHERS.to_owned(), operation)
+        };
         self.uses.entry(key).or_default()
     }
 

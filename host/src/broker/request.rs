@@ -106,7 +106,8 @@ impl RunBroker {
             Err(error) => return Err(self.failed(&places, &error).await),
         };
         if fetched.len() != places.len() {
-            let error = VaultError::Damaged("the vault answered another number of secrets than it was asked for".into());
+            let error =
+                VaultError::Damaged("the vault answered another number of secrets than it was asked for".into());
             return Err(self.failed(&places, &error).await);
         }
         let outcomes = places.iter().zip(&fetched).map(|((_, facts), stored)| {
@@ -193,7 +194,8 @@ impl RunBroker {
 
     async fn set_batch(&self, secrets: Vec<(String, String)>, batch: bool) -> Result<(), RequestError> {
         // The values become zeroizing before anything can fail, so that an early return leaves no copy behind.
-        let (names, values): (Vec<_>, Vec<_>) = secrets.into_iter().map(|(name, value)| (name, Secret::new(value))).unzip();
+        let (names, values): (Vec<_>, Vec<_>) =
+            secrets.into_iter().map(|(name, value)| (name, Secret::new(value))).unzip();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let names = self.admit(Operation::Set, &names, batch).await?;
         let mut secrets = Vec::with_capacity(values.len());
@@ -223,10 +225,9 @@ impl RunBroker {
             let mut state = self.state();
             state.ledger.served(facts.asked.as_str(), Operation::Set);
             let repeats = state.held.get(&facts.stored).map_or(0, |held| held.repeats);
-            state.held.insert(
-                facts.stored.clone(),
-                Held { description: description.clone(), value: Some(value), repeats },
-            );
+            state
+                .held
+                .insert(facts.stored.clone(), Held { description: description.clone(), value: Some(value), repeats });
         }
         try_join_all(facts.iter().zip(&written).map(|(facts, description)| {
             self.audit(Event {
@@ -264,13 +265,8 @@ impl RunBroker {
             },
             Err(error) => (outcome_of(&error), None, Err(from_vault(facts.asked.as_str(), &error))),
         };
-        self.audit(Event {
-            event: Kind::Outcome,
-            outcome: Some(outcome.to_owned()),
-            version,
-            ..self.about(&facts)
-        })
-        .await?;
+        self.audit(Event { event: Kind::Outcome, outcome: Some(outcome.to_owned()), version, ..self.about(&facts) })
+            .await?;
         let description = answer?;
         let mut state = self.state();
         state.ledger.served(facts.asked.as_str(), Operation::Describe);
@@ -292,11 +288,8 @@ impl RunBroker {
             Ok(grant) => grant,
             Err(refusal) => return Err(self.refused(Operation::List, refusal).await),
         };
-        let about = Event {
-            run: Some(self.run),
-            operation: Some(Operation::List.as_str().to_owned()),
-            ..Event::default()
-        };
+        let about =
+            Event { run: Some(self.run), operation: Some(Operation::List.as_str().to_owned()), ..Event::default() };
         self.audit(Event {
             event: Kind::Decision,
             decision: Some(Decision::Allowed),
@@ -512,9 +505,10 @@ impl RunBroker {
         let value = Arc::clone(&stored.value);
         let mut state = self.state();
         state.ledger.served(facts.asked.as_str(), Operation::Get);
-        state
-            .held
-            .insert(facts.stored.clone(), Held { description: stored.description, value: Some(stored.value), repeats: 0 });
+        state.held.insert(
+            facts.stored.clone(),
+            Held { description: stored.description, value: Some(stored.value), repeats: 0 },
+        );
         Ok(value)
     }
 

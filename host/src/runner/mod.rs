@@ -21,8 +21,8 @@ use crate::policy::{Ceilings, Limits, Policy};
 use crate::record::{Blame, ComponentRef, FORMAT, Limit, LogCount, Outcome, RunRecord};
 use crate::runs::{RunStore, RunStoreError};
 use crate::runtime::{
-    Account, Candidate, CodeStore, Compile, CompileError, Ended, EngineError, EngineOptions, Execution, Executor, LoadError, Loaded, Loader,
-    Observer, Reachable, ResolveError, Ticker,
+    Account, Candidate, CodeStore, Compile, CompileError, Ended, EngineError, EngineOptions, Execution, Executor,
+    LoadError, Loaded, Loader, Observer, Reachable, ResolveError, Ticker,
 };
 use crate::spec::RunSpec;
 use crate::vault::Vault;
@@ -166,7 +166,7 @@ impl Runner {
 
         // Compiled before the run starts: what turns out to be no valid component is an input error, like a file that is none.
         let mut cancel = std::pin::pin!(cancel);
-        let prepared = self.prepare(&candidate, &limits, &*observer, cancel.as_mut()).await?;
+        let prepared = self.prepare(&spec.component, &candidate, &limits, &*observer, cancel.as_mut()).await?;
 
         let mut record = self.new_record(&spec, &policy, &candidate);
         let id = record.id;
@@ -178,7 +178,8 @@ impl Runner {
         let redactor = crate::redact::Redactor::new();
         let broker = Arc::new(self.broker.for_run(id, Arc::clone(&policy), redactor.clone(), limits.requests));
         let run = Started { runner: self, spec: &spec, policy: &policy, limits: &limits, broker: Arc::clone(&broker) };
-        let mut ended = run.to_end(&candidate, prepared, reachable, staging.path(), observer, cancel, &mut record).await;
+        let mut ended =
+            run.to_end(&candidate, prepared, reachable, staging.path(), observer, cancel, &mut record).await;
 
         if let Err(error) = broker.finish().await {
             ended = audit_fault(&error);
@@ -188,7 +189,9 @@ impl Runner {
         if matches!(ended, Ended::Finished) {
             match publish(staging, &broker).await {
                 Ok(outputs) => record.outputs = outputs,
-                Err(error) => ended = Ended::HostFault(format!("the outputs could not be put in their folder: {error}")),
+                Err(error) => {
+                    ended = Ended::HostFault(format!("the outputs could not be put in their folder: {error}"))
+                }
             }
         } else {
             if spec.output.is_some() {
@@ -215,6 +218,7 @@ impl Runner {
     /// Compiles the component, unless it is refused. The inner error is the end of a run that has yet to start.
     async fn prepare(
         &self,
+        path: &Path,
         candidate: &Candidate,
         limits: &Limits,
         observer: &dyn Observer,
@@ -234,12 +238,8 @@ impl Runner {
         };
         match loaded {
             Ok(loaded) => Ok(Ok(loaded)),
-            Err(CompileError::Invalid(why)) => {
-                Err(StartError::Invalid { path: candidate.path().to_owned(), why })
-            }
-            Err(CompileError::Limit(why)) => {
-                Ok(Err(NotRun { ended: Ended::Limit(Limit::Compile), reason: Some(why) }))
-            }
+            Err(CompileError::Invalid(why)) => Err(StartError::Invalid { path: path.to_owned(), why }),
+            Err(CompileError::Limit(why)) => Ok(Err(NotRun { ended: Ended::Limit(Limit::Compile), reason: Some(why) })),
             Err(CompileError::Host(why)) => Ok(Err(NotRun { ended: Ended::HostFault(why), reason: None })),
         }
     }

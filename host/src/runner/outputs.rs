@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use sha2::Digest as _;
 
 use crate::ids::Digest;
@@ -40,7 +40,8 @@ pub(super) fn list(folder: &Path, shown: impl Fn(&str) -> String) -> io::Result<
                     waiting.push(below);
                 }
                 FileType::RegularFile => {
-                    let whole: Vec<_> = path.iter().map(|part| part.to_string_lossy()).chain([name.to_string_lossy()]).collect();
+                    let whole: Vec<_> =
+                        path.iter().map(|part| part.to_string_lossy()).chain([name.to_string_lossy()]).collect();
                     let (bytes, sha256) = digest(folder.as_fd(), name)?;
                     outputs.push(Output { path: shown(&whole.join("/")), bytes, sha256 });
                 }

@@ -69,12 +69,7 @@ impl Context {
     ///
     /// # Errors
     /// The outer error ends the run; the inner one tells the component what is wrong with the name.
-    pub(super) fn log_metric(
-        &mut self,
-        name: &str,
-        value: f64,
-        step: Option<u64>,
-    ) -> Result<Result<(), String>, Stop> {
+    pub(super) fn log_metric(&mut self, name: &str, value: f64, step: Option<u64>) -> Result<Result<(), String>, Stop> {
         self.count()?;
         if name.is_empty() || name.len() > METRIC_NAME_MAX {
             return Ok(Err(format!("a metric's name is 1 to {METRIC_NAME_MAX} bytes")));
@@ -101,12 +96,7 @@ impl Context {
     ///
     /// # Errors
     /// As for `log_metric`.
-    pub(super) fn report_progress(
-        &mut self,
-        done: u64,
-        total: u64,
-        message: &str,
-    ) -> Result<Result<(), String>, Stop> {
+    pub(super) fn report_progress(&mut self, done: u64, total: u64, message: &str) -> Result<Result<(), String>, Stop> {
         self.count()?;
         if message.len() > MESSAGE_MAX {
             return Ok(Err(format!("a progress message is at most {MESSAGE_MAX} bytes")));
@@ -137,10 +127,7 @@ mod tests {
     fn context(max: u64) -> (Context, Redactor) {
         let redactor = Redactor::new();
         let stop = StopCell::default();
-        (
-            Context::new(RunId::generate(), BTreeMap::new(), redactor.clone(), Arc::new(Silent), max, stop),
-            redactor,
-        )
+        (Context::new(RunId::generate(), BTreeMap::new(), redactor.clone(), Arc::new(Silent), max, stop), redactor)
     }
 
     #[test]

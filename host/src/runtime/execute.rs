@@ -107,7 +107,8 @@ impl Executor {
         match self.store(&execution, &output, stop.clone()) {
             Err(error) => account.ended = Ended::HostFault(format!("the sandbox cannot be set up: {error:#}")),
             Ok(mut store) => {
-                account.ended = self.drive(component, interfaces, &execution, &mut store, &stop, cancelled, &mut account.cpu).await;
+                account.ended =
+                    self.drive(component, interfaces, &execution, &mut store, &stop, cancelled, &mut account.cpu).await;
                 let state = store.data_mut();
                 account.peak_memory_bytes = state.limiter.peak();
                 (account.metrics, account.progress) = state.training.context().take_reports();
@@ -210,7 +211,9 @@ impl Execution<'_> {
             };
         }
         if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
-            return Ended::HostFault("the host is busy: as many runs are alive as it has room for; try again later".to_owned());
+            return Ended::HostFault(
+                "the host is busy: as many runs are alive as it has room for; try again later".to_owned(),
+            );
         }
         if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) {
             return Ended::Limit(Limit::Resources);
@@ -244,7 +247,11 @@ fn shown(broker: &RunBroker, text: &str) -> String {
 }
 
 /// Instantiates and calls. The result is the component's own end; an error is a trap.
-async fn call(pre: &InstancePre<RunState>, interfaces: &Interfaces, store: &mut Store<RunState>) -> wasmtime::Result<Ended> {
+async fn call(
+    pre: &InstancePre<RunState>,
+    interfaces: &Interfaces,
+    store: &mut Store<RunState>,
+) -> wasmtime::Result<Ended> {
     let instance = pre.instantiate_async(&mut *store).await?;
     match interfaces.entry() {
         Some(Entry::Run(name)) => call_run(&instance, name, store).await,

@@ -108,7 +108,9 @@ impl Files<'_> {
     ) -> FsResult<Option<Found>> {
         let stat = match self.inner.stat_at(borrow(fd), flags, path.to_owned()).await {
             Ok(stat) => stat,
-            Err(error) if error.downcast_ref().is_some_and(|code| matches!(code, ErrorCode::NoEntry)) => return Ok(None),
+            Err(error) if error.downcast_ref().is_some_and(|code| matches!(code, ErrorCode::NoEntry)) => {
+                return Ok(None);
+            }
             Err(error) => return Err(error),
         };
         let identity = self.inner.metadata_hash_at(borrow(fd), flags, path.to_owned()).await?;

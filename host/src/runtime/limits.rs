@@ -19,7 +19,7 @@ pub const RESOURCES_MAX: usize = 1_000;
 pub const HOST_CALL_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A run's limiter. Memory counts over all linear memories of the run together.
-pub struct Limiter {
+pub(super) struct Limiter {
     memory_max: u64,
     memory: u64,
     peak: u64,
@@ -29,12 +29,12 @@ pub struct Limiter {
 
 impl Limiter {
     /// A limiter with `memory_max` bytes of linear memory in all.
-    pub fn new(memory_max: u64, stop: StopCell) -> Self {
+    pub(super) fn new(memory_max: u64, stop: StopCell) -> Self {
         Self { memory_max, memory: 0, peak: 0, last_growth: 0, stop }
     }
 
     /// The largest sum of linear memories so far, in bytes.
-    pub fn peak(&self) -> u64 {
+    pub(super) fn peak(&self) -> u64 {
         self.peak
     }
 }

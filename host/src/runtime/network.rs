@@ -30,7 +30,9 @@ pub struct Reachable {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
     /// The name has no address.
-    #[error("the policy's `tcp` names `{name}`, which cannot be resolved ({cause}): correct the name, or write the address")]
+    #[error(
+        "the policy's `tcp` names `{name}`, which cannot be resolved ({cause}): correct the name, or write the address"
+    )]
     Unresolved {
         /// The name.
         name: String,

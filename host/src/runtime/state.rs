@@ -48,7 +48,10 @@ impl RunState {
 
     pub(super) fn files(&mut self) -> Files<'_> {
         let inner = WasiCtxView { ctx: &mut self.wasi, table: &mut self.table };
-        Files { inner: wasmtime_wasi::filesystem::WasiFilesystemCtxView { ctx: inner.ctx.filesystem(), table: inner.table }, open: &mut self.files }
+        Files {
+            inner: wasmtime_wasi::filesystem::WasiFilesystemCtxView { ctx: inner.ctx.filesystem(), table: inner.table },
+            open: &mut self.files,
+        }
     }
 }
 

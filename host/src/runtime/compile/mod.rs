@@ -1,0 +1,89 @@
+//! Compiling a component: hostile input to a large program, before any limit of a run applies.
+//!
+//! The binary compiles in a child process of itself, under limits of memory, CPU time and wall time that the system enforces, so that what
+//! goes wrong there ends there. A host that embeds the library may choose to compile in its own process; then only the waiting is bounded.
+
+mod child;
+mod parent;
+mod wire;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use wasmtime::Engine;
+
+pub use self::child::child_main;
+pub use self::parent::ChildCompiler;
+pub(super) use self::parent::ChildOutput;
+use super::component::text;
+use super::engine::EngineHash;
+use super::store::AuthenticatedCode;
+
+/// The hidden first argument by which the binary knows that it is to compile. What follows it is for [`child_main`].
+pub const CHILD_ARGUMENT: &str = "__compile";
+
+/// The most compiled code of one component that is accepted, in bytes. Code is about twice the size of its component.
+pub const CODE_MAX: usize = 512 * 1024 * 1024;
+
+/// The longest message of a compiler that is kept, in characters.
+pub(super) const MESSAGE_MAX: usize = 1_000;
+
+/// Where compilation happens.
+#[derive(Clone, Debug)]
+pub enum Compile {
+    /// In a child process with limits.
+    Child(ChildCompiler),
+    /// In this process, on a thread for blocking work. A component can keep that thread and its memory as long as the compiler takes:
+    /// for components that are trusted that far.
+    InProcess,
+}
+
+/// A component was not compiled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// It is not valid. The message is escaped and bounded; it may hold names from the component.
+    #[error("{0}")]
+    Invalid(String),
+    /// It took more time or memory than compiling may: which limit, and what to do.
+    #[error("{0}")]
+    Limit(String),
+    /// The host is at fault, not the component.
+    #[error("{0}")]
+    Host(String),
+}
+
+impl Compile {
+    /// Compiles a component for an engine, with whatever bounds this way of compiling has. How long a caller waits is for it to say.
+    pub(super) async fn compile(
+        &self,
+        engine: &Engine,
+        engine_hash: &EngineHash,
+        component: Bytes,
+    ) -> Result<AuthenticatedCode, CompileError> {
+        match self {
+            Self::Child(child) => child.compile(engine_hash, component).await.map(AuthenticatedCode::from_child),
+            Self::InProcess => {
+                let engine = engine.clone();
+                let compiling = tokio::task::spawn_blocking(move || AuthenticatedCode::compile(&engine, &component));
+                match compiling.await {
+                    Ok(compiled) => compiled.map_err(|error| invalid(&format!("{error:#}"))),
+                    Err(_panic) => Err(CompileError::Host("the compiler failed on this component".to_owned())),
+                }
+            }
+        }
+    }
+}
+
+fn invalid(message: &str) -> CompileError {
+    let message = text::bounded(message.trim(), MESSAGE_MAX);
+    CompileError::Invalid(format!("the component is not valid: {message}; copy or build it again"))
+}
+
+/// A duration for a message.
+pub(super) fn shown(time: Duration) -> String {
+    match time.as_secs() {
+        0 => format!("{}ms", time.as_millis()),
+        seconds if seconds % 60 == 0 => format!("{}m", seconds / 60),
+        seconds => format!("{seconds}s"),
+    }
+}

@@ -1,0 +1,149 @@
+//! A component that has been read and looked at, but not compiled.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use rustix::fs::{Mode, OFlags};
+
+use crate::ids::Digest;
+use crate::runtime::imports::{self, Interfaces, Malformed, Refused};
+
+/// A component's bytes, and what their top-level sections say.
+#[derive(Clone)]
+pub struct Candidate {
+    bytes: Bytes,
+    digest: Digest,
+    interfaces: Interfaces,
+    refused: Vec<Refused>,
+}
+
+impl std::fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Candidate").field("digest", &self.digest).field("bytes", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// A file is no component that can run. Nothing was created or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// There is no such file, or it cannot be read.
+    #[error("the component `{}` cannot be read: {cause}; check the path and its permissions", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        cause: std::io::Error,
+    },
+    /// A folder, a pipe, a device.
+    #[error("the component `{}` is not a regular file: give the `.wasm` file that the build made", path.display())]
+    NotAFile {
+        /// What was given.
+        path: PathBuf,
+    },
+    /// It is larger than components may be.
+    #[error("the component `{}` is over {} MiB, the most that this host accepts: build it smaller", path.display(), max / (1024 * 1024))]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The bound in bytes.
+        max: u64,
+    },
+    /// The file is read, but what is in it cannot run.
+    #[error("the component `{}` {why}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: Malformed,
+    },
+    /// The host failed while it was reading.
+    #[error("reading the component `{}` failed in this program", path.display())]
+    Interrupted {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl LoadError {
+    /// Whether the host is at fault (exit code 5) rather than what it was given (exit code 2).
+    pub fn is_host_fault(&self) -> bool {
+        match self {
+            Self::Interrupted { .. } => true,
+            Self::Unreadable { cause, .. } => {
+                !matches!(
+                    cause.kind(),
+                    ErrorKind::NotFound
+                        | ErrorKind::PermissionDenied
+                        | ErrorKind::NotADirectory
+                        | ErrorKind::IsADirectory
+                        | ErrorKind::InvalidFilename
+                        | ErrorKind::InvalidInput
+                ) && !is_link_loop(cause)
+            }
+            Self::NotAFile { .. } | Self::TooLarge { .. } | Self::Malformed { .. } => false,
+        }
+    }
+}
+
+fn is_link_loop(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+}
+
+impl Candidate {
+    pub(super) fn read(path: &Path, max: u64) -> Result<Self, LoadError> {
+        let unreadable = |cause| LoadError::Unreadable { path: path.to_owned(), cause };
+        // Opening a pipe would wait for whoever writes to it; this does not.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| unreadable(error.into()))?;
+        let file = File::from(file);
+        let metadata = file.metadata().map_err(unreadable)?;
+        if !metadata.is_file() {
+            return Err(LoadError::NotAFile { path: path.to_owned() });
+        }
+        let too_large = || LoadError::TooLarge { path: path.to_owned(), max };
+        if metadata.len() > max {
+            return Err(too_large());
+        }
+        // The file may grow while it is read.
+        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
+        (&file).take(max.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
+        Self::new(path, bytes.into(), max)
+    }
+
+    pub(super) fn new(path: &Path, bytes: Bytes, max: u64) -> Result<Self, LoadError> {
+        if bytes.len() as u64 > max {
+            return Err(LoadError::TooLarge { path: path.to_owned(), max });
+        }
+        let interfaces = imports::inspect(&bytes).map_err(|why| LoadError::Malformed { path: path.to_owned(), why })?;
+        let refused = imports::refused(&interfaces);
+        Ok(Self { digest: Digest::of(&bytes), bytes, interfaces, refused })
+    }
+
+    /// The SHA-256 digest of the bytes.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// How many bytes there are: at least the 8 of a header.
+    #[expect(clippy::len_without_is_empty, reason = "no component is empty")]
+    pub fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// What it imports and exports.
+    pub fn interfaces(&self) -> &Interfaces {
+        &self.interfaces
+    }
+
+    /// Its imports that are not linked, all of them: where there is one, the component is not to run.
+    pub fn refused(&self) -> &[Refused] {
+        &self.refused
+    }
+}

@@ -1,0 +1,362 @@
+//! What a component asks for and offers, read from its top-level sections before anything is compiled.
+//!
+//! Nothing here trusts the bytes: nested modules and components are stepped over unread, the number of items is bounded, and names are
+//! escaped and shortened. Whether everything inside is valid is for the compiler to say, which works under limits.
+
+use std::fmt;
+
+use wasmparser::{Chunk, ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload, TypeBounds, WasmFeatures};
+
+use super::component::text;
+
+/// The newest patch of WASI 0.2 that the engine links. A test holds it against the engine.
+pub const WASI_PATCH: u64 = 12;
+
+/// The version of `strongroom:training` that is linked.
+pub const TRAINING_VERSION: &str = "0.1.0";
+
+/// The most imports, and the most exports, that a component may have at its top level. A packed Python interpreter has about 40.
+pub const ITEMS_MAX: usize = 1_000;
+
+/// The longest name that is kept, in characters. A longer one is cut and ends in an ellipsis, so that it is none that is linked.
+const NAME_MAX: usize = 200;
+
+/// The interfaces of WASI 0.2 that are linked, each of which decides per call.
+pub const WASI: &[&str] = &[
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stderr",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stderr",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/wall-clock",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+    "wasi:sockets/instance-network",
+    "wasi:sockets/ip-name-lookup",
+    "wasi:sockets/network",
+    "wasi:sockets/tcp",
+    "wasi:sockets/tcp-create-socket",
+    "wasi:sockets/udp",
+    "wasi:sockets/udp-create-socket",
+];
+
+/// The interfaces of strongroom itself.
+pub const TRAINING: &[&str] = &["strongroom:training/secrets", "strongroom:training/context"];
+
+/// What a component imports and exports at its top level, in its own order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interfaces {
+    /// What it needs.
+    pub imports: Vec<Item>,
+    /// What it offers.
+    pub exports: Vec<Item>,
+}
+
+/// One import or export.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// The name, such as `wasi:cli/run@0.2.6` or `train`; escaped and shortened where it is none that could be linked.
+    pub name: String,
+    /// What it names.
+    pub kind: Kind,
+}
+
+/// What an import or export is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An interface: functions and types under one name.
+    Interface,
+    /// A function.
+    Function,
+    /// A value.
+    Value,
+    /// A type equal to another one: nothing that runs.
+    Type,
+    /// A resource type.
+    Resource,
+    /// A core module.
+    Module,
+    /// A component.
+    Component,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Interface => "interface",
+            Self::Function => "function",
+            Self::Value => "value",
+            Self::Type => "type",
+            Self::Resource => "resource",
+            Self::Module => "module",
+            Self::Component => "component",
+        })
+    }
+}
+
+/// Where a component starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry<'a> {
+    /// An ordinary program: the function `run` of the interface exported under this name (`wasi:cli/run@0.2.x`).
+    Run(&'a str),
+    /// The function `train`.
+    Train,
+}
+
+impl Interfaces {
+    /// Where the component starts. A program wins where both are there.
+    pub fn entry(&self) -> Option<Entry<'_>> {
+        let run = self.exports.iter().find(|item| item.kind == Kind::Interface && is_run(&item.name));
+        let train = || self.exports.iter().any(|item| item.kind == Kind::Function && item.name == "train");
+        run.map(|item| Entry::Run(&item.name)).or_else(|| train().then_some(Entry::Train))
+    }
+}
+
+fn is_run(name: &str) -> bool {
+    matches!(name.split_once('@'), Some(("wasi:cli/run", version)) if patch(version).is_some())
+}
+
+/// Why some bytes are no component that can run. Each text completes "the component `x` ...".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// There are no bytes.
+    #[error("is empty: build it again")]
+    Empty,
+    /// WebAssembly in its text form.
+    #[error("is WebAssembly text: make a binary of it with `wasm-tools parse`")]
+    Text,
+    /// A core module.
+    #[error(
+        "is a core WebAssembly module, not a component: build for `wasm32-wasip2`, or wrap it with `wasm-tools component new`"
+    )]
+    CoreModule,
+    /// A component in an encoding of another time.
+    #[error("is encoded in another version of the component format: build it with current tools")]
+    OtherVersion,
+    /// Something else altogether.
+    #[error("is not WebAssembly: give the `.wasm` file that the build made")]
+    NotWebAssembly,
+    /// The bytes end before they should.
+    #[error("ends in the middle: it was cut off or damaged, so copy or build it again")]
+    Truncated,
+    /// The bytes contradict themselves.
+    #[error("is damaged: {0}; copy or build it again")]
+    Damaged(String),
+    /// More than [`ITEMS_MAX`] imports or exports.
+    #[error("has over {ITEMS_MAX} imports or exports, more than are accepted")]
+    TooManyItems,
+    /// It exports nothing that the host could call.
+    #[error("exports neither `wasi:cli/run@0.2` nor `train`{}", newer(.run.as_deref()))]
+    NoEntry {
+        /// The version of `wasi:cli/run` that it exports instead, with its name.
+        run: Option<String>,
+    },
+}
+
+fn newer(run: Option<&str>) -> String {
+    match run {
+        Some(run) => format!(", but `{run}`: build it for `wasm32-wasip2`, which is WASI 0.2"),
+        None => ", so there is nothing to run: build a program with `main`, or export the world `plugin`".to_owned(),
+    }
+}
+
+/// Reads what a component imports and exports.
+///
+/// # Errors
+/// [`Malformed`]. Bytes that pass may still be refused when they are compiled.
+pub fn inspect(bytes: &[u8]) -> Result<Interfaces, Malformed> {
+    recognise(bytes)?;
+    let mut interfaces = Interfaces::default();
+    let mut parser = Parser::new(0);
+    parser.set_features(WasmFeatures::WASM3 | WasmFeatures::COMPONENT_MODEL);
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        // Not told that the end was reached, the parser says which errors are for want of bytes.
+        let (consumed, payload) = match parser.parse(rest, false).map_err(damaged)? {
+            Chunk::NeedMoreData(_) => return Err(Malformed::Truncated),
+            Chunk::Parsed { consumed, payload } => (consumed, payload),
+        };
+        rest = rest.get(consumed..).ok_or(Malformed::Truncated)?;
+        match payload {
+            Payload::ModuleSection { unchecked_range, .. } | Payload::ComponentSection { unchecked_range, .. } => {
+                rest = rest.get(unchecked_range.len()..).ok_or(Malformed::Truncated)?;
+            }
+            Payload::ComponentImportSection(section) => {
+                for import in section {
+                    let import = import.map_err(damaged)?;
+                    push(&mut interfaces.imports, import.name.name, import_kind(&import.ty))?;
+                }
+            }
+            Payload::ComponentExportSection(section) => {
+                for export in section {
+                    let export = export.map_err(damaged)?;
+                    push(&mut interfaces.exports, export.name.name, export_kind(export.kind))?;
+                }
+            }
+            Payload::UnknownSection { .. } => {
+                return Err(Malformed::Damaged("it has a section of an unknown kind".into()));
+            }
+            _ => {}
+        }
+    }
+    if interfaces.entry().is_none() {
+        let run = interfaces.exports.iter().find(|item| item.name.starts_with("wasi:cli/run@"));
+        return Err(Malformed::NoEntry { run: run.map(|item| item.name.clone()) });
+    }
+    Ok(interfaces)
+}
+
+/// Tells a component from what people give by mistake.
+fn recognise(bytes: &[u8]) -> Result<(), Malformed> {
+    const MAGIC: &[u8] = b"\0asm";
+    if bytes.is_empty() {
+        return Err(Malformed::Empty);
+    }
+    if !bytes.starts_with(MAGIC) {
+        return Err(if MAGIC.starts_with(bytes) {
+            Malformed::Truncated
+        } else if is_text(bytes) {
+            Malformed::Text
+        } else {
+            Malformed::NotWebAssembly
+        });
+    }
+    let Some(header) = bytes.first_chunk::<8>() else { return Err(Malformed::Truncated) };
+    match Parser::new(0).parse(header, false) {
+        Ok(Chunk::Parsed { payload: Payload::Version { encoding: Encoding::Component, .. }, .. }) => Ok(()),
+        Ok(Chunk::Parsed { payload: Payload::Version { encoding: Encoding::Module, .. }, .. }) => {
+            Err(Malformed::CoreModule)
+        }
+        _ => Err(Malformed::OtherVersion),
+    }
+}
+
+fn is_text(bytes: &[u8]) -> bool {
+    let bytes = bytes.trim_ascii_start();
+    // A comment, or the parenthesis that everything starts with.
+    bytes.starts_with(b"(") || bytes.starts_with(b";;")
+}
+
+fn damaged(error: wasmparser::Error) -> Malformed {
+    Malformed::Damaged(text::bounded(&error.to_string(), NAME_MAX))
+}
+
+fn push(items: &mut Vec<Item>, name: &str, kind: Kind) -> Result<(), Malformed> {
+    if items.len() >= ITEMS_MAX {
+        return Err(Malformed::TooManyItems);
+    }
+    items.push(Item { name: text::bounded(name, NAME_MAX), kind });
+    Ok(())
+}
+
+fn import_kind(ty: &ComponentTypeRef) -> Kind {
+    match ty {
+        ComponentTypeRef::Type(TypeBounds::SubResource) => Kind::Resource,
+        other => export_kind(other.kind()),
+    }
+}
+
+fn export_kind(kind: ComponentExternalKind) -> Kind {
+    match kind {
+        ComponentExternalKind::Module => Kind::Module,
+        ComponentExternalKind::Func => Kind::Function,
+        ComponentExternalKind::Value => Kind::Value,
+        ComponentExternalKind::Type => Kind::Type,
+        ComponentExternalKind::Instance => Kind::Interface,
+        ComponentExternalKind::Component => Kind::Component,
+    }
+}
+
+/// An import that is not linked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// What the component asks for.
+    pub import: String,
+    /// Why it does not get it, and where there is one, the way out.
+    pub why: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the import `{}` is not granted: {}", self.import, self.why)
+    }
+}
+
+/// Every import that is not linked, in the component's order. Only names that are known by heart pass: what an embedder or a later
+/// engine adds to the linker is refused here until it is listed.
+pub fn refused(interfaces: &Interfaces) -> Vec<Refused> {
+    let refusal = |item: &Item| refuse(item).map(|why| Refused { import: item.name.clone(), why });
+    interfaces.imports.iter().filter_map(refusal).collect()
+}
+
+fn refuse(item: &Item) -> Option<String> {
+    match item.kind {
+        // Gives a name to a type that is there already, and asks the host for nothing.
+        Kind::Type => return None,
+        Kind::Interface => {}
+        other => return Some(format!("a single {other} is never linked, only whole interfaces")),
+    }
+    let (id, version) = match item.name.split_once('@') {
+        Some((id, version)) => (id, Some(version)),
+        None => (item.name.as_str(), None),
+    };
+    if TRAINING.contains(&id) {
+        let found = version.map_or_else(|| "none".to_owned(), |version| format!("`{version}`"));
+        return (version != Some(TRAINING_VERSION)).then(|| {
+            format!(
+                "this host has version `{TRAINING_VERSION}` of it, not {found}: build against this release's `wit/`"
+            )
+        });
+    }
+    if id.starts_with("strongroom:") {
+        return Some("strongroom has no such interface: build against this release's `wit/`".to_owned());
+    }
+    if !id.starts_with("wasi:") {
+        return Some("it is no interface of strongroom or of WASI 0.2: build without it".to_owned());
+    }
+    refuse_wasi(id, version)
+}
+
+fn refuse_wasi(id: &str, version: Option<&str>) -> Option<String> {
+    if version.is_some_and(|version| version.starts_with("0.3.")) {
+        return Some("WASI 0.3 is not supported: build for `wasm32-wasip2`, which is WASI 0.2".to_owned());
+    }
+    if id.starts_with("wasi:http/") {
+        return Some(
+            "no policy can grant HTTP yet: build without it, or use a TCP address that the policy's `tcp` lists"
+                .to_owned(),
+        );
+    }
+    if !WASI.contains(&id) {
+        return Some("this part of WASI is not linked: build without it".to_owned());
+    }
+    match version.and_then(patch) {
+        Some(patch) if patch <= WASI_PATCH => None,
+        Some(_) => {
+            Some(format!("this host has WASI 0.2.{WASI_PATCH}: build with an older toolchain, or update strongroom"))
+        }
+        None => Some("only released versions of WASI 0.2 are linked: build for `wasm32-wasip2`".to_owned()),
+    }
+}
+
+/// The patch level of a released version 0.2.
+fn patch(version: &str) -> Option<u64> {
+    let patch = version.strip_prefix("0.2.")?;
+    let plain = patch.bytes().all(|byte| byte.is_ascii_digit()) && (patch == "0" || !patch.starts_with('0'));
+    if plain { patch.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+//! The store's folder: opened once without following a link, checked to be ours alone, and worked in through its descriptor.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use zeroize::Zeroizing;
+
+use super::StoreError;
+use super::entry::{KEY_LEN, Key};
+
+const KEY_NAME: &str = "store.key";
+
+/// The names of files that are being written begin so.
+const PARTIAL: &str = ".partial-";
+
+/// A file that was being written longer ago than this belongs to a process that is gone.
+const PARTIAL_AGE: Duration = Duration::from_secs(60 * 60);
+
+/// The permission bits for anybody but the owner.
+const OTHERS: u32 = 0o077;
+
+/// An open folder that belongs to this user alone.
+pub(super) struct Folder {
+    path: PathBuf,
+    dir: OwnedFd,
+}
+
+/// A file of the folder, as a listing shows it.
+pub(super) struct Listed {
+    pub(super) name: std::ffi::CString,
+    pub(super) bytes: u64,
+    pub(super) used: (i64, i64),
+}
+
+impl Folder {
+    /// Opens the folder; `None` where there is none.
+    pub(super) fn open(path: &Path) -> Result<Option<Self>, StoreError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::LOOP | Errno::NOTDIR) => {
+                return Err(StoreError::NotOurs { path: path.to_owned(), why: "it is a link or no folder" });
+            }
+            Err(error) => return Err(StoreError::io(path, error)),
+        };
+        let stat = rustix::fs::fstat(&dir).map_err(|error| StoreError::io(path, error))?;
+        if let Some(why) = not_ours(&stat) {
+            return Err(StoreError::NotOurs { path: path.to_owned(), why });
+        }
+        Ok(Some(Self { path: path.to_owned(), dir }))
+    }
+
+    /// Opens the folder, and makes it first where there is none.
+    pub(super) fn create(path: &Path) -> Result<Self, StoreError> {
+        if let Some(folder) = Self::open(path)? {
+            return Ok(folder);
+        }
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.map_err(|cause| StoreError::Io { path: path.to_owned(), cause })?;
+        let gone = || StoreError::Io { path: path.to_owned(), cause: ErrorKind::NotFound.into() };
+        Self::open(path)?.ok_or_else(gone)
+    }
+
+    /// The key; `None` where there is none yet.
+    pub(super) fn key(&self) -> Result<Option<Key>, StoreError> {
+        let bad = |why| StoreError::NotOurs { path: self.path.join(KEY_NAME), why };
+        let Some((mut file, stat)) = self.file(KEY_NAME).map_err(|why| match why {
+            Unusable::Io(cause) => StoreError::Io { path: self.path.join(KEY_NAME), cause },
+            Unusable::NotOurs(why) => bad(why),
+        })?
+        else {
+            return Ok(None);
+        };
+        let mut key = Zeroizing::new([0; KEY_LEN]);
+        if stat.st_size != KEY_LEN as i64 || file.read_exact(key.as_mut()).is_err() {
+            return Err(bad("it has the wrong length"));
+        }
+        Ok(Some(key))
+    }
+
+    /// The key, made where there is none. Of several processes that make one at once, all use the first.
+    pub(super) fn make_key(&self) -> Result<Key, StoreError> {
+        if let Some(key) = self.key()? {
+            return Ok(key);
+        }
+        let mut key = Zeroizing::new([0; KEY_LEN]);
+        getrandom::fill(key.as_mut()).map_err(|error| StoreError::Random(error.to_string()))?;
+        let io = |cause| StoreError::Io { path: self.path.join(KEY_NAME), cause };
+        let partial = self.write_partial(&[key.as_ref()]).map_err(io)?;
+        // Unlike a rename, a link does not replace what another process has put there meanwhile.
+        let linked = rustix::fs::linkat(&self.dir, &partial, &self.dir, KEY_NAME, AtFlags::empty());
+        let _ = rustix::fs::unlinkat(&self.dir, &partial, AtFlags::empty());
+        match linked {
+            Ok(()) | Err(Errno::EXIST) => self.key()?.ok_or_else(|| io(ErrorKind::NotFound.into())),
+            Err(error) => Err(io(error.into())),
+        }
+    }
+
+    /// Opens a file of this user's own; `None` where there is none of that name. Never follows a link and never waits.
+    pub(super) fn file(&self, name: &str) -> Result<Option<(File, Stat)>, Unusable> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let fd = match rustix::fs::openat(&self.dir, name, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::LOOP) => return Err(Unusable::NotOurs("it is a link")),
+            Err(error) => return Err(Unusable::Io(error.into())),
+        };
+        let stat = rustix::fs::fstat(&fd).map_err(|error| Unusable::Io(error.into()))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Unusable::NotOurs("it is no regular file"));
+        }
+        if let Some(why) = not_ours(&stat) {
+            return Err(Unusable::NotOurs(why));
+        }
+        Ok(Some((File::from(fd), stat)))
+    }
+
+    /// Writes a file whole: readers see the old one or the new one. It need not survive a power cut.
+    pub(super) fn replace(&self, name: &str, parts: &[&[u8]]) -> std::io::Result<()> {
+        let partial = self.write_partial(parts)?;
+        let renamed = rustix::fs::renameat(&self.dir, &partial, &self.dir, name);
+        if renamed.is_err() {
+            let _ = rustix::fs::unlinkat(&self.dir, &partial, AtFlags::empty());
+        }
+        Ok(renamed?)
+    }
+
+    fn write_partial(&self, parts: &[&[u8]]) -> std::io::Result<String> {
+        let name = format!("{PARTIAL}{}", ulid::Ulid::generate());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.dir, &name, flags, Mode::RUSR | Mode::WUSR)?;
+        let mut file = File::from(fd);
+        let written = parts.iter().try_for_each(|part| file.write_all(part));
+        if let Err(error) = written {
+            let _ = rustix::fs::unlinkat(&self.dir, &name, AtFlags::empty());
+            return Err(error);
+        }
+        Ok(name)
+    }
+
+    /// Removes a file, if it is still there.
+    pub(super) fn remove(&self, name: &CStr) {
+        let _ = rustix::fs::unlinkat(&self.dir, name, AtFlags::empty());
+    }
+
+    /// The regular files whose name ends in `suffix`, and on the way removes what killed processes left half written.
+    pub(super) fn list(&self, suffix: &str) -> std::io::Result<Vec<Listed>> {
+        let mut listed = Vec::new();
+        for entry in Dir::read_from(&self.dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Ok(text) = name.to_str() else { continue };
+            let partial = text.starts_with(PARTIAL);
+            if !partial && !text.ends_with(suffix) {
+                continue;
+            }
+            // Another process may have removed it since.
+            let Ok(stat) = rustix::fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            if partial {
+                if is_old(&stat) {
+                    self.remove(name);
+                }
+            } else if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+                let bytes = u64::try_from(stat.st_size).unwrap_or(0);
+                let nanos = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
+                listed.push(Listed { name: name.to_owned(), bytes, used: (stat.st_mtime, nanos) });
+            }
+        }
+        Ok(listed)
+    }
+}
+
+/// Why a file is there but cannot be used.
+pub(super) enum Unusable {
+    Io(std::io::Error),
+    NotOurs(&'static str),
+}
+
+fn not_ours(stat: &Stat) -> Option<&'static str> {
+    if stat.st_uid != rustix::process::geteuid().as_raw() {
+        return Some("it belongs to another user");
+    }
+    if stat.st_mode & OTHERS != 0 {
+        return Some("other users have access to it");
+    }
+    None
+}
+
+fn is_old(stat: &Stat) -> bool {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let written = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
+    now.saturating_sub(written) > PARTIAL_AGE
+}
