@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use strongroom::runtime::compile;
 
 fn main() -> ExitCode {
     let arguments = strongroom::config::arguments();
-    if arguments.get(1).is_some_and(|argument| argument == strongroom::runtime::compile::CHILD_ARGUMENT) {
-        return strongroom::runtime::compile::child_main();
+    if arguments.get(1).is_some_and(|argument| argument == compile::CHILD_ARGUMENT) {
+        return compile::child_main(arguments.into_iter().skip(2));
     }
     keep_memory_private();
     strongroom::cli::main(arguments)

@@ -99,7 +99,10 @@ fn show_trail(args: &Show, home: &Home) -> Result<Exit, Failure> {
 /// One event as one line.
 fn line_of(item: &Item, with_run: bool) -> String {
     let Some(LineEvent { time, event, .. }) = &item.event else {
-        return format!("{:>6}  (this line is no event that this version can read: run `strongroom audit verify`)", item.line);
+        return format!(
+            "{:>6}  (this line is no event that this version can read: run `strongroom audit verify`)",
+            item.line
+        );
     };
     let text = format!("{:>6}  {}  {:<16}  {}", item.line, show::moment(*time), kind(event), about(event, with_run));
     escape_controls(text.trim_end())
@@ -195,7 +198,12 @@ fn lines_of(report: &Report) -> Vec<String> {
         lines.push(format!("ledger: {}", report.ledger));
     }
     for segment in report.segments.iter().filter(|segment| segment.verdict != Verdict::Intact) {
-        lines.push(format!("segment {}, {} events: {}", escape_controls(&segment.segment), segment.events, segment.verdict));
+        lines.push(format!(
+            "segment {}, {} events: {}",
+            escape_controls(&segment.segment),
+            segment.events,
+            segment.verdict
+        ));
     }
     let mut parts = vec![format!("{intact} intact")];
     for (number, word) in [(live, "live"), (crashed, "recovered after a crash"), (tampered, "not as written")] {
@@ -217,7 +225,8 @@ mod tests {
     use super::*;
 
     fn report(verdicts: &[Verdict], ledger: Verdict) -> Report {
-        let segment = |verdict: &Verdict| SegmentReport { segment: "01A".into(), verdict: *verdict, events: 3, head: None };
+        let segment =
+            |verdict: &Verdict| SegmentReport { segment: "01A".into(), verdict: *verdict, events: 3, head: None };
         Report { ledger, segments: verdicts.iter().map(segment).collect() }
     }
 
@@ -226,8 +235,16 @@ mod tests {
         for (verdicts, ledger, last) in [
             (&[Verdict::Intact, Verdict::Intact][..], Verdict::Intact, "intact: 2 segments (2 intact), 6 events"),
             (&[Verdict::Live], Verdict::Intact, "intact: 1 segments (0 intact, 1 live), 3 events"),
-            (&[Verdict::Intact, Verdict::TornLastLine], Verdict::Intact, "recovered: 2 segments (1 intact, 1 recovered after a crash), 6 events"),
-            (&[Verdict::Recovered, Verdict::Altered { line: 2 }], Verdict::Intact, "TAMPERED: 2 segments (0 intact, 1 recovered after a crash, 1 not as written), 6 events"),
+            (
+                &[Verdict::Intact, Verdict::TornLastLine],
+                Verdict::Intact,
+                "recovered: 2 segments (1 intact, 1 recovered after a crash), 6 events",
+            ),
+            (
+                &[Verdict::Recovered, Verdict::Altered { line: 2 }],
+                Verdict::Intact,
+                "TAMPERED: 2 segments (0 intact, 1 recovered after a crash, 1 not as written), 6 events",
+            ),
             (&[Verdict::Intact], Verdict::LedgerAltered { line: 1 }, "TAMPERED: 1 segments (1 intact), 3 events"),
         ] {
             let lines = lines_of(&report(verdicts, ledger));
@@ -254,6 +271,11 @@ mod tests {
             "     7  2026-07-01T10:00:00Z  use               get, asked as x\\x1b[2J\\n, denied"
         );
         let json = serde_json::to_string(&JsonLine::from(&item)).unwrap();
-        assert!(json.starts_with(r#"{"segment":"01A","line":7,"time":"2026-07-01T10:00:00Z","readable":true,"event":"use""#), "{json}");
+        assert!(
+            json.starts_with(
+                r#"{"segment":"01A","line":7,"time":"2026-07-01T10:00:00Z","readable":true,"event":"use""#
+            ),
+            "{json}"
+        );
     }
 }

@@ -36,7 +36,9 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
     if with_passphrase {
         out::line("it is opened by the passphrase: without it nobody can read the secrets again")?;
     } else {
-        out::line("it is opened by `vault.key` in that folder: keep a copy of the key apart from copies of the database")?;
+        out::line(
+            "it is opened by `vault.key` in that folder: keep a copy of the key apart from copies of the database",
+        )?;
     }
     Ok(Exit::Done)
 }

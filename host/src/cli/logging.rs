@@ -12,10 +12,12 @@ use crate::config;
 /// Begins to log: warnings, or what `STRONGROOM_LOG` says.
 pub(super) fn start() -> Result<(), Failure> {
     let filter = match config::log_filter() {
-        Some(text) => EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).parse(text).map_err(|error| {
-            Failure::invalid(format!("the variable `{}` is no log filter: {error}", config::LOG))
-                .help("for example `info`, or `strongroom::vault=debug`")
-        })?,
+        Some(text) => {
+            EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).parse(text).map_err(|error| {
+                Failure::invalid(format!("the variable `{}` is no log filter: {error}", config::LOG))
+                    .help("for example `info`, or `strongroom::vault=debug`")
+            })?
+        }
         None => EnvFilter::default().add_directive(LevelFilter::WARN.into()),
     };
     let layer = tracing_subscriber::fmt::layer()
@@ -45,7 +47,9 @@ mod tests {
 
     #[test]
     fn only_our_own_targets_may_be_chatty() {
-        for target in ["wasmtime", "wasmtime_wasi::p2::stdio", "cranelift_codegen", "wasmtime::runtime", "strongroomx", ""] {
+        for target in
+            ["wasmtime", "wasmtime_wasi::p2::stdio", "cranelift_codegen", "wasmtime::runtime", "strongroomx", ""]
+        {
             assert!(!is_safe_target(target), "{target}");
         }
         assert!(is_safe_target("strongroom::vault::local") && is_safe_target("strongroom"));

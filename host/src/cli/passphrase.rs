@@ -42,9 +42,10 @@ pub(super) fn new(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
 
 fn prompt(text: &str) -> Result<Zeroizing<String>, Failure> {
     if !io::stdin().is_terminal() {
-        return Err(Failure::invalid("the vault is opened by a passphrase, and there is no terminal to ask for it").help(
-            "name a file that holds it: `--passphrase-file PATH`, or the variable `STRONGROOM_PASSPHRASE_FILE`",
-        ));
+        return Err(Failure::invalid("the vault is opened by a passphrase, and there is no terminal to ask for it")
+            .help(
+                "name a file that holds it: `--passphrase-file PATH`, or the variable `STRONGROOM_PASSPHRASE_FILE`",
+            ));
     }
     match rpassword::prompt_password(text) {
         Ok(passphrase) => Ok(Zeroizing::new(passphrase)),
@@ -53,15 +54,17 @@ fn prompt(text: &str) -> Result<Zeroizing<String>, Failure> {
 }
 
 fn from_file(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let failed = |cause: io::Error| {
-        Failure::invalid(format!("cannot read the passphrase file `{}`: {cause}", path.display()))
-    };
+    let failed =
+        |cause: io::Error| Failure::invalid(format!("cannot read the passphrase file `{}`: {cause}", path.display()));
     let file = File::open(path).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     // Of a pipe the mode says who may open it again, which nobody can.
     if meta.is_file() && meta.mode() & 0o027 != 0 {
-        return Err(Failure::invalid(format!("other users may read or change the passphrase file `{}`", path.display()))
-            .help("`chmod 600` it"));
+        return Err(Failure::invalid(format!(
+            "other users may read or change the passphrase file `{}`",
+            path.display()
+        ))
+        .help("`chmod 600` it"));
     }
     let mut bytes = match read_bounded(&file, PASSPHRASE_MAX).map_err(failed)? {
         Bounded::Whole(bytes) => bytes,
@@ -112,9 +115,11 @@ mod tests {
 
     #[test]
     fn what_is_no_passphrase_is_refused_and_not_repeated() {
-        for (content, word) in
-            [(&b"one\ntwo\n"[..], "more than one line"), (&[0xff; 3], "UTF-8"), (&[b'x'; PASSPHRASE_MAX + 1], "over 4 KiB")]
-        {
+        for (content, word) in [
+            (&b"one\ntwo\n"[..], "more than one line"),
+            (&[0xff; 3], "UTF-8"),
+            (&[b'x'; PASSPHRASE_MAX + 1], "over 4 KiB"),
+        ] {
             let error = file(content, 0o600).unwrap_err();
             assert!(error.contains(word) && !error.contains("one\ntwo"), "{error}");
         }

@@ -59,7 +59,10 @@ fn check(args: &Check, surroundings: &Surroundings) -> Result<Exit, Failure> {
     out::line(format!("`{}` is a valid policy", args.file.display()))?;
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut row = |label: &str, value: String| rows.push(vec![label.to_owned(), value]);
-    row("component", policy.component().map_or_else(|| "any: `component` does not name one".to_owned(), ToString::to_string));
+    row(
+        "component",
+        policy.component().map_or_else(|| "any: `component` does not name one".to_owned(), ToString::to_string),
+    );
     if !policy.environment().is_empty() {
         let names: Vec<&str> = policy.environment().keys().map(String::as_str).collect();
         row("environment", names.join(", "));
@@ -97,10 +100,14 @@ pub(super) fn read(path: &Path) -> Result<Policy, Failure> {
             .help("a policy is a TOML file: `strongroom run COMPONENT --policy FILE`"));
     }
     if bytes.len() > TEXT_MAX {
-        return Err(Failure::invalid(format!("the policy `{shown}` is over {}", crate::policy::show_size(TEXT_MAX as u64)))
-            .help("is it the right file?"));
+        return Err(Failure::invalid(format!(
+            "the policy `{shown}` is over {}",
+            crate::policy::show_size(TEXT_MAX as u64)
+        ))
+        .help("is it the right file?"));
     }
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Failure::invalid(format!("the policy `{shown}` is not UTF-8 text")).help("is it the right file?"))?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        Failure::invalid(format!("the policy `{shown}` is not UTF-8 text")).help("is it the right file?")
+    })?;
     Policy::parse(&text, &path.to_string_lossy()).map_err(Failure::invalid)
 }

@@ -104,7 +104,9 @@ fn spec_of(args: &Args) -> Result<RunSpec, Failure> {
     for (name, value) in &args.parameters {
         if parameters.insert(name.clone(), value.clone()).is_some() {
             let name = crate::redact::escape_controls(name);
-            return Err(Failure::invalid(format!("the parameter `{name}` is given twice")).help("give each parameter once"));
+            return Err(
+                Failure::invalid(format!("the parameter `{name}` is given twice")).help("give each parameter once")
+            );
         }
     }
     Ok(RunSpec {
@@ -119,7 +121,7 @@ fn spec_of(args: &Args) -> Result<RunSpec, Failure> {
 /// Looks for what is wrong with what was given, and makes nothing. The runner checks all of it once more.
 fn check(spec: &RunSpec, policy: &Policy, log: Option<&Path>, config: &Config) -> Result<(), Failure> {
     let component = component::read(&spec.component)?;
-    policy.serves(&component.digest).map_err(Failure::invalid)?;
+    policy.serves(component.digest()).map_err(Failure::invalid)?;
     policy.limits_under(&config.ceilings).map_err(Failure::invalid)?;
     if let Some(input) = &spec.input {
         fs::read_dir(input).map_err(|cause| {
@@ -128,8 +130,8 @@ fn check(spec: &RunSpec, policy: &Policy, log: Option<&Path>, config: &Config) -
         })?;
     }
     if let Some(output) = &spec.output {
-        match fs::read_dir(output) {
-            Ok(mut entries) if entries.next().is_some() => {
+        match fs::read_dir(output).map(|mut entries| entries.next().is_some()) {
+            Ok(true) => {
                 return Err(Failure::invalid(format!("the output folder `{}` is not empty", output.display()))
                     .help("give an empty or a new folder, so that nothing is overwritten"));
             }
@@ -163,14 +165,15 @@ async fn execute(
         repeats: config.repeats,
         records: Some(Arc::clone(&opened.runs)),
         code_store: Some(opened.home.code()),
-        compile: Compile::Child(ChildCompiler::default()),
+        compile: Compile::Child(ChildCompiler::new("/proc/self/exe")),
         ceilings: config.ceilings.clone(),
         temp: opened.home.temp(),
     })
     .map_err(Failure::host)?;
-    runner.run(spec, Arc::new(policy), screen, cancel).await.map_err(|error| {
-        if error.is_host_fault() { Failure::host(error) } else { Failure::invalid(error) }
-    })
+    runner
+        .run(spec, Arc::new(policy), screen, cancel)
+        .await
+        .map_err(|error| if error.is_host_fault() { Failure::host(error) } else { Failure::invalid(error) })
 }
 
 /// Is ready once SIGINT or SIGTERM has arrived. A second one ends the process at once; the run then becomes `lost`.
@@ -256,7 +259,8 @@ impl Log {
 }
 
 fn log_exists(path: &Path) -> Failure {
-    Failure::invalid(format!("the log `{}` exists already", path.display())).help("name a new file, so that nothing is overwritten")
+    Failure::invalid(format!("the log `{}` exists already", path.display()))
+        .help("name a new file, so that nothing is overwritten")
 }
 
 #[cfg(test)]

@@ -146,9 +146,10 @@ fn set(args: &Set, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let opened = surroundings.open(found)?;
     let vault = &opened.vault;
     let new = NewSecret { name: name.clone(), value, attributes };
-    let stored = audited(&opened, Operation::Set, Some(&name), "written", vault.set_many(vec![new]), |stored, event| {
-        event.version = stored.first().map(|description| description.version.clone());
-    })?;
+    let stored =
+        audited(&opened, Operation::Set, Some(&name), "written", vault.set_many(vec![new]), |stored, event| {
+            event.version = stored.first().map(|description| description.version.clone());
+        })?;
     opened.close()?;
     for description in stored {
         out::line(format!("stored `{}` as version {}", description.name, description.version))?;
@@ -226,8 +227,7 @@ fn describe(args: &Describe, surroundings: &Surroundings) -> Result<Exit, Failur
         ("expires", time(newest.attributes.expires)),
         ("enabled", if newest.enabled { "yes" } else { "no" }.to_owned()),
     ];
-    let mut rows: Vec<Vec<String>> =
-        facts.into_iter().map(|(label, value)| vec![label.to_owned(), value]).collect();
+    let mut rows: Vec<Vec<String>> = facts.into_iter().map(|(label, value)| vec![label.to_owned(), value]).collect();
     for (at, older) in versions.iter().skip(1).enumerate() {
         let label = if at == 0 { "older" } else { "" };
         rows.push(vec![label.to_owned(), format!("{} of {}", older.version, show::moment(older.created))]);
@@ -255,8 +255,7 @@ fn audited<T>(
     work: impl Future<Output = Result<T, VaultError>>,
     complete: impl FnOnce(&T, &mut Event),
 ) -> Result<T, Failure> {
-    let about =
-        Event { operation: Some(operation.as_str().to_owned()), secret: name.cloned(), ..Event::default() };
+    let about = Event { operation: Some(operation.as_str().to_owned()), secret: name.cloned(), ..Event::default() };
     opened.audit.append_blocking(Event { event: Kind::Operator, ..about.clone() })?;
     let answer = block_on(work)?;
     let mut event = Event { event: Kind::OperatorOutcome, ..about };

@@ -78,7 +78,10 @@ pub(super) fn parse_moment(text: &str) -> Result<Timestamp, String> {
     let date = Date::strptime("%Y-%m-%d", text).ok();
     match date.and_then(|date| date.to_zoned_datetime(TimeZone::UTC).ok()) {
         Some(start) => Ok(start.timestamp()),
-        None => Err("a moment is written `2026-12-01T08:00:00Z`, or `2026-12-01` for the beginning of a day in UTC".to_owned()),
+        None => {
+            Err("a moment is written `2026-12-01T08:00:00Z`, or `2026-12-01` for the beginning of a day in UTC"
+                .to_owned())
+        }
     }
 }
 

@@ -48,7 +48,11 @@ pub(super) fn summary(record: &RunRecord) -> Vec<String> {
         table.add("redacted", vec![text]);
     }
     if record.log.dropped > 0 {
-        let text = format!("{} kept, {} beyond `log-bytes` dropped", show::size(record.log.kept), show::size(record.log.dropped));
+        let text = format!(
+            "{} kept, {} beyond `log-bytes` dropped",
+            show::size(record.log.kept),
+            show::size(record.log.dropped)
+        );
         table.add("log", vec![text]);
     }
     for warning in &record.warnings {
@@ -95,10 +99,8 @@ fn blame_text(blame: Blame) -> &'static str {
 /// What was denied, then the lines of the policy that would allow it.
 fn denied(uses: &[SecretUse]) -> Vec<String> {
     let denied: Vec<&SecretUse> = uses.iter().filter(|used| used.denied > 0).collect();
-    let rows: Vec<Vec<String>> = denied
-        .iter()
-        .map(|used| vec![used.operation.clone(), used.name.clone(), show::times(used.denied)])
-        .collect();
+    let rows: Vec<Vec<String>> =
+        denied.iter().map(|used| vec![used.operation.clone(), used.name.clone(), show::times(used.denied)]).collect();
     let mut lines = cut(&rows, &[]);
     let allow = merged(denied.iter().filter_map(|used| used.would_allow.as_deref()));
     if !allow.is_empty() {
@@ -127,7 +129,12 @@ fn merged<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     }
     let rejoin = |(key, mut operations): (String, Vec<String>)| {
         let mut seen = Vec::new();
-        operations.retain(|operation| !seen.contains(operation) && { seen.push(operation.clone()); true });
+        operations.retain(|operation| {
+            !seen.contains(operation) && {
+                seen.push(operation.clone());
+                true
+            }
+        });
         let operations: Vec<String> = operations.iter().map(|operation| format!("\"{operation}\"")).collect();
         format!("{key} = [{}]", operations.join(", "))
     };
@@ -139,7 +146,8 @@ fn operations(line: &str) -> Option<(String, Vec<String>)> {
     let (key, _) = line.split_once(" = ")?;
     let table: toml::Table = toml::from_str(line).ok()?;
     let (_, value) = table.iter().next().filter(|_| table.len() == 1)?;
-    let operations = value.as_array()?.iter().map(|operation| operation.as_str().map(str::to_owned)).collect::<Option<_>>()?;
+    let operations =
+        value.as_array()?.iter().map(|operation| operation.as_str().map(str::to_owned)).collect::<Option<_>>()?;
     Some((key.to_owned(), operations))
 }
 
@@ -238,7 +246,9 @@ mod tests {
     #[test]
     fn every_outcome_has_a_headline() {
         let mut record: RunRecord = serde_json::from_str(RECORD).unwrap();
-        for outcome in [Outcome::Running, Outcome::Refused, Outcome::Limit, Outcome::Cancelled, Outcome::HostFault, Outcome::Lost] {
+        for outcome in
+            [Outcome::Running, Outcome::Refused, Outcome::Limit, Outcome::Cancelled, Outcome::HostFault, Outcome::Lost]
+        {
             record.outcome = outcome;
             assert!(!headline(&record).is_empty());
         }

@@ -31,8 +31,10 @@ pub(super) fn read(name: &SecretName, source: &Source<'_>, keep_newline: bool) -
     match source {
         Source::Variable(variable) => match config::variable(variable) {
             Some(value) => secret(Zeroizing::new(value.into_encoded_bytes())),
-            None => Err(Failure::invalid(format!("there is no variable `{}`", crate::redact::escape_controls(variable)))
-                .help("export it, or give the name without `$`")),
+            None => {
+                Err(Failure::invalid(format!("there is no variable `{}`", crate::redact::escape_controls(variable)))
+                    .help("export it, or give the name without `$`"))
+            }
         },
         Source::File(path) => {
             let failed = |cause: io::Error| Failure::invalid(format!("cannot read `{}`: {cause}", path.display()));

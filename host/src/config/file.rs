@@ -63,7 +63,9 @@ pub(super) fn read(path: &Path) -> Result<Option<File>, ConfigError> {
     let failed = |cause| ConfigError::Read { path: path.to_owned(), cause };
     let file = match fs::File::open(path) {
         Ok(file) => file,
-        Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         Err(cause) => return Err(failed(cause)),
     };
     if file.metadata().map_err(failed)?.mode() & 0o002 != 0 {

@@ -168,8 +168,9 @@ impl Config {
             (None, None) => None,
         };
         match named {
-            Some((value, origin)) => VaultPlace::parse(value)
-                .map_err(|reason| ConfigError::Vault { origin: origin.to_owned(), reason }),
+            Some((value, origin)) => {
+                VaultPlace::parse(value).map_err(|reason| ConfigError::Vault { origin: origin.to_owned(), reason })
+            }
             None => Ok(VaultPlace::Local(self.home()?.vault())),
         }
     }

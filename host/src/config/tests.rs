@@ -81,9 +81,11 @@ fn the_option_goes_before_the_variable_and_that_before_the_file() {
 
 #[test]
 fn a_vault_that_cannot_be_is_an_error_that_says_who_named_it() {
-    for (value, word) in
-        [("https://x.vault.azure.net", "not supported yet"), ("/srv/vault", "local:DIR"), ("local:", "local:/srv/vault")]
-    {
+    for (value, word) in [
+        ("https://x.vault.azure.net", "not supported yet"),
+        ("/srv/vault", "local:DIR"),
+        ("local:", "local:/srv/vault"),
+    ] {
         let error = load(&[(VAULT, value)], None).unwrap().vault(None).unwrap_err().to_string();
         assert!(error.contains(word) && error.contains("STRONGROOM_VAULT"), "{error}");
     }
