@@ -3,6 +3,10 @@
 
 pub mod audit;
 pub mod broker;
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "cli")]
+pub mod config;
 pub mod ids;
 pub mod policy;
 pub mod record;

@@ -92,7 +92,11 @@ fn is_link_loop(error: &std::io::Error) -> bool {
 }
 
 impl Candidate {
-    pub(super) fn read(path: &Path, max: u64) -> Result<Self, LoadError> {
+    /// Reads a component's file of at most `max` bytes, and compiles nothing. Blocks.
+    ///
+    /// # Errors
+    /// [`LoadError`]; nothing was created or changed.
+    pub fn read(path: &Path, max: u64) -> Result<Self, LoadError> {
         let unreadable = |cause| LoadError::Unreadable { path: path.to_owned(), cause };
         // Opening a pipe would wait for whoever writes to it; this does not.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;

@@ -1,0 +1,21 @@
+//! Reading a component's file for `inspect`, and before a run opens anything.
+
+use std::path::Path;
+
+use super::failure::Failure;
+use super::policy;
+use crate::runtime::component::COMPONENT_MAX;
+use crate::runtime::imports::Malformed;
+use crate::runtime::{Candidate, LoadError};
+
+/// Reads a component's file. Compiles nothing.
+pub(super) fn read(path: &Path) -> Result<Candidate, Failure> {
+    Candidate::read(path, COMPONENT_MAX).map_err(|error| match &error {
+        LoadError::Malformed { why: Malformed::NotWebAssembly, .. } if policy::read(path).is_ok() => {
+            Failure::invalid(format!("`{}` is a policy, not a component", path.display()))
+                .help("the component comes first: `strongroom run COMPONENT --policy FILE`")
+        }
+        _ if error.is_host_fault() => Failure::host(error),
+        _ => Failure::invalid(error),
+    })
+}

@@ -1,0 +1,185 @@
+//! How a command ends: its exit code, and what is said on standard error.
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use crate::audit::AuditError;
+use crate::config::ConfigError;
+use crate::runs::RunStoreError;
+use crate::vault::VaultError;
+
+/// The exit codes. `docs/command-line.md` and `--help` have the list; scripts rely on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Exit {
+    /// Done; the component finished; `policy explain` says yes.
+    Done = 0,
+    /// The component failed.
+    Failed = 1,
+    /// Wrong usage or invalid input.
+    Invalid = 2,
+    /// The component imports what the policy does not grant; `policy explain` says no.
+    Refused = 3,
+    /// Stopped at a limit.
+    Limit = 4,
+    /// The host or the vault failed; `audit verify` found tampering.
+    Host = 5,
+    /// Cancelled by a signal.
+    Cancelled = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// The list for `--help`.
+pub(super) const EXIT_CODES: &str = "\
+Exit codes:
+  0    done, or the component finished
+  1    the component failed
+  2    wrong usage, or invalid input
+  3    refused: the component imports what the policy does not grant
+  4    stopped at a limit
+  5    the host or the vault failed
+  130  cancelled by SIGINT or SIGTERM";
+
+/// A command that did not do what it was asked.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Something is to be said: what failed and, where we know, what to do.
+    Said {
+        /// How the process ends.
+        exit: Exit,
+        /// What failed.
+        what: String,
+        /// What to do.
+        help: Option<String>,
+    },
+    /// Who read standard output has had enough. There is nothing to say and nobody to hear it.
+    ReaderGone,
+}
+
+impl Failure {
+    /// Wrong usage or invalid input.
+    pub(super) fn invalid(what: impl fmt::Display) -> Self {
+        Self::Said { exit: Exit::Invalid, what: what.to_string(), help: None }
+    }
+
+    /// The host or the vault failed.
+    pub(super) fn host(what: impl fmt::Display) -> Self {
+        Self::Said { exit: Exit::Host, what: what.to_string(), help: None }
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub(super) fn help(mut self, advice: impl fmt::Display) -> Self {
+        if let Self::Said { help, .. } = &mut self {
+            *help = Some(advice.to_string());
+        }
+        self
+    }
+
+    /// How the process ends.
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::Said { exit, .. } => *exit,
+            Self::ReaderGone => Exit::Done,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Said { what, help, .. } = self else { return Ok(()) };
+        write!(f, "error: {}", Indented(what, 7))?;
+        if let Some(help) = help {
+            write!(f, "\n  help: {}", Indented(help, 8))?;
+        }
+        Ok(())
+    }
+}
+
+/// Text whose later lines begin under the first.
+struct Indented<'a>(&'a str, usize);
+
+impl fmt::Display for Indented<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, line) in self.0.lines().enumerate() {
+            if at > 0 {
+                write!(f, "\n{:width$}", "", width = self.1)?;
+            }
+            f.write_str(line)?;
+        }
+        Ok(())
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::invalid(error)
+    }
+}
+
+impl From<AuditError> for Failure {
+    fn from(error: AuditError) -> Self {
+        Self::host(error)
+    }
+}
+
+impl From<RunStoreError> for Failure {
+    fn from(error: RunStoreError) -> Self {
+        match error {
+            RunStoreError::Absent(_) | RunStoreError::Ambiguous { .. } => Self::invalid(error),
+            _ => Self::host(error),
+        }
+    }
+}
+
+impl From<VaultError> for Failure {
+    fn from(error: VaultError) -> Self {
+        match &error {
+            VaultError::NotFound(_) => Self::invalid(error).help("`strongroom secret list` shows those there are"),
+            VaultError::Invalid(_) | VaultError::Conflict { .. } | VaultError::Disabled(_) => Self::invalid(error),
+            _ => Self::host(error),
+        }
+    }
+}
+
+/// For writing to standard output.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::ReaderGone,
+            _ => Self::host(format!("cannot write to standard output: {error}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_failed_and_then_what_to_do() {
+        let failure = Failure::invalid("two\nlines").help("do this\nthen that");
+        assert_eq!(failure.to_string(), "error: two\n       lines\n  help: do this\n        then that");
+        assert_eq!(failure.exit(), Exit::Invalid);
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure() {
+        let failure = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert_eq!((failure.exit(), failure.to_string()), (Exit::Done, String::new()));
+    }
+
+    #[test]
+    fn the_codes_of_help_are_those_of_the_program() {
+        use Exit::*;
+        for exit in [Done, Failed, Invalid, Refused, Limit, Host, Cancelled] {
+            assert!(EXIT_CODES.contains(&format!("\n  {:<5}", exit as u8)), "{exit:?}");
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! `strongroom init`: makes the local vault.
+
+use super::failure::{Exit, Failure};
+use super::home::Surroundings;
+use super::{out, passphrase};
+use crate::vault::local::{LocalVault, Protection};
+
+/// Make the local vault
+///
+/// The vault is opened by a key file beside it, which protects a copy of the database alone;
+/// or by a passphrase, which is asked for twice, or taken from `--passphrase-file`.
+/// An existing vault is never replaced.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Args {
+    /// Protect the vault by a passphrase instead of a key file
+    #[arg(long)]
+    passphrase: bool,
+}
+
+pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let dir = surroundings.vault_dir()?;
+    // Before anybody types a passphrase in vain.
+    if LocalVault::needs_passphrase(&dir).is_ok() {
+        return Err(Failure::invalid(format!("there is a vault at `{}` already", dir.display()))
+            .help("use it, or name another place with `--vault local:DIR`"));
+    }
+    let with_passphrase = args.passphrase || surroundings.has_passphrase_option();
+    let protection = if with_passphrase {
+        Protection::Passphrase(passphrase::new(surroundings.passphrase_file())?)
+    } else {
+        Protection::KeyFile
+    };
+    LocalVault::create(&dir, protection)?;
+    out::line(format!("made a vault in `{}`", dir.display()))?;
+    if with_passphrase {
+        out::line("it is opened by the passphrase: without it nobody can read the secrets again")?;
+    } else {
+        out::line(
+            "it is opened by `vault.key` in that folder: keep a copy of the key apart from copies of the database",
+        )?;
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,127 @@
+//! Where the passphrase of a vault comes from: a file or a hidden prompt. Never an argument, and never the value of a variable, because
+//! other processes can read both.
+
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::failure::Failure;
+use super::value::{Bounded, read_bounded, strip_line_end};
+
+/// The most bytes of a passphrase.
+const PASSPHRASE_MAX: usize = 4096;
+
+/// The passphrase of a vault that is there.
+pub(super) fn existing(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
+    match file {
+        Some(file) => from_file(file),
+        None => prompt("Passphrase of the vault: "),
+    }
+}
+
+/// The passphrase of a vault that is being made; a person types it twice.
+pub(super) fn new(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
+    let passphrase = match file {
+        Some(file) => from_file(file)?,
+        None => {
+            let first = prompt("New passphrase for the vault: ")?;
+            if *first != *prompt("The same again: ")? {
+                return Err(Failure::invalid("the two passphrases are not the same").help("start again"));
+            }
+            first
+        }
+    };
+    if passphrase.is_empty() {
+        return Err(Failure::invalid("the passphrase is empty").help("choose one of several words"));
+    }
+    Ok(passphrase)
+}
+
+fn prompt(text: &str) -> Result<Zeroizing<String>, Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::invalid("the vault is opened by a passphrase, and there is no terminal to ask for it")
+            .help(
+                "name a file that holds it: `--passphrase-file PATH`, or the variable `STRONGROOM_PASSPHRASE_FILE`",
+            ));
+    }
+    match rpassword::prompt_password(text) {
+        Ok(passphrase) => Ok(Zeroizing::new(passphrase)),
+        Err(cause) => Err(Failure::invalid(format!("no passphrase was given: {cause}"))),
+    }
+}
+
+fn from_file(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let failed =
+        |cause: io::Error| Failure::invalid(format!("cannot read the passphrase file `{}`: {cause}", path.display()));
+    let file = File::open(path).map_err(failed)?;
+    let meta = file.metadata().map_err(failed)?;
+    // Of a pipe the mode says who may open it again, which nobody can.
+    if meta.is_file() && meta.mode() & 0o027 != 0 {
+        return Err(Failure::invalid(format!(
+            "other users may read or change the passphrase file `{}`",
+            path.display()
+        ))
+        .help("`chmod 600` it"));
+    }
+    let mut bytes = match read_bounded(&file, PASSPHRASE_MAX).map_err(failed)? {
+        Bounded::Whole(bytes) => bytes,
+        Bounded::TooLong => {
+            return Err(Failure::invalid(format!("the passphrase file `{}` is over 4 KiB", path.display()))
+                .help("put the passphrase alone on its first line"));
+        }
+    };
+    strip_line_end(&mut bytes);
+    if bytes.contains(&b'\n') {
+        return Err(Failure::invalid(format!("the passphrase file `{}` has more than one line", path.display()))
+            .help("put the passphrase alone on its first line"));
+    }
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => Ok(Zeroizing::new(text.to_owned())),
+        Err(_) => Err(Failure::invalid(format!("the passphrase file `{}` is not UTF-8 text", path.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn file(content: &[u8], mode: u32) -> Result<String, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("passphrase");
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        from_file(&path).map(|text| text.to_string()).map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn one_line_end_does_not_belong_to_it() {
+        assert_eq!(file(b"correct horse\n", 0o600).unwrap(), "correct horse");
+        assert_eq!(file(b"correct horse\r\n", 0o400).unwrap(), "correct horse");
+        assert_eq!(file(b"correct horse ", 0o640).unwrap(), "correct horse ");
+    }
+
+    #[test]
+    fn what_others_could_have_read_or_written_is_refused() {
+        for mode in [0o604, 0o602, 0o620] {
+            assert!(file(b"correct horse", mode).unwrap_err().contains("chmod 600"), "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_passphrase_is_refused_and_not_repeated() {
+        for (content, word) in [
+            (&b"one\ntwo\n"[..], "more than one line"),
+            (&[0xff; 3], "UTF-8"),
+            (&[b'x'; PASSPHRASE_MAX + 1], "over 4 KiB"),
+        ] {
+            let error = file(content, 0o600).unwrap_err();
+            assert!(error.contains(word) && !error.contains("one\ntwo"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The table at the end of a run, and of `runs show`.
+
+use std::time::Duration;
+
+use super::{out, show};
+use crate::record::{Blame, Metric, Outcome, RunRecord, SecretUse};
+use crate::redact::escape_controls;
+
+/// How many lines one section has before it says how many more there are.
+const SECTION_MAX: usize = 20;
+/// How wide a sentence gets before it goes on in the next line.
+const SENTENCE_WIDTH: usize = 100;
+
+/// What became of a run, as lines for a person. Text that came from the component is escaped once more here.
+pub(super) fn summary(record: &RunRecord) -> Vec<String> {
+    let mut table = Sections(vec![format!("{} · run {}", headline(record), record.id)]);
+    if let Some(reason) = &record.reason {
+        table.add("why", sentence(reason));
+    }
+    if let Some(blame) = record.blame {
+        table.add("caused by", vec![blame_text(blame).to_owned()]);
+    }
+    table.add("denied", denied(&record.secrets));
+    let served: Vec<Vec<String>> = record
+        .secrets
+        .iter()
+        .filter(|used| used.count > 0)
+        .map(|used| vec![used.operation.clone(), used.name.clone(), show::times(used.count)])
+        .collect();
+    table.add("secrets", cut(&served, &[]));
+    if record.peak_memory_bytes > 0 {
+        table.add("memory", vec![format!("{} at most", show::size(record.peak_memory_bytes))]);
+    }
+    if record.cpu_micros > 0 {
+        table.add("processor", vec![show::duration(Duration::from_micros(record.cpu_micros))]);
+    }
+    let metrics: Vec<Vec<String>> = record.metrics.iter().map(|(name, metric)| metric_row(name, metric)).collect();
+    table.add("metrics", cut(&metrics, &[1]));
+    if let Some(progress) = record.progress.as_ref().filter(|_| record.outcome != Outcome::Finished) {
+        let of = if progress.total > 0 { format!(" of {}", progress.total) } else { String::new() };
+        table.add("progress", sentence(&format!("{}{of} {}", progress.done, progress.message)));
+    }
+    let outputs: Vec<Vec<String>> =
+        record.outputs.iter().map(|output| vec![output.path.clone(), show::size(output.bytes)]).collect();
+    table.add("outputs", cut(&outputs, &[1]));
+    if record.redactions > 0 {
+        let text = format!("a secret was taken out of the component's text {}", show::times(record.redactions));
+        table.add("redacted", vec![text]);
+    }
+    if record.log.dropped > 0 {
+        let text = format!(
+            "{} kept, {} beyond `log-bytes` dropped",
+            show::size(record.log.kept),
+            show::size(record.log.dropped)
+        );
+        table.add("log", vec![text]);
+    }
+    for warning in &record.warnings {
+        table.add("warning", sentence(warning));
+    }
+    table.0
+}
+
+/// The outcome in a few words, with the time that it took.
+fn headline(record: &RunRecord) -> String {
+    let took = took(record).map(|span| format!(" {span}"));
+    let after = took.as_deref().map(|span| format!(" after{span}")).unwrap_or_default();
+    match record.outcome {
+        Outcome::Running => "running".to_owned(),
+        Outcome::Finished => format!("finished{}", took.map(|span| format!(" in{span}")).unwrap_or_default()),
+        Outcome::Failed => format!("failed{after}"),
+        Outcome::Refused => "refused: none of its code ran".to_owned(),
+        Outcome::Limit => {
+            let limit = record.limit.map_or("", |limit| limit.as_str());
+            format!("stopped at the limit `{limit}`{after}")
+        }
+        Outcome::Cancelled => format!("cancelled{after}"),
+        Outcome::HostFault => format!("the host failed{after}"),
+        Outcome::Lost => "lost".to_owned(),
+    }
+}
+
+/// How long a run took, where it has ended.
+pub(super) fn took(record: &RunRecord) -> Option<String> {
+    let span = record.ended?.duration_since(record.started);
+    // A clock that was set back in between makes it negative.
+    Some(show::duration(Duration::try_from(span).unwrap_or_default()))
+}
+
+fn blame_text(blame: Blame) -> &'static str {
+    match blame {
+        Blame::Guest => "the component",
+        Blame::Policy => "the policy",
+        Blame::Host => "the host",
+        Blame::Operator => "whoever started it",
+    }
+}
+
+/// What was denied, then the lines of the policy that would allow it.
+fn denied(uses: &[SecretUse]) -> Vec<String> {
+    let denied: Vec<&SecretUse> = uses.iter().filter(|used| used.denied > 0).collect();
+    let rows: Vec<Vec<String>> =
+        denied.iter().map(|used| vec![used.operation.clone(), used.name.clone(), show::times(used.denied)]).collect();
+    let mut lines = cut(&rows, &[]);
+    let allow = merged(denied.iter().filter_map(|used| used.would_allow.as_deref()));
+    if !allow.is_empty() {
+        let these = if allow.len() == 1 { "this line" } else { "these lines" };
+        lines.push(format!("{these} under [secrets] of the policy would allow it:"));
+        let rows: Vec<Vec<String>> = allow.into_iter().map(|line| vec![line]).collect();
+        lines.extend(cut(&rows, &[]).into_iter().map(|line| format!("  {line}")));
+    }
+    lines
+}
+
+/// The lines, with those for one key made one, since a policy takes no two entries of one name. Lines that differ in more than their
+/// operations stay as they are.
+fn merged<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut merged: Vec<(String, Vec<String>)> = Vec::new();
+    let mut plain: Vec<String> = Vec::new();
+    for line in lines {
+        match operations(line) {
+            Some((key, operations)) => match merged.iter_mut().find(|(other, _)| *other == key) {
+                Some((_, known)) => known.extend(operations),
+                None => merged.push((key, operations)),
+            },
+            None if plain.iter().any(|known| known == line) => {}
+            None => plain.push(line.to_owned()),
+        }
+    }
+    let rejoin = |(key, mut operations): (String, Vec<String>)| {
+        let mut seen = Vec::new();
+        operations.retain(|operation| {
+            !seen.contains(operation) && {
+                seen.push(operation.clone());
+                true
+            }
+        });
+        let operations: Vec<String> = operations.iter().map(|operation| format!("\"{operation}\"")).collect();
+        format!("{key} = [{}]", operations.join(", "))
+    };
+    merged.into_iter().map(rejoin).chain(plain).collect()
+}
+
+/// The key and the operations of a line such as `db-password = ["get"]`.
+fn operations(line: &str) -> Option<(String, Vec<String>)> {
+    let (key, _) = line.split_once(" = ")?;
+    let table: toml::Table = toml::from_str(line).ok()?;
+    let (_, value) = table.iter().next().filter(|_| table.len() == 1)?;
+    let operations =
+        value.as_array()?.iter().map(|operation| operation.as_str().map(str::to_owned)).collect::<Option<_>>()?;
+    Some((key.to_owned(), operations))
+}
+
+fn metric_row(name: &str, metric: &Metric) -> Vec<String> {
+    let last = metric.last.map_or_else(String::new, |value| show::number(value.0));
+    let points = metric.points.len() as u64 + metric.dropped;
+    let step = metric.points.last().and_then(|point| point.step).filter(|_| metric.dropped == 0);
+    let mut about = Vec::new();
+    if let Some(step) = step {
+        about.push(format!("step {step}"));
+    }
+    if points > 1 {
+        about.push(format!("{points} points"));
+    }
+    vec![name.to_owned(), last, about.join(", ")]
+}
+
+/// The first rows in columns, and how many more there are.
+fn cut(rows: &[Vec<String>], right: &[usize]) -> Vec<String> {
+    let shown = rows.get(..SECTION_MAX).unwrap_or(rows);
+    let mut lines = out::columns(None, shown, right);
+    if rows.len() > shown.len() {
+        lines.push(format!("and {} more: `strongroom runs show --json`", rows.len() - shown.len()));
+    }
+    lines
+}
+
+/// A sentence over as many lines as it takes.
+fn sentence(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in escape_controls(text).split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= SENTENCE_WIDTH => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// Lines under a headline, each section with its name before the first.
+struct Sections(Vec<String>);
+
+impl Sections {
+    fn add(&mut self, name: &str, lines: Vec<String>) {
+        for (at, line) in lines.into_iter().enumerate() {
+            let name = if at == 0 { name } else { "" };
+            self.0.push(format!("  {name:<11}{line}").trim_end().to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORD: &str = include_str!("testdata/record.json");
+
+    #[test]
+    fn a_run_that_was_denied_something_says_what_would_allow_it() {
+        let record: RunRecord = serde_json::from_str(RECORD).unwrap();
+        let shown = summary(&record).join("\n") + "\n";
+        let expected = include_str!("testdata/summary.txt");
+        assert_eq!(shown, expected, "\n{shown}");
+    }
+
+    #[test]
+    fn lines_for_one_key_become_one() {
+        let lines = [
+            "a = [\"get\"]",
+            "\"db-*\" = [\"get\", \"list\"]",
+            "a = [\"get\", \"set\"]",
+            "b = { allow = [\"get\"], max-uses = 2 }",
+            "b = { allow = [\"get\"], max-uses = 2 }",
+        ];
+        assert_eq!(
+            merged(lines.into_iter()),
+            ["a = [\"get\", \"set\"]", "\"db-*\" = [\"get\", \"list\"]", "b = { allow = [\"get\"], max-uses = 2 }"]
+        );
+    }
+
+    #[test]
+    fn long_sections_are_cut_and_long_sentences_broken() {
+        let mut record: RunRecord = serde_json::from_str(RECORD).unwrap();
+        let output = record.outputs[0].clone();
+        record.outputs = vec![output; SECTION_MAX + 3];
+        record.reason = Some("word ".repeat(50));
+        let lines = summary(&record);
+        assert!(lines.iter().any(|line| line.contains("and 3 more")));
+        assert!(lines.iter().all(|line| line.chars().count() <= SENTENCE_WIDTH + 13), "{lines:?}");
+    }
+
+    #[test]
+    fn every_outcome_has_a_headline() {
+        let mut record: RunRecord = serde_json::from_str(RECORD).unwrap();
+        for outcome in
+            [Outcome::Running, Outcome::Refused, Outcome::Limit, Outcome::Cancelled, Outcome::HostFault, Outcome::Lost]
+        {
+            record.outcome = outcome;
+            assert!(!headline(&record).is_empty());
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The configuration file.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+use super::ConfigError;
+use crate::audit::SyncMode;
+use crate::broker::Repeats;
+use crate::policy::{Ceilings, parse_duration};
+use crate::redact::escape_controls;
+use crate::vault::cache;
+
+/// The most bytes of a configuration file.
+const FILE_MAX: u64 = 1024 * 1024;
+
+/// How much of an offending line a message repeats.
+const ECHO_MAX: usize = 80;
+
+/// What the file says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct File {
+    pub(super) vault: Option<String>,
+    pub(super) audit: Audit,
+    pub(super) ceilings: Ceilings,
+    pub(super) cache: Cache,
+}
+
+/// `[audit]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Audit {
+    pub(super) sync: SyncMode,
+    pub(super) repeats: Repeats,
+}
+
+/// `[cache]`
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Cache {
+    #[serde(deserialize_with = "duration")]
+    pub(super) ttl: Duration,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { ttl: cache::Settings::default().time_to_live }
+    }
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_duration(&text).map_err(serde::de::Error::custom)
+}
+
+/// Reads a configuration file; none where there is none.
+pub(super) fn read(path: &Path) -> Result<Option<File>, ConfigError> {
+    let failed = |cause| ConfigError::Read { path: path.to_owned(), cause };
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(cause) => return Err(failed(cause)),
+    };
+    if file.metadata().map_err(failed)?.mode() & 0o002 != 0 {
+        return Err(ConfigError::Insecure(path.to_owned()));
+    }
+    let mut text = String::new();
+    file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > FILE_MAX {
+        return Err(failed(io::Error::other("it is over 1 MiB")));
+    }
+    let parsed: File = parse(&text, path)?;
+    if let Some(dir) = parsed.vault.as_deref().and_then(|vault| vault.strip_prefix("local:"))
+        && !Path::new(dir).is_absolute()
+    {
+        let line = text.lines().position(|line| line.trim_start().starts_with("vault")).map_or(1, |at| at + 1);
+        let path = path.display();
+        return Err(ConfigError::Syntax(format!(
+            "{path}:{line}: `vault`: the folder after `local:` has to be absolute here, because the file is read from anywhere"
+        )));
+    }
+    Ok(Some(parsed))
+}
+
+/// The error for a file that somebody named and that is not there.
+pub(super) fn missing(path: &Path) -> ConfigError {
+    ConfigError::Read { path: path.to_owned(), cause: io::ErrorKind::NotFound.into() }
+}
+
+fn parse(text: &str, path: &Path) -> Result<File, ConfigError> {
+    toml::from_str(text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        let before = text.get(..at).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let content: String = text.lines().nth(line - 1).unwrap_or_default().trim().chars().take(ECHO_MAX).collect();
+        let message = error.message().trim().replace('\n', ", ");
+        ConfigError::Syntax(format!(
+            "{}:{line}:{column}: {} in `{}`",
+            path.display(),
+            escape_controls(&message),
+            escape_controls(&content)
+        ))
+    })
+}

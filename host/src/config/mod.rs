@@ -1,0 +1,195 @@
+//! What the person who operates this host has decided: the configuration file and the environment. Nothing else in the program
+//! reads either.
+//!
+//! An option on the command line goes before a variable, a variable before the file, the file before the default. A key that is not
+//! known is an error, and so is a value that cannot be read: a setting that is passed over in silence is one that somebody relies on.
+//! `docs/configuration.md` is the reference.
+
+mod file;
+mod place;
+
+#[cfg(test)]
+mod tests;
+
+use std::env;
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use etcetera::BaseStrategy;
+
+use crate::audit::SyncMode;
+use crate::broker::Repeats;
+use crate::policy::Ceilings;
+
+pub use place::{Home, VaultPlace};
+
+/// The variable that names the home folder.
+pub const HOME: &str = "STRONGROOM_HOME";
+/// The variable that names the vault.
+pub const VAULT: &str = "STRONGROOM_VAULT";
+/// The variable that names the configuration file.
+pub const CONFIG: &str = "STRONGROOM_CONFIG";
+/// The variable that names the file with the vault's passphrase.
+pub const PASSPHRASE_FILE: &str = "STRONGROOM_PASSPHRASE_FILE";
+/// The variable that says what is logged, in the form of `tracing_subscriber`'s filters.
+pub const LOG: &str = "STRONGROOM_LOG";
+
+/// The configuration: file and environment together.
+#[derive(Debug)]
+pub struct Config {
+    /// When an audit event counts as written.
+    pub audit_sync: SyncMode,
+    /// How repeated reads are audited.
+    pub repeats: Repeats,
+    /// What no policy may exceed.
+    pub ceilings: Ceilings,
+    /// How old an answer of the cache may be.
+    pub cache_ttl: Duration,
+    /// The file with the vault's passphrase, where the environment names one.
+    pub passphrase_file: Option<PathBuf>,
+    /// The vault as the environment or the file names it, and which of them.
+    vault: Option<(String, String)>,
+    home: Option<PathBuf>,
+}
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file `{}`: {cause}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The file says something that this program does not understand. The text names file, line and column.
+    #[error("{0}")]
+    Syntax(String),
+    /// Other users may write to the file.
+    #[error("other users may write to the configuration file `{}`: `chmod o-w` it", .0.display())]
+    Insecure(PathBuf),
+    /// The vault is not named as a vault is.
+    #[error("{origin}: {reason}")]
+    Vault {
+        /// Where the name stands.
+        origin: String,
+        /// What is wrong with it, and what would be right.
+        reason: String,
+    },
+    /// A variable is no text.
+    #[error("the variable `{0}` is not UTF-8 text")]
+    Variable(&'static str),
+    /// A path cannot be made absolute.
+    #[error("the variable `{name}` is no path that can be used: {cause}")]
+    Path {
+        /// The variable.
+        name: &'static str,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// Nobody says where the home folder is.
+    #[error("the user has no home directory: set `STRONGROOM_HOME` to the folder that strongroom may use")]
+    NoHome,
+}
+
+impl Config {
+    /// Reads the environment and the configuration file. A file in the usual place need not exist; one that `STRONGROOM_CONFIG`
+    /// names has to.
+    ///
+    /// # Errors
+    /// A variable or the file cannot be read or understood.
+    pub fn load() -> Result<Self, ConfigError> {
+        let usual = etcetera::choose_base_strategy().ok().map(|base| base.config_dir().join("strongroom/config.toml"));
+        Self::from_surroundings(&|name| env::var_os(name), usual)
+    }
+
+    /// As [`Config::load`], with everything around it given.
+    fn from_surroundings(
+        variable: &dyn Fn(&'static str) -> Option<OsString>,
+        usual: Option<PathBuf>,
+    ) -> Result<Self, ConfigError> {
+        // An empty variable is an unset one, as shells and service managers have it.
+        let variable = |name| variable(name).filter(|value| !value.is_empty());
+        let path = |name| match variable(name) {
+            Some(value) => std::path::absolute(value).map(Some).map_err(|cause| ConfigError::Path { name, cause }),
+            None => Ok(None),
+        };
+        let (file, origin) = match (path(CONFIG)?, usual) {
+            (Some(named), _) => (file::read(&named)?.ok_or_else(|| file::missing(&named))?, Some(named)),
+            (None, Some(usual)) => (file::read(&usual)?.unwrap_or_default(), Some(usual)),
+            (None, None) => (file::File::default(), None),
+        };
+        let vault = match variable(VAULT) {
+            Some(value) => {
+                let value = value.into_string().map_err(|_| ConfigError::Variable(VAULT))?;
+                Some((value, format!("the variable `{VAULT}`")))
+            }
+            None => match (file.vault, origin) {
+                (Some(value), Some(origin)) => Some((value, format!("`vault` in `{}`", origin.display()))),
+                _ => None,
+            },
+        };
+        Ok(Self {
+            audit_sync: file.audit.sync,
+            repeats: file.audit.repeats,
+            ceilings: file.ceilings,
+            cache_ttl: file.cache.ttl,
+            passphrase_file: path(PASSPHRASE_FILE)?,
+            vault,
+            home: path(HOME)?,
+        })
+    }
+
+    /// The home folder: `STRONGROOM_HOME`, else `strongroom` in the user's data directory. It need not exist.
+    ///
+    /// # Errors
+    /// The user has no home directory and the variable is not set.
+    pub fn home(&self) -> Result<Home, ConfigError> {
+        match &self.home {
+            Some(path) => Ok(Home::at(path.clone())),
+            None => {
+                let base = etcetera::choose_base_strategy().map_err(|_| ConfigError::NoHome)?;
+                Ok(Home::at(base.data_dir().join("strongroom")))
+            }
+        }
+    }
+
+    /// Where the vault is: the option given, else `STRONGROOM_VAULT`, else the configuration file, else the home folder.
+    ///
+    /// # Errors
+    /// What names the vault does not name one that this version knows.
+    pub fn vault(&self, option: Option<&str>) -> Result<VaultPlace, ConfigError> {
+        let named = match (option, &self.vault) {
+            (Some(value), _) => Some((value, "`--vault`")),
+            (None, Some((value, origin))) => Some((value.as_str(), origin.as_str())),
+            (None, None) => None,
+        };
+        match named {
+            Some((value, origin)) => {
+                VaultPlace::parse(value).map_err(|reason| ConfigError::Vault { origin: origin.to_owned(), reason })
+            }
+            None => Ok(VaultPlace::Local(self.home()?.vault())),
+        }
+    }
+}
+
+/// The arguments of this process, the program's name first.
+pub fn arguments() -> Vec<OsString> {
+    env::args_os().collect()
+}
+
+/// A variable that an operator names on the command line to take a secret from.
+///
+/// The environment keeps its own copy, which other processes of this user can read: `docs/command-line.md` says so.
+pub fn variable(name: &str) -> Option<OsString> {
+    // The standard library panics on these in some of its functions; none of them can be the name of a variable.
+    if name.is_empty() || name.contains(['=', '\0']) { None } else { env::var_os(name) }
+}
+
+/// What is to be logged, where the environment says so.
+pub fn log_filter() -> Option<String> {
+    env::var(LOG).ok().filter(|filter| !filter.is_empty())
+}

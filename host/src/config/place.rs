@@ -1,0 +1,70 @@
+//! Folders: the home with everything in it, and the vault.
+
+use std::path::{Path, PathBuf};
+
+/// The home folder and what lies where in it. `docs/configuration.md` has the layout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home(PathBuf);
+
+impl Home {
+    /// A home at an absolute path.
+    pub(super) fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The local vault.
+    pub fn vault(&self) -> PathBuf {
+        self.0.join("vault")
+    }
+
+    /// The audit.
+    pub fn audit(&self) -> PathBuf {
+        self.0.join("audit")
+    }
+
+    /// The run records.
+    pub fn runs(&self) -> PathBuf {
+        self.0.join("runs")
+    }
+
+    /// The store of compiled code.
+    pub fn code(&self) -> PathBuf {
+        self.0.join("code")
+    }
+
+    /// Outputs of runs without an output folder, while they go on.
+    pub fn temp(&self) -> PathBuf {
+        self.0.join("tmp")
+    }
+}
+
+/// Where a vault is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VaultPlace {
+    /// The local vault in this folder.
+    Local(PathBuf),
+}
+
+impl VaultPlace {
+    /// Reads `local:DIR`. The answer's path is absolute.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        if let Some(dir) = text.strip_prefix("local:") {
+            if dir.is_empty() {
+                return Err("`local:` is followed by a folder, such as `local:/srv/vault`".to_owned());
+            }
+            return match std::path::absolute(dir) {
+                Ok(dir) => Ok(VaultPlace::Local(dir)),
+                Err(cause) => Err(format!("the folder after `local:` cannot be used: {cause}")),
+            };
+        }
+        if text.starts_with("https://") {
+            return Err("Azure Key Vault is not supported yet by this version: use `local:DIR`".to_owned());
+        }
+        Err("a vault is named `local:DIR`".to_owned())
+    }
+}

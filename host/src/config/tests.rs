@@ -1,0 +1,120 @@
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::*;
+
+fn load(variables: &[(&'static str, &str)], file: Option<&str>) -> Result<Config, ConfigError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.toml");
+    if let Some(text) = file {
+        fs::write(&path, text).unwrap();
+    }
+    let variables: HashMap<_, _> = variables.iter().map(|(name, value)| (*name, OsString::from(value))).collect();
+    Config::from_surroundings(&|name| variables.get(name).cloned(), Some(path))
+}
+
+fn error(file: &str) -> String {
+    load(&[], Some(file)).unwrap_err().to_string()
+}
+
+#[test]
+fn without_a_file_the_defaults_hold() {
+    let config = load(&[], None).unwrap();
+    assert_eq!(config.audit_sync, SyncMode::Always);
+    assert_eq!(config.repeats, Repeats::Sum);
+    assert_eq!(config.ceilings, Ceilings::default());
+    assert_eq!(config.cache_ttl, Duration::from_secs(300));
+}
+
+#[test]
+fn every_key_is_read() {
+    let config = load(
+        &[],
+        Some(
+            "vault = \"local:/srv/vault\"\n[audit]\nsync = \"os\"\nrepeats = \"each\"\n[ceilings]\nmemory = \"1GiB\"\n\
+             requests = 5\n[cache]\nttl = \"0s\"\n",
+        ),
+    )
+    .unwrap();
+    assert_eq!(config.audit_sync, SyncMode::Os);
+    assert_eq!(config.repeats, Repeats::Each);
+    assert_eq!(config.ceilings.memory, Some(1 << 30));
+    assert_eq!(config.ceilings.requests, Some(5));
+    assert_eq!(config.cache_ttl, Duration::ZERO);
+    assert_eq!(config.vault(None).unwrap(), VaultPlace::Local("/srv/vault".into()));
+}
+
+#[test]
+fn what_is_not_understood_is_an_error_with_file_line_and_key() {
+    for (file, place, word) in [
+        ("\nvalt = \"local:/x\"", "config.toml:2:1", "`valt`"),
+        ("[audit]\nsync = \"sometimes\"", "config.toml:2:8", "sync"),
+        ("[audit]\nsinc = \"os\"", "config.toml:2:1", "`sinc`"),
+        ("[ceilings]\n\nmemory = \"2GB\"", "config.toml:3:10", "memory"),
+        ("[ceilings]\ntime = 5", "config.toml:2:8", "time"),
+        ("[cache]\nttl = \"soon\"", "config.toml:2:7", "ttl"),
+        ("[tenants]", "config.toml:1:2", "`tenants`"),
+        ("vault = \"local:relative\"", "config.toml:1", "absolute"),
+        ("credential = \"x\"", "config.toml:1:1", "`credential`"),
+    ] {
+        let error = error(file);
+        assert!(error.contains(place) && error.contains(word), "{file:?}: {error}");
+    }
+    assert!(!error("x\u{1b}[31m = 1").contains('\u{1b}'));
+}
+
+#[test]
+fn the_option_goes_before_the_variable_and_that_before_the_file() {
+    let file = Some("vault = \"local:/file\"");
+    let local = |path: &str| VaultPlace::Local(path.into());
+    let config = load(&[(VAULT, "local:/variable")], file).unwrap();
+    assert_eq!(config.vault(Some("local:/option")).unwrap(), local("/option"));
+    assert_eq!(config.vault(None).unwrap(), local("/variable"));
+    assert_eq!(load(&[], file).unwrap().vault(None).unwrap(), local("/file"));
+    assert_eq!(load(&[(VAULT, "")], file).unwrap().vault(None).unwrap(), local("/file"));
+    let config = load(&[(HOME, "/home/of/it")], None).unwrap();
+    assert_eq!(config.vault(None).unwrap(), local("/home/of/it/vault"));
+    assert_eq!(config.home().unwrap().audit(), Path::new("/home/of/it/audit"));
+}
+
+#[test]
+fn a_vault_that_cannot_be_is_an_error_that_says_who_named_it() {
+    for (value, word) in [
+        ("https://x.vault.azure.net", "not supported yet"),
+        ("/srv/vault", "local:DIR"),
+        ("local:", "local:/srv/vault"),
+    ] {
+        let error = load(&[(VAULT, value)], None).unwrap().vault(None).unwrap_err().to_string();
+        assert!(error.contains(word) && error.contains("STRONGROOM_VAULT"), "{error}");
+    }
+    let error = load(&[], None).unwrap().vault(Some("keyring")).unwrap_err().to_string();
+    assert!(error.starts_with("`--vault`"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_named_has_to_be_there_and_to_be_safe() {
+    let error = load(&[(CONFIG, "/nowhere/config.toml")], None).unwrap_err();
+    assert!(matches!(error, ConfigError::Read { .. }));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.toml");
+    fs::write(&path, "").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    let error = load(&[(CONFIG, path.to_str().unwrap())], None).unwrap_err();
+    assert!(matches!(error, ConfigError::Insecure(_)));
+}
+
+#[test]
+fn paths_from_the_environment_are_absolute() {
+    let config = load(&[(HOME, "relative"), (PASSPHRASE_FILE, "secret")], None).unwrap();
+    assert!(config.home().unwrap().path().is_absolute());
+    assert!(config.passphrase_file.unwrap().is_absolute());
+}
+
+#[test]
+fn no_name_of_a_variable_panics() {
+    for name in ["", "=", "A=B", "\0"] {
+        assert_eq!(variable(name), None);
+    }
+}
