@@ -94,7 +94,6 @@ fn inputs_that_contradict_each_other_are_refused() {
     is_refused(&host, 2, &["run", hello, "--policy", "unknown.toml"], &["unknown.toml:2", "secret"]);
     is_refused(&host, 2, &["run", hello, "--policy", "contradiction.toml"], &["contradiction.toml:4", "secrets.KEY"]);
     is_refused(&host, 2, &["run", hello, "--policy", "pinned.toml"], &["sha256:0000"]);
-    is_refused(&host, 2, &["run", hello, "--policy", "huge.toml"], &["memory"]);
     is_refused(&host, 2, &["run", hello, "--policy", "metadata.toml"], &["metadata.toml:2"]);
     is_refused(&host, 2, &["run", hello, "--input", "absent"], &["absent"]);
     is_refused(&host, 2, &["run", hello, "--input", "in/data"], &["in/data"]);
@@ -102,6 +101,9 @@ fn inputs_that_contradict_each_other_are_refused() {
     is_refused(&host, 2, &["run", hello, "--output", "in/data/x"], &["in/data/x"]);
     is_refused(&host, 2, &["run", hello, "--input", "in", "--output", "in/out"], &["overlap"]);
     is_refused(&host, 2, &["run", hello, "--param", "no-equals-sign"], &["NAME=VALUE"]);
+    // A policy cannot ask for more than the host-wide ceiling.
+    host.file("config/strongroom/config.toml", "[ceilings]\nmemory = \"1GiB\"\n");
+    is_refused(&host, 2, &["run", hello, "--policy", "huge.toml"], &["memory", "1GiB"]);
     // Component and policy in the wrong order.
     is_refused(&host, 2, &["run", "unknown.toml", "--policy", hello], &["component"]);
 }
