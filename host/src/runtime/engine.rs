@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -51,6 +52,9 @@ const MEMORIES_TOTAL: u32 = 16_384;
 /// Bookkeeping of one core instance and of one component with all its core instances, in bytes, at most.
 const CORE_INSTANCE_SIZE: usize = 2 * 1024 * 1024;
 const COMPONENT_INSTANCE_SIZE: usize = 4 * 1024 * 1024;
+
+/// How many of a component's calls a trap's message names, innermost first.
+const BACKTRACE_FRAMES: usize = 20;
 
 /// How often the epoch moves while a run is alive: a run past its time ends within this and a little.
 pub const TICK: Duration = Duration::from_millis(10);
@@ -139,7 +143,7 @@ fn base() -> Config {
         .memory_guard_size(MEMORY_GUARD)
         .relaxed_simd_deterministic(true)
         // Function names in a trap's message; but debug information is the component's own and would be parsed here.
-        .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(20))
+        .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES))
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .cranelift_regalloc_algorithm(RegallocAlgorithm::Backtracking);
     config

@@ -23,7 +23,7 @@ pub(super) struct Flight {
 
 /// The work, for one who may come to wait.
 pub(super) struct WeakFlight {
-    /// None for a flight that was over: there is nothing to join.
+    /// None for work that was over when this was made.
     outcome: Option<WeakShared<BoxFuture<'static, Outcome>>>,
     compiling: watch::Receiver<bool>,
 }
