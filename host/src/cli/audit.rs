@@ -127,12 +127,13 @@ fn about(event: &Event, with_run: bool) -> String {
     }
     let quoted = |label: &str, value: &str| format!("{label} {value}");
     parts.extend(event.asked.as_deref().map(|asked| quoted("asked as", asked)));
-    parts.extend(event.decision.map(|decision| match decision {
-        audit::Decision::Allowed => "allowed".to_owned(),
-        audit::Decision::Denied => "denied".to_owned(),
-    }));
+    let decision = event.decision.map(|decision| match decision {
+        audit::Decision::Allowed => "allowed",
+        audit::Decision::Denied => "denied",
+    });
+    parts.extend(decision.map(str::to_owned));
     parts.extend(event.rule.as_deref().map(|rule| quoted("by", rule)));
-    parts.extend(event.outcome.clone());
+    parts.extend(event.outcome.clone().filter(|outcome| decision != Some(outcome.as_str())));
     parts.extend(event.version.as_ref().map(|version| quoted("version", version.as_str())));
     parts.extend(event.count.map(|count| format!("count {count}")));
     parts.extend(event.detail.iter().map(|(name, value)| format!("{name}={value}")));
