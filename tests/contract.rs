@@ -71,7 +71,7 @@ fn secrets_are_read_written_listed_described_and_deleted() {
         .shows(r#"get-many db-user,db-absent: ok: [("db-user", Some("[redacted:db-user]")), ("db-absent", None)]"#)
         .shows("get db-absent: error: not-found: db-absent")
         .shows("describe db-user: ok: Description { version:")
-        .shows("set model-key=made-in-the-run: ok: ()")
+        .shows("set model-key=[redacted:model-key]: ok: ()")
         .shows("len model-key: ok: 15")
         .shows(r#"list : ok: ["db-password", "db-user", "model-key"]"#)
         .shows("get other: error: denied: other")
@@ -113,7 +113,7 @@ fn batches_are_all_or_nothing() {
         .shows("error: invalid-batch: b twice")
         .shows("delete-many a,b: error: not-found: b")
         .shows("set-long a=25601: error: invalid-value")
-        .shows("set-many a=new-a,b=new-b: ok: ()");
+        .shows("set-many a=[redacted:a],b=[redacted:b]: ok: ()");
     assert_eq!((host.get("a"), host.get("b")), ("new-a".to_owned(), "new-b".to_owned()));
 }
 
@@ -123,7 +123,7 @@ fn budgets_pins_and_expiry_hold() {
     host.set("key", "first-version");
     let described = host.ok(&["secret", "describe", "key", "--json"]);
     let version =
-        serde_json::from_str::<serde_json::Value>(&described).unwrap()["version"].as_str().unwrap().to_owned();
+        serde_json::from_str::<serde_json::Value>(&described).unwrap()[0]["version"].as_str().unwrap().to_owned();
     host.set("key", "the-second-version");
     let policy = "version = 1\n[secrets]\nkey = { allow = [\"get\"], max-uses = 2 }";
     host.run("exercise", policy, &["len=key", "len=key", "len=key"])

@@ -92,7 +92,7 @@ fn inputs_that_contradict_each_other_are_refused() {
     is_refused(&host, 2, &["run", hello, "--policy", "absent.toml"], &["absent.toml"]);
     is_refused(&host, 2, &["run", hello, "--policy", "malformed.toml"], &["malformed.toml:1"]);
     is_refused(&host, 2, &["run", hello, "--policy", "unknown.toml"], &["unknown.toml:2", "secret"]);
-    is_refused(&host, 2, &["run", hello, "--policy", "contradiction.toml"], &["contradiction.toml:4", "key"]);
+    is_refused(&host, 2, &["run", hello, "--policy", "contradiction.toml"], &["contradiction.toml:4", "secrets.KEY"]);
     is_refused(&host, 2, &["run", hello, "--policy", "pinned.toml"], &["sha256:0000"]);
     is_refused(&host, 2, &["run", hello, "--policy", "huge.toml"], &["memory"]);
     is_refused(&host, 2, &["run", hello, "--policy", "metadata.toml"], &["metadata.toml:2"]);

@@ -142,7 +142,7 @@ fn the_callers_of_expose_are_known() {
 
 /// Where a value leaves its wrapper, and why.
 const KNOWN_CALLERS: &[(&str, &str)] = &[
-    ("cli/secret.rs", "the operator asked to see it"),
+    ("cli/value.rs", "the operator asked to see it"),
     ("redact/mod.rs", "its encodings are searched for"),
     ("runtime/training.rs", "it is handed to the component that the policy grants it to"),
     ("vault/local/seal.rs", "it is encrypted"),

@@ -10,50 +10,50 @@ use tempfile::TempDir;
 use super::guest;
 
 /// A host with a home in a temporary folder.
-pub struct Host {
+pub(crate) struct Host {
     folder: TempDir,
 }
 
 /// A run that has ended.
 #[derive(Debug)]
-pub struct Ended {
-    pub code: i32,
+pub(crate) struct Ended {
+    pub(crate) code: i32,
     /// What `--json` printed.
-    pub record: RunRecord,
+    pub(crate) record: RunRecord,
     /// What the component printed, redacted and escaped, and the host's own words.
-    pub shown: String,
+    pub(crate) shown: String,
 }
 
 impl Host {
     /// A host whose vault has been made.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let host = Self::bare();
         host.ok(&["init"]);
         host
     }
 
     /// A host without a vault.
-    pub fn bare() -> Self {
+    pub(crate) fn bare() -> Self {
         Self { folder: tempfile::tempdir().expect("a temporary folder") }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    pub fn home(&self) -> PathBuf {
+    pub(crate) fn home(&self) -> PathBuf {
         self.path().join("home")
     }
 
     /// Writes a file into the host's folder.
-    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path().join(name);
         std::fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("a folder for it");
         std::fs::write(&path, content).expect("a file can be written");
         path
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
         command
             .args(args)
@@ -68,19 +68,19 @@ impl Host {
         command
     }
 
-    pub fn output(&self, args: &[&str]) -> Output {
+    pub(crate) fn output(&self, args: &[&str]) -> Output {
         self.command(args).output().expect("the host starts")
     }
 
     /// A command that has to succeed; its standard output.
-    pub fn ok(&self, args: &[&str]) -> String {
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
         let output = self.output(args);
         assert!(output.status.success(), "{args:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("text")
     }
 
     /// A command that has to fail with this code; its standard error.
-    pub fn fails(&self, code: i32, args: &[&str]) -> String {
+    pub(crate) fn fails(&self, code: i32, args: &[&str]) -> String {
         let output = self.output(args);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{args:?}:\n{stderr}");
@@ -88,7 +88,7 @@ impl Host {
     }
 
     /// Puts a secret into the vault, as an operator.
-    pub fn set(&self, name: &str, value: &str) {
+    pub(crate) fn set(&self, name: &str, value: &str) {
         let mut child = self
             .command(&["secret", "set", name, "--keep-newline"])
             .stdin(Stdio::piped())
@@ -100,7 +100,7 @@ impl Host {
     }
 
     /// A secret's value, as an operator.
-    pub fn get(&self, name: &str) -> String {
+    pub(crate) fn get(&self, name: &str) -> String {
         self.ok(&["secret", "get", name])
     }
 
@@ -115,30 +115,30 @@ impl Host {
     }
 
     /// Runs a guest under a policy.
-    pub fn run(&self, component: &str, policy: &str, args: &[&str]) -> Ended {
+    pub(crate) fn run(&self, component: &str, policy: &str, args: &[&str]) -> Ended {
         self.run_with(component, policy, &[], args)
     }
 
     /// Runs a guest with more options of `strongroom run`.
-    pub fn run_with(&self, component: &str, policy: &str, more: &[&str], args: &[&str]) -> Ended {
+    pub(crate) fn run_with(&self, component: &str, policy: &str, more: &[&str], args: &[&str]) -> Ended {
         let all = self.run_args(component, policy, more, args);
         let output = self.output(&all.iter().map(String::as_str).collect::<Vec<_>>());
         Ended::from(output)
     }
 
     /// Starts a run and does not wait for it.
-    pub fn start(&self, component: &str, policy: &str, more: &[&str], args: &[&str]) -> Child {
+    pub(crate) fn start(&self, component: &str, policy: &str, more: &[&str], args: &[&str]) -> Child {
         let all = self.run_args(component, policy, more, args);
         self.command(&all.iter().map(String::as_str).collect::<Vec<_>>()).spawn().expect("the host starts")
     }
 
     /// The audit's lines of a run, as JSON.
-    pub fn audit(&self, run: &str) -> String {
+    pub(crate) fn audit(&self, run: &str) -> String {
         self.ok(&["audit", "show", "--json", "--run", run])
     }
 
     /// The audit is whole.
-    pub fn audit_is_whole(&self) {
+    pub(crate) fn audit_is_whole(&self) {
         let verdict = self.ok(&["audit", "verify"]);
         assert!(!verdict.contains("altered"), "{verdict}");
     }
@@ -156,7 +156,7 @@ impl From<Output> for Ended {
 impl Ended {
     /// It finished.
     #[track_caller]
-    pub fn finished(self) -> Self {
+    pub(crate) fn finished(self) -> Self {
         assert_eq!(self.record.outcome, Outcome::Finished, "{:?}\n{}", self.record.reason, self.shown);
         assert_eq!((self.code, self.record.blame, self.record.exit_code), (0, None, Some(0)));
         self
@@ -164,7 +164,7 @@ impl Ended {
 
     /// The component failed, and is to blame.
     #[track_caller]
-    pub fn failed(self) -> Self {
+    pub(crate) fn failed(self) -> Self {
         assert_eq!(self.record.outcome, Outcome::Failed, "{:?}\n{}", self.record.reason, self.shown);
         assert_eq!((self.code, self.record.blame), (1, Some(Blame::Guest)));
         self
@@ -172,7 +172,7 @@ impl Ended {
 
     /// It was stopped at this limit, and is to blame.
     #[track_caller]
-    pub fn stopped(self, limit: Limit) -> Self {
+    pub(crate) fn stopped(self, limit: Limit) -> Self {
         assert_eq!(self.record.outcome, Outcome::Limit, "{:?}\n{}", self.record.reason, self.shown);
         assert_eq!((self.code, self.record.blame, self.record.limit), (4, Some(Blame::Guest), Some(limit)));
         self
@@ -180,14 +180,14 @@ impl Ended {
 
     /// This text was shown.
     #[track_caller]
-    pub fn shows(self, text: &str) -> Self {
+    pub(crate) fn shows(self, text: &str) -> Self {
         assert!(self.shown.contains(text), "`{text}` is not in:\n{}", self.shown);
         self
     }
 
     /// This text was not shown, nor recorded.
     #[track_caller]
-    pub fn never_shows(self, text: &str) -> Self {
+    pub(crate) fn never_shows(self, text: &str) -> Self {
         let record = serde_json::to_string(&self.record).expect("a record is JSON");
         assert!(!self.shown.contains(text) && !record.contains(text), "`{text}` is in:\n{}\n{record}", self.shown);
         self

@@ -1,20 +1,20 @@
 //! What the tests share: guests, and a host in a temporary home.
 
-pub mod guests;
-pub mod host;
+pub(crate) mod guests;
+pub(crate) mod host;
 
-pub use guests::guest;
-pub use host::{Ended, Host};
+pub(crate) use guests::guest;
+pub(crate) use host::{Ended, Host};
 
 use std::path::{Path, PathBuf};
 
 /// The project's folder.
-pub fn project() -> PathBuf {
+pub(crate) fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the host has a parent folder").to_owned()
 }
 
 /// All files below a folder, links not followed.
-pub fn files_below(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut waiting = vec![folder.to_owned()];
     while let Some(folder) = waiting.pop() {

@@ -29,7 +29,7 @@ use ledger::Ledger;
 
 use crate::audit::{Audit, Event, Kind};
 use crate::ids::{RunId, SecretName};
-use crate::policy::{Decisions, Policy};
+use crate::policy::{Decisions, Operation, Policy};
 use crate::record::SecretUse;
 use crate::redact::Redactor;
 use crate::secret::Secret;
@@ -134,12 +134,9 @@ impl RunBroker {
             held.into_iter()
                 .map(|(name, held)| Event {
                     event: Kind::Repeats,
-                    run: Some(self.run),
-                    operation: Some("get".to_owned()),
-                    secret: Some(name.clone()),
                     version: Some(held.description.version.clone()),
                     count: Some(std::mem::take(&mut held.repeats)),
-                    ..Event::default()
+                    ..self.naming(Operation::Get, name)
                 })
                 .collect()
         };

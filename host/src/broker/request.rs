@@ -222,8 +222,8 @@ impl RunBroker {
             Err(error) => return Err(self.failed(&places, &error).await),
         };
         for ((facts, value), description) in facts.iter().zip(secrets).zip(&written) {
+            self.served(facts.asked.as_str(), Operation::Set);
             let mut state = self.state();
-            state.ledger.served(facts.asked.as_str(), Operation::Set);
             let repeats = state.held.get(&facts.stored).map_or(0, |held| held.repeats);
             state
                 .held
@@ -268,8 +268,8 @@ impl RunBroker {
         self.audit(Event { event: Kind::Outcome, outcome: Some(outcome.to_owned()), version, ..self.about(&facts) })
             .await?;
         let description = answer?;
+        self.served(facts.asked.as_str(), Operation::Describe);
         let mut state = self.state();
-        state.ledger.served(facts.asked.as_str(), Operation::Describe);
         state.held.entry(facts.stored).or_insert_with(|| Held {
             description: description.clone(),
             value: None,
@@ -304,7 +304,7 @@ impl RunBroker {
         };
         self.audit(Event { event: Kind::Outcome, outcome: Some(outcome.to_owned()), count, ..about }).await?;
         let names = answer.map_err(|error| from_vault("*", &error))?;
-        self.state().ledger.served("*", Operation::List);
+        self.served("*", Operation::List);
         Ok(names.into_iter().map(String::from).collect())
     }
 
@@ -334,9 +334,8 @@ impl RunBroker {
             return Err(self.failed(&places, &error).await);
         }
         for (_, facts) in &places {
-            let mut state = self.state();
-            state.ledger.served(facts.asked.as_str(), Operation::Delete);
-            state.held.remove(&facts.stored);
+            self.served(facts.asked.as_str(), Operation::Delete);
+            self.state().held.remove(&facts.stored);
         }
         try_join_all(places.iter().map(|(_, facts)| {
             self.audit(Event { event: Kind::Outcome, outcome: Some("deleted".to_owned()), ..self.about(facts) })
@@ -411,16 +410,20 @@ impl RunBroker {
             RefusalReason::Exhausted => (GuestError::Exhausted(name.clone()), "budget used up"),
             RefusalReason::Expired => (GuestError::Expired(name.clone()), "grant expired"),
         };
-        self.state().ledger.denied(&name, operation, Some(refusal.would_allow));
+        let shown = self.shown(&name);
+        // A line that would have to be redacted could not be used.
+        let would_allow = Some(refusal.would_allow).filter(|_| shown == name);
+        self.state().ledger.denied(&shown, operation, would_allow);
+        let about = match &refusal.name {
+            Some(name) => self.naming(operation, name),
+            None => Event { run: Some(self.run), operation: Some(operation.as_str().to_owned()), ..Event::default() },
+        };
         let event = Event {
             event: Kind::Use,
-            run: Some(self.run),
-            operation: Some(operation.as_str().to_owned()),
-            secret: refusal.name,
             decision: Some(Decision::Denied),
             rule: refusal.rule,
             outcome: Some(outcome.to_owned()),
-            ..Event::default()
+            ..about
         };
         match self.audit(event).await {
             Ok(()) => Answer::new(guest, outcome).into(),
@@ -457,7 +460,11 @@ impl RunBroker {
             self.audit(Event { event: Kind::Outcome, outcome: Some(outcome.to_owned()), ..self.about(facts) })
         }))
         .await;
-        tracing::warn!(run = %self.run, %error, "the vault did not serve a run");
+        match error {
+            // A component's own affair, which it is told.
+            VaultError::NotFound(_) | VaultError::Disabled(_) => {}
+            error => tracing::warn!(run = %self.run, %error, "the vault did not serve a run"),
+        }
         if let Err(error) = audited {
             return error;
         }
@@ -486,7 +493,8 @@ impl RunBroker {
         if self.broker.repeats == Repeats::Sum {
             held.repeats = held.repeats.saturating_add(1);
         }
-        state.ledger.served(facts.asked.as_str(), Operation::Get);
+        drop(state);
+        self.served(facts.asked.as_str(), Operation::Get);
         Some((value, description))
     }
 
@@ -548,13 +556,30 @@ impl RunBroker {
     }
 
     fn about(&self, facts: &Facts) -> Event {
+        let mut event = self.naming(facts.operation, &facts.stored);
+        if facts.asked != facts.stored {
+            event.asked = Some(self.shown(facts.asked.as_str()));
+        }
+        event
+    }
+
+    /// An event about a name. A value can have the form of a name, so a name that holds one the run was given is written redacted.
+    pub(super) fn naming(&self, operation: Operation, name: &SecretName) -> Event {
+        let shown = self.shown(name.as_str());
+        let whole = shown == name.as_str();
         Event {
             run: Some(self.run),
-            operation: Some(facts.operation.as_str().to_owned()),
-            secret: Some(facts.stored.clone()),
-            asked: (facts.asked != facts.stored).then(|| facts.asked.to_string()),
+            operation: Some(operation.as_str().to_owned()),
+            secret: whole.then(|| name.clone()),
+            asked: (!whole).then_some(shown),
             ..Event::default()
         }
+    }
+
+    /// Counts a request that was served.
+    fn served(&self, name: &str, operation: Operation) {
+        let shown = self.shown(name);
+        self.state().ledger.served(&shown, operation);
     }
 
     fn decided(&self, kind: Kind, facts: &Facts) -> Event {

@@ -381,3 +381,23 @@ async fn a_value_asked_for_as_a_name_is_not_written_down() {
     let uses = format!("{:?}", world.run.uses());
     assert!(!uses.contains("hunter2") && !world.trail().contains("hunter2"), "{uses}");
 }
+
+#[tokio::test]
+async fn a_value_with_the_form_of_a_name_is_not_written_down() {
+    let world = world("key = [\"get\"]\n\"log-*\" = [\"get\", \"set\"]");
+    world.vault.put("key", "hunter2-hunter2");
+    world.run.get("key").await.unwrap();
+    assert_eq!(answer(world.run.get("Hunter2-Hunter2").await).kind(), "denied");
+    assert_eq!(answer(world.run.get("hunter2-hunter2").await).kind(), "denied");
+    assert_eq!(answer(world.run.get("log-hunter2-hunter2").await).kind(), "not-found");
+    world.run.set("log-hunter2-hunter2", "x".into()).await.unwrap();
+    world.run.get("log-hunter2-hunter2").await.unwrap();
+    world.run.finish().await.unwrap();
+    let uses = format!("{:?}", world.run.uses());
+    assert!(
+        !uses.contains("hunter2-hunter2") && !world.trail().contains("hunter2-hunter2"),
+        "{uses}\n{}",
+        world.trail()
+    );
+    assert!(uses.contains("log-[redacted:key]"), "{uses}");
+}

@@ -51,7 +51,7 @@ fn main() {
     let short: String = value.chars().filter(|c| !c.is_control()).take(100).collect();
     println!("metric {:?}", context::log_metric(&format!("m {short}"), 1.0, None).is_ok());
     println!("progress {:?}", context::report_progress(1, 2, &format!("using {value}")).is_ok());
-    println!("file {:?}", std::fs::write(format!("/output/{}", short.replace('/', "_")), "x").is_ok());
+    println!("file {:?}", std::fs::write(format!("/output/{}", value.lines().last().unwrap()), "x").is_ok());
     println!("name {}", show(&secrets::get_secret(&value)));
     println!("hex as a name {}", show(&secrets::get_secret(&hex)));
     if arg(2) == "fail" {
