@@ -127,12 +127,13 @@ fn about(event: &Event, with_run: bool) -> String {
     }
     let quoted = |label: &str, value: &str| format!("{label} {value}");
     parts.extend(event.asked.as_deref().map(|asked| quoted("asked as", asked)));
-    parts.extend(event.decision.map(|decision| match decision {
-        audit::Decision::Allowed => "allowed".to_owned(),
-        audit::Decision::Denied => "denied".to_owned(),
-    }));
+    let decision = event.decision.map(|decision| match decision {
+        audit::Decision::Allowed => "allowed",
+        audit::Decision::Denied => "denied",
+    });
+    parts.extend(decision.map(str::to_owned));
     parts.extend(event.rule.as_deref().map(|rule| quoted("by", rule)));
-    parts.extend(event.outcome.clone());
+    parts.extend(event.outcome.clone().filter(|outcome| decision != Some(outcome.as_str())));
     parts.extend(event.version.as_ref().map(|version| quoted("version", version.as_str())));
     parts.extend(event.count.map(|count| format!("count {count}")));
     parts.extend(event.detail.iter().map(|(name, value)| format!("{name}={value}")));
@@ -199,9 +200,9 @@ fn lines_of(report: &Report) -> Vec<String> {
     }
     for segment in report.segments.iter().filter(|segment| segment.verdict != Verdict::Intact) {
         lines.push(format!(
-            "segment {}, {} events: {}",
+            "segment {}, {}: {}",
             escape_controls(&segment.segment),
-            segment.events,
+            plural(segment.events, "event"),
             segment.verdict
         ));
     }
@@ -216,8 +217,17 @@ fn lines_of(report: &Report) -> Vec<String> {
         Verdict::Recovered | Verdict::TornLastLine => "recovered",
         _ => "intact",
     };
-    lines.push(format!("{overall}: {} segments ({}), {events} events", report.segments.len(), parts.join(", ")));
+    lines.push(format!(
+        "{overall}: {} ({}), {}",
+        plural(report.segments.len() as u64, "segment"),
+        parts.join(", "),
+        plural(events, "event")
+    ));
     lines
+}
+
+fn plural(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 #[cfg(test)]
@@ -234,7 +244,7 @@ mod tests {
     fn a_crash_is_never_called_intact_and_tampering_is_never_called_a_crash() {
         for (verdicts, ledger, last) in [
             (&[Verdict::Intact, Verdict::Intact][..], Verdict::Intact, "intact: 2 segments (2 intact), 6 events"),
-            (&[Verdict::Live], Verdict::Intact, "intact: 1 segments (0 intact, 1 live), 3 events"),
+            (&[Verdict::Live], Verdict::Intact, "intact: 1 segment (0 intact, 1 live), 3 events"),
             (
                 &[Verdict::Intact, Verdict::TornLastLine],
                 Verdict::Intact,
@@ -245,7 +255,7 @@ mod tests {
                 Verdict::Intact,
                 "TAMPERED: 2 segments (0 intact, 1 recovered after a crash, 1 not as written), 6 events",
             ),
-            (&[Verdict::Intact], Verdict::LedgerAltered { line: 1 }, "TAMPERED: 1 segments (1 intact), 3 events"),
+            (&[Verdict::Intact], Verdict::LedgerAltered { line: 1 }, "TAMPERED: 1 segment (1 intact), 3 events"),
         ] {
             let lines = lines_of(&report(verdicts, ledger));
             assert_eq!(lines.last().unwrap(), last);

@@ -30,18 +30,14 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         .iter()
         .map(|item| {
             let is_refused = known.refused().iter().any(|refused| refused.import == item.name);
-            vec![String::new(), item.name.clone(), if is_refused { "REFUSED".to_owned() } else { String::new() }]
+            vec![item.name.clone(), if is_refused { "REFUSED".to_owned() } else { String::new() }]
         })
         .collect();
-    out::columns(None, &imports, &[]).iter().try_for_each(out::line)?;
+    indented(&imports)?;
     out::line("\nexports")?;
-    let exports: Vec<Vec<String>> = known
-        .interfaces()
-        .exports
-        .iter()
-        .map(|item| vec![String::new(), item.name.clone(), item.kind.to_string()])
-        .collect();
-    out::columns(None, &exports, &[]).iter().try_for_each(out::line)?;
+    let exports: Vec<Vec<String>> =
+        known.interfaces().exports.iter().map(|item| vec![item.name.clone(), item.kind.to_string()]).collect();
+    indented(&exports)?;
     if !known.refused().is_empty() {
         out::line("\na run of it would be refused:")?;
         for refused in known.refused() {
@@ -53,4 +49,8 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         known.digest()
     ))?;
     Ok(Exit::Done)
+}
+
+fn indented(rows: &[Vec<String>]) -> Result<(), Failure> {
+    out::columns(None, rows, &[]).iter().try_for_each(|line| out::line(format!("  {line}")))
 }

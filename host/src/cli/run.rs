@@ -20,7 +20,7 @@ use super::{block_on, component, out, policy, summary};
 use crate::config::Config;
 use crate::policy::Policy;
 use crate::record::{Outcome, RunRecord};
-use crate::runner::{Runner, RunnerOptions};
+use crate::runner::{Runner, RunnerOptions, check_folders};
 use crate::runtime::{ChildCompiler, Compile};
 use crate::spec::RunSpec;
 use crate::vault::Vault;
@@ -90,7 +90,9 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
         Ok(record) => record,
         Err(failure) => {
             // The run did not start: there is nothing in it.
-            log.map(Log::discard);
+            if let Some(log) = log {
+                log.discard();
+            }
             return Err(failure);
         }
     };
@@ -123,25 +125,7 @@ fn check(spec: &RunSpec, policy: &Policy, log: Option<&Path>, config: &Config) -
     let component = component::read(&spec.component)?;
     policy.serves(component.digest()).map_err(Failure::invalid)?;
     policy.limits_under(&config.ceilings).map_err(Failure::invalid)?;
-    if let Some(input) = &spec.input {
-        fs::read_dir(input).map_err(|cause| {
-            Failure::invalid(format!("cannot read the input folder `{}`: {cause}", input.display()))
-                .help("give a folder that you may read")
-        })?;
-    }
-    if let Some(output) = &spec.output {
-        match fs::read_dir(output).map(|mut entries| entries.next().is_some()) {
-            Ok(true) => {
-                return Err(Failure::invalid(format!("the output folder `{}` is not empty", output.display()))
-                    .help("give an empty or a new folder, so that nothing is overwritten"));
-            }
-            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-                return Err(Failure::invalid(format!("cannot use the output folder `{}`: {cause}", output.display()))
-                    .help("give an empty or a new folder"));
-            }
-            _ => {}
-        }
-    }
+    check_folders(spec).map_err(Failure::invalid)?;
     match log {
         Some(log) if log.symlink_metadata().is_ok() => Err(log_exists(log)),
         _ => Ok(()),

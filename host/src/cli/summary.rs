@@ -175,10 +175,15 @@ fn cut(rows: &[Vec<String>], right: &[usize]) -> Vec<String> {
     lines
 }
 
-/// A sentence over as many lines as it takes.
+/// A sentence over as many lines as it takes. What stands between backticks is made to be copied, and stays in one piece.
 fn sentence(text: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
-    for word in escape_controls(text).split(' ') {
+    let mut quoted = false;
+    let at_gap = |c: char| {
+        quoted ^= c == '`';
+        c == ' ' && !quoted
+    };
+    for word in escape_controls(text).split(at_gap) {
         match lines.last_mut() {
             Some(line) if line.is_empty() => line.push_str(word),
             Some(line) if line.chars().count() + 1 + word.chars().count() <= SENTENCE_WIDTH => {
@@ -241,6 +246,16 @@ mod tests {
         let lines = summary(&record);
         assert!(lines.iter().any(|line| line.contains("and 3 more")));
         assert!(lines.iter().all(|line| line.chars().count() <= SENTENCE_WIDTH + 13), "{lines:?}");
+    }
+
+    #[test]
+    fn what_is_quoted_is_not_broken() {
+        let quoted = format!("`component = \"{}\"`", "x".repeat(90));
+        assert_eq!(
+            sentence(&format!("one two three four five {quoted} six")),
+            ["one two three four five", &quoted, "six"]
+        );
+        assert_eq!(sentence("an odd ` backtick"), ["an odd ` backtick"]);
     }
 
     #[test]

@@ -122,6 +122,15 @@ impl StartError {
     }
 }
 
+/// Checks the folders of a specification, for whoever wants to know before making a [`Runner`]. Creates nothing.
+///
+/// # Errors
+/// [`FolderError`], as [`Runner::run`] would answer.
+pub fn check_folders(spec: &RunSpec) -> Result<(), FolderError> {
+    // Only a run without an output folder is staged elsewhere, and nothing is checked of that.
+    folders::check(spec, Path::new("/")).map(drop)
+}
+
 impl Runner {
     /// Makes the engine and what goes with it. Must be called on a tokio runtime.
     ///

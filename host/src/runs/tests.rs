@@ -90,7 +90,7 @@ fn the_list_is_newest_first_and_survives_damage_and_left_over_files() {
     for record in &records {
         store.finish(record).unwrap();
     }
-    records.sort_by(|a, b| b.id.cmp(&a.id));
+    records.sort_by_key(|record| std::cmp::Reverse(record.id));
     fs::write(store.record_path(&records[1].id), "{\"format\": 1, \"id\":").unwrap();
     fs::write(store.dir.join(".new-01A-x1y2"), "{").unwrap();
     fs::write(store.dir.join("notes.txt"), "").unwrap();
