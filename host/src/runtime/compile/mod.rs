@@ -87,3 +87,9 @@ pub(super) fn shown(time: Duration) -> String {
         seconds => format!("{seconds}s"),
     }
 }
+
+/// What a compiling process would send, for the tests of other modules.
+#[cfg(test)]
+pub(super) fn frame_for_test(engine: &Engine, code: &[u8]) -> Vec<u8> {
+    [wire::header(&EngineHash::of(engine), code), code.to_vec()].concat()
+}
