@@ -263,7 +263,7 @@ impl RunBroker {
                     (why, Some(description.version), Err(Answer::new(guest, why)))
                 }
             },
-            Err(error) => (outcome_of(&error), None, Err(from_vault(facts.asked.as_str(), &error))),
+            Err(error) => (error.kind(), None, Err(from_vault(facts.asked.as_str(), &error))),
         };
         self.audit(Event { event: Kind::Outcome, outcome: Some(outcome.to_owned()), version, ..self.about(&facts) })
             .await?;
@@ -300,7 +300,7 @@ impl RunBroker {
         let answer = self.broker.vault.list(grant).await;
         let (outcome, count) = match &answer {
             Ok(names) => ("listed", Some(names.len() as u64)),
-            Err(error) => (outcome_of(error), None),
+            Err(error) => (error.kind(), None),
         };
         self.audit(Event { event: Kind::Outcome, outcome: Some(outcome.to_owned()), count, ..about }).await?;
         let names = answer.map_err(|error| from_vault("*", &error))?;
@@ -456,7 +456,7 @@ impl RunBroker {
             _ => &[],
         };
         let audited = try_join_all(places.iter().map(|(_, facts)| {
-            let outcome = if written.contains(&facts.stored) { "done" } else { outcome_of(error) };
+            let outcome = if written.contains(&facts.stored) { "done" } else { error.kind() };
             self.audit(Event { event: Kind::Outcome, outcome: Some(outcome.to_owned()), ..self.about(facts) })
         }))
         .await;
@@ -594,20 +594,5 @@ impl RunBroker {
                 Err(Answer::new(unavailable_audit(), error.to_string()).into())
             }
         }
-    }
-}
-
-/// The outcome that the audit states for a vault's failure: its kind, never upstream text.
-fn outcome_of(error: &VaultError) -> &'static str {
-    match error {
-        VaultError::NotFound(_) => "no such secret",
-        VaultError::Disabled(_) => "disabled in the vault",
-        VaultError::Conflict { .. } => "conflict",
-        VaultError::Partial { .. } => "not done: the batch stopped half-way",
-        VaultError::Refused(_) => "failed: the vault refused the host",
-        VaultError::Absent(_) => "failed: there is no vault",
-        VaultError::Damaged(_) => "failed: the vault is damaged",
-        VaultError::Unavailable(_) => "failed: the vault cannot be reached",
-        VaultError::Invalid(_) => "failed: the vault cannot take the value",
     }
 }

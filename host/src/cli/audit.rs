@@ -1,5 +1,6 @@
 //! `strongroom audit`: shows the trail and verifies it. Neither writes to it.
 
+use std::collections::VecDeque;
 use std::io::{self, BufWriter, Write};
 
 use clap::Subcommand;
@@ -35,6 +36,9 @@ struct Show {
     /// Only the events of this run: its identity or the beginning of it, or `last`
     #[arg(long, value_name = "ID")]
     run: Option<String>,
+    /// Only the last COUNT of these events
+    #[arg(long, value_name = "COUNT")]
+    last: Option<usize>,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
@@ -74,26 +78,49 @@ fn show_trail(args: &Show, home: &Home) -> Result<Exit, Failure> {
         None => None,
     };
     let mut stdout = BufWriter::new(io::stdout().lock());
-    let mut segment = String::new();
+    let mut shown = Screen { json: args.json, with_run: wanted.is_none(), segment: String::new() };
+    let mut last: VecDeque<Item> = VecDeque::new();
     for item in audit::read(&home.audit())? {
         let item = item?;
         let of_run = |event: &LineEvent| event.event.run == wanted;
         if wanted.is_some() && !item.event.as_ref().is_some_and(of_run) {
             continue;
         }
-        if args.json {
-            serde_json::to_writer(&mut stdout, &JsonLine::from(&item)).map_err(io::Error::from)?;
-            writeln!(stdout)?;
+        let Some(count) = args.last else {
+            shown.print(&mut stdout, &item)?;
             continue;
+        };
+        last.push_back(item);
+        if last.len() > count {
+            last.pop_front();
         }
-        if item.segment != segment {
-            writeln!(stdout, "segment {}", escape_controls(&item.segment))?;
-            segment.clone_from(&item.segment);
-        }
-        writeln!(stdout, "{}", line_of(&item, wanted.is_none()))?;
+    }
+    for item in &last {
+        shown.print(&mut stdout, item)?;
     }
     stdout.flush()?;
     Ok(Exit::Done)
+}
+
+/// How events are printed, and the segment that the last one was of.
+struct Screen {
+    json: bool,
+    with_run: bool,
+    segment: String,
+}
+
+impl Screen {
+    fn print(&mut self, out: &mut impl Write, item: &Item) -> io::Result<()> {
+        if self.json {
+            serde_json::to_writer(&mut *out, &JsonLine::from(item)).map_err(io::Error::from)?;
+            return writeln!(out);
+        }
+        if item.segment != self.segment {
+            writeln!(out, "segment {}", escape_controls(&item.segment))?;
+            self.segment.clone_from(&item.segment);
+        }
+        writeln!(out, "{}", line_of(item, self.with_run))
+    }
 }
 
 /// One event as one line.

@@ -264,7 +264,7 @@ fn audited<T>(
             complete(answer, &mut event);
             done
         }
-        Err(error) => outcome_of(error),
+        Err(error) => error.kind(),
     };
     event.outcome = Some(outcome.to_owned());
     let written = opened.audit.append_blocking(event);
@@ -275,16 +275,6 @@ fn audited<T>(
             Err(Failure::host(format!("the vault was changed, but the audit does not say so: {error}")))
         }
         Err(error) => Err(error.into()),
-    }
-}
-
-/// What the audit says of a vault's failure: its kind, never its text.
-fn outcome_of(error: &VaultError) -> &'static str {
-    match error {
-        VaultError::NotFound(_) => "no such secret",
-        VaultError::Disabled(_) => "disabled in the vault",
-        VaultError::Conflict { .. } => "conflict",
-        _ => "failed",
     }
 }
 

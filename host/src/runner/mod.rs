@@ -101,21 +101,13 @@ pub enum StartError {
     /// The record cannot be written.
     #[error("the run cannot be recorded, so it was not started: {0}")]
     Record(#[from] RunStoreError),
-    /// The private output folder cannot be made.
-    #[error("the private output folder `{}` cannot be made, so the run was not started: {cause}", path.display())]
-    Staging {
-        /// The folder.
-        path: PathBuf,
-        /// The system's answer.
-        cause: std::io::Error,
-    },
 }
 
 impl StartError {
     /// Whether the host is at fault (exit code 5) rather than what it was given (exit code 2).
     pub fn is_host_fault(&self) -> bool {
         match self {
-            Self::Record(_) | Self::Staging { .. } => true,
+            Self::Record(_) => true,
             Self::Component(error) => error.is_host_fault(),
             Self::Invalid { .. } | Self::Pin(_) | Self::Ceiling(_) | Self::Folder(_) | Self::Resolve(_) => false,
         }
@@ -180,34 +172,31 @@ impl Runner {
         let mut record = self.new_record(&spec, &policy, &candidate);
         let id = record.id;
         let staging_path = checked.staging_path(&id);
-        let staging = checked.stage(&id).map_err(|cause| StartError::Staging { path: staging_path.clone(), cause })?;
+        // Before the folder is made: what a crash leaves behind is named in the store and cleared away by the next process.
         if let Some(records) = &self.records {
             records.begin(&record, Some(&staging_path))?;
         }
         let redactor = crate::redact::Redactor::new();
         let broker = Arc::new(self.broker.for_run(id, Arc::clone(&policy), redactor.clone(), limits.requests));
-        let run = Started { runner: self, spec: &spec, policy: &policy, limits: &limits, broker: Arc::clone(&broker) };
-        let mut ended =
-            run.to_end(&candidate, prepared, reachable, staging.path(), observer, cancel, &mut record).await;
+        let (mut ended, staging) = match checked.stage(&id) {
+            Ok(staging) => {
+                let run = Started { runner: self, spec: &spec, policy: &policy, limits: &limits, broker: &broker };
+                let outside = Outside { reachable, output: staging.path(), observer, cancel };
+                (run.to_end(&candidate, prepared, outside, &mut record).await, Some(staging))
+            }
+            Err(error) => {
+                let path = staging_path.display();
+                (Ended::HostFault(format!("the private output folder `{path}` cannot be made: {error}")), None)
+            }
+        };
 
         if let Err(error) = broker.finish().await {
             ended = audit_fault(&error);
         }
         record.redactions = redactor.count();
         record.secrets = broker.uses();
-        if matches!(ended, Ended::Finished) {
-            match publish(staging, &broker).await {
-                Ok(outputs) => record.outputs = outputs,
-                Err(error) => {
-                    ended = Ended::HostFault(format!("the outputs could not be put in their folder: {error}"))
-                }
-            }
-        } else {
-            if spec.output.is_some() {
-                record.warnings.push("outputs of a run that did not finish are discarded".to_owned());
-            }
-            // Removing a large tree is no work for the executor.
-            let _ = tokio::task::spawn_blocking(move || drop(staging)).await;
+        if let Some(staging) = staging {
+            ended = self.conclude(staging, ended, &spec, &broker, &mut record).await;
         }
         settle(&mut record, ended);
         record.ended = Some(Timestamp::now());
@@ -222,6 +211,32 @@ impl Runner {
             settle(&mut record, Ended::HostFault(format!("the record could not be written: {error}")));
         }
         Ok(record)
+    }
+
+    /// Publishes or discards what the run has left in its folder.
+    async fn conclude(
+        &self,
+        staging: folders::Staging,
+        ended: Ended,
+        spec: &RunSpec,
+        broker: &Arc<crate::broker::RunBroker>,
+        record: &mut RunRecord,
+    ) -> Ended {
+        if matches!(ended, Ended::Finished) {
+            return match publish(staging, broker).await {
+                Ok(outputs) => {
+                    record.outputs = outputs;
+                    ended
+                }
+                Err(error) => Ended::HostFault(format!("the outputs could not be put in their folder: {error}")),
+            };
+        }
+        if spec.output.is_some() {
+            record.warnings.push("outputs of a run that did not finish are discarded".to_owned());
+        }
+        // Removing a large tree is no work for the executor.
+        let _ = tokio::task::spawn_blocking(move || drop(staging)).await;
+        ended
     }
 
     /// Compiles the component, unless it is refused. The inner error is the end of a run that has yet to start.
@@ -306,7 +321,15 @@ struct Started<'a> {
     spec: &'a RunSpec,
     policy: &'a Policy,
     limits: &'a Limits,
-    broker: Arc<crate::broker::RunBroker>,
+    broker: &'a Arc<crate::broker::RunBroker>,
+}
+
+/// What a run has to do with the world outside it.
+struct Outside<'a, C> {
+    reachable: Reachable,
+    output: &'a Path,
+    observer: Arc<dyn Observer>,
+    cancel: C,
 }
 
 impl Started<'_> {
@@ -314,10 +337,7 @@ impl Started<'_> {
         &self,
         candidate: &Candidate,
         prepared: Result<Loaded, NotRun>,
-        reachable: Reachable,
-        output: &Path,
-        observer: Arc<dyn Observer>,
-        cancel: impl Future<Output = ()> + Send,
+        outside: Outside<'_, impl Future<Output = ()>>,
         record: &mut RunRecord,
     ) -> Ended {
         if let Err(error) = self.audit_start(record).await {
@@ -336,13 +356,13 @@ impl Started<'_> {
             spec: self.spec,
             limits: self.limits,
             environment: self.policy.environment(),
-            reachable,
-            output,
-            broker: Arc::clone(&self.broker),
-            observer,
+            reachable: outside.reachable,
+            output: outside.output,
+            broker: Arc::clone(self.broker),
+            observer: outside.observer,
         };
         let account: Account =
-            self.runner.executor.execute(&loaded.component, candidate.interfaces(), execution, cancel).await;
+            self.runner.executor.execute(&loaded.component, candidate.interfaces(), execution, outside.cancel).await;
         record.peak_memory_bytes = account.peak_memory_bytes;
         record.cpu_micros = u64::try_from(account.cpu.as_micros()).unwrap_or(u64::MAX);
         record.metrics = account.metrics;

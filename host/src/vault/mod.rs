@@ -122,6 +122,23 @@ pub enum VaultError {
     Invalid(String),
 }
 
+impl VaultError {
+    /// What kind of failure this is, in the words of the audit: never upstream text.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotFound(_) => "no such secret",
+            Self::Disabled(_) => "disabled in the vault",
+            Self::Conflict { .. } => "conflict",
+            Self::Partial { .. } => "not done: the batch stopped half-way",
+            Self::Refused(_) => "failed: the vault refused the host",
+            Self::Absent(_) => "failed: there is no vault",
+            Self::Damaged(_) => "failed: the vault is damaged",
+            Self::Unavailable(_) => "failed: the vault cannot be reached",
+            Self::Invalid(_) => "failed: the vault cannot take the value",
+        }
+    }
+}
+
 /// The guest-facing path. Every call consumes the proof that it was allowed.
 ///
 /// A run may be dropped while it waits on any of these futures: an implementation finishes or undoes what it began on its own.
