@@ -55,7 +55,7 @@ expect 0 strongroom run thief.wasm --policy thief.toml
 
 say 'what is in the vault, and what the audit says'
 expect 0 strongroom secret list
-expect 0 strongroom audit show --last 12
+expect 0 strongroom audit show --run last
 expect 0 strongroom audit verify
 
 say 'the model opens with the key that the run has left in the vault'

@@ -1,6 +1,6 @@
 //! The zeroizing wrapper around a secret value.
 //!
-//! A value enters through [`Secret::new`] and leaves through [`Secret::expose`] or [`Secret::expose_shared`] and no other way; a
+//! A value enters through [`Secret::new`] and leaves through [`Secret::expose`] or its crate-private twin `expose_shared` and no other way; a
 //! test over the source lists the callers of both. There is no `Serialize`, no `Display`, no `Clone`, and `Debug` prints no part
 //! of the value.
 

@@ -1,7 +1,7 @@
 //! The command line: one file a subcommand. `docs/command-line.md` is the reference.
 //!
 //! What is asked for goes to standard output, everything else to standard error. Every failure is one message, what failed and then
-//! what to do, and an exit code that scripts can rely on ([`failure::Exit`]).
+//! what to do, and an exit code that scripts can rely on (`failure::Exit`).
 
 mod audit;
 mod component;

@@ -1,6 +1,6 @@
 //! The engine: one wasmtime configuration for the host and for the process that compiles, and the clock that ends endless loops.
 //!
-//! What decides about machine code (features, memory layout, epoch checks) is set in [`base`] alone, so that code compiled in a child
+//! What decides about machine code (features, memory layout, epoch checks) is set in `base` alone, so that code compiled in a child
 //! process loads in the host; a test holds that against the compatibility hash. How instances are allocated is added on top and does not
 //! change code.
 
