@@ -138,3 +138,33 @@ fn only_granted_addresses_are_reached() {
     host.run("net", "version = 1", &[&other_at.to_string()]).finished().never_shows("CONNECTED");
     assert!(other.accept().is_err());
 }
+
+#[test]
+fn the_compiler_is_bounded_in_time() {
+    let host = Host::new();
+    let run = host.run("thief", "version = 1\n[limits]\ncompile-time = \"1ms\"", &[]).stopped(Limit::Compile);
+    assert!(run.record.reason.unwrap().contains("compile-time"));
+    assert!(!run.shown.contains("I was let in"));
+}
+
+#[test]
+fn compiled_code_that_was_changed_is_not_loaded() {
+    let host = Host::new();
+    host.run("hello", "version = 1", &[]).finished();
+    let entries: Vec<_> = crate::support::files_below(&host.home().join("code"))
+        .into_iter()
+        .filter(|path| std::fs::metadata(path).unwrap().len() > 10_000)
+        .collect();
+    let [entry] = entries.as_slice() else { panic!("one component is kept: {entries:?}") };
+    let whole = std::fs::read(entry).unwrap();
+    let mut changed = whole.clone();
+    let middle = changed.len() / 2;
+    changed[middle] ^= 1;
+    std::fs::write(entry, &changed).unwrap();
+    let run = host.run("hello", "version = 1", &[]).finished().shows("hello, []");
+    assert!(run.record.warnings.iter().any(|warning| warning.contains("compiled again")), "{:?}", run.record.warnings);
+    // It was compiled again and kept anew.
+    assert_eq!(std::fs::read(entry).unwrap().len(), whole.len());
+    let run = host.run("hello", "version = 1", &[]).finished();
+    assert!(!run.record.warnings.iter().any(|warning| warning.contains("compiled again")), "{:?}", run.record.warnings);
+}

@@ -34,9 +34,9 @@ pub mod record;
 pub mod redact;
 #[cfg(feature = "runtime")]
 pub mod runner;
+pub mod runs;
 #[cfg(feature = "runtime")]
 pub mod runtime;
-pub mod runs;
 pub mod secret;
 pub mod spec;
 pub mod vault;

@@ -93,3 +93,15 @@ pub(super) fn shown(time: Duration) -> String {
 pub(super) fn frame_for_test(engine: &Engine, code: &[u8]) -> Vec<u8> {
     [wire::header(&EngineHash::of(engine), code), code.to_vec()].concat()
 }
+
+/// Writes a shell script that stands in for the program. A process of its own writes it: were the file open here while another test starts a
+/// program, the system would call it busy.
+#[cfg(test)]
+pub(super) fn script_for_test(folder: &std::path::Path, body: &str) -> std::path::PathBuf {
+    let exe = folder.join("compiler");
+    let script = format!("#!/bin/sh\n{body}\n");
+    let write = "printf %s \"$1\" >\"$0\" && chmod 700 \"$0\"";
+    let written = std::process::Command::new("/bin/sh").args(["-c", write]).arg(&exe).arg(script).status();
+    assert!(written.unwrap().success());
+    exe
+}

@@ -58,19 +58,16 @@ struct Slow {
 
 impl Slow {
     fn new() -> Self {
-        use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
         let engine = on_demand();
         let code = engine.precompile_component(&component()).unwrap();
         std::fs::write(path.join("frame"), crate::runtime::compile::frame_for_test(&engine, &code)).unwrap();
-        let script = format!(
-            "#!/bin/sh\necho $$ >>{0}/calls\ncat >/dev/null\nwhile [ ! -e {0}/go ]; do /bin/sleep 0.01; done\nexec /bin/cat {0}/frame\n",
+        let body = format!(
+            "echo $$ >>{0}/calls\n/bin/cat >/dev/null\nwhile [ ! -e {0}/go ]; do /bin/sleep 0.01; done\nexec /bin/cat {0}/frame",
             path.display()
         );
-        let exe = path.join("compiler");
-        std::fs::write(&exe, script.replace("cat >", "/bin/cat >")).unwrap();
-        std::fs::set_permissions(&exe, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let exe = crate::runtime::compile::script_for_test(path, &body);
         let loader = Loader::new(engine, Compile::Child(ChildCompiler::new(exe)), None);
         Self { folder, loader }
     }
