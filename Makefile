@@ -31,13 +31,21 @@ test: wasm-target
 	cd guest-example/rust && $(CARGO) test --locked --release --target-dir $(GUESTS)
 	$(CARGO) test --locked --workspace --target-dir $(TARGET)
 
-lint:
+# Formatting, clippy and documentation, warnings as errors; the guests too, as what they are.
+lint: wasm-target
 	$(CARGO) fmt --all --check
+	cd guest-example/rust && $(CARGO) fmt --all --check
+	cd tests/guests && $(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --target-dir $(TARGET) -- -D warnings
+	cd guest-example/rust && $(CARGO) clippy --locked --release --all-targets --target-dir $(GUESTS) -- -D warnings
+	cd guest-example/rust && $(CARGO) clippy --locked --release --target wasm32-wasip2 --target-dir $(GUESTS) -- -D warnings
+	cd tests/guests && $(CARGO) clippy --locked --release --workspace --target wasm32-wasip2 --target-dir $(GUESTS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --target-dir $(TARGET)
 
 fmt:
 	$(CARGO) fmt --all
+	cd guest-example/rust && $(CARGO) fmt --all
+	cd tests/guests && $(CARGO) fmt --all
 
 doc:
 	$(CARGO) doc --workspace --no-deps --target-dir $(TARGET) --open

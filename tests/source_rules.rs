@@ -174,3 +174,76 @@ fn every_guest_has_a_test() {
     }
     assert!(count > 10, "only {count} guests found");
 }
+
+#[test]
+fn the_documents_name_tests_that_exist() {
+    let sources: String = files_below(&project().join("host/src"))
+        .into_iter()
+        .chain(files_below(&project().join("tests")))
+        .filter(|file| file.extension().is_some_and(|end| end == "rs"))
+        .map(|file| std::fs::read_to_string(file).unwrap())
+        .collect();
+    let mut named = 0;
+    for document in ["ARCHITECTURE.md", "SECURITY.md"] {
+        let text = std::fs::read_to_string(project().join(document)).unwrap();
+        for name in
+            text.split('`').skip(1).step_by(2).filter(|name| name.contains("::") && !name.contains(char::is_whitespace))
+        {
+            let function = name.rsplit("::").next().unwrap();
+            if function.contains('_')
+                && function.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+            {
+                named += 1;
+                assert!(sources.contains(&format!("fn {function}(")), "{document} names `{name}`, which is not there");
+            }
+        }
+        for path in text.split('`').skip(1).step_by(2).filter(|path| path.ends_with(".rs") && !path.contains(' ')) {
+            let there = [path.to_owned(), format!("host/src/{path}")].iter().any(|path| project().join(path).exists());
+            assert!(there, "{document} names `{path}`, which is not there");
+        }
+    }
+    assert!(named > 15, "only {named} tests named");
+}
+
+#[test]
+fn the_licences_of_dependencies_are_known() {
+    let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", &platform])
+        .current_dir(project())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    assert!(packages.len() > 100);
+    for package in packages {
+        let licence = package["license"].as_str().unwrap_or_default();
+        // One way out has to be allowed whole.
+        let plain = licence.replace(['(', ')'], " ").replace('/', " OR ");
+        let allowed = plain.split(" OR ").any(|way| way.split(" AND ").all(|one| LICENCES.contains(&one.trim())));
+        assert!(
+            allowed,
+            "{} has the licence `{licence}`: decide whether the project may depend on it",
+            package["name"]
+        );
+    }
+}
+
+/// Licences that may be in the program.
+const LICENCES: &[&str] = &[
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "MIT",
+    "MIT-0",
+    "BSD-1-Clause",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Zlib",
+    "Unicode-3.0",
+    "Unlicense",
+    "CC0-1.0",
+    "BSL-1.0",
+    "0BSD",
+];

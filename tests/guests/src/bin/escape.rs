@@ -11,13 +11,26 @@ fn report<T>(what: &str, result: io::Result<T>) {
 
 fn main() {
     for path in [
-        "/etc/passwd", "../etc/passwd", "/input/../../etc/passwd", "/output/../outside.txt", "/output/../../../../etc/passwd", "/proc/self/environ", "/",
-        "/input/link-out", "/input/folder-out/passwd",
+        "/etc/passwd",
+        "../etc/passwd",
+        "/input/../../etc/passwd",
+        "/output/../outside.txt",
+        "/output/../../../../etc/passwd",
+        "/proc/self/environ",
+        "/",
+        "/input/link-out",
+        "/input/folder-out/passwd",
     ] {
         report(&format!("read {path}"), fs::read(path));
     }
     report("list /", fs::read_dir("/").map(|entries| entries.count()));
-    for path in ["/output/../escaped.txt", "/escaped.txt", "../escaped.txt", "/input/escaped.txt", "/input/folder-out/escaped.txt"] {
+    for path in [
+        "/output/../escaped.txt",
+        "/escaped.txt",
+        "../escaped.txt",
+        "/input/escaped.txt",
+        "/input/folder-out/escaped.txt",
+    ] {
         report(&format!("write {path}"), fs::write(path, "x"));
     }
     fs::write("/output/file", "mine").unwrap();
@@ -34,6 +47,7 @@ fn main() {
 }
 
 fn symlink(target: &str, name: &str) -> io::Result<()> {
-    let output = wasip2::filesystem::preopens::get_directories().into_iter().find(|(_, path)| path == "/output").unwrap().0;
+    let output =
+        wasip2::filesystem::preopens::get_directories().into_iter().find(|(_, path)| path == "/output").unwrap().0;
     output.symlink_at(target, name).map_err(|code| io::Error::other(format!("{code:?}")))
 }

@@ -20,5 +20,8 @@ fn main() {
         println!("look up {name}: {:?}", name.to_socket_addrs().map(|found| found.count()).map_err(|_| "no"));
     }
     println!("listen: {:?}", TcpListener::bind("127.0.0.1:0").map(|_| "LISTENING").map_err(|_| "no"));
-    println!("udp: {:?}", UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.send_to(b"x", "127.0.0.1:9")).map_err(|_| "no"));
+    println!(
+        "udp: {:?}",
+        UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.send_to(b"x", "127.0.0.1:9")).map_err(|_| "no")
+    );
 }

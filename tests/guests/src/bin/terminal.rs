@@ -3,7 +3,13 @@ use strongroom_test_guests::{context, secrets};
 
 fn main() {
     for text in [
-        "\u{1b}]0;owned\u{7}", "\u{1b}]52;c;aGVsbG8=\u{7}", "\u{1b}[2J\u{1b}[1;1Houtcome  finished", "secret\rpublic", "\u{202e}desrever", "\u{9b}31m", "a\u{8}b",
+        "\u{1b}]0;owned\u{7}",
+        "\u{1b}]52;c;aGVsbG8=\u{7}",
+        "\u{1b}[2J\u{1b}[1;1Houtcome  finished",
+        "secret\rpublic",
+        "\u{202e}desrever",
+        "\u{9b}31m",
+        "a\u{8}b",
     ] {
         println!("out {text}");
         eprintln!("err {text}");

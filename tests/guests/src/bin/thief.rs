@@ -23,7 +23,9 @@ fn main() {
         }
         Err(error) => println!("the key                 {error:?}"),
     }
-    for name in ["model-key", "MODEL-KEY", "db-password", "../keys/dataset-key", "dataset-key/versions", "%2e%2e/dataset-key"] {
+    for name in
+        ["model-key", "MODEL-KEY", "db-password", "../keys/dataset-key", "dataset-key/versions", "%2e%2e/dataset-key"]
+    {
         println!("secret {name:<24} {}", show(&secrets::get_secret(name)));
     }
     println!("all secrets             {}", show(&secrets::list_secrets()));
