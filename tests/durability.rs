@@ -74,6 +74,27 @@ fn a_killed_write_is_there_if_it_was_acknowledged() {
 }
 
 #[test]
+fn a_reader_that_stands_still_does_not_keep_a_run_alive() {
+    let host = Host::new();
+    let policy = "version = 1\n[limits]\ntime = \"300ms\"\nlog-bytes = \"10MiB\"";
+    // Nobody reads the pipes, and the component prints more than they hold.
+    let mut child = host.start("flood", policy, &[], &[]);
+    let mut outcome = None;
+    for _ in 0..600 {
+        std::thread::sleep(Duration::from_millis(50));
+        let output = host.output(&["runs", "show", "last", "--json"]);
+        let record = serde_json::from_slice::<strongroom::record::RunRecord>(&output.stdout);
+        outcome = record.ok().map(|record| record.outcome).filter(|outcome| *outcome != Outcome::Running);
+        if outcome.is_some() {
+            break;
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(outcome, Some(Outcome::Limit));
+}
+
+#[test]
 fn signals_end_a_run_as_cancelled() {
     let host = Host::new();
     for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {

@@ -22,7 +22,7 @@ use crate::record::{Blame, ComponentRef, FORMAT, Limit, LogCount, Outcome, RunRe
 use crate::runs::{RunStore, RunStoreError};
 use crate::runtime::{
     Account, Candidate, CodeStore, Compile, CompileError, Ended, EngineError, EngineOptions, Execution, Executor,
-    LoadError, Loaded, Loader, Observer, Reachable, ResolveError, Ticker,
+    Handover, LoadError, Loaded, Loader, Observer, Reachable, ResolveError, Ticker,
 };
 use crate::spec::RunSpec;
 use crate::vault::Vault;
@@ -178,7 +178,7 @@ impl Runner {
         }
         let redactor = crate::redact::Redactor::new();
         let broker = Arc::new(self.broker.for_run(id, Arc::clone(&policy), redactor.clone(), limits.requests));
-        let (mut ended, staging) = match checked.stage(&id) {
+        let ((mut ended, handover), staging) = match checked.stage(&id) {
             Ok(staging) => {
                 let run = Started { runner: self, spec: &spec, policy: &policy, limits: &limits, broker: &broker };
                 let outside = Outside { reachable, output: staging.path(), observer, cancel };
@@ -186,7 +186,8 @@ impl Runner {
             }
             Err(error) => {
                 let path = staging_path.display();
-                (Ended::HostFault(format!("the private output folder `{path}` cannot be made: {error}")), None)
+                let why = format!("the private output folder `{path}` cannot be made: {error}");
+                ((Ended::HostFault(why), None), None)
             }
         };
 
@@ -209,6 +210,10 @@ impl Runner {
         {
             tracing::error!(run = %id, %error, "a run's record could not be written");
             settle(&mut record, Ended::HostFault(format!("the record could not be written: {error}")));
+        }
+        // Last, because the observer may take as long as it likes.
+        if let Some(handover) = handover {
+            handover.wait().await;
         }
         Ok(record)
     }
@@ -339,15 +344,15 @@ impl Started<'_> {
         prepared: Result<Loaded, NotRun>,
         outside: Outside<'_, impl Future<Output = ()>>,
         record: &mut RunRecord,
-    ) -> Ended {
+    ) -> (Ended, Option<Handover>) {
         if let Err(error) = self.audit_start(record).await {
-            return audit_fault(&error);
+            return (audit_fault(&error), None);
         }
         let loaded = match prepared {
             Ok(loaded) => loaded,
             Err(not_run) => {
                 record.reason = not_run.reason;
-                return not_run.ended;
+                return (not_run.ended, None);
             }
         };
         record.warnings.extend(loaded.warnings.iter().cloned());
@@ -368,7 +373,7 @@ impl Started<'_> {
         record.metrics = account.metrics;
         record.progress = account.progress;
         record.log = account.log;
-        account.ended
+        (account.ended, Some(account.handover))
     }
 
     /// The first event binds what this run is.

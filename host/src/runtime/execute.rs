@@ -17,7 +17,7 @@ use super::imports::{Entry, Interfaces};
 use super::limits::HOST_CALL_BYTES_MAX;
 use super::network::Reachable;
 use super::observer::{Observer, Stream};
-use super::output::Output;
+use super::output::{Handover, Output};
 use super::quota::Quota;
 use super::state::RunState;
 use super::stop::StopCell;
@@ -71,6 +71,8 @@ pub(crate) struct Account {
     pub(crate) metrics: std::collections::BTreeMap<String, Metric>,
     pub(crate) progress: Option<Progress>,
     pub(crate) log: LogCount,
+    /// What the observer has not yet seen.
+    pub(crate) handover: Handover,
 }
 
 /// Runs components on one engine.
@@ -96,28 +98,18 @@ impl Executor {
         let stop = StopCell::default();
         let broker = Arc::clone(&execution.broker);
         let output = Output::start(broker.redactor(), execution.limits.log_bytes, Arc::clone(&execution.observer));
-        let mut account = Account {
-            ended: Ended::Cancelled,
-            peak_memory_bytes: 0,
-            cpu: Duration::ZERO,
-            metrics: Default::default(),
-            progress: None,
-            log: LogCount::default(),
-        };
-        match self.store(&execution, &output, stop.clone()) {
-            Err(error) => account.ended = Ended::HostFault(format!("the sandbox cannot be set up: {error:#}")),
+        let mut cpu = Duration::ZERO;
+        let (ended, peak_memory_bytes, (metrics, progress)) = match self.store(&execution, &output, stop.clone()) {
+            Err(error) => (Ended::HostFault(format!("the sandbox cannot be set up: {error:#}")), 0, Default::default()),
             Ok(mut store) => {
-                account.ended =
-                    self.drive(component, interfaces, &execution, &mut store, &stop, cancelled, &mut account.cpu).await;
+                let ended = self.drive(component, interfaces, &execution, &mut store, &stop, cancelled, &mut cpu).await;
                 let state = store.data_mut();
-                account.peak_memory_bytes = state.limiter.peak();
-                (account.metrics, account.progress) = state.training.context().take_reports();
-                // The store goes before the output is finished: a write that the guest left under way goes nowhere.
-                drop(store);
+                // The store goes before the output is closed: a write that the guest left under way goes nowhere.
+                (ended, state.limiter.peak(), state.training.context().take_reports())
             }
-        }
-        account.log = output.finish().await;
-        account
+        };
+        let (log, handover) = output.close();
+        Account { ended, peak_memory_bytes, cpu, metrics, progress, log, handover }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one call, borrowed apart")]

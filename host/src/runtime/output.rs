@@ -82,8 +82,9 @@ impl Output {
         GuestStream { shared: Arc::clone(&self.shared), stream }
     }
 
-    /// Flushes what the redactor held back and waits until the observer has everything.
-    pub(super) async fn finish(self) -> LogCount {
+    /// Flushes what the redactor held back and counts. What is queued still has to be handed on: an observer that blocks holds up
+    /// whoever waits for that, and not the run's record.
+    pub(super) fn close(self) -> (LogCount, Handover) {
         let count = {
             let mut state = self.shared.state();
             for stream in [Stream::Stdout, Stream::Stderr] {
@@ -94,10 +95,19 @@ impl Output {
             state.queue = None;
             state.count
         };
-        if self.handed_on.await.is_err() {
+        (count, Handover(self.handed_on))
+    }
+}
+
+/// What a run has printed and its observer has not yet seen.
+pub(crate) struct Handover(tokio::task::JoinHandle<()>);
+
+impl Handover {
+    /// Waits until the observer has everything.
+    pub(crate) async fn wait(self) {
+        if self.0.await.is_err() {
             tracing::error!("the observer of a run's output panicked: output was lost");
         }
-        count
     }
 }
 
@@ -241,7 +251,8 @@ mod tests {
         output.shared.write(Stream::Stdout, b"0123456");
         output.shared.write(Stream::Stdout, b"789abc");
         output.shared.write(Stream::Stderr, b"def");
-        let count = output.finish().await;
+        let (count, handover) = output.close();
+        handover.wait().await;
         assert_eq!(count, LogCount { kept: 10, dropped: 6 });
         assert_eq!(*collect.0.lock().unwrap(), b"0123456789");
     }
@@ -265,6 +276,6 @@ mod tests {
         drop(open);
         stream.ready().await;
         assert!(stream.check_write().unwrap() > 0);
-        output.finish().await;
+        output.close().1.wait().await;
     }
 }
