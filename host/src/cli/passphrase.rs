@@ -42,10 +42,9 @@ pub(super) fn new(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
 
 fn prompt(text: &str) -> Result<Zeroizing<String>, Failure> {
     if !io::stdin().is_terminal() {
-        return Err(Failure::invalid("the vault is opened by a passphrase, and there is no terminal to ask for it")
-            .help(
-                "name a file that holds it: `--passphrase-file PATH`, or the variable `STRONGROOM_PASSPHRASE_FILE`",
-            ));
+        return Err(Failure::invalid("the vault needs a passphrase, and there is no terminal to ask for it").help(
+            "name a file that holds it: `--passphrase-file PATH`, or the variable `STRONGROOM_PASSPHRASE_FILE`",
+        ));
     }
     match rpassword::prompt_password(text) {
         Ok(passphrase) => Ok(Zeroizing::new(passphrase)),

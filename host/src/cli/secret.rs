@@ -135,6 +135,9 @@ fn set(args: &Set, surroundings: &Surroundings) -> Result<Exit, Failure> {
     {
         return Err(Failure::invalid("`--not-before` is not before `--expires`, so the secret could never be used"));
     }
+    if args.expires.is_some_and(|expires| expires <= Timestamp::now()) {
+        out::note("note: `--expires` has passed already, so no run is served this version");
+    }
     // The vault is looked for first, so that nobody types a value in vain.
     let found = surroundings.find()?;
     let source = match (&args.from_env, &args.from_file) {
