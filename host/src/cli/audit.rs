@@ -68,6 +68,10 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
 }
 
 fn show_trail(args: &Show, home: &Home) -> Result<Exit, Failure> {
+    if !home.audit().exists() {
+        out::note("there are no events yet");
+        return Ok(Exit::Done);
+    }
     let runs = existing_runs(home)?;
     let wanted = match &args.run {
         Some(text) => Some(match (RunId::parse(text), runs) {

@@ -43,6 +43,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         for refused in known.refused() {
             out::line(format!("  {}", escape_controls(&refused.to_string())))?;
         }
+        return Ok(Exit::Done);
     }
     out::line(format!(
         "\na policy for this component alone begins with\n  version = 1\n  component = \"{}\"",

@@ -91,7 +91,7 @@ pub(super) fn read(path: &Path) -> Result<Option<File>, ConfigError> {
 
 /// The error for a file that somebody named and that is not there.
 pub(super) fn missing(path: &Path) -> ConfigError {
-    ConfigError::Read { path: path.to_owned(), cause: io::ErrorKind::NotFound.into() }
+    ConfigError::Read { path: path.to_owned(), cause: rustix::io::Errno::NOENT.into() }
 }
 
 fn parse(text: &str, path: &Path) -> Result<File, ConfigError> {

@@ -108,6 +108,9 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.reason {
             None => write!(f, "yes: `{}` of `{}` is allowed", self.operation, self.name)?,
+            Some(RefusalReason::Expired) => {
+                write!(f, "no: the entry that allows `{}` of `{}` has expired", self.operation, self.name)?;
+            }
             Some(reason) => write!(f, "no: `{}` of `{}` is {reason}", self.operation, self.name)?,
         }
         match (&self.rule, self.line) {

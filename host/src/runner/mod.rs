@@ -17,7 +17,7 @@ pub use folders::FolderError;
 use crate::audit::{Audit, AuditError, Event, Kind};
 use crate::broker::{Broker, Repeats};
 use crate::ids::RunId;
-use crate::policy::{Ceilings, Limits, Policy};
+use crate::policy::{Ceilings, Limits, Policy, show_duration, show_size};
 use crate::record::{Blame, ComponentRef, FORMAT, Limit, LogCount, Outcome, RunRecord};
 use crate::runs::{RunStore, RunStoreError};
 use crate::runtime::{
@@ -373,6 +373,9 @@ impl Started<'_> {
         record.metrics = account.metrics;
         record.progress = account.progress;
         record.log = account.log;
+        if let Ended::Limit(limit) = account.ended {
+            record.reason = Some(over(limit, self.limits));
+        }
         (account.ended, Some(account.handover))
     }
 
@@ -404,6 +407,24 @@ async fn publish(
         Ok(outputs)
     });
     published.await.unwrap_or_else(|_| Err(std::io::Error::other("the task that lists them failed")))
+}
+
+/// What a run did that a limit stopped, and what an operator can do.
+fn over(limit: Limit, limits: &Limits) -> String {
+    let (did, allowed) = match limit {
+        Limit::Memory => ("took more memory", show_size(limits.memory)),
+        Limit::Time => ("ran longer", show_duration(limits.time)),
+        Limit::OutputBytes => ("put more into `/output`", show_size(limits.output_bytes)),
+        Limit::OutputFiles => ("made more files and folders", limits.output_files.to_string()),
+        Limit::Requests => ("asked for secrets more often", limits.requests.to_string()),
+        Limit::Metrics => ("reported more metrics and progress", limits.metrics.to_string()),
+        Limit::Stack => return "it recursed deeper than the engine's stack: no policy changes that".to_owned(),
+        Limit::Tables | Limit::HostCall | Limit::Resources | Limit::Compile => {
+            return format!("it went over the host's fixed limit on `{}`: no policy changes that", limit.as_str());
+        }
+    };
+    let name = limit.as_str();
+    format!("it {did} than `{name}` allows ({allowed}): raise it in the policy's [limits] if the component needs more")
 }
 
 fn audit_fault(error: &AuditError) -> Ended {
