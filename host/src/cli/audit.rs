@@ -29,12 +29,14 @@ enum Command {
 
 /// Show what was audited, oldest first
 ///
-/// The lines are shown as they stand there; `audit verify` says whether they can be trusted.
+/// The lines are shown as they stand there; `audit verify` says whether they can
+/// be trusted.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 struct Show {
-    /// Only the events of this run: its identity or the beginning of it, or `last`
-    #[arg(long, value_name = "ID")]
+    /// Only the events of this run: its identity or
+    /// the beginning of it, or `last`
+    #[arg(long, verbatim_doc_comment, value_name = "ID")]
     run: Option<String>,
     /// Only the last COUNT of these events
     #[arg(long, value_name = "COUNT")]
@@ -46,13 +48,16 @@ struct Show {
 
 /// Verify every segment against its chain and the ledger
 ///
-/// Exit code 0 means that nothing was changed; what a crash left behind is named, and is no change.
-/// Exit code 5 means that something was altered, cut, removed or added.
+/// Exit code 0 means that nothing was changed; what a crash left behind is named,
+/// and is no change. Exit code 5 means that something was altered, cut, removed or
+/// added.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 struct Verify {
-    /// A position that was kept elsewhere, as the field `audit` of a run record has it: the trail has to contain it
-    #[arg(long, value_name = "SEGMENT:COUNT:HASH", value_parser = Expect::parse)]
+    /// A position that was kept elsewhere, as
+    /// `runs show` prints it in the row `audit`:
+    /// the trail has to contain it
+    #[arg(long, verbatim_doc_comment, value_name = "SEGMENT:COUNT:HASH", value_parser = Expect::parse)]
     expect: Option<Expect>,
     /// Print a JSON document
     #[arg(long)]

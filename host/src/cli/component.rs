@@ -13,7 +13,7 @@ pub(super) fn read(path: &Path) -> Result<Candidate, Failure> {
     Candidate::read(path, COMPONENT_MAX).map_err(|error| match &error {
         LoadError::Malformed { why: Malformed::NotWebAssembly, .. } if policy::read(path).is_ok() => {
             Failure::invalid(format!("`{}` is a policy, not a component", path.display()))
-                .help("the component comes first: `strongroom run COMPONENT --policy FILE`")
+                .help("a component is a `.wasm` file: `strongroom run COMPONENT --policy FILE`")
         }
         _ if error.is_host_fault() => Failure::host(error),
         _ => Failure::invalid(error),

@@ -7,8 +7,9 @@ use crate::vault::local::{LocalVault, Protection};
 
 /// Make the local vault
 ///
-/// The vault is opened by a key file beside it, which protects a copy of the database alone;
-/// or by a passphrase, which is asked for twice, or taken from `--passphrase-file`.
+/// The vault is opened by a key file beside it, which protects a copy of the
+/// database alone; or by a passphrase, which is asked for twice, or taken from
+/// `--passphrase-file`, which implies `--passphrase`.
 /// An existing vault is never replaced.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]

@@ -7,7 +7,7 @@ use super::{component, out, show};
 use crate::redact::escape_controls;
 use crate::runtime::imports::Entry;
 
-/// Show what a component imports and exports, and what of it would be refused
+/// Show what a component imports and exports, and what would be refused
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The component's `.wasm` file

@@ -33,7 +33,7 @@ use home::Surroundings;
 /// The most threads that drive runs and the vault. Blocking work has threads of its own.
 const WORKERS_MAX: usize = 4;
 
-/// Runs training components that nobody trusts and lets them use secrets under a policy.
+/// Runs untrusted training components and lets them use secrets under a policy.
 #[derive(Debug, Parser)]
 #[command(name = "strongroom", bin_name = "strongroom", version, after_help = EXIT_CODES, arg_required_else_help = true)]
 struct Cli {
@@ -46,11 +46,13 @@ struct Cli {
 /// Options of every command.
 #[derive(Debug, clap::Args)]
 struct Global {
-    /// The vault, as `local:DIR`; else STRONGROOM_VAULT, the configuration file, the home folder
-    #[arg(long, global = true, value_name = "PLACE", help_heading = "Options of every command")]
+    /// The vault: `local:DIR`; else STRONGROOM_VAULT,
+    /// the configuration file, the home folder
+    #[arg(long, global = true, verbatim_doc_comment, value_name = "PLACE", help_heading = "Options of every command")]
     vault: Option<String>,
-    /// The file with the vault's passphrase; else STRONGROOM_PASSPHRASE_FILE, else a hidden prompt
-    #[arg(long, global = true, value_name = "PATH", help_heading = "Options of every command")]
+    /// The file with the vault's passphrase; else
+    /// STRONGROOM_PASSPHRASE_FILE, else a prompt
+    #[arg(long, global = true, verbatim_doc_comment, value_name = "PATH", help_heading = "Options of every command")]
     passphrase_file: Option<PathBuf>,
 }
 

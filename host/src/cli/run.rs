@@ -28,12 +28,13 @@ use crate::vault::cache::{self, Cache};
 
 /// Run a component under a policy
 ///
-/// The component sees the input folder as /input, read-only, and an empty /output of its own. What
-/// it leaves there appears in the output folder once it has finished, complete or not at all.
-/// Without a policy it may use no secret.
+/// The component sees the input folder as /input, read-only, and an empty /output
+/// of its own. What it leaves there appears in the output folder once it has
+/// finished, complete or not at all. Without a policy it may use no secret.
 ///
-/// What it prints is shown without the secrets that it was given, and with control characters
-/// escaped. At the end a table on standard error says what became of the run.
+/// What it prints is shown without the secrets that it was given, and with control
+/// characters escaped. At the end a table on standard error says what became of
+/// the run.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {
@@ -42,22 +43,26 @@ pub(super) struct Args {
     /// The policy: what this run may do
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// A parameter that the component can read; may be given again
-    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parse_parameter)]
+    /// A parameter that the component can read;
+    /// may be given again
+    #[arg(long = "param", verbatim_doc_comment, value_name = "NAME=VALUE", value_parser = parse_parameter)]
     parameters: Vec<(String, String)>,
     /// The folder that the component sees as /input
     #[arg(long, value_name = "DIR")]
     input: Option<PathBuf>,
-    /// The folder for what it leaves in /output; new, or empty
-    #[arg(long, value_name = "DIR")]
+    /// The folder for what it leaves in /output;
+    /// new, or empty
+    #[arg(long, verbatim_doc_comment, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Print the run record on standard output, and what the component prints on standard error
-    #[arg(long)]
+    /// Print the run record on standard output,
+    /// and what the component prints on standard error
+    #[arg(long, verbatim_doc_comment)]
     json: bool,
-    /// Write what the component prints to this new file instead, without secrets, control characters as they are
-    #[arg(long, value_name = "FILE")]
+    /// Write what the component prints to this new file
+    /// instead, control characters as they are
+    #[arg(long, verbatim_doc_comment, value_name = "FILE")]
     log: Option<PathBuf>,
-    /// The component's own arguments
+    /// The component's own arguments, after `--`
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
 }

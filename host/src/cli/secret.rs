@@ -35,27 +35,33 @@ enum Command {
 
 /// Store a value as the newest version of a secret
 ///
-/// The value comes from a variable, a file, or standard input; where that is a terminal there
-/// is a hidden prompt. It is never an argument, because other processes can read those.
+/// The value comes from a variable, a file, or standard input; where that is a
+/// terminal there is a hidden prompt. It is never an argument, because other
+/// processes can read those.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 struct Set {
-    /// The secret: 1 to 127 characters of 0-9, a-z, A-Z and `-`; case does not matter
+    /// The secret: 1 to 127 characters of 0-9, a-z, A-Z and `-`;
+    /// case does not matter
+    #[arg(verbatim_doc_comment)]
     name: String,
     /// Take the value from this environment variable
     #[arg(long, value_name = "VAR", conflicts_with = "from_file")]
     from_env: Option<String>,
-    /// Take the value from this file, without one newline at its end
-    #[arg(long, value_name = "PATH")]
+    /// Take the value from this file,
+    /// without one newline at its end
+    #[arg(long, verbatim_doc_comment, value_name = "PATH")]
     from_file: Option<PathBuf>,
-    /// Keep a newline at the end of a file or of standard input
-    #[arg(long)]
+    /// Keep a newline at the end of a file
+    /// or of standard input
+    #[arg(long, verbatim_doc_comment)]
     keep_newline: bool,
     /// A media type or other label to store with it
     #[arg(long, value_name = "TYPE")]
     content_type: Option<String>,
-    /// From this moment the secret is not served to runs: `2026-12-01` or `2026-12-01T08:00:00Z`
-    #[arg(long, value_name = "TIME", value_parser = show::parse_moment)]
+    /// From this moment the secret is not served to runs:
+    /// `2026-12-01` or `2026-12-01T08:00:00Z`
+    #[arg(long, verbatim_doc_comment, value_name = "TIME", value_parser = show::parse_moment)]
     expires: Option<Timestamp>,
     /// Before this moment the secret is not served to runs
     #[arg(long, value_name = "TIME", value_parser = show::parse_moment)]
