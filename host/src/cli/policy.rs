@@ -80,7 +80,9 @@ fn check(args: &Check, surroundings: &Surroundings) -> Result<Exit, Failure> {
 
 fn explain(args: &Explain) -> Result<Exit, Failure> {
     let operation = Operation::parse(&args.operation).ok_or_else(|| {
-        Failure::invalid("there is no such operation").help("use one of `get`, `set`, `list`, `describe`, `delete`")
+        let asked = crate::redact::escape_controls(&args.operation);
+        Failure::invalid(format!("there is no operation `{asked}`"))
+            .help("use one of `get`, `set`, `list`, `describe`, `delete`")
     })?;
     let name = SecretName::parse(&args.name).map_err(Failure::invalid)?;
     let explanation = read(&args.file)?.explain(operation, &name, Timestamp::now());

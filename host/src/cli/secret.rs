@@ -152,6 +152,9 @@ fn set(args: &Set, surroundings: &Surroundings) -> Result<Exit, Failure> {
         (None, None) => Source::Input,
     };
     let value = value::read(&name, &source, args.keep_newline)?;
+    if value.is_empty() {
+        out::note("note: the value is empty");
+    }
     let opened = surroundings.open(found)?;
     let vault = &opened.vault;
     let new = NewSecret { name: name.clone(), value, attributes };
@@ -177,8 +180,15 @@ fn get(args: &Get, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let work = Operator::get(&opened.vault, &name, version.as_ref());
     let stored = audited(&opened, Operation::Get, Some(&name), "released", work, |stored, event| {
         event.version = Some(stored.description.version.clone());
-    })?;
+    });
     opened.close()?;
+    let stored = stored.map_err(|failure| match &version {
+        Some(version) if failure.exit() == Exit::Invalid => {
+            Failure::invalid(format!("there is no version `{version}` of the secret `{name}`"))
+                .help(format!("`strongroom secret describe {name}` shows its versions"))
+        }
+        _ => failure,
+    })?;
     value::write(&stored.value)?;
     Ok(Exit::Done)
 }

@@ -20,7 +20,8 @@ pub(super) fn summary(record: &RunRecord) -> Vec<String> {
     if let Some(blame) = record.blame {
         table.add("caused by", vec![blame_text(blame).to_owned()]);
     }
-    table.add("denied", denied(&record.secrets));
+    let without_policy = record.policy == crate::ids::Digest::of(b"");
+    table.add("denied", denied(&record.secrets, without_policy));
     let served: Vec<Vec<String>> = record
         .secrets
         .iter()
@@ -97,7 +98,7 @@ fn blame_text(blame: Blame) -> &'static str {
 }
 
 /// What was denied, then the lines of the policy that would allow it.
-fn denied(uses: &[SecretUse]) -> Vec<String> {
+fn denied(uses: &[SecretUse], without_policy: bool) -> Vec<String> {
     let denied: Vec<&SecretUse> = uses.iter().filter(|used| used.denied > 0).collect();
     let rows: Vec<Vec<String>> =
         denied.iter().map(|used| vec![used.operation.clone(), used.name.clone(), show::times(used.denied)]).collect();
@@ -105,7 +106,10 @@ fn denied(uses: &[SecretUse]) -> Vec<String> {
     let allow = merged(denied.iter().filter_map(|used| used.would_allow.as_deref()));
     if !allow.is_empty() {
         let these = if allow.len() == 1 { "this line" } else { "these lines" };
-        lines.push(format!("{these} under [secrets] of the policy would allow it:"));
+        lines.push(match without_policy {
+            true => format!("there was no policy; one (`--policy FILE`) with `version = 1` and {these} under [secrets] would allow it:"),
+            false => format!("{these} under [secrets] of the policy would allow it:"),
+        });
         let rows: Vec<Vec<String>> = allow.into_iter().map(|line| vec![line]).collect();
         lines.extend(cut(&rows, &[]).into_iter().map(|line| format!("  {line}")));
     }

@@ -222,6 +222,8 @@ impl Execution<'_> {
             return Ended::Limit(Limit::Resources);
         }
         let reason = match error.downcast_ref::<Trap>() {
+            // What a panic of most languages ends in; the component has said more on its standard error.
+            Some(trap @ Trap::UnreachableCodeReached) => format!("it panicked or aborted (trap: {trap})"),
             Some(trap) => format!("trap: {trap}"),
             None => text,
         };
