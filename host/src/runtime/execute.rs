@@ -104,7 +104,9 @@ impl Executor {
             progress: None,
             log: LogCount::default(),
         };
-        match self.store(&execution, &output, stop.clone()) {
+        let limits = execution.limits;
+        let quota = Quota::new(limits.output_bytes, limits.output_files, stop.clone());
+        match self.store(&execution, &output, quota.clone(), stop.clone()) {
             Err(error) => account.ended = Ended::HostFault(format!("the sandbox cannot be set up: {error:#}")),
             Ok(mut store) => {
                 account.ended =
@@ -112,8 +114,10 @@ impl Executor {
                 let state = store.data_mut();
                 account.peak_memory_bytes = state.limiter.peak();
                 (account.metrics, account.progress) = state.training.context().take_reports();
-                // The store goes before the output is finished: a write that the guest left under way goes nowhere.
+                // The store goes before the output is finished: a print that the guest left under way goes nowhere. A write
+                // to a file that it left under way lands before its outputs are looked at.
                 drop(store);
+                drop(quota.settled().await);
             }
         }
         account.log = output.finish().await;
@@ -155,7 +159,13 @@ impl Executor {
         }
     }
 
-    fn store(&self, execution: &Execution<'_>, output: &Output, stop: StopCell) -> wasmtime::Result<Store<RunState>> {
+    fn store(
+        &self,
+        execution: &Execution<'_>,
+        output: &Output,
+        quota: Quota,
+        stop: StopCell,
+    ) -> wasmtime::Result<Store<RunState>> {
         let mut wasi = WasiCtx::builder();
         wasi.stdout(output.stream(Stream::Stdout)).stderr(output.stream(Stream::Stderr));
         let program = execution.spec.component.file_name().map_or_else(Default::default, |name| name.to_string_lossy());
@@ -169,7 +179,6 @@ impl Executor {
         wasi.preopened_dir(execution.output, "/output", FsPerms::ReadWrite)?;
         execution.reachable.configure(&mut wasi);
         let limits = execution.limits;
-        let quota = Quota::new(limits.output_bytes, limits.output_files, stop.clone());
         let context = Context::new(
             execution.broker.run_id(),
             execution.spec.parameters.clone(),
