@@ -228,7 +228,12 @@ impl Runner {
                     record.outputs = outputs;
                     ended
                 }
-                Err(error) => Ended::HostFault(format!("the outputs could not be put in their folder: {error}")),
+                Err(outputs::ListError::Deep) => {
+                    Ended::Failed { exit_code: Some(0), reason: outputs::ListError::Deep.to_string() }
+                }
+                Err(outputs::ListError::Io(error)) => {
+                    Ended::HostFault(format!("the outputs could not be put in their folder: {error}"))
+                }
             };
         }
         if spec.output.is_some() {
@@ -390,7 +395,7 @@ impl Started<'_> {
 async fn publish(
     staging: folders::Staging,
     broker: &Arc<crate::broker::RunBroker>,
-) -> std::io::Result<Vec<crate::record::Output>> {
+) -> Result<Vec<crate::record::Output>, outputs::ListError> {
     let redactor = broker.redactor().clone();
     let published = tokio::task::spawn_blocking(move || {
         let shown = |name: &str| crate::redact::escape_controls(&redactor.redact(name));
@@ -398,7 +403,7 @@ async fn publish(
         staging.publish()?;
         Ok(outputs)
     });
-    published.await.unwrap_or_else(|_| Err(std::io::Error::other("the task that lists them failed")))
+    published.await.unwrap_or_else(|_| Err(std::io::Error::other("the task that lists them failed").into()))
 }
 
 fn audit_fault(error: &AuditError) -> Ended {
