@@ -29,6 +29,9 @@ use crate::spec::RunSpec;
 /// The longest text of a component that a record keeps as the reason of its failure, in bytes.
 const REASON_MAX: usize = 4 * 1024;
 
+/// How long a run that was stopped waits for whoever reads what it printed.
+const READER_PATIENCE: Duration = Duration::from_secs(2);
+
 /// What a run is made of, besides its component.
 pub(crate) struct Execution<'a> {
     pub(crate) spec: &'a RunSpec,
@@ -120,7 +123,11 @@ impl Executor {
                 drop(quota.settled().await);
             }
         }
-        account.log = output.finish().await;
+        let patience = match account.ended {
+            Ended::Limit(_) | Ended::Cancelled => Some(READER_PATIENCE),
+            _ => None,
+        };
+        account.log = output.finish(patience).await;
         account
     }
 

@@ -9,13 +9,14 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use tokio::sync::{Notify, mpsc};
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use super::observer::{Observer, Stream};
 use crate::record::LogCount;
@@ -79,11 +80,12 @@ impl Output {
 
     /// One of the two, for the engine.
     pub(super) fn stream(&self, stream: Stream) -> GuestStream {
-        GuestStream { shared: Arc::clone(&self.shared), stream }
+        GuestStream { shared: Arc::clone(&self.shared), stream, permit: 0 }
     }
 
-    /// Flushes what the redactor held back and waits until the observer has everything.
-    pub(super) async fn finish(self) -> LogCount {
+    /// Flushes what the redactor held back and waits until the observer has everything, but no longer than `patience`: who stopped a run
+    /// does not wait for a reader that may never read. The observer then gets the rest when it gets to it.
+    pub(super) async fn finish(self, patience: Option<Duration>) -> LogCount {
         let count = {
             let mut state = self.shared.state();
             for stream in [Stream::Stdout, Stream::Stderr] {
@@ -94,7 +96,11 @@ impl Output {
             state.queue = None;
             state.count
         };
-        if self.handed_on.await.is_err() {
+        let handed_on = match patience {
+            Some(patience) => tokio::time::timeout(patience, self.handed_on).await.unwrap_or(Ok(())),
+            None => self.handed_on.await,
+        };
+        if handed_on.is_err() {
             tracing::error!("the observer of a run's output panicked: output was lost");
         }
         count
@@ -152,6 +158,8 @@ impl Shared {
 pub(super) struct GuestStream {
     shared: Arc<Shared>,
     stream: Stream,
+    /// What `check_write` permitted and was not written yet. Writing more is an error of the component, and would be queued without bound.
+    permit: usize,
 }
 
 impl IsTerminal for GuestStream {
@@ -166,7 +174,7 @@ impl StdoutStream for GuestStream {
     }
 
     fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(GuestStream { shared: Arc::clone(&self.shared), stream: self.stream })
+        Box::new(GuestStream { shared: Arc::clone(&self.shared), stream: self.stream, permit: 0 })
     }
 }
 
@@ -187,6 +195,10 @@ impl Pollable for GuestStream {
 #[async_trait]
 impl OutputStream for GuestStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.permit = self
+            .permit
+            .checked_sub(bytes.len())
+            .ok_or_else(|| StreamError::trap("a write that `check-write` did not permit"))?;
         self.shared.write(self.stream, &bytes);
         Ok(())
     }
@@ -196,7 +208,8 @@ impl OutputStream for GuestStream {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(if self.shared.room() { WRITE_MAX } else { 0 })
+        self.permit = if self.shared.room() { WRITE_MAX } else { 0 };
+        Ok(self.permit)
     }
 }
 
@@ -241,9 +254,35 @@ mod tests {
         output.shared.write(Stream::Stdout, b"0123456");
         output.shared.write(Stream::Stdout, b"789abc");
         output.shared.write(Stream::Stderr, b"def");
-        let count = output.finish().await;
+        let count = output.finish(None).await;
         assert_eq!(count, LogCount { kept: 10, dropped: 6 });
         assert_eq!(*collect.0.lock().unwrap(), b"0123456789");
+    }
+
+    #[tokio::test]
+    async fn what_was_not_permitted_is_not_queued() {
+        let output = Output::start(&Redactor::new(), u64::MAX, Arc::new(Collect::default()));
+        let mut stream = output.stream(Stream::Stdout);
+        assert!(stream.write(Bytes::from_static(b"x")).is_err());
+        let permit = stream.check_write().unwrap();
+        stream.write(Bytes::from(vec![b'x'; permit])).unwrap();
+        assert!(stream.write(Bytes::from_static(b"x")).is_err());
+        assert_eq!(output.finish(None).await.kept, permit as u64);
+    }
+
+    #[tokio::test]
+    async fn a_stopped_run_does_not_wait_for_a_reader() {
+        struct Stuck(Mutex<std::sync::mpsc::Receiver<()>>);
+        impl Observer for Stuck {
+            fn output(&self, _stream: Stream, _bytes: &[u8]) {
+                let _ = self.0.lock().unwrap().recv();
+            }
+        }
+        let (open, gate) = std::sync::mpsc::channel();
+        let output = Output::start(&Redactor::new(), u64::MAX, Arc::new(Stuck(Mutex::new(gate))));
+        output.shared.write(Stream::Stdout, b"abc\n");
+        assert_eq!(output.finish(Some(Duration::ZERO)).await.kept, 4);
+        drop(open);
     }
 
     #[tokio::test]
@@ -265,6 +304,6 @@ mod tests {
         drop(open);
         stream.ready().await;
         assert!(stream.check_write().unwrap() > 0);
-        output.finish().await;
+        output.finish(None).await;
     }
 }
