@@ -44,6 +44,27 @@ fn filling_the_output_is_stopped_in_every_way() {
 }
 
 #[test]
+fn a_write_that_lands_late_is_not_given_back() {
+    let policy = "version = 1\n[limits]\noutput-bytes = \"8MiB\"";
+    Host::new().run("pile", policy, &["truncate"]).finished().shows("all were given back");
+}
+
+#[test]
+fn folders_nested_too_deeply_are_the_component_s_failure_and_go() {
+    let host = Host::new();
+    let run = host.run_with("pile", "version = 1", &["--output", "out"], &["deep"]).failed();
+    assert!(run.record.reason.unwrap().contains("nested too deeply"));
+    assert!(!host.path().join("out").exists());
+    nothing_is_left_over(&host);
+}
+
+#[test]
+fn open_listings_are_bounded() {
+    let run = Host::new().run("pile", "version = 1", &["listings"]).finished();
+    run.shows("again after one was closed: true");
+}
+
+#[test]
 fn only_what_is_there_at_once_counts() {
     // Three files of 100,000 bytes at once, rewritten again and again.
     let policy = "version = 1\n[limits]\noutput-bytes = \"400KiB\"\noutput-files = 4";

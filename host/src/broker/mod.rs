@@ -101,6 +101,9 @@ struct State {
     /// What the run has seen, by the name in the vault.
     held: HashMap<SecretName, Held>,
     ledger: Ledger,
+    /// Names that were asked for in a spelling which holds a value the run was given, and how they may be shown. Folding a name to lower
+    /// case hides the value from the redactor, but not from a reader.
+    spelled: HashMap<SecretName, String>,
 }
 
 /// What a run has seen of a secret: from then on it sees this version and no other.
@@ -127,19 +130,25 @@ impl RunBroker {
     /// # Errors
     /// [`crate::audit::AuditError`] where the audit cannot be written.
     pub async fn finish(&self) -> Result<(), crate::audit::AuditError> {
-        let events: Vec<Event> = {
+        let repeated: Vec<_> = {
             let mut state = self.state();
-            let mut held: Vec<_> = state.held.iter_mut().filter(|(_, held)| held.repeats > 0).collect();
-            held.sort_by(|a, b| a.0.cmp(b.0));
-            held.into_iter()
-                .map(|(name, held)| Event {
-                    event: Kind::Repeats,
-                    version: Some(held.description.version.clone()),
-                    count: Some(std::mem::take(&mut held.repeats)),
-                    ..self.naming(Operation::Get, name)
-                })
-                .collect()
+            let held = state.held.iter_mut().filter(|(_, held)| held.repeats > 0);
+            let mut repeated: Vec<_> = held
+                .map(|(name, held)| (name.clone(), held.description.version.clone(), std::mem::take(&mut held.repeats)))
+                .collect();
+            repeated.sort_by(|a, b| a.0.cmp(&b.0));
+            repeated
         };
+        // Naming looks at the state again.
+        let events: Vec<Event> = repeated
+            .into_iter()
+            .map(|(name, version, count)| Event {
+                event: Kind::Repeats,
+                version: Some(version),
+                count: Some(count),
+                ..self.naming(Operation::Get, &name)
+            })
+            .collect();
         for event in events {
             self.broker.audit.append(event).await?;
         }

@@ -204,7 +204,8 @@ impl RunBroker {
                 Ok(value) => secrets.push(Arc::new(value)),
                 Err(_) => {
                     let guest = GuestError::InvalidValue(format!("{name}: over {VALUE_MAX} bytes"));
-                    return Err(self.refuse_unasked(Operation::Set, name.as_str(), "value too long", guest).await);
+                    let shown = self.shown_name(name.as_str());
+                    return Err(self.refuse_unasked(Operation::Set, &shown, "value too long", guest).await);
                 }
             }
         }
@@ -353,15 +354,20 @@ impl RunBroker {
         }
         let mut parsed = Vec::with_capacity(names.len());
         let mut seen = HashSet::new();
-        for name in names {
-            let Ok(name) = SecretName::parse(name) else {
-                let shown = self.shown(name);
+        for raw in names {
+            let Ok(name) = SecretName::parse(raw) else {
+                let shown = self.shown(raw);
                 let guest = GuestError::InvalidName("1 to 127 characters of 0-9 a-z A-Z -".to_owned());
                 return Err(self.refuse_unasked(operation, &shown, "invalid name", guest).await);
             };
+            let shown = self.shown(raw);
+            if shown != *raw {
+                self.state().spelled.insert(name.clone(), shown);
+            }
             if !seen.insert(name.clone()) {
                 let guest = GuestError::InvalidBatch(format!("{name} twice"));
-                return Err(self.refuse_unasked(operation, name.as_str(), "a name twice", guest).await);
+                let shown = self.shown_name(name.as_str());
+                return Err(self.refuse_unasked(operation, &shown, "a name twice", guest).await);
             }
             parsed.push(name);
         }
@@ -410,7 +416,7 @@ impl RunBroker {
             RefusalReason::Exhausted => (GuestError::Exhausted(name.clone()), "budget used up"),
             RefusalReason::Expired => (GuestError::Expired(name.clone()), "grant expired"),
         };
-        let shown = self.shown(&name);
+        let shown = self.shown_name(&name);
         // A line that would have to be redacted could not be used.
         let would_allow = Some(refusal.would_allow).filter(|_| shown == name);
         self.state().ledger.denied(&shown, operation, would_allow);
@@ -510,9 +516,9 @@ impl RunBroker {
     /// Registers a value with the redactor, remembers it for the run, and lets it go. The last step of the order.
     fn hand_out(&self, facts: &Facts, stored: Stored) -> Result<Arc<Secret>, RequestError> {
         self.watch(facts, &stored.value)?;
+        self.served(facts.asked.as_str(), Operation::Get);
         let value = Arc::clone(&stored.value);
         let mut state = self.state();
-        state.ledger.served(facts.asked.as_str(), Operation::Get);
         state.held.insert(
             facts.stored.clone(),
             Held { description: stored.description, value: Some(stored.value), repeats: 0 },
@@ -555,17 +561,23 @@ impl RunBroker {
         }
     }
 
+    /// The same for a name that was folded: in the spelling in which it was asked for, where that one holds a value.
+    fn shown_name(&self, name: &str) -> String {
+        let spelled = SecretName::parse(name).ok().and_then(|name| self.state().spelled.get(&name).cloned());
+        spelled.unwrap_or_else(|| self.shown(name))
+    }
+
     fn about(&self, facts: &Facts) -> Event {
         let mut event = self.naming(facts.operation, &facts.stored);
         if facts.asked != facts.stored {
-            event.asked = Some(self.shown(facts.asked.as_str()));
+            event.asked = Some(self.shown_name(facts.asked.as_str()));
         }
         event
     }
 
     /// An event about a name. A value can have the form of a name, so a name that holds one the run was given is written redacted.
     pub(super) fn naming(&self, operation: Operation, name: &SecretName) -> Event {
-        let shown = self.shown(name.as_str());
+        let shown = self.shown_name(name.as_str());
         let whole = shown == name.as_str();
         Event {
             run: Some(self.run),
@@ -578,7 +590,7 @@ impl RunBroker {
 
     /// Counts a request that was served.
     fn served(&self, name: &str, operation: Operation) {
-        let shown = self.shown(name);
+        let shown = self.shown_name(name);
         self.state().ledger.served(&shown, operation);
     }
 

@@ -401,3 +401,23 @@ async fn a_value_with_the_form_of_a_name_is_not_written_down() {
     );
     assert!(uses.contains("log-[redacted:key]"), "{uses}");
 }
+
+#[tokio::test]
+async fn a_value_that_is_folded_as_a_name_is_not_written_down() {
+    let world = world("key = [\"get\"]\n\"log-*\" = [\"get\", \"set\", \"describe\"]");
+    let value = "HunterTwo-HUNTERtwo";
+    world.vault.put("key", value);
+    world.run.get("key").await.unwrap();
+    let logged = format!("log-{value}");
+    assert_eq!(answer(world.run.get(value).await).kind(), "denied");
+    assert_eq!(answer(world.run.describe(value).await).kind(), "denied");
+    assert_eq!(answer(world.run.get_many(&[value.to_owned(), value.to_owned()]).await).kind(), "invalid-batch");
+    assert_eq!(answer(world.run.get(&logged).await).kind(), "not-found");
+    assert_eq!(answer(world.run.set(&logged, "x".repeat(25_601)).await).kind(), "invalid-value");
+    world.run.set(&logged, "x".into()).await.unwrap();
+    world.run.get(&logged).await.unwrap();
+    world.run.finish().await.unwrap();
+    let left = format!("{:?}{}", world.run.uses(), world.trail()).to_ascii_lowercase();
+    assert!(!left.contains(&value.to_ascii_lowercase()), "{left}");
+    assert!(left.contains("log-[redacted:key]"), "{left}");
+}

@@ -111,7 +111,7 @@ impl fmt::Display for Indented<'_> {
             if at > 0 {
                 write!(f, "\n{:width$}", "", width = self.1)?;
             }
-            f.write_str(line)?;
+            f.write_str(&crate::redact::escape_controls(line))?;
         }
         Ok(())
     }
@@ -167,6 +167,12 @@ mod tests {
         let failure = Failure::invalid("two\nlines").help("do this\nthen that");
         assert_eq!(failure.to_string(), "error: two\n       lines\n  help: do this\n        then that");
         assert_eq!(failure.exit(), Exit::Invalid);
+    }
+
+    #[test]
+    fn what_is_quoted_in_an_error_does_not_reach_the_terminal_as_control() {
+        let failure = Failure::invalid("no file `a\u{1b}[31m\r\u{202e}`").help("\u{9b}2J");
+        assert_eq!(failure.to_string(), "error: no file `a\\x1b[31m\\r\\u{202e}`\n  help: \\u{9b}2J");
     }
 
     #[test]

@@ -56,7 +56,8 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
 fn check(args: &Check, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let policy = read(&args.file)?;
     let limits = policy.limits_under(&surroundings.config.ceilings).map_err(Failure::invalid)?;
-    out::line(format!("`{}` is a valid policy", args.file.display()))?;
+    let file = crate::redact::escape_controls(&args.file.to_string_lossy());
+    out::line(format!("`{file}` is a valid policy"))?;
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut row = |label: &str, value: String| rows.push(vec![label.to_owned(), value]);
     row(

@@ -144,7 +144,7 @@ fn umask(beside: &Path) -> io::Result<u32> {
 impl Drop for Staging {
     fn drop(&mut self) {
         if !self.published
-            && let Err(error) = fs::remove_dir_all(&self.path)
+            && let Err(error) = crate::runs::remove_tree(&self.path)
         {
             tracing::warn!(path = %self.path.display(), %error, "a run's private output folder could not be removed");
         }

@@ -27,6 +27,9 @@ use crate::runtime::{
 use crate::spec::RunSpec;
 use crate::vault::Vault;
 
+/// How long a run that was stopped waits for whoever reads what it printed.
+const READER_PATIENCE: Duration = Duration::from_secs(2);
+
 /// What a [`Runner`] is made of.
 pub struct RunnerOptions {
     /// Where every use of a secret is written.
@@ -213,7 +216,8 @@ impl Runner {
         }
         // Last, because the observer may take as long as it likes.
         if let Some(handover) = handover {
-            handover.wait().await;
+            let stopped = matches!(record.outcome, Outcome::Limit | Outcome::Cancelled);
+            handover.wait(stopped.then_some(READER_PATIENCE)).await;
         }
         Ok(record)
     }
@@ -233,7 +237,12 @@ impl Runner {
                     record.outputs = outputs;
                     ended
                 }
-                Err(error) => Ended::HostFault(format!("the outputs could not be put in their folder: {error}")),
+                Err(outputs::ListError::Deep) => {
+                    Ended::Failed { exit_code: Some(0), reason: outputs::ListError::Deep.to_string() }
+                }
+                Err(outputs::ListError::Io(error)) => {
+                    Ended::HostFault(format!("the outputs could not be put in their folder: {error}"))
+                }
             };
         }
         if spec.output.is_some() {
@@ -398,7 +407,7 @@ impl Started<'_> {
 async fn publish(
     staging: folders::Staging,
     broker: &Arc<crate::broker::RunBroker>,
-) -> std::io::Result<Vec<crate::record::Output>> {
+) -> Result<Vec<crate::record::Output>, outputs::ListError> {
     let redactor = broker.redactor().clone();
     let published = tokio::task::spawn_blocking(move || {
         let shown = |name: &str| crate::redact::escape_controls(&redactor.redact(name));
@@ -406,7 +415,7 @@ async fn publish(
         staging.publish()?;
         Ok(outputs)
     });
-    published.await.unwrap_or_else(|_| Err(std::io::Error::other("the task that lists them failed")))
+    published.await.unwrap_or_else(|_| Err(std::io::Error::other("the task that lists them failed").into()))
 }
 
 /// What a run did that a limit stopped, and what an operator can do.

@@ -11,19 +11,43 @@ use sha2::Digest as _;
 use crate::ids::Digest;
 use crate::record::Output;
 
-/// The deepest folder that is walked. The file system's own limit on path lengths is of this order.
-const DEPTH_MAX: usize = 2_048;
+/// The deepest folder that is walked.
+const DEPTH_MAX: usize = 256;
+
+/// The longest path, in bytes: what is beyond it cannot be opened by its path, and a path for each file of a deep folder would fill
+/// the host's memory.
+const PATH_MAX: usize = 4_096;
+
+/// Why outputs were not listed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ListError {
+    /// The component's doing.
+    #[error(
+        "its outputs are nested too deeply: at most {DEPTH_MAX} folders, and {PATH_MAX} bytes of path, are possible"
+    )]
+    Deep,
+    /// The file system refuses.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl From<rustix::io::Errno> for ListError {
+    fn from(error: rustix::io::Errno) -> Self {
+        Self::Io(error.into())
+    }
+}
 
 /// Lists the files below `folder`, sorted by path. `shown` makes a name fit to be stored.
-pub(super) fn list(folder: &Path, shown: impl Fn(&str) -> String) -> io::Result<Vec<Output>> {
+pub(super) fn list(folder: &Path, shown: impl Fn(&str) -> String) -> Result<Vec<Output>, ListError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = rustix::fs::open(folder, flags, Mode::empty())?;
     let mut outputs = Vec::new();
     // A path from the root for each folder still to be walked, so that only one is open at a time, however many there are.
     let mut waiting = vec![Vec::<std::ffi::CString>::new()];
     while let Some(path) = waiting.pop() {
+        let length: usize = path.iter().map(|part| part.as_bytes().len().saturating_add(1)).sum();
         if path.len() > DEPTH_MAX {
-            return Err(io::Error::other("the output's folders are nested too deeply"));
+            return Err(ListError::Deep);
         }
         let folder = descend(root.as_fd(), &path, flags)?;
         for entry in Dir::read_from(&folder)? {
@@ -31,6 +55,9 @@ pub(super) fn list(folder: &Path, shown: impl Fn(&str) -> String) -> io::Result<
             let name = entry.file_name();
             if name == c"." || name == c".." {
                 continue;
+            }
+            if length.saturating_add(name.to_bytes().len()) > PATH_MAX {
+                return Err(ListError::Deep);
             }
             let stat = rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
             match FileType::from_raw_mode(stat.st_mode) {
@@ -81,6 +108,20 @@ fn digest(folder: BorrowedFd<'_>, name: &std::ffi::CStr) -> io::Result<(u64, Dig
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_nested_too_deeply_is_told_apart() {
+        for (depth, name) in [(DEPTH_MAX + 2, "d".to_owned()), (20, "d".repeat(250))] {
+            let temp = tempfile::tempdir().unwrap();
+            let mut folder = rustix::fs::open(temp.path(), OFlags::DIRECTORY, Mode::empty()).unwrap();
+            for _ in 0..depth {
+                rustix::fs::mkdirat(&folder, name.as_str(), Mode::RWXU).unwrap();
+                folder = rustix::fs::openat(&folder, name.as_str(), OFlags::DIRECTORY, Mode::empty()).unwrap();
+            }
+            assert!(matches!(list(temp.path(), str::to_owned), Err(ListError::Deep)));
+            crate::runs::remove_tree(temp.path()).unwrap();
+        }
+    }
 
     #[test]
     fn only_regular_files_are_listed_and_no_link_is_followed() {

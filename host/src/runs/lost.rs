@@ -9,7 +9,7 @@ use crate::ids::RunId;
 use crate::record::{Blame, Outcome, RunRecord};
 
 use super::note::Note;
-use super::{RunStore, RunStoreError, TEMP_PREFIX, id_of, nofollow};
+use super::{RunStore, RunStoreError, TEMP_PREFIX, id_of, nofollow, remove_tree};
 
 /// The writer's name in temporary files of the sweep itself, which holds the lock, so that whatever is there is left over.
 const SWEEP: &str = "sweep";
@@ -67,8 +67,12 @@ impl RunStore {
             Err(RunStoreError::Damaged { .. } | RunStoreError::Newer { .. }) => false,
             Err(error) => return Err(error),
         };
-        if let Some(staging) = &note.staging {
-            remove_staging(id, staging).map_err(|cause| RunStoreError::io("remove the folder", staging, cause))?;
+        // A folder that cannot be removed must not hold up every command from now on. Its note stays, so that it is tried again.
+        if let Some(staging) = &note.staging
+            && let Err(error) = remove_staging(id, staging)
+        {
+            tracing::warn!(run = %id, path = ?staging, %error, "the private output folder of a lost run could not be removed");
+            return Ok(marked);
         }
         self.remove_note(id)?;
         Ok(marked)
@@ -127,8 +131,7 @@ fn remove_staging(id: &RunId, path: &Path) -> io::Result<()> {
     if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() {
         return Ok(());
     }
-    // The standard library's removal opens each folder without following links.
-    match fs::remove_dir_all(path) {
+    match remove_tree(path) {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }

@@ -9,6 +9,7 @@
 
 mod lost;
 mod note;
+mod tree;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -19,6 +20,7 @@ use crate::ids::RunId;
 use crate::record::{FORMAT, RunRecord};
 
 use note::Note;
+pub(crate) use tree::remove_tree;
 
 /// The most bytes of a stored record: 16 MiB. A larger one is thinned when it is written, and refused when it is read.
 pub const RECORD_MAX: usize = 16 * 1024 * 1024;

@@ -98,14 +98,21 @@ impl Executor {
         let stop = StopCell::default();
         let broker = Arc::clone(&execution.broker);
         let output = Output::start(broker.redactor(), execution.limits.log_bytes, Arc::clone(&execution.observer));
+        let limits = execution.limits;
+        let quota = Quota::new(limits.output_bytes, limits.output_files, stop.clone());
         let mut cpu = Duration::ZERO;
-        let (ended, peak_memory_bytes, (metrics, progress)) = match self.store(&execution, &output, stop.clone()) {
+        let set_up = self.store(&execution, &output, quota.clone(), stop.clone());
+        let (ended, peak_memory_bytes, (metrics, progress)) = match set_up {
             Err(error) => (Ended::HostFault(format!("the sandbox cannot be set up: {error:#}")), 0, Default::default()),
             Ok(mut store) => {
                 let ended = self.drive(component, interfaces, &execution, &mut store, &stop, cancelled, &mut cpu).await;
                 let state = store.data_mut();
-                // The store goes before the output is closed: a write that the guest left under way goes nowhere.
-                (ended, state.limiter.peak(), state.training.context().take_reports())
+                let seen = (ended, state.limiter.peak(), state.training.context().take_reports());
+                // The store goes before the output is closed: a print that the guest left under way goes nowhere. A write to a
+                // file that it left under way lands before its outputs are looked at.
+                drop(store);
+                drop(quota.settled().await);
+                seen
             }
         };
         let (log, handover) = output.close();
@@ -147,7 +154,13 @@ impl Executor {
         }
     }
 
-    fn store(&self, execution: &Execution<'_>, output: &Output, stop: StopCell) -> wasmtime::Result<Store<RunState>> {
+    fn store(
+        &self,
+        execution: &Execution<'_>,
+        output: &Output,
+        quota: Quota,
+        stop: StopCell,
+    ) -> wasmtime::Result<Store<RunState>> {
         let mut wasi = WasiCtx::builder();
         wasi.stdout(output.stream(Stream::Stdout)).stderr(output.stream(Stream::Stderr));
         let program = execution.spec.component.file_name().map_or_else(Default::default, |name| name.to_string_lossy());
@@ -161,7 +174,6 @@ impl Executor {
         wasi.preopened_dir(execution.output, "/output", FsPerms::ReadWrite)?;
         execution.reachable.configure(&mut wasi);
         let limits = execution.limits;
-        let quota = Quota::new(limits.output_bytes, limits.output_files, stop.clone());
         let context = Context::new(
             execution.broker.run_id(),
             execution.spec.parameters.clone(),

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use tokio::task::JoinHandle;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{
     DynInputStream, DynOutputStream, InputStream, OutputStream, Pollable, StreamError, StreamResult,
@@ -21,15 +23,24 @@ pub(super) enum Position {
 
 /// A writing stream under the quota.
 pub(super) struct GuardedWrite {
-    inner: DynOutputStream,
+    inner: Inner,
     file: Arc<File>,
     open: Arc<OpenFile>,
     position: Position,
 }
 
+/// The engine's stream. A write goes on in a task of its own, which tells the quota when it is over: nobody may shorten a
+/// file before that.
+enum Inner {
+    Idle(DynOutputStream),
+    Writing(JoinHandle<DynOutputStream>),
+    /// The task failed.
+    Gone,
+}
+
 impl GuardedWrite {
     pub(super) fn new(inner: DynOutputStream, file: Arc<File>, open: Arc<OpenFile>, position: Position) -> Self {
-        Self { inner, file, open, position }
+        Self { inner: Inner::Idle(inner), file, open, position }
     }
 
     /// Charges the next `length` bytes.
@@ -40,53 +51,101 @@ impl GuardedWrite {
                 let end = offset.saturating_add(length);
                 let size = self.file.metadata().map_err(|error| StreamError::LastOperationFailed(error.into()))?.len();
                 *offset = end;
-                // A write of this stream may still be under way, and the file shorter than it will be. Counting its bytes
+                // A write of another stream may still be under way, and the file shorter than it will be. Counting its bytes
                 // twice errs on the safe side.
                 end.saturating_sub(size).min(end)
             }
         };
         self.open.charge(growth).map_err(|stop| StreamError::Trap(stop.into()))
     }
+
+    /// Takes note of a write that has ended.
+    fn look(&mut self) {
+        if let Inner::Writing(task) = &mut self.inner
+            && let Some(ended) = task.now_or_never()
+        {
+            self.inner = ended.map_or(Inner::Gone, Inner::Idle);
+        }
+    }
+
+    /// Begins a write of `length` bytes.
+    fn begin(&mut self, length: u64, write: impl FnOnce(&mut DynOutputStream) -> StreamResult<()>) -> StreamResult<()> {
+        self.look();
+        if !matches!(self.inner, Inner::Idle(_)) {
+            return Err(StreamError::trap("a write that `check-write` did not permit"));
+        }
+        self.charge(length)?;
+        let under_way =
+            self.open.begin_write().ok_or_else(|| StreamError::trap("a write while a file is shortened"))?;
+        if let Inner::Idle(inner) = &mut self.inner {
+            write(inner)?;
+        }
+        if let Inner::Idle(mut inner) = std::mem::replace(&mut self.inner, Inner::Gone) {
+            // Not ended with the stream: the write is under way until the system says that it is not.
+            self.inner = Inner::Writing(tokio::spawn(async move {
+                inner.ready().await;
+                drop(under_way);
+                inner
+            }));
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
 impl Pollable for GuardedWrite {
     async fn ready(&mut self) {
-        self.inner.ready().await;
+        if let Inner::Writing(task) = &mut self.inner {
+            self.inner = task.await.map_or(Inner::Gone, Inner::Idle);
+        }
+        if let Inner::Idle(inner) = &mut self.inner {
+            inner.ready().await;
+        }
     }
 }
 
 #[async_trait]
 impl OutputStream for GuardedWrite {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.charge(bytes.len() as u64)?;
-        self.inner.write(bytes)
+        self.begin(bytes.len() as u64, |inner| inner.write(bytes))
     }
 
     fn flush(&mut self) -> StreamResult<()> {
-        self.inner.flush()
+        self.look();
+        match &mut self.inner {
+            Inner::Idle(inner) => inner.flush(),
+            Inner::Writing(_) => Ok(()),
+            Inner::Gone => Err(StreamError::Closed),
+        }
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        self.inner.check_write()
+        self.look();
+        match &mut self.inner {
+            Inner::Idle(inner) => inner.check_write(),
+            Inner::Writing(_) => Ok(0),
+            Inner::Gone => Err(StreamError::Closed),
+        }
     }
 
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.ready().await;
         self.charge(bytes.len() as u64)?;
-        self.inner.blocking_write_and_flush(bytes).await
+        match &mut self.inner {
+            Inner::Idle(inner) => inner.blocking_write_and_flush(bytes).await,
+            Inner::Writing(_) | Inner::Gone => Err(StreamError::Closed),
+        }
     }
 
     fn write_zeroes(&mut self, length: usize) -> StreamResult<()> {
-        self.charge(length as u64)?;
-        self.inner.write_zeroes(length)
-    }
-
-    async fn write_ready(&mut self) -> StreamResult<usize> {
-        self.inner.write_ready().await
+        self.begin(length as u64, |inner| inner.write_zeroes(length))
     }
 
     async fn cancel(&mut self) {
-        self.inner.cancel().await;
+        self.ready().await;
+        if let Inner::Idle(inner) = &mut self.inner {
+            inner.cancel().await;
+        }
     }
 }
 

@@ -19,16 +19,22 @@ use super::quota::{OpenFile, Quota};
 /// A file's identity, from the engine's metadata hash.
 type Identity = (u64, u64);
 
+/// The most listings of folders that a run may have open. The engine reads a folder whole when its listing is opened, and keeps the
+/// names outside the component's memory.
+const LISTINGS_MAX: usize = 32;
+
 /// One run's account of open files in `/output`.
 pub(super) struct OpenFiles {
     quota: Quota,
+    /// Listings that are open.
+    listings: usize,
     by_handle: HashMap<u32, Arc<OpenFile>>,
     by_identity: HashMap<Identity, Weak<OpenFile>>,
 }
 
 impl OpenFiles {
     pub(super) fn new(quota: Quota) -> Self {
-        Self { quota, by_handle: HashMap::new(), by_identity: HashMap::new() }
+        Self { quota, listings: 0, by_handle: HashMap::new(), by_identity: HashMap::new() }
     }
 
     fn opened(&mut self, handle: u32, identity: Identity) {
@@ -185,6 +191,10 @@ impl HostDescriptor for Files<'_> {
         flags: types::DescriptorFlags,
     ) -> FsResult<Resource<Descriptor>> {
         let writable = self.writable(&fd)?;
+        let _settled = match writable && open_flags.contains(types::OpenFlags::TRUNCATE) {
+            true => Some(self.open.quota.settled().await),
+            false => None,
+        };
         let found = self.find(&fd, path_flags, &path).await?;
         if found.as_ref().is_some_and(|found| !found.regular && !found.folder) {
             return Err(ErrorCode::NotPermitted.into());
@@ -227,6 +237,7 @@ impl HostDescriptor for Files<'_> {
     }
 
     async fn set_size(&mut self, fd: Resource<Descriptor>, size: types::Filesize) -> FsResult<()> {
+        let _settled = self.open.quota.settled().await;
         self.charge_to(&fd, size)?;
         let before = self.size(&fd)?.unwrap_or(0);
         let tracked = self.tracked(&fd);
@@ -293,6 +304,7 @@ impl HostDescriptor for Files<'_> {
         if !self.writable(&fd)? {
             return self.inner.unlink_file_at(fd, path).await;
         }
+        let _settled = self.open.quota.settled().await;
         let found = self.find(&fd, types::PathFlags::empty(), &path).await?;
         self.inner.unlink_file_at(fd, path).await?;
         if let Some(found) = found {
@@ -320,6 +332,7 @@ impl HostDescriptor for Files<'_> {
         if !self.writable(&fd)? || !self.writable(&new_fd)? {
             return Err(ErrorCode::NotPermitted.into());
         }
+        let _settled = self.open.quota.settled().await;
         let old = self.find(&fd, types::PathFlags::empty(), &old_path).await?;
         let replaced = self.find(&new_fd, types::PathFlags::empty(), &new_path).await?;
         self.inner.rename_at(fd, old_path, new_fd, new_path).await?;
@@ -378,7 +391,12 @@ impl HostDescriptor for Files<'_> {
     }
 
     async fn read_directory(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<types::DirectoryEntryStream>> {
-        self.inner.read_directory(fd).await
+        if self.open.listings >= LISTINGS_MAX {
+            return Err(ErrorCode::InsufficientMemory.into());
+        }
+        let listing = self.inner.read_directory(fd).await?;
+        self.open.listings = self.open.listings.saturating_add(1);
+        Ok(listing)
     }
 
     async fn sync(&mut self, fd: Resource<Descriptor>) -> FsResult<()> {
@@ -440,6 +458,7 @@ impl HostDirectoryEntryStream for Files<'_> {
     }
 
     fn drop(&mut self, stream: Resource<types::DirectoryEntryStream>) -> wasmtime::Result<()> {
+        self.open.listings = self.open.listings.saturating_sub(1);
         HostDirectoryEntryStream::drop(&mut self.inner, stream)
     }
 }

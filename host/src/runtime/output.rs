@@ -9,13 +9,14 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use tokio::sync::{Notify, mpsc};
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use super::observer::{Observer, Stream};
 use crate::record::LogCount;
@@ -79,7 +80,7 @@ impl Output {
 
     /// One of the two, for the engine.
     pub(super) fn stream(&self, stream: Stream) -> GuestStream {
-        GuestStream { shared: Arc::clone(&self.shared), stream }
+        GuestStream { shared: Arc::clone(&self.shared), stream, permit: 0 }
     }
 
     /// Flushes what the redactor held back and counts. What is queued still has to be handed on: an observer that blocks holds up
@@ -103,9 +104,14 @@ impl Output {
 pub(crate) struct Handover(tokio::task::JoinHandle<()>);
 
 impl Handover {
-    /// Waits until the observer has everything.
-    pub(crate) async fn wait(self) {
-        if self.0.await.is_err() {
+    /// Waits until the observer has everything, but no longer than `patience`: who stopped a run does not wait for a reader that may
+    /// never read. The observer then gets the rest when it gets to it.
+    pub(crate) async fn wait(self, patience: Option<Duration>) {
+        let handed_on = match patience {
+            Some(patience) => tokio::time::timeout(patience, self.0).await.unwrap_or(Ok(())),
+            None => self.0.await,
+        };
+        if handed_on.is_err() {
             tracing::error!("the observer of a run's output panicked: output was lost");
         }
     }
@@ -162,6 +168,8 @@ impl Shared {
 pub(super) struct GuestStream {
     shared: Arc<Shared>,
     stream: Stream,
+    /// What `check_write` permitted and was not written yet. Writing more is an error of the component, and would be queued without bound.
+    permit: usize,
 }
 
 impl IsTerminal for GuestStream {
@@ -176,7 +184,7 @@ impl StdoutStream for GuestStream {
     }
 
     fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(GuestStream { shared: Arc::clone(&self.shared), stream: self.stream })
+        Box::new(GuestStream { shared: Arc::clone(&self.shared), stream: self.stream, permit: 0 })
     }
 }
 
@@ -197,6 +205,10 @@ impl Pollable for GuestStream {
 #[async_trait]
 impl OutputStream for GuestStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.permit = self
+            .permit
+            .checked_sub(bytes.len())
+            .ok_or_else(|| StreamError::trap("a write that `check-write` did not permit"))?;
         self.shared.write(self.stream, &bytes);
         Ok(())
     }
@@ -206,7 +218,8 @@ impl OutputStream for GuestStream {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(if self.shared.room() { WRITE_MAX } else { 0 })
+        self.permit = if self.shared.room() { WRITE_MAX } else { 0 };
+        Ok(self.permit)
     }
 }
 
@@ -252,9 +265,37 @@ mod tests {
         output.shared.write(Stream::Stdout, b"789abc");
         output.shared.write(Stream::Stderr, b"def");
         let (count, handover) = output.close();
-        handover.wait().await;
+        handover.wait(None).await;
         assert_eq!(count, LogCount { kept: 10, dropped: 6 });
         assert_eq!(*collect.0.lock().unwrap(), b"0123456789");
+    }
+
+    #[tokio::test]
+    async fn what_was_not_permitted_is_not_queued() {
+        let output = Output::start(&Redactor::new(), u64::MAX, Arc::new(Collect::default()));
+        let mut stream = output.stream(Stream::Stdout);
+        assert!(stream.write(Bytes::from_static(b"x")).is_err());
+        let permit = stream.check_write().unwrap();
+        stream.write(Bytes::from(vec![b'x'; permit])).unwrap();
+        assert!(stream.write(Bytes::from_static(b"x")).is_err());
+        assert_eq!(output.close().0.kept, permit as u64);
+    }
+
+    #[tokio::test]
+    async fn a_stopped_run_does_not_wait_for_a_reader() {
+        struct Stuck(Mutex<std::sync::mpsc::Receiver<()>>);
+        impl Observer for Stuck {
+            fn output(&self, _stream: Stream, _bytes: &[u8]) {
+                let _ = self.0.lock().unwrap().recv();
+            }
+        }
+        let (open, gate) = std::sync::mpsc::channel();
+        let output = Output::start(&Redactor::new(), u64::MAX, Arc::new(Stuck(Mutex::new(gate))));
+        output.shared.write(Stream::Stdout, b"abc\n");
+        let (count, handover) = output.close();
+        handover.wait(Some(Duration::ZERO)).await;
+        assert_eq!(count.kept, 4);
+        drop(open);
     }
 
     #[tokio::test]
@@ -276,6 +317,6 @@ mod tests {
         drop(open);
         stream.ready().await;
         assert!(stream.check_write().unwrap() > 0);
-        output.close().1.wait().await;
+        output.close().1.wait(None).await;
     }
 }

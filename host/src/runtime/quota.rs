@@ -6,6 +6,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+
 use super::stop::{Stop, StopCell};
 use crate::record::Limit;
 
@@ -18,7 +20,15 @@ struct Inner {
     files_max: u64,
     used: Mutex<Used>,
     stop: StopCell,
+    /// Read by each write that goes on in the background, written by whoever shortens or removes a file.
+    under_way: Arc<RwLock<()>>,
 }
+
+/// A write that goes on in the background. It is over when this is dropped.
+pub(super) struct UnderWay(#[expect(dead_code, reason = "held, and never looked at")] OwnedRwLockReadGuard<()>);
+
+/// No write goes on in the background while this is held.
+pub(super) struct Settled(#[expect(dead_code, reason = "held, and never looked at")] OwnedRwLockWriteGuard<()>);
 
 #[derive(Clone, Copy, Default)]
 struct Used {
@@ -28,7 +38,24 @@ struct Used {
 
 impl Quota {
     pub(super) fn new(bytes_max: u64, files_max: u64, stop: StopCell) -> Self {
-        Self(Arc::new(Inner { bytes_max, files_max, used: Mutex::new(Used::default()), stop }))
+        Self(Arc::new(Inner {
+            bytes_max,
+            files_max,
+            used: Mutex::new(Used::default()),
+            stop,
+            under_way: Arc::default(),
+        }))
+    }
+
+    /// Waits for the writes that streams have under way. Bytes are given back by what a file's size was and is; a write
+    /// that was charged before and lands after would make the file long again for nothing.
+    pub(super) async fn settled(&self) -> Settled {
+        Settled(Arc::clone(&self.0.under_way).write_owned().await)
+    }
+
+    /// Notes a write that begins. None while a file is being shortened: a component makes one call at a time, so that cannot be.
+    fn begin_write(&self) -> Option<UnderWay> {
+        Arc::clone(&self.0.under_way).try_read_owned().ok().map(UnderWay)
     }
 
     /// Charges the growth of a file, or stops the run.
@@ -81,6 +108,11 @@ impl OpenFile {
         Self { quota, removed: AtomicBool::new(false), orphaned: AtomicU64::new(0) }
     }
 
+    /// Notes a write of this file that begins; see [`Quota::settled`].
+    pub(super) fn begin_write(&self) -> Option<UnderWay> {
+        self.quota.begin_write()
+    }
+
     /// Charges the growth of this file.
     pub(super) fn charge(&self, growth: u64) -> Result<(), Stop> {
         if growth == 0 {
@@ -130,6 +162,20 @@ mod tests {
         quota.charge_file().unwrap();
         assert!(quota.charge_file().is_err());
         assert!(quota.charge_bytes(u64::MAX).is_err());
+    }
+
+    #[tokio::test]
+    async fn who_shortens_a_file_waits_for_the_writes_under_way() {
+        let quota = Quota::new(10, 1, StopCell::default());
+        let file = OpenFile::new(quota.clone());
+        let write = file.begin_write().unwrap();
+        let mut settled = Box::pin(quota.settled());
+        assert!(futures_util::poll!(&mut settled).is_pending());
+        drop(write);
+        let settled = settled.await;
+        assert!(file.begin_write().is_none());
+        drop(settled);
+        assert!(file.begin_write().is_some());
     }
 
     #[test]
