@@ -104,6 +104,8 @@ struct State {
     /// Names that were asked for in a spelling which holds a value the run was given, and how they may be shown. Folding a name to lower
     /// case hides the value from the redactor, but not from a reader.
     spelled: HashMap<SecretName, String>,
+    /// Whether the log says already that the audit cannot be written.
+    audit_failed: bool,
 }
 
 /// What a run has seen of a secret: from then on it sees this version and no other.

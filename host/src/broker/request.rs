@@ -602,7 +602,10 @@ impl RunBroker {
         match self.broker.audit.append(event).await {
             Ok(_) => Ok(()),
             Err(error) => {
-                tracing::error!(run = %self.run, %error, "the audit could not be written; the request is refused");
+                // Once for a run: a component can ask as often as its limit allows.
+                if !std::mem::replace(&mut self.state().audit_failed, true) {
+                    tracing::error!(run = %self.run, %error, "the audit could not be written; requests are refused");
+                }
                 Err(Answer::new(unavailable_audit(), error.to_string()).into())
             }
         }

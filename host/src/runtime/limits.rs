@@ -5,11 +5,11 @@ use wasmtime::ResourceLimiter;
 use super::stop::StopCell;
 use crate::record::Limit;
 
-/// The most elements of one table. A packed Python interpreter has under 6,000.
-pub const TABLE_ELEMENTS_MAX: usize = 100_000;
+/// The most elements of one table: what the pool has room for.
+pub const TABLE_ELEMENTS_MAX: usize = super::engine::TABLE_ELEMENTS;
 
-/// The most core instances, memories and tables of one run. A packed Python interpreter has 16 core instances.
-pub const INSTANCES_MAX: usize = 100;
+/// The most core instances of one run, and of memories and tables where no pool bounds them further: what the pool has room for.
+pub const INSTANCES_MAX: usize = super::engine::CORE_INSTANCES as usize;
 
 /// The most resources that a component may hold at once: open files, streams, sockets, timers. Sockets and files are descriptors of the
 /// host, so this is what bounds those.

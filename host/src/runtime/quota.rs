@@ -125,11 +125,17 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Gives back what a shortened file no longer occupies. A removed file's bytes come back once, at its end.
+    /// Gives back what a shortened file no longer occupies; of a removed file, no more than it was still charged for.
     pub(super) fn shrunk(&self, by: u64) {
-        if !self.removed.load(Ordering::Relaxed) {
-            self.quota.give_back_bytes(by);
-        }
+        let back = if self.removed.load(Ordering::Relaxed) {
+            let before = self.orphaned.load(Ordering::Relaxed);
+            let back = by.min(before);
+            self.orphaned.fetch_sub(back, Ordering::Relaxed);
+            back
+        } else {
+            by
+        };
+        self.quota.give_back_bytes(back);
     }
 
     /// The file has lost its name while it is open.
@@ -185,9 +191,11 @@ mod tests {
         file.charge(6).unwrap();
         file.removed(6);
         file.charge(2).unwrap();
-        file.shrunk(8);
         assert!(quota.charge_bytes(3).is_err());
+        file.shrunk(5);
+        assert!(quota.charge_bytes(8).is_err());
         drop(file);
         quota.charge_bytes(10).unwrap();
+        assert!(quota.charge_bytes(1).is_err());
     }
 }
