@@ -16,6 +16,7 @@
 mod error;
 mod ledger;
 mod request;
+mod steps;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,318 @@
+//! The steps that requests have in common: counting, checking the form, deciding, auditing, registering, and the words for it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+
+use super::error::{from_vault, unavailable_audit};
+use super::{Answer, BATCH_MAX, GuestError, Held, Repeats, RequestError, RunBroker};
+use crate::audit::{Decision, Event, Kind};
+use crate::ids::{SecretName, SecretVersion};
+use crate::policy::{Grant, Operation, Refusal, RefusalReason};
+use crate::record::Limit;
+use crate::redact::escape_controls;
+use crate::secret::Secret;
+use crate::vault::{Description, Stored, VaultError};
+
+/// A grant's facts, kept for the events after the vault has consumed the grant itself.
+#[derive(Clone)]
+pub(super) struct Facts {
+    pub(super) operation: Operation,
+    pub(super) asked: SecretName,
+    pub(super) stored: SecretName,
+    /// The version that the policy pins.
+    pub(super) pin: Option<SecretVersion>,
+    pub(super) rule: String,
+}
+
+impl From<&Grant> for Facts {
+    fn from(grant: &Grant) -> Self {
+        Self {
+            operation: grant.operation(),
+            asked: grant.asked().clone(),
+            stored: grant.stored().clone(),
+            pin: grant.version().cloned(),
+            rule: grant.rule().to_owned(),
+        }
+    }
+}
+
+impl RunBroker {
+    /// Counts a request and checks its form: the limit, the size of a batch, each name, no name twice. Nothing is decided yet.
+    pub(super) async fn admit(
+        &self,
+        operation: Operation,
+        names: &[&str],
+        batch: bool,
+    ) -> Result<Vec<SecretName>, RequestError> {
+        self.count(operation, names.len().max(1) as u64).await?;
+        if batch && names.len() > BATCH_MAX {
+            let guest = GuestError::InvalidBatch(format!("at most {BATCH_MAX} names in a batch"));
+            return Err(self.refuse_unasked(operation, "", "batch too large", guest).await);
+        }
+        let mut parsed = Vec::with_capacity(names.len());
+        let mut seen = HashSet::new();
+        for raw in names {
+            let Ok(name) = SecretName::parse(raw) else {
+                let shown = self.shown(raw);
+                let guest = GuestError::InvalidName("1 to 127 characters of 0-9 a-z A-Z -".to_owned());
+                return Err(self.refuse_unasked(operation, &shown, "invalid name", guest).await);
+            };
+            let shown = self.shown(raw);
+            if shown != *raw {
+                self.state().spelled.insert(name.clone(), shown);
+            }
+            if !seen.insert(name.clone()) {
+                let guest = GuestError::InvalidBatch(format!("{name} twice"));
+                let shown = self.shown_name(name.as_str());
+                return Err(self.refuse_unasked(operation, &shown, "a name twice", guest).await);
+            }
+            parsed.push(name);
+        }
+        Ok(parsed)
+    }
+
+    /// Takes `n` requests off the limit.
+    pub(super) async fn count(&self, operation: Operation, n: u64) -> Result<(), RequestError> {
+        let total = {
+            let mut state = self.state();
+            state.requests = state.requests.saturating_add(n);
+            state.requests
+        };
+        if total <= self.requests {
+            return Ok(());
+        }
+        // The answer is no either way: a failure to write this event changes nothing.
+        let _ = self
+            .audit(Event {
+                event: Kind::Summary,
+                run: Some(self.run),
+                operation: Some(operation.as_str().to_owned()),
+                decision: Some(Decision::Denied),
+                rule: Some("limits.requests".to_owned()),
+                outcome: Some("stopped at the limit".to_owned()),
+                count: Some(n),
+                ..Event::default()
+            })
+            .await;
+        Err(RequestError::Stop(Limit::Requests))
+    }
+
+    /// The whole batch, or nothing.
+    pub(super) async fn decide(&self, operation: Operation, names: &[SecretName]) -> Result<Vec<Grant>, RequestError> {
+        match self.decisions.decide_all(operation, names, (self.now)()) {
+            Ok(grants) => Ok(grants),
+            Err(refusal) => Err(self.refused(operation, refusal).await),
+        }
+    }
+
+    /// Audits and counts a refusal, and makes the component's answer.
+    pub(super) async fn refused(&self, operation: Operation, refusal: Refusal) -> RequestError {
+        let name = refusal.name.as_ref().map_or_else(|| "*".to_owned(), ToString::to_string);
+        let (guest, outcome) = match refusal.reason {
+            RefusalReason::Denied => (GuestError::Denied(name.clone()), "denied"),
+            RefusalReason::Exhausted => (GuestError::Exhausted(name.clone()), "budget used up"),
+            RefusalReason::Expired => (GuestError::Expired(name.clone()), "grant expired"),
+        };
+        let shown = self.shown_name(&name);
+        // A line that would have to be redacted could not be used.
+        let would_allow = Some(refusal.would_allow).filter(|_| shown == name);
+        self.state().ledger.denied(&shown, operation, would_allow);
+        let about = match &refusal.name {
+            Some(name) => self.naming(operation, name),
+            None => Event { run: Some(self.run), operation: Some(operation.as_str().to_owned()), ..Event::default() },
+        };
+        let event = Event {
+            event: Kind::Use,
+            decision: Some(Decision::Denied),
+            rule: refusal.rule,
+            outcome: Some(outcome.to_owned()),
+            ..about
+        };
+        match self.audit(event).await {
+            Ok(()) => Answer::new(guest, outcome).into(),
+            Err(error) => error,
+        }
+    }
+
+    /// The same for what is refused by its form, before the policy is asked. `shown` is redacted and escaped.
+    pub(super) async fn refuse_unasked(
+        &self,
+        operation: Operation,
+        shown: &str,
+        why: &str,
+        guest: GuestError,
+    ) -> RequestError {
+        self.state().ledger.denied(shown, operation, None);
+        let event = Event {
+            event: Kind::Use,
+            run: Some(self.run),
+            operation: Some(operation.as_str().to_owned()),
+            asked: Some(shown.to_owned()),
+            decision: Some(Decision::Denied),
+            outcome: Some(why.to_owned()),
+            ..Event::default()
+        };
+        match self.audit(event).await {
+            Ok(()) => Answer::new(guest, why).into(),
+            Err(error) => error,
+        }
+    }
+
+    /// Audits what the vault's failure came to, and makes the component's answer.
+    pub(super) async fn failed(&self, places: &[(usize, Facts)], error: &VaultError) -> RequestError {
+        let written: &[SecretName] = match error {
+            VaultError::Partial { written, .. } => written,
+            _ => &[],
+        };
+        let audited = try_join_all(places.iter().map(|(_, facts)| {
+            let outcome = if written.contains(&facts.stored) { "done" } else { error.kind() };
+            self.audit(Event { event: Kind::Outcome, outcome: Some(outcome.to_owned()), ..self.about(facts) })
+        }))
+        .await;
+        match error {
+            // A component's own affair, which it is told.
+            VaultError::NotFound(_) | VaultError::Disabled(_) => {}
+            error => tracing::warn!(run = %self.run, %error, "the vault did not serve a run"),
+        }
+        if let Err(error) = audited {
+            return error;
+        }
+        if !written.is_empty() || matches!(error, VaultError::Partial { .. }) {
+            let names = places.iter().filter(|(_, facts)| written.contains(&facts.stored));
+            let names = names.map(|(_, facts)| facts.asked.to_string()).collect();
+            return Answer::new(GuestError::Partial(names), error.to_string()).into();
+        }
+        let concerned = match error {
+            VaultError::NotFound(name) | VaultError::Disabled(name) | VaultError::Conflict { name, .. } => Some(name),
+            _ => None,
+        };
+        let asked = places.iter().find(|(_, facts)| Some(&facts.stored) == concerned).or(places.first());
+        from_vault(asked.map_or("", |(_, facts)| facts.asked.as_str()), error).into()
+    }
+
+    /// What the run already holds of this secret; counts the repeated read.
+    pub(super) fn held_value(&self, facts: &Facts) -> Option<(Arc<Secret>, Description)> {
+        let mut state = self.state();
+        let held = state.held.get_mut(&facts.stored)?;
+        let value = held.value.clone()?;
+        if facts.pin.as_ref().is_some_and(|pin| *pin != held.description.version) {
+            return None;
+        }
+        let description = held.description.clone();
+        if self.broker.repeats == Repeats::Sum {
+            held.repeats = held.repeats.saturating_add(1);
+        }
+        drop(state);
+        self.served(facts.asked.as_str(), Operation::Get);
+        Some((value, description))
+    }
+
+    /// Narrows a grant to the version that the run has seen.
+    pub(super) fn pinned(&self, grant: Grant) -> Grant {
+        let version = self.state().held.get(grant.stored()).map(|held| held.description.version.clone());
+        match version {
+            Some(version) => grant.at_version(version),
+            None => grant,
+        }
+    }
+
+    /// Registers a value with the redactor, remembers it for the run, and lets it go. The last step of the order.
+    pub(super) fn hand_out(&self, facts: &Facts, stored: Stored) -> Result<Arc<Secret>, RequestError> {
+        self.watch(facts, &stored.value)?;
+        self.served(facts.asked.as_str(), Operation::Get);
+        let value = Arc::clone(&stored.value);
+        let mut state = self.state();
+        state.held.insert(
+            facts.stored.clone(),
+            Held { description: stored.description, value: Some(stored.value), repeats: 0 },
+        );
+        Ok(value)
+    }
+
+    /// From now on the run's output is searched for this value. One that the redactor has no room for is not handed out.
+    pub(super) fn watch(&self, facts: &Facts, value: &Secret) -> Result<(), RequestError> {
+        if !self.redactor.has_room(value) {
+            let guest = GuestError::Exhausted("this run has handled as much secret text as one run may".to_owned());
+            return Err(Answer::new(guest, "the redactor is full").into());
+        }
+        self.redactor.register(&facts.asked, value);
+        Ok(())
+    }
+
+    /// Whether a secret may be used at this moment: a vault may serve one that is disabled, not yet valid or expired (Key Vault
+    /// documents its dates as informational).
+    pub(super) fn usable(&self, description: &Description) -> Result<(), &'static str> {
+        let now = (self.now)();
+        if !description.enabled {
+            return Err("disabled in the vault");
+        }
+        if description.attributes.not_before.is_some_and(|from| now < from) {
+            return Err("not yet valid in the vault");
+        }
+        if description.attributes.expires.is_some_and(|until| now >= until) {
+            return Err("expired in the vault");
+        }
+        Ok(())
+    }
+
+    /// Guest text as it may stand in the audit and the record: redacted, then escaped, then short.
+    pub(super) fn shown(&self, text: &str) -> String {
+        let text = escape_controls(&self.redactor.redact(text));
+        match text.char_indices().nth(160) {
+            Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+            None => text,
+        }
+    }
+
+    /// The same for a name that was folded: in the spelling in which it was asked for, where that one holds a value.
+    pub(super) fn shown_name(&self, name: &str) -> String {
+        let spelled = SecretName::parse(name).ok().and_then(|name| self.state().spelled.get(&name).cloned());
+        spelled.unwrap_or_else(|| self.shown(name))
+    }
+
+    pub(super) fn about(&self, facts: &Facts) -> Event {
+        let mut event = self.naming(facts.operation, &facts.stored);
+        if facts.asked != facts.stored {
+            event.asked = Some(self.shown_name(facts.asked.as_str()));
+        }
+        event
+    }
+
+    /// An event about a name. A value can have the form of a name, so a name that holds one the run was given is written redacted.
+    pub(super) fn naming(&self, operation: Operation, name: &SecretName) -> Event {
+        let shown = self.shown_name(name.as_str());
+        let whole = shown == name.as_str();
+        Event {
+            run: Some(self.run),
+            operation: Some(operation.as_str().to_owned()),
+            secret: whole.then(|| name.clone()),
+            asked: (!whole).then_some(shown),
+            ..Event::default()
+        }
+    }
+
+    /// Counts a request that was served.
+    pub(super) fn served(&self, name: &str, operation: Operation) {
+        let shown = self.shown_name(name);
+        self.state().ledger.served(&shown, operation);
+    }
+
+    pub(super) fn decided(&self, kind: Kind, facts: &Facts) -> Event {
+        Event { event: kind, decision: Some(Decision::Allowed), rule: Some(facts.rule.clone()), ..self.about(facts) }
+    }
+
+    pub(super) async fn audit(&self, event: Event) -> Result<(), RequestError> {
+        match self.broker.audit.append(event).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                // Once for a run: a component can ask as often as its limit allows.
+                if !std::mem::replace(&mut self.state().audit_failed, true) {
+                    tracing::error!(run = %self.run, %error, "the audit could not be written; requests are refused");
+                }
+                Err(Answer::new(unavailable_audit(), error.to_string()).into())
+            }
+        }
+    }
+}
