@@ -32,6 +32,8 @@ mod escape;
 mod needles;
 #[cfg(test)]
 mod oracle;
+#[cfg(test)]
+mod planted;
 mod scan;
 mod stream;
 #[cfg(test)]
