@@ -14,7 +14,7 @@
 //!
 //! # How it is found
 //! - `needles` keeps, of each needle, the first few bytes and how to make the rest again from the value. Holding all encodings of a
-//!   25 KiB value would take 600 KB; with the text at hand that is only needed while a long needle is being matched.
+//!   25 KiB value would take megabytes; with the text at hand that is only needed while a long needle is being matched.
 //! - `tier` holds an Aho-Corasick automaton over those beginnings. Values arrive one by one while a run goes on, so there are
 //!   several, merged like the levels of a log-structured store: each value is built into few automata, not into one per arrival.
 //! - `scan` steps the automata through the text and follows long needles with Knuth-Morris-Pratt: the time per byte does not depend on
@@ -32,6 +32,8 @@ mod escape;
 mod needles;
 #[cfg(test)]
 mod oracle;
+#[cfg(test)]
+mod planted;
 mod scan;
 mod stream;
 #[cfg(test)]
@@ -56,7 +58,8 @@ use crate::secret::Secret;
 /// The most bytes of values that one redactor covers: about 2,600 values of the greatest length.
 pub const VALUES_MAX: usize = 64 * 1024 * 1024;
 
-/// The most needles that one redactor covers. A value has up to about fifty, and one more for each of its lines.
+/// The most needles that one redactor covers. A password has ten to sixty, no value more than about three hundred and two for each of its
+/// lines.
 pub const NEEDLES_MAX: usize = 1 << 20;
 
 /// What a stretch becomes where every longer marker would itself hold a registered value (a value can be the word `redacted`). No

@@ -1,13 +1,11 @@
 //! The redactor against a naive oracle: every needle in full, looked for at every place, whatever the chunks.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::encoders::{FORMS, MIN_NEEDLE, pieces};
-use super::tests::{name, redactor, secret, streamed};
+use super::tests::{name, secret};
 use super::*;
 
 /// One value as the oracle sees it: all its needles in full, and from which place of the stream it counts.
@@ -21,7 +19,9 @@ fn known(of: &str, value: &str, from: usize) -> Known {
     let whole = |form: &'static encoders::Form| {
         pieces(form.over, value).into_iter().map(|(at, len)| form.encode(&value[at..at + len], true).to_vec())
     };
-    let needles = FORMS.iter().flat_map(whole).filter(|needle| needle.len() >= MIN_NEEDLE).collect();
+    let mut needles: Vec<_> = FORMS.iter().flat_map(whole).filter(|needle| needle.len() >= MIN_NEEDLE).collect();
+    needles.sort();
+    needles.dedup();
     Known { name: of.to_owned(), needles, from }
 }
 
@@ -181,29 +181,6 @@ proptest! {
         cuts in cuts(),
     ) {
         play(&values, at_first, &events, &cuts)?;
-    }
-
-    /// Encodings made by other code than the list's.
-    #[test]
-    fn planted_encodings_are_gone(value in "[A-Za-z0-9/+ä€\"\\\\]{8,40}", before in "[ -~]{0,7}", after in "[ -~]{0,7}", cuts in cuts()) {
-        let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let json = serde_json::to_string(&value).unwrap();
-        let percent = value.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
-        let forms = [value.clone(), hex(&value), hex(&value).to_uppercase(), json[1..json.len() - 1].to_owned(), percent,
-            STANDARD.encode(&value)];
-        let redactor = redactor(&[("key", &value)]);
-        for form in &forms {
-            let text = format!("{before}{form}{after}");
-            let mut sizes = cuts.iter().copied().cycle();
-            let mut rest = text.as_bytes();
-            let chunks = std::iter::from_fn(|| {
-                let (chunk, later) = rest.split_at(sizes.next()?.min(rest.len()));
-                rest = later;
-                Some(chunk).filter(|chunk| !chunk.is_empty())
-            });
-            let out = String::from_utf8(streamed(&redactor, chunks)).unwrap();
-            prop_assert!(!out.contains(form.as_str()) && out.contains("[redacted:key]"), "{text:?} became {out:?}");
-        }
     }
 
     #[test]

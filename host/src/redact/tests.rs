@@ -28,7 +28,7 @@ pub(super) fn streamed<'a>(redactor: &Redactor, chunks: impl IntoIterator<Item =
 }
 
 /// A text with values, and what is left of it, at every cut into two chunks and byte by byte.
-fn case(values: &[(&str, &str)], text: &[u8], expected: &[u8]) {
+pub(super) fn case(values: &[(&str, &str)], text: &[u8], expected: &[u8]) {
     let redactor = redactor(values);
     for cut in 0..=text.len() {
         let out = streamed(&redactor, [&text[..cut], &text[cut..]]);
