@@ -58,7 +58,7 @@ use crate::secret::Secret;
 /// The most bytes of values that one redactor covers: about 2,600 values of the greatest length.
 pub const VALUES_MAX: usize = 64 * 1024 * 1024;
 
-/// The most needles that one redactor covers. A password has ten to sixty, no value more than about three hundred and two for each of its
+/// The most needles that one redactor covers. A password has twenty to a hundred, no value more than about three hundred and two for each of its
 /// lines.
 pub const NEEDLES_MAX: usize = 1 << 20;
 

@@ -117,7 +117,9 @@ impl Unfolding {
         while at >= self.bytes.len() && at < needle.len && self.read < needle.piece.1 {
             // Doubling makes all the repeated work together no more than twice the last step.
             self.read = self.read.max(2 * HEAD).saturating_mul(2).min(needle.piece.1);
-            self.bytes = needle.form.encode(part(&entry.value, needle.piece, self.read), self.read == needle.piece.1);
+            let encoded = needle.form.encode(part(&entry.value, needle.piece, self.read), self.read == needle.piece.1);
+            // Without the room that the encoder had: many needles of one value can be followed at once.
+            self.bytes = encoded.clone();
         }
         self.known(at)
     }

@@ -131,7 +131,7 @@ struct Follow {
     read: usize,
     unfolding: Unfolding,
     /// By length of a beginning of the needle, less one: the longest shorter beginning that it ends with.
-    borders: Vec<usize>,
+    borders: Vec<u32>,
 }
 
 impl Follow {
@@ -163,18 +163,24 @@ impl Follow {
     fn border(&mut self, len: usize) -> usize {
         while self.borders.len() < len {
             let at = self.borders.len();
-            let mut border = self.borders.last().copied().unwrap_or(0);
+            let mut border = self.known_border(at);
             if at > 0 {
                 let next = self.unfolding.known(at);
                 while border > 0 && self.unfolding.known(border) != next {
-                    border = border.checked_sub(1).and_then(|at| self.borders.get(at)).copied().unwrap_or(0);
+                    border = self.known_border(border);
                 }
                 if self.unfolding.known(border) == next {
                     border = border.saturating_add(1);
                 }
             }
-            self.borders.push(border);
+            // A needle is some times as long as the longest value, so that its length fits.
+            self.borders.push(u32::try_from(border).unwrap_or(0));
         }
-        len.checked_sub(1).and_then(|at| self.borders.get(at)).copied().unwrap_or(0)
+        self.known_border(len)
+    }
+
+    fn known_border(&self, len: usize) -> usize {
+        let border = len.checked_sub(1).and_then(|at| self.borders.get(at)).copied().unwrap_or(0);
+        usize::try_from(border).unwrap_or(0)
     }
 }
