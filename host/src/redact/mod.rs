@@ -55,8 +55,9 @@ use self::tier::{Snapshot, Tier};
 use crate::ids::SecretName;
 use crate::secret::Secret;
 
-/// The most bytes of values that one redactor covers: about 2,600 values of the greatest length.
-pub const VALUES_MAX: usize = 64 * 1024 * 1024;
+/// The most bytes of values that one redactor covers: about 330 values of the greatest length. Values made to begin alike are followed one by
+/// one, so this also bounds what a component that sets such values can make a byte of its output cost.
+pub const VALUES_MAX: usize = 8 * 1024 * 1024;
 
 /// The most needles that one redactor covers. A password has twenty to a hundred, no value more than about three hundred and two for each of its
 /// lines.

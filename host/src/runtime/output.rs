@@ -25,8 +25,8 @@ use crate::redact::{RedactStream, Redactor};
 /// How many bytes may be queued before a writer waits.
 const QUEUE_BYTES: usize = 256 * 1024;
 
-/// How many bytes one write may have.
-const WRITE_MAX: usize = 64 * 1024;
+/// How many bytes one write may have. A write is redacted in one go, and a run's time limit is looked at between writes.
+const WRITE_MAX: usize = 8 * 1024;
 
 /// Both streams of a run.
 pub(super) struct Output {
