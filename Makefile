@@ -13,9 +13,10 @@ all: build
 wasm-target:
 	@scripts/wasm-target.sh
 
-# The host, in the one profile that demo and tests share.
+# The host, in the one profile that demo and tests share. The integration tests are named too because what they depend on switches on features of
+# crates that the engine uses as well: with them, the engine is built once for both.
 build:
-	$(CARGO) build --locked --workspace --target-dir $(TARGET)
+	$(CARGO) build --locked --workspace --bins --test all --target-dir $(TARGET)
 
 # The guests that the demo runs, built as their authors would.
 example: wasm-target
