@@ -84,21 +84,24 @@ impl RunBroker {
                 VaultError::Damaged("the vault answered another number of secrets than it was asked for".into());
             return Err(self.failed(&places, &error).await);
         }
-        let outcomes = places.iter().zip(&fetched).map(|((_, facts), stored)| {
+        // Judged once, by one look at the clock: what is released is what the audit says.
+        let judged: Vec<_> =
+            fetched.into_iter().map(|stored| stored.map(|stored| (self.usable(&stored.description), stored))).collect();
+        let outcomes = places.iter().zip(&judged).map(|((_, facts), judged)| {
             let mut event = Event { event: Kind::Outcome, ..self.about(facts) };
-            match stored {
-                Some(stored) => {
+            match judged {
+                Some((usable, stored)) => {
                     event.version = Some(stored.description.version.clone());
-                    event.outcome = Some(self.usable(&stored.description).err().unwrap_or("released").to_owned());
+                    event.outcome = Some(usable.err().unwrap_or("released").to_owned());
                 }
                 None => event.outcome = Some("no such secret".to_owned()),
             }
             self.audit(event)
         });
         try_join_all(outcomes).await?;
-        for ((place, facts), stored) in places.into_iter().zip(fetched) {
-            let value = match stored {
-                Some(stored) if self.usable(&stored.description).is_ok() => Some(self.hand_out(&facts, stored)?),
+        for ((place, facts), judged) in places.into_iter().zip(judged) {
+            let value = match judged {
+                Some((Ok(()), stored)) => Some(self.hand_out(&facts, stored)?),
                 _ => None,
             };
             if let Some(answer) = answers.get_mut(place) {
