@@ -11,7 +11,6 @@ use crate::audit::{Decision, Event, Kind};
 use crate::ids::{SecretName, SecretVersion};
 use crate::policy::{Grant, Operation, Refusal, RefusalReason};
 use crate::record::Limit;
-use crate::redact::escape_controls;
 use crate::secret::Secret;
 use crate::vault::{Description, Stored, VaultError};
 
@@ -259,7 +258,7 @@ impl RunBroker {
 
     /// Guest text as it may stand in the audit and the record: redacted, then escaped, then short.
     pub(super) fn shown(&self, text: &str) -> String {
-        let text = escape_controls(&self.redactor.redact(text));
+        let text = self.redactor.shown(text);
         match text.char_indices().nth(160) {
             Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
             None => text,

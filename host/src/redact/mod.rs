@@ -144,6 +144,11 @@ impl Redactor {
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
     }
 
+    /// A component's text as it may stand in a frame of ours (a name, a message, a reason): redacted, then escaped.
+    pub fn shown(&self, text: &str) -> String {
+        escape_controls(&self.redact(text))
+    }
+
     /// Redacts a whole buffer, which need not be text.
     pub fn redact_bytes(&self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len());

@@ -410,8 +410,7 @@ async fn publish(
 ) -> Result<Vec<crate::record::Output>, outputs::ListError> {
     let redactor = broker.redactor().clone();
     let published = tokio::task::spawn_blocking(move || {
-        let shown = |name: &str| crate::redact::escape_controls(&redactor.redact(name));
-        let outputs = outputs::list(staging.path(), shown)?;
+        let outputs = outputs::list(staging.path(), |name| redactor.shown(name))?;
         staging.publish()?;
         Ok(outputs)
     });

@@ -7,7 +7,7 @@ use super::observer::Observer;
 use super::stop::{Stop, StopCell};
 use crate::ids::RunId;
 use crate::record::{Limit, METRIC_NAMES_MAX, METRIC_POINTS_MAX, Metric, Number, Point, Progress};
-use crate::redact::{Redactor, escape_controls};
+use crate::redact::Redactor;
 
 /// The longest name of a metric, in bytes (`wit/training.wit`).
 pub const METRIC_NAME_MAX: usize = 128;
@@ -77,7 +77,7 @@ impl Context {
         if name.chars().any(char::is_control) {
             return Ok(Err("a metric's name has no control characters".to_owned()));
         }
-        let name = self.shown(name);
+        let name = self.redactor.shown(name);
         if self.metrics.len() >= METRIC_NAMES_MAX && !self.metrics.contains_key(&name) {
             return Ok(Err(format!("a run has at most {METRIC_NAMES_MAX} metrics")));
         }
@@ -101,14 +101,10 @@ impl Context {
         if message.len() > MESSAGE_MAX {
             return Ok(Err(format!("a progress message is at most {MESSAGE_MAX} bytes")));
         }
-        let progress = Progress { done, total, message: self.shown(message) };
+        let progress = Progress { done, total, message: self.redactor.shown(message) };
         self.observer.progress(&progress);
         self.progress = Some(progress);
         Ok(Ok(()))
-    }
-
-    fn shown(&self, text: &str) -> String {
-        escape_controls(&self.redactor.redact(text))
     }
 
     fn count(&mut self) -> Result<(), Stop> {

@@ -245,7 +245,7 @@ impl Execution<'_> {
 
 /// Redacts, escapes and shortens.
 fn shown(broker: &RunBroker, text: &str) -> String {
-    let text = crate::redact::escape_controls(&broker.redactor().redact(text));
+    let text = broker.redactor().shown(text);
     match text.char_indices().find(|(at, _)| *at > REASON_MAX) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text,
