@@ -30,6 +30,11 @@ impl Host for FakeHost {
         self.secrets.get(name).cloned().ok_or_else(|| format!("not found: {name}"))
     }
 
+    fn get_secrets(&mut self, names: &[&str]) -> Result<Vec<Option<String>>, String> {
+        names.iter().try_for_each(|name| self.decide("get", name))?;
+        Ok(names.iter().map(|name| self.secrets.get(*name).cloned()).collect())
+    }
+
     fn set_secret(&mut self, name: &str, value: &str) -> Result<(), String> {
         self.decide("set", name)?;
         self.secrets.insert(name.into(), value.into());
