@@ -1,6 +1,7 @@
-# The two commands: `make demo` shows strongroom at work, `make test` proves what is there. Both build what they need.
+# The two commands: `make demo` shows strongroom at work, `make test` proves what is there. Both build what they need. `make demo-postgres` is a second
+# demonstration, which needs a PostgreSQL server.
 
-.PHONY: all build demo test lint fmt doc clean wasm-target example
+.PHONY: all build demo demo-postgres test lint fmt doc clean wasm-target postgres example
 
 CARGO ?= cargo
 TARGET ?= $(CURDIR)/target
@@ -12,6 +13,10 @@ all: build
 # Makes the WebAssembly target of the Rust toolchain available, where it is not.
 wasm-target:
 	@scripts/wasm-target.sh
+
+# Looks for PostgreSQL's server programs. Where they are missing it shows how to install them, or installs them: INSTALL=1.
+postgres:
+	@scripts/postgres.sh
 
 # The host, in the one profile that demo and tests share. The integration tests are named too because what they depend on switches on features of
 # crates that the engine uses as well: with them, the engine is built once for both.
@@ -27,8 +32,14 @@ example: wasm-target
 demo: build example
 	@STRONGROOM=$(TARGET)/debug/strongroom GUESTS=$(GUESTS) scripts/demo.sh
 
-# Unit, property, integration and command-line tests. The integration tests build their guests themselves.
+# The same training on a table of a real PostgreSQL. Looking for one comes first: building takes longer.
+demo-postgres: postgres
+	@$(MAKE) --no-print-directory build example
+	@STRONGROOM=$(TARGET)/debug/strongroom GUESTS=$(GUESTS) scripts/demo-postgres.sh
+
+# Unit, property, integration and command-line tests. The integration tests build their guests themselves, and run a real PostgreSQL.
 test: wasm-target
+	@INSTALL=1 scripts/postgres.sh
 	cd guest-example/rust && $(CARGO) test --locked --release --target-dir $(GUESTS)
 	$(CARGO) test --locked --workspace --target-dir $(TARGET)
 
