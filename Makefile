@@ -4,6 +4,8 @@
 .PHONY: all build demo demo-postgres test lint fmt doc clean wasm-target postgres example
 
 CARGO ?= cargo
+# The flags of the example are in its own `.cargo/config.toml`, which RUSTFLAGS would replace.
+EXAMPLE_CARGO := env -u RUSTFLAGS $(CARGO)
 TARGET ?= $(CURDIR)/target
 GUESTS := $(TARGET)/guests
 EXAMPLE := $(GUESTS)/wasm32-wasip2/release/training-example.wasm
@@ -25,7 +27,7 @@ build:
 
 # The guests that the demo runs, built as their authors would.
 example: wasm-target
-	cd guest-example/rust && $(CARGO) build --locked --release --target wasm32-wasip2 --bin training-example --target-dir $(GUESTS)
+	cd guest-example/rust && $(EXAMPLE_CARGO) build --locked --release --target wasm32-wasip2 --bin training-example --target-dir $(GUESTS)
 	cd guest-example/rust && $(CARGO) build --locked --release --bin open-model --target-dir $(GUESTS)
 	cd tests/guests && $(CARGO) build --locked --release --target wasm32-wasip2 --bin thief --target-dir $(GUESTS)
 
@@ -50,7 +52,7 @@ lint: wasm-target
 	cd tests/guests && $(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --target-dir $(TARGET) -- -D warnings
 	cd guest-example/rust && $(CARGO) clippy --locked --release --all-targets --target-dir $(GUESTS) -- -D warnings
-	cd guest-example/rust && $(CARGO) clippy --locked --release --target wasm32-wasip2 --target-dir $(GUESTS) -- -D warnings
+	cd guest-example/rust && $(EXAMPLE_CARGO) clippy --locked --release --target wasm32-wasip2 --target-dir $(GUESTS) -- -D warnings
 	cd tests/guests && $(CARGO) clippy --locked --release --workspace --target wasm32-wasip2 --target-dir $(GUESTS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --target-dir $(TARGET)
 

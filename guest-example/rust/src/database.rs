@@ -90,8 +90,8 @@ pub enum DatabaseError {
     #[error("the database refused, with the SQLSTATE `{0}`")]
     Refused(String),
     /// The server does not follow the protocol.
-    #[error("the database's answer cannot be used: {0}")]
-    Protocol(String),
+    #[error("the answer of `{address}` is not what PostgreSQL answers ({what}): does another service run there?")]
+    Protocol { address: Address, what: String },
     /// The rows together cannot be used.
     #[error("cannot use the dataset: {0}")]
     Data(#[from] DataError),
@@ -306,10 +306,12 @@ fn explain(error: &tokio_postgres::Error, place: &Place) -> DatabaseError {
         let broken = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
         return match broken {
             Some(cause) if cause.get_ref().is_some_and(|inner| inner.is::<NotScram>()) => DatabaseError::NotScram,
-            Some(_) if error.to_string().starts_with("error communicating") => DatabaseError::Lost,
+            Some(cause) if !matches!(cause.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => {
+                DatabaseError::Lost
+            }
             _ if error.is_closed() => DatabaseError::Lost,
-            // One of the library's own fixed texts: what the server said is in its source alone.
-            _ => DatabaseError::Protocol(error.to_string()),
+            // The text is one of the library's own: what the server said is in the error's source alone.
+            _ => DatabaseError::Protocol { address: place.address.clone(), what: error.to_string() },
         };
     };
     match code {
