@@ -33,14 +33,17 @@ pub(super) fn hidden(question: &str, max: usize) -> Result<Zeroizing<Vec<u8>>, F
     terminal.say(question).map_err(failed)?;
     let mut typed = Typed::new(max);
     loop {
-        let mut byte = Zeroizing::new([0]);
-        match rustix::io::read(&terminal.file, &mut *byte) {
+        let mut read = Zeroizing::new([0]);
+        match rustix::io::read(&terminal.file, &mut *read) {
             Ok(0) => return Err(cancelled()),
-            Ok(_) => match typed.take(byte[0]) {
-                Step::More => {}
-                Step::Cancelled => return Err(cancelled()),
-                Step::Done => break,
-            },
+            Ok(_) => {
+                let [byte] = *read;
+                match typed.take(byte) {
+                    Step::More => {}
+                    Step::Cancelled => return Err(cancelled()),
+                    Step::Done => break,
+                }
+            }
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(failed(error.into())),
         }
