@@ -68,8 +68,8 @@ struct LastBackup {
 pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let dir = surroundings.vault_dir()?;
     let found = surroundings.find()?;
-    let status = LocalVault::status(&dir)?;
-    let mut problems = status.problems.clone();
+    let mut status = LocalVault::status(&dir)?;
+    let mut broken = Vec::new();
     // A key that does not fit is a problem already, and nothing could be opened.
     let fits = !matches!(status.key, KeySource::KeyFile { fits: false, .. });
     let mut verified = None;
@@ -82,7 +82,9 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
         })?;
         opened.close()?;
         verified = Some(verification.is_whole());
-        problems.extend(told(&verification));
+        broken = told(&verification);
+        // Opening the vault may have finished a change of its key.
+        status = LocalVault::status(&dir)?;
     }
     let last_backup = match surroundings.config.home() {
         Ok(home) => last_backup(&home.audit(), &dir),
@@ -103,7 +105,7 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
         rekey_cut_off: status.rekey_cut_off,
         former_keys: &status.former_keys,
         cache_ttl_seconds: surroundings.config.cache_ttl.as_secs_f64(),
-        problems,
+        problems: status.problems.iter().cloned().chain(broken).collect(),
     };
     let exit = if told.problems.is_empty() { Exit::Done } else { Exit::Host };
     if args.json {
