@@ -209,8 +209,8 @@ impl Inner {
         Ok(answer)
     }
 
-    /// Takes what was deleted or replaced out of the write-ahead log too; whether that was done. Another process that is reading can prevent it; then the sealed rest
-    /// goes with the next deletion, or when the last process closes the vault.
+    /// Takes what was deleted or replaced out of the write-ahead log too; whether that was done. Another process that is reading can
+    /// prevent it; then the sealed rest goes with the next deletion, or when the last process closes the vault.
     fn truncate_log(&self) -> bool {
         let done = lock(&self.writer).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
         let truncated = matches!(done, Ok(0));
