@@ -112,7 +112,7 @@ mod tests {
             let name = format!("strongroom-{}.1", path.replace(' ', "-"));
             let (_, page) = pages.iter().find(|(page, _)| *page == name).unwrap_or_else(|| panic!("no page {name}"));
             let page = String::from_utf8(page.clone()).unwrap();
-            let shown = page.replace("\\-", "-");
+            let shown = page.replace("\\-", "-").replace("\\*(Aq", "'");
             assert!(examples.iter().all(|example| shown.contains(example)), "{name}:\n{shown}");
             assert!(!page.contains('\u{1b}'), "{name}");
         }

@@ -125,8 +125,7 @@ mod tests {
     fn a_path_keeps_its_end() {
         let rows = |path: &str| vec![vec!["01ARZ3NDEK".to_owned(), "finished".to_owned(), path.to_owned()]];
         let header = ["RUN", "OUTCOME", "COMPONENT"];
-        for (width, shown) in
-            [(80, "/home/you/plugins/train.wasm"), (40, "…/plugins/train.wasm".trim()), (10, "…/train.wasm")]
+        for (width, shown) in [(80, "/home/you/plugins/train.wasm"), (40, "…lugins/train.wasm"), (10, "…/train.wasm")]
         {
             let mut rows = rows("/home/you/plugins/train.wasm");
             fit(&header, &mut rows, &[], width);

@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_total_makes_a_bar_and_none_a_spinner() {
-        assert_eq!(drawn(80, &reported(1, 4, "epoch 1")), "[=====>                  ]  25%  1/4  epoch 1");
+        assert_eq!(drawn(80, &reported(1, 4, "epoch 1")), "[======>                 ]  25%  1/4  epoch 1");
         assert_eq!(drawn(80, &reported(4, 4, "")), "[========================] 100%  4/4");
         assert!(drawn(80, &reported(7, 0, "rows")).ends_with(" 7  rows"));
         assert!(drawn(80, &reported(0, 0, "loading")).ends_with(" loading"));
