@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::failure::{Exit, Failure};
+use super::failure::Failure;
 
 /// How long the rest of a paste may take to arrive.
 const REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
@@ -60,7 +60,7 @@ pub(super) fn hidden(question: &str, max: usize) -> Result<Zeroizing<Vec<u8>>, F
 }
 
 fn cancelled() -> Failure {
-    Failure::Said { exit: Exit::Cancelled, what: "cancelled at the prompt: nothing was done".to_owned(), help: None }
+    Failure::cancelled("cancelled at the prompt: nothing was done")
 }
 
 /// The terminal while it shows nothing of what is typed.

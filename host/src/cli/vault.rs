@@ -32,7 +32,6 @@ enum Command {
 /// Every value in it was opened before the folder appears. The key file is not
 /// in it: keep a copy of that somewhere else.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 struct Backup {
     /// The folder to make; nothing that is there is replaced
     path: PathBuf,
@@ -44,7 +43,6 @@ struct Backup {
 /// have the vault open stop serving secrets and have to be started again.
 /// Copies from before are still opened by the former key or passphrase.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 struct Rekey {
     /// Protect the vault by a new passphrase
     #[arg(long, conflicts_with = "key_file")]
@@ -54,7 +52,7 @@ struct Rekey {
     key_file: bool,
     /// Take the new passphrase from this file;
     /// implies `--passphrase`
-    #[arg(long, verbatim_doc_comment, value_name = "PATH", conflicts_with = "key_file")]
+    #[arg(long, value_name = "PATH", conflicts_with = "key_file")]
     new_passphrase_file: Option<PathBuf>,
 }
 

@@ -16,7 +16,6 @@ use crate::vault::{Description, Operator, VaultError};
 /// To a pipe or a file goes the exact value, without a newline.
 /// To a terminal it goes only with `--show`.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub(super) struct Get {
     /// The secret
     name: String,

@@ -33,38 +33,36 @@ const FILE_MAX: usize = COUNT_MAX * (VALUE_MAX + 4096);
 ///
 /// With `--env-file` each line `NAME=value` of a file is stored, all or none.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub(super) struct Args {
     /// The secret: 1 to 127 characters of 0-9, a-z, A-Z and `-`;
     /// case does not matter
-    #[arg(verbatim_doc_comment)]
     name: Option<String>,
     /// Take the value from this environment variable
     #[arg(long, value_name = "VAR", conflicts_with = "from_file")]
     from_env: Option<String>,
     /// Take the value from this file,
     /// without one newline at its end
-    #[arg(long, verbatim_doc_comment, value_name = "PATH")]
+    #[arg(long, value_name = "PATH")]
     from_file: Option<PathBuf>,
     /// Keep a newline at the end of a file
     /// or of standard input
-    #[arg(long, verbatim_doc_comment)]
+    #[arg(long)]
     keep_newline: bool,
     /// Store all variables of this file: `NAME=value`,
     /// values in quotes where needed
-    #[arg(long, verbatim_doc_comment, value_name = "FILE",
+    #[arg(long, value_name = "FILE",
           conflicts_with_all = ["name", "from_env", "from_file", "keep_newline"])]
     env_file: Option<PathBuf>,
     /// Store `DB_PASSWORD` of the file as `db-password`,
     /// and others that are no secret names alike
-    #[arg(long, verbatim_doc_comment)]
+    #[arg(long)]
     rename: bool,
     /// A media type or other label to store with it
     #[arg(long, value_name = "TYPE")]
     content_type: Option<String>,
     /// From this moment the secret is not served to runs:
     /// `2026-12-01` or `2026-12-01T08:00:00Z`
-    #[arg(long, verbatim_doc_comment, value_name = "TIME", value_parser = show::parse_moment)]
+    #[arg(long, value_name = "TIME", value_parser = show::parse_moment)]
     expires: Option<Timestamp>,
     /// Before this moment the secret is not served to runs
     #[arg(long, value_name = "TIME", value_parser = show::parse_moment)]

@@ -17,7 +17,6 @@ use crate::vault::local::{KeySource, LocalVault, Status, Verification};
 /// Needs no passphrase, except for `--verify`. The exit code is 5 where
 /// something is wrong.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub(super) struct Args {
     /// Open every value, to see that all are as they were written
     #[arg(long)]
