@@ -110,6 +110,16 @@ fn wasmtime_stays_in_the_runtime() {
 }
 
 #[test]
+fn the_sdk_of_azure_stays_in_its_room() {
+    for (_, file, code) in sources() {
+        let is_there = file.starts_with(project().join("host/src/vault/azure"));
+        for name in ["azure_core", "azure_identity", "azure_security", "reqwest"] {
+            assert!(is_there || !code.contains(name), "{} names `{name}`", file.display());
+        }
+    }
+}
+
+#[test]
 fn only_the_configuration_reads_the_environment() {
     for (room, file, code) in sources() {
         let reads = ["env::var", "env::vars", "env::home_dir"].iter().any(|call| code.contains(call));
@@ -145,6 +155,7 @@ const KNOWN_CALLERS: &[(&str, &str)] = &[
     ("cli/value.rs", "the operator asked to see it"),
     ("redact/mod.rs", "its encodings are searched for"),
     ("runtime/training.rs", "it is handed to the component that the policy grants it to"),
+    ("vault/azure/wire.rs", "it is sent to the vault"),
     ("vault/local/seal.rs", "it is encrypted"),
 ];
 

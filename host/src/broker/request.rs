@@ -93,6 +93,9 @@ impl RunBroker {
                 Some((usable, stored)) => {
                     event.version = Some(stored.description.version.clone());
                     event.outcome = Some(usable.err().unwrap_or("released").to_owned());
+                    if stored.overdue {
+                        event.detail.insert("cache".to_owned(), "overdue: the vault cannot be reached".to_owned());
+                    }
                 }
                 None => event.outcome = Some("no such secret".to_owned()),
             }

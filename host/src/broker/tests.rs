@@ -40,7 +40,7 @@ impl Memory {
             enabled,
         };
         let value = Arc::new(Secret::new(value.to_owned()).unwrap());
-        versions.push(Stored { value, description: description.clone() });
+        versions.push(Stored { value, description: description.clone(), overdue: false });
         description
     }
 

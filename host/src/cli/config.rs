@@ -56,6 +56,8 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
     }
     let rows: Vec<Vec<String>> = settings
         .into_iter()
+        // Who does not use Azure is spared a screen of keys.
+        .filter(|setting| setting.value.is_some() || !setting.key.starts_with("azure."))
         .map(|setting| {
             let value = setting.value.unwrap_or_else(|| "-".to_owned());
             vec![setting.key.to_owned(), setting.origin.to_string(), value]

@@ -37,6 +37,8 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
     ("secret describe", &["strongroom secret describe db-password --json"]),
     ("secret versions", &["strongroom secret versions model-key"]),
     ("secret delete", &["strongroom secret delete db-password"]),
+    ("secret recover", &["strongroom secret recover db-password --vault https://team.vault.azure.net"]),
+    ("secret purge", &["strongroom secret purge db-password --vault https://team.vault.azure.net"]),
     (
         "run",
         &[
@@ -52,7 +54,14 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
     ("policy explain", &["strongroom policy explain policy.toml get db-password"]),
     ("audit show", &["strongroom audit show --run last", "strongroom audit show --last 20 --json"]),
     ("audit verify", &["strongroom audit verify", "strongroom audit verify --json"]),
-    ("vault status", &["strongroom vault status", "strongroom vault status --verify --json"]),
+    (
+        "vault status",
+        &[
+            "strongroom vault status",
+            "strongroom vault status --verify --json",
+            "strongroom vault status --vault https://team.vault.azure.net",
+        ],
+    ),
     ("vault backup", &["strongroom vault backup backups/monday"]),
     ("vault rekey", &["strongroom vault rekey", "strongroom vault rekey --passphrase"]),
     ("config show", &["strongroom config show", "STRONGROOM_HOME=/srv/strongroom strongroom config show --json"]),

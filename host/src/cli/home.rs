@@ -11,8 +11,9 @@ use super::{Global, out, passphrase};
 use crate::audit::{self, Audit};
 use crate::config::{Config, Home, Setting, VaultPlace};
 use crate::runs::RunStore;
-use crate::vault::VaultError;
+use crate::vault::azure::AzureVault;
 use crate::vault::local::{LocalVault, Unlock};
+use crate::vault::{Operator, Vault, VaultError};
 
 /// What a command was told about where things are. Nothing is opened yet, and nothing made.
 #[derive(Debug)]
@@ -20,26 +21,39 @@ pub(super) struct Surroundings {
     pub(super) config: Config,
     vault_option: Option<String>,
     passphrase_option: Option<PathBuf>,
+    credential_option: Option<String>,
 }
 
 /// An open home.
 pub(super) struct Opened {
     pub(super) home: Home,
-    pub(super) vault: LocalVault,
+    /// The vault as runs use it.
+    pub(super) vault: Arc<dyn Vault>,
+    /// The same as an operator uses it.
+    pub(super) operator: Arc<dyn Operator>,
+    /// The same where it is the local one.
+    pub(super) local: Option<LocalVault>,
     pub(super) audit: Audit,
     pub(super) runs: Arc<RunStore>,
 }
 
 /// A vault that is there and not open yet.
-pub(super) struct Found {
-    dir: PathBuf,
-    needs_passphrase: bool,
+pub(super) enum Found {
+    /// A local one.
+    Local {
+        /// Its folder.
+        dir: PathBuf,
+        /// Whether a passphrase opens it; else its key file does.
+        needs_passphrase: bool,
+    },
+    /// A Key Vault. Whether it is there shows when it is asked.
+    Azure(AzureVault),
 }
 
 impl Found {
-    /// Whether a passphrase opens it; else its key file does.
+    /// Whether a passphrase opens it.
     pub(super) fn needs_passphrase(&self) -> bool {
-        self.needs_passphrase
+        matches!(self, Self::Local { needs_passphrase: true, .. })
     }
 }
 
@@ -50,13 +64,24 @@ impl Surroundings {
             config: Config::load()?,
             vault_option: global.vault.clone(),
             passphrase_option: global.passphrase_file.clone(),
+            credential_option: global.credential.clone(),
         })
     }
 
-    /// The folder of the vault.
-    pub(super) fn vault_dir(&self) -> Result<PathBuf, Failure> {
-        let VaultPlace::Local(dir) = self.config.vault(self.vault_option.as_deref())?;
-        Ok(dir)
+    /// Where the vault is.
+    pub(super) fn place(&self) -> Result<VaultPlace, Failure> {
+        Ok(self.config.vault(self.vault_option.as_deref())?)
+    }
+
+    /// The folder of the local vault, for what is done to that one alone; `instead` is what to do with a Key Vault.
+    pub(super) fn vault_dir(&self, instead: &str) -> Result<PathBuf, Failure> {
+        match self.place()? {
+            VaultPlace::Local(dir) => Ok(dir),
+            VaultPlace::Azure(place) => {
+                Err(Failure::invalid(format!("this is for the local vault, and `{place}` is a Key Vault"))
+                    .help(instead))
+            }
+        }
     }
 
     /// The file with the passphrase: the option, else the variable.
@@ -66,7 +91,11 @@ impl Surroundings {
 
     /// Every setting, with where it comes from.
     pub(super) fn settings(&self) -> Result<Vec<Setting>, Failure> {
-        Ok(self.config.settings(self.vault_option.as_deref(), self.passphrase_option.as_deref())?)
+        Ok(self.config.settings(
+            self.vault_option.as_deref(),
+            self.passphrase_option.as_deref(),
+            self.credential_option.as_deref(),
+        )?)
     }
 
     /// Whether the passphrase file was named on the command line.
@@ -86,9 +115,15 @@ impl Surroundings {
 
     /// Looks for the vault. Makes nothing.
     pub(super) fn find(&self) -> Result<Found, Failure> {
-        let dir = self.vault_dir()?;
+        let dir = match self.place()? {
+            VaultPlace::Local(dir) => dir,
+            VaultPlace::Azure(place) => {
+                let credential = self.config.credential(self.credential_option.as_deref())?;
+                return Ok(Found::Azure(AzureVault::open(place, &credential)?));
+            }
+        };
         match LocalVault::needs_passphrase(&dir) {
-            Ok(needs_passphrase) => Ok(Found { dir, needs_passphrase }),
+            Ok(needs_passphrase) => Ok(Found::Local { dir, needs_passphrase }),
             Err(VaultError::Absent(_)) => Err(Failure::host(format!("there is no vault at `{}`", dir.display()))
                 .help("run `strongroom init`, or name another with `--vault local:DIR`")),
             Err(error) => Err(error.into()),
@@ -97,23 +132,34 @@ impl Surroundings {
 
     /// Opens the vault, then the audit and the run records, which are made where they are not there.
     pub(super) fn open(&self, found: Found) -> Result<Opened, Failure> {
-        let unlock = if found.needs_passphrase {
-            Unlock::Passphrase(passphrase::existing(self.passphrase_file())?)
-        } else {
-            Unlock::KeyFile
+        let (vault, operator, local): (Arc<dyn Vault>, Arc<dyn Operator>, _) = match found {
+            Found::Azure(vault) => (Arc::new(vault.clone()), Arc::new(vault), None),
+            Found::Local { dir, needs_passphrase } => {
+                let unlock = if needs_passphrase {
+                    Unlock::Passphrase(passphrase::existing(self.passphrase_file())?)
+                } else {
+                    Unlock::KeyFile
+                };
+                let vault = LocalVault::open(&dir, unlock)?;
+                (Arc::new(vault.clone()), Arc::new(vault.clone()), Some(vault))
+            }
         };
-        let vault = LocalVault::open(&found.dir, unlock)?;
         let home = self.config.home()?;
         make_folder(home.path())?;
         let audit = Audit::open(&home.audit(), self.config.audit_sync)?;
         let runs = Arc::new(RunStore::open(&home.runs())?);
-        let opened = Opened { home, vault, audit, runs };
+        let opened = Opened { home, vault, operator, local, audit, runs };
         mark_lost(&opened.home, &opened.runs)?;
         Ok(opened)
     }
 }
 
 impl Opened {
+    /// The local vault, for a command that has looked for one.
+    pub(super) fn local(&self) -> Result<&LocalVault, Failure> {
+        self.local.as_ref().ok_or_else(|| Failure::invalid("this is for the local vault"))
+    }
+
     /// Ends the audit in good order.
     pub(super) fn close(self) -> Result<(), Failure> {
         Ok(self.audit.close()?)

@@ -31,7 +31,7 @@ struct Json {
 }
 
 pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let dir = surroundings.vault_dir()?;
+    let dir = surroundings.vault_dir("a Key Vault is made with `az keyvault create`: docs/azure.md has the way")?;
     // Before anybody types a passphrase in vain.
     if LocalVault::needs_passphrase(&dir).is_ok() {
         return Err(Failure::invalid(format!("there is a vault at `{}` already", dir.display()))

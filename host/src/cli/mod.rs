@@ -58,14 +58,19 @@ struct Cli {
 /// Options of every command.
 #[derive(Debug, clap::Args)]
 struct Global {
-    /// The vault: `local:DIR`; else STRONGROOM_VAULT,
-    /// the configuration file, the home folder
+    /// The vault: `local:DIR`, or the https address of
+    /// a Key Vault; else STRONGROOM_VAULT, the
+    /// configuration file, the home folder
     #[arg(long, global = true, value_name = "PLACE", help_heading = "Options of every command")]
     vault: Option<String>,
     /// The file with the vault's passphrase; else
     /// STRONGROOM_PASSPHRASE_FILE, else a prompt
     #[arg(long, global = true, value_name = "PATH", help_heading = "Options of every command")]
     passphrase_file: Option<PathBuf>,
+    /// Who this host is to Azure: auto, managed-identity,
+    /// workload-identity, client-secret, azure-cli, ...
+    #[arg(long, global = true, value_name = "KIND", help_heading = "Options of every command")]
+    credential: Option<String>,
     /// Colour: auto, always or never
     #[arg(
         long,

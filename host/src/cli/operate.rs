@@ -32,6 +32,11 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Work on what the vault keeps of a deleted secret.
+    pub(super) fn on_deleted(operation: &'a str, name: &SecretName, done: &'a str) -> Self {
+        Self { operation, secrets: vec![Some(name.clone())], done, changes: true, detail: Vec::new() }
+    }
+
     /// Storing several secrets at once.
     pub(super) fn storing(names: impl IntoIterator<Item = SecretName>) -> Self {
         let mut work = Self::on_secret(Operation::Set, None, "written");
@@ -73,6 +78,10 @@ pub(super) fn audited<T>(
         let outcome = match &answer {
             Ok(answer) => {
                 complete(answer, at, &mut event);
+                work.done
+            }
+            // Of a batch that stopped half-way, each says what became of it.
+            Err(VaultError::Partial { written, .. }) if secret.as_ref().is_some_and(|name| written.contains(name)) => {
                 work.done
             }
             Err(error) => error.kind(),

@@ -162,8 +162,9 @@ async fn execute(
     config: &Config,
 ) -> Result<RunRecord, Failure> {
     let cancel = cancelled()?;
-    let settings = cache::Settings { time_to_live: config.cache_ttl, ..cache::Settings::default() };
-    let vault: Arc<dyn Vault> = Arc::new(Cache::new(Arc::new(opened.vault.clone()), settings));
+    let settings =
+        cache::Settings { time_to_live: config.cache_ttl, grace: config.cache_grace, ..cache::Settings::default() };
+    let vault: Arc<dyn Vault> = Arc::new(Cache::new(Arc::clone(&opened.vault), settings));
     let runner = Runner::new(RunnerOptions {
         audit: opened.audit.clone(),
         vault,

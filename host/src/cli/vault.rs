@@ -1,5 +1,6 @@
-//! `strongroom vault`: the state of the local vault, a copy of it, a new key for it.
+//! `strongroom vault`: the state of the vault; of the local one a copy, and a new key for it.
 
+mod azure;
 mod status;
 
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use super::operate::{Work, audited};
 use super::{out, passphrase, show};
 use crate::vault::local::{Contents, KeySource, LocalVault, Protection};
 
-/// Look after the local vault: its state, backups, a new key
+/// Look after the vault: its state; of the local one backups, a new key
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -77,11 +78,12 @@ fn backup(args: &Backup, surroundings: &Surroundings) -> Result<Exit, Failure> {
         return Err(Failure::invalid(format!("there is no folder `{}` to make a backup in", parent.display()))
             .help("make it first"));
     }
-    let dir = surroundings.vault_dir()?;
+    let dir = surroundings
+        .vault_dir("Azure keeps deleted secrets by itself; `az keyvault secret backup` copies single ones")?;
     let opened = surroundings.open(surroundings.find()?)?;
     let to = std::path::absolute(&args.path).unwrap_or_else(|_| args.path.clone());
     let work = Work::on_vault("backup", "backed up", false).with("vault", dir.display()).with("to", to.display());
-    let made = audited(&opened, &work, opened.vault.backup(&args.path), |made, _, event| {
+    let made = audited(&opened, &work, opened.local()?.backup(&args.path), |made, _, event| {
         event.count = Some(made.contents.versions);
     })?;
     opened.close()?;
@@ -102,7 +104,7 @@ fn backup(args: &Backup, surroundings: &Surroundings) -> Result<Exit, Failure> {
 }
 
 fn rekey(args: &Rekey, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let dir = surroundings.vault_dir()?;
+    let dir = surroundings.vault_dir("Azure keeps the keys of a Key Vault itself")?;
     let found = surroundings.find()?;
     let asked = args.passphrase || args.new_passphrase_file.is_some();
     let with_passphrase = asked || (found.needs_passphrase() && !args.key_file);
@@ -115,7 +117,7 @@ fn rekey(args: &Rekey, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let work = Work::on_vault("rekey", "given a new key", true)
         .with("vault", dir.display())
         .with("protection", if with_passphrase { "passphrase" } else { "key file" });
-    let done = audited(&opened, &work, opened.vault.rekey(protection), |done, _, event| {
+    let done = audited(&opened, &work, opened.local()?.rekey(protection), |done, _, event| {
         event.count = Some(done.contents.versions);
     })?;
     opened.close()?;

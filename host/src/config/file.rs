@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
@@ -13,6 +13,7 @@ use crate::audit::SyncMode;
 use crate::broker::Repeats;
 use crate::policy::{Ceilings, parse_duration};
 use crate::redact::escape_controls;
+use crate::vault::azure::CredentialKind;
 
 /// The most bytes of a configuration file.
 const FILE_MAX: u64 = 1024 * 1024;
@@ -25,9 +26,37 @@ const ECHO_MAX: usize = 80;
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct File {
     pub(super) vault: Option<String>,
+    pub(super) credential: Option<CredentialKind>,
+    pub(super) azure: Azure,
     pub(super) audit: Audit,
     pub(super) ceilings: Ceilings,
     pub(super) cache: Cache,
+}
+
+/// `[azure]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Azure {
+    pub(super) tenant_id: Option<String>,
+    pub(super) client_id: Option<String>,
+    pub(super) object_id: Option<String>,
+    pub(super) resource_id: Option<String>,
+    pub(super) token_file: Option<PathBuf>,
+    pub(super) client_secret_file: Option<PathBuf>,
+    pub(super) certificate_file: Option<PathBuf>,
+    pub(super) certificate_password_file: Option<PathBuf>,
+    pub(super) authority: Option<String>,
+    pub(super) emulator: AzureEmulator,
+}
+
+/// `[azure.emulator]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct AzureEmulator {
+    pub(super) host: Option<String>,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) authority: Option<String>,
+    pub(super) metadata: Option<String>,
 }
 
 /// `[audit]`
@@ -44,6 +73,8 @@ pub(super) struct Audit {
 pub(super) struct Cache {
     #[serde(deserialize_with = "duration")]
     pub(super) ttl: Option<Duration>,
+    #[serde(deserialize_with = "duration")]
+    pub(super) grace: Option<Duration>,
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {

@@ -5,6 +5,7 @@
 //! known is an error, and so is a value that cannot be read: a setting that is passed over in silence is one that somebody relies on.
 //! `docs/configuration.md` is the reference.
 
+mod azure;
 mod file;
 mod place;
 mod settings;
@@ -52,11 +53,15 @@ pub struct Config {
     pub ceilings: Ceilings,
     /// How old an answer of the cache may be.
     pub cache_ttl: Duration,
+    /// How much longer a value may be served while the vault cannot be reached.
+    pub cache_grace: Duration,
     /// The file with the vault's passphrase, where the environment names one.
     pub passphrase_file: Option<PathBuf>,
     /// The vault as the environment or the file names it, and which of them.
     vault: Option<(String, Origin)>,
     home: Option<PathBuf>,
+    /// What the environment says about this host's identity at Azure.
+    azure: azure::Surroundings,
     /// What the file says, its path, and whether it is there.
     file: file::File,
     file_path: Option<PathBuf>,
@@ -88,6 +93,9 @@ pub enum ConfigError {
         /// What is wrong with it, and what would be right.
         reason: String,
     },
+    /// What is said about Azure does not fit together. The text says what, and what would be right.
+    #[error("{0}")]
+    Azure(String),
     /// A variable is no text.
     #[error("the variable `{0}` is not UTF-8 text")]
     Variable(&'static str),
@@ -148,7 +156,9 @@ impl Config {
             repeats: file.audit.repeats.unwrap_or_default(),
             ceilings: file.ceilings.clone(),
             cache_ttl: file.cache.ttl.unwrap_or_else(|| cache::Settings::default().time_to_live),
+            cache_grace: file.cache.grace.unwrap_or_default(),
             passphrase_file: path(PASSPHRASE_FILE)?,
+            azure: azure::Surroundings::read(&variable)?,
             vault,
             home: path(HOME)?,
             file,
@@ -182,7 +192,7 @@ impl Config {
             (None, Some((value, origin))) => (value.as_str(), format!("the variable `{origin}`")),
             (None, None) => return Ok(VaultPlace::Local(self.home()?.vault())),
         };
-        VaultPlace::parse(value).map_err(|reason| ConfigError::Vault { origin, reason })
+        VaultPlace::parse(value, &self.exceptions()?).map_err(|reason| ConfigError::Vault { origin, reason })
     }
 }
 

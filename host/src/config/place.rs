@@ -1,6 +1,9 @@
 //! Folders: the home with everything in it, and the vault.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+
+use crate::vault::azure::{Exceptions, Place};
 
 /// The home folder and what lies where in it. `docs/configuration.md` has the layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,11 +51,22 @@ impl Home {
 pub enum VaultPlace {
     /// The local vault in this folder.
     Local(PathBuf),
+    /// A Key Vault.
+    Azure(Place),
+}
+
+impl fmt::Display for VaultPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(dir) => write!(f, "local:{}", dir.to_string_lossy()),
+            Self::Azure(place) => place.fmt(f),
+        }
+    }
 }
 
 impl VaultPlace {
-    /// Reads `local:DIR`. The answer's path is absolute.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    /// Reads `local:DIR`, where the answer's path is absolute, or the address of a Key Vault.
+    pub(super) fn parse(text: &str, exceptions: &Exceptions) -> Result<Self, String> {
         if let Some(dir) = text.strip_prefix("local:") {
             if dir.is_empty() {
                 return Err("`local:` is followed by a folder, such as `local:/srv/vault`".to_owned());
@@ -63,8 +77,8 @@ impl VaultPlace {
             };
         }
         if text.starts_with("https://") {
-            return Err("Azure Key Vault is not supported yet by this version: use `local:DIR`".to_owned());
+            return Place::parse(text, exceptions).map(VaultPlace::Azure);
         }
-        Err("a vault is named `local:DIR`".to_owned())
+        Err("a vault is named `local:DIR` or `https://NAME.vault.azure.net`".to_owned())
     }
 }

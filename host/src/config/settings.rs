@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::file::{Audit, Cache, File};
-use super::{CONFIG, Config, ConfigError, HOME, LOG, PASSPHRASE_FILE, VaultPlace, log_filter};
+use super::file::{Audit, Azure, AzureEmulator, Cache, File};
+use super::{CONFIG, Config, ConfigError, HOME, LOG, PASSPHRASE_FILE, log_filter};
 use crate::policy::{Ceilings, show_duration, show_size};
 
 /// Where a value comes from.
@@ -50,12 +50,20 @@ impl Config {
         self.file_path.as_deref().map(|path| (path, self.file_found))
     }
 
-    /// Every setting. What the options `--vault` and `--passphrase-file` say is given, since they go before the rest.
+    /// Every setting. What the options `--vault`, `--passphrase-file` and `--credential` say is given, since they go before the rest.
     ///
     /// # Errors
-    /// The vault is not named as a vault is, or nobody says where the home is.
-    pub fn settings(&self, vault: Option<&str>, passphrase_file: Option<&Path>) -> Result<Vec<Setting>, ConfigError> {
-        let VaultPlace::Local(dir) = self.vault(vault)?;
+    /// The vault or the credential is not named as one is, or nobody says where the home is.
+    pub fn settings(
+        &self,
+        vault: Option<&str>,
+        passphrase_file: Option<&Path>,
+        credential: Option<&str>,
+    ) -> Result<Vec<Setting>, ConfigError> {
+        let place = self.vault(vault)?;
+        let kind = self.credential_kind(credential)?;
+        // Looked at here too, so that this is the way to check a file that was edited.
+        self.credential(credential)?;
         let vault_origin = match vault {
             Some(_) => Origin::Option("--vault"),
             None => self.vault.as_ref().map_or(Origin::Default, |(_, origin)| origin.clone()),
@@ -69,10 +77,20 @@ impl Config {
         let log = log_filter();
         let log_origin = if log.is_some() { Origin::Variable(LOG) } else { Origin::Default };
         // Taken apart, so that a new key does not compile until it is listed here.
-        let File { vault: _, audit: Audit { sync, repeats }, ceilings: _, cache: Cache { ttl } } = &self.file;
+        let File { vault: _, credential: named, azure, audit, ceilings: _, cache: Cache { ttl, grace } } = &self.file;
+        let Audit { sync, repeats } = audit;
+        let credential = match credential {
+            Some(_) => Setting {
+                key: "credential",
+                value: Some(kind.as_str().to_owned()),
+                origin: Origin::Option("--credential"),
+            },
+            None => self.setting("credential", Some(kind.as_str().to_owned()), named.is_some()),
+        };
         let mut settings = vec![
             Setting { key: "home", value: Some(shown(self.home()?.path())), origin: home_origin },
-            Setting { key: "vault", value: Some(format!("local:{}", shown(&dir))), origin: vault_origin },
+            Setting { key: "vault", value: Some(place.to_string()), origin: vault_origin },
+            credential,
             Setting { key: "passphrase-file", value: passphrase.0.map(shown), origin: passphrase.1 },
             Setting { key: "log", value: Some(log.unwrap_or_else(|| "warn".to_owned())), origin: log_origin },
             self.setting("audit.sync", Some(word(&self.audit_sync)), sync.is_some()),
@@ -83,6 +101,11 @@ impl Config {
             self.setting(key, value, in_file)
         }));
         settings.push(self.setting("cache.ttl", Some(show_duration(self.cache_ttl)), ttl.is_some()));
+        settings.push(self.setting("cache.grace", Some(show_duration(self.cache_grace)), grace.is_some()));
+        settings.extend(azure_settings(azure).map(|(key, value)| {
+            let in_file = value.is_some();
+            self.setting(key, value, in_file)
+        }));
         Ok(settings)
     }
 
@@ -94,6 +117,30 @@ impl Config {
         // A value of the file without a file's path cannot be.
         self.file_path.clone().map_or(Origin::Variable(CONFIG), Origin::File)
     }
+}
+
+/// Every key about Azure. None of them is a secret: those lie in the files that are named.
+fn azure_settings(azure: &Azure) -> impl Iterator<Item = (&'static str, Option<String>)> {
+    let Azure { tenant_id, client_id, object_id, resource_id, token_file, client_secret_file, .. } = azure;
+    let Azure { certificate_file, certificate_password_file, authority, emulator, .. } = azure;
+    let AzureEmulator { host, ca_file, authority: emulator_authority, metadata } = emulator;
+    let path = |path: &Option<std::path::PathBuf>| path.as_deref().map(shown);
+    [
+        ("azure.tenant-id", tenant_id.clone()),
+        ("azure.client-id", client_id.clone()),
+        ("azure.object-id", object_id.clone()),
+        ("azure.resource-id", resource_id.clone()),
+        ("azure.token-file", path(token_file)),
+        ("azure.client-secret-file", path(client_secret_file)),
+        ("azure.certificate-file", path(certificate_file)),
+        ("azure.certificate-password-file", path(certificate_password_file)),
+        ("azure.authority", authority.clone()),
+        ("azure.emulator.host", host.clone()),
+        ("azure.emulator.ca-file", path(ca_file)),
+        ("azure.emulator.authority", emulator_authority.clone()),
+        ("azure.emulator.metadata", metadata.clone()),
+    ]
+    .into_iter()
 }
 
 /// Every ceiling: a new one does not compile until it is listed here.

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::*;
+use crate::vault::azure::CredentialKind;
 
 fn load(variables: &[(&'static str, &str)], file: Option<&str>) -> Result<Config, ConfigError> {
     let dir = tempfile::tempdir().unwrap();
@@ -57,7 +58,10 @@ fn what_is_not_understood_is_an_error_with_file_line_and_key() {
         ("[cache]\nttl = \"soon\"", "config.toml:2:7", "ttl"),
         ("[tenants]", "config.toml:1:2", "`tenants`"),
         ("vault = \"local:relative\"", "config.toml:1", "absolute"),
-        ("credential = \"x\"", "config.toml:1:1", "`credential`"),
+        ("credential = \"x\"", "config.toml:1:14", "managed-identity"),
+        ("[azure]\nclient-secret = \"x\"", "config.toml:2:1", "`client-secret`"),
+        ("[azure.emulator]\nport = 1", "config.toml:2:1", "`port`"),
+        ("[cache]\ngrace = 5", "config.toml:2:9", "grace"),
     ] {
         let error = error(file);
         assert!(error.contains(place) && error.contains(word), "{file:?}: {error}");
@@ -82,7 +86,8 @@ fn the_option_goes_before_the_variable_and_that_before_the_file() {
 #[test]
 fn a_vault_that_cannot_be_is_an_error_that_says_who_named_it() {
     for (value, word) in [
-        ("https://x.vault.azure.net", "not supported yet"),
+        ("https://team.vault.azure.net.example", "no Key Vault"),
+        ("https://localhost", "[azure.emulator]"),
         ("/srv/vault", "local:DIR"),
         ("local:", "local:/srv/vault"),
     ] {
@@ -125,7 +130,7 @@ const SAMPLE: &str = include_str!("../../../docs/config.toml");
 /// Each setting that the file can set, with its value where the file sets it.
 fn from_file(file: &str) -> Vec<(&'static str, Option<String>)> {
     let config = load(&[(HOME, "/home/of/it")], Some(file)).unwrap();
-    let settings = config.settings(None, None).unwrap().into_iter();
+    let settings = config.settings(None, None, None).unwrap().into_iter();
     let settable = settings.filter(|setting| !["home", "passphrase-file", "log"].contains(&setting.key));
     settable.map(|setting| (setting.key, setting.value.filter(|_| matches!(setting.origin, Origin::File(_))))).collect()
 }
@@ -134,11 +139,19 @@ fn from_file(file: &str) -> Vec<(&'static str, Option<String>)> {
 fn the_sample_is_the_default() {
     let (sample, default) = (load(&[], Some(SAMPLE)).unwrap(), load(&[], None).unwrap());
     assert_eq!(
-        (sample.audit_sync, sample.repeats, &sample.ceilings, sample.cache_ttl, &sample.vault),
-        (default.audit_sync, default.repeats, &default.ceilings, default.cache_ttl, &default.vault)
+        (sample.audit_sync, sample.repeats, &sample.ceilings, sample.cache_ttl, sample.cache_grace, &sample.vault),
+        (
+            default.audit_sync,
+            default.repeats,
+            &default.ceilings,
+            default.cache_ttl,
+            default.cache_grace,
+            &default.vault
+        )
     );
     for (key, value) in from_file(SAMPLE) {
-        assert!(value.is_some() || key == "vault" || key.starts_with("ceilings."), "`{key}` has a default: give it");
+        let has_none = key == "vault" || key.starts_with("ceilings.") || key.starts_with("azure.");
+        assert!(value.is_some() || has_none, "`{key}` has a default: give it");
     }
 }
 
@@ -158,7 +171,7 @@ fn the_sample_has_every_key() {
 fn every_setting_says_where_it_comes_from() {
     let variables = [(HOME, "/h"), (PASSPHRASE_FILE, "/p")];
     let config = load(&variables, Some("vault = \"local:/file\"\n[ceilings]\ntime = \"2h\"\n")).unwrap();
-    let settings = config.settings(None, None).unwrap();
+    let settings = config.settings(None, None, None).unwrap();
     let found = |key: &str| {
         let setting = settings.iter().find(|setting| setting.key == key).unwrap();
         (setting.value.as_deref(), setting.origin.to_string())
@@ -173,10 +186,54 @@ fn every_setting_says_where_it_comes_from() {
 
     let config = load(&[(HOME, "/h"), (VAULT, "local:/variable")], Some("vault = \"local:/file\"")).unwrap();
     let origins = |vault: Option<&str>| {
-        let settings = config.settings(vault, Some(Path::new("/option"))).unwrap();
+        let settings = config.settings(vault, Some(Path::new("/option")), None).unwrap();
         settings.into_iter().map(|setting| (setting.key, setting.origin)).collect::<HashMap<_, _>>()
     };
     assert_eq!(origins(None)["vault"], Origin::Variable(VAULT));
     assert_eq!(origins(Some("local:/option"))["vault"], Origin::Option("--vault"));
     assert_eq!(origins(None)["passphrase-file"], Origin::Option("--passphrase-file"));
+}
+
+#[test]
+fn a_key_vault_is_a_vault_and_an_emulator_has_to_be_declared() {
+    let config = load(&[(VAULT, "https://team.vault.azure.net")], None).unwrap();
+    let VaultPlace::Azure(place) = config.vault(None).unwrap() else { panic!() };
+    assert_eq!(place.to_string(), "https://team.vault.azure.net");
+    let file = "vault = \"https://localhost:8443\"\n[azure.emulator]\nhost = \"localhost:8443\"\nca-file = \"/ca.pem\"";
+    let VaultPlace::Azure(place) = load(&[], Some(file)).unwrap().vault(None).unwrap() else { panic!() };
+    assert!(place.emulator().is_some());
+    let half = load(&[], Some("[azure.emulator]\nhost = \"localhost:8443\"")).unwrap().vault(Some("https://x.y"));
+    assert!(half.unwrap_err().to_string().contains("`ca-file`"));
+}
+
+#[test]
+fn the_credential_is_chosen_by_the_option_and_then_the_file() {
+    let file = Some("credential = \"client-secret\"\n[azure]\ntenant-id = \"t\"\nclient-secret-file = \"/s\"");
+    let config = load(&[("AZURE_CLIENT_ID", "of the pod"), ("AZURE_TENANT_ID", "other")], file).unwrap();
+    let settings = config.credential(None).unwrap();
+    assert_eq!((settings.kind, settings.tenant_id.as_deref()), (CredentialKind::ClientSecret, Some("t")));
+    assert_eq!(settings.client_id, None, "the pod's identity is for the workload");
+    let settings = config.credential(Some("workload-identity")).unwrap();
+    assert_eq!((settings.tenant_id.as_deref(), settings.client_id.as_deref()), (Some("t"), Some("of the pod")));
+    let error = config.credential(Some("password")).unwrap_err().to_string();
+    assert!(error.contains("`--credential`") && error.contains("`managed-identity`"), "{error}");
+    let relative = load(&[], Some("[azure]\ntoken-file = \"token\"")).unwrap().credential(None).unwrap_err();
+    assert!(relative.to_string().contains("`azure.token-file` has to be an absolute path"));
+    assert_eq!(load(&[], None).unwrap().credential(None).unwrap().kind, CredentialKind::Auto);
+}
+
+#[test]
+fn an_identity_endpoint_is_on_this_machine() {
+    for (value, near) in [
+        ("http://localhost:4141/msi/token", true),
+        ("http://127.0.0.1:41/x", true),
+        ("http://169.254.129.2:8081/msi/token", true),
+        ("http://evil.example/token", false),
+        ("https://localhost/x", false),
+        ("http://10.0.0.1/x", false),
+        ("nonsense", false),
+    ] {
+        let config = load(&[("IDENTITY_ENDPOINT", value)], None).unwrap();
+        assert_eq!(config.credential(None).unwrap().identity_endpoint.is_some(), near, "{value}");
+    }
 }

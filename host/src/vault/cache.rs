@@ -8,6 +8,8 @@
 //!   fetches under way loose: they still answer those who wait, and their answer is not kept. Forgetting, rather than keeping the
 //!   value just written, needs no order between two writes of one name.
 //! - **Only answers are kept**: values, and for a short time that there is none to be had. A failure is told to those who wait.
+//! - **A vault that cannot be reached** may leave a value in use for a configured time beyond its age, and such an answer says that it is
+//!   overdue. A vault that refuses, or says that the secret is gone or disabled, is believed.
 //!
 //! What another process writes, or an operator's command, is seen when the age is reached. A vault has to bound its own time: a
 //! fetch that never ends keeps its followers waiting.
@@ -39,6 +41,8 @@ pub const NEGATIVE_MAX: Duration = Duration::from_secs(5);
 pub struct Settings {
     /// How old an answer may be, counted from when its fetch began. Zero turns caching off.
     pub time_to_live: Duration,
+    /// How much longer a value may be served while the vault cannot be reached. Zero for not at all.
+    pub grace: Duration,
     /// Whether to vary the time by up to a tenth either way, so that answers fetched together do not all expire together.
     pub jitter: bool,
     /// The most answers that are kept. The one that was not used for longest goes first.
@@ -48,9 +52,15 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// Five minutes with jitter, 1,024 answers, 16 MiB.
+    /// Five minutes with jitter and without grace, 1,024 answers, 16 MiB.
     fn default() -> Self {
-        Self { time_to_live: Duration::from_secs(300), jitter: true, max_entries: 1024, max_bytes: 16 * 1024 * 1024 }
+        Self {
+            time_to_live: Duration::from_secs(300),
+            grace: Duration::ZERO,
+            jitter: true,
+            max_entries: 1024,
+            max_bytes: 16 * 1024 * 1024,
+        }
     }
 }
 
@@ -107,6 +117,17 @@ impl Cache {
         let vault = Arc::clone(&self.vault);
         tokio::spawn(async move { flight.land(vault.get(grant).await) });
         Found::Under(listener, None)
+    }
+
+    /// An answer of the vault; in the place of one that says that it cannot be reached, a value that is overdue, where there is one.
+    fn or_overdue(&self, key: &Key, answer: Answer) -> Answer {
+        match answer {
+            Err(VaultError::Unavailable(text)) => {
+                let found = self.shared.lock().find_overdue(key, Instant::now());
+                found.ok_or(VaultError::Unavailable(text))
+            }
+            answer => answer,
+        }
     }
 
     /// Does a write in a task of its own and forgets what is cached of its names when it ends, even where it panics.
@@ -278,10 +299,10 @@ impl Vault for Cache {
         loop {
             match self.find_or_fetch(&key, grant.take()) {
                 Found::Here(answer) => return answer,
-                Found::Lost => return Err(lost()),
+                Found::Lost => return self.or_overdue(&key, Err(lost())),
                 Found::Under(listener, unspent) => {
                     match listen(listener).await {
-                        Told::Answer(answer) => return answer,
+                        Told::Answer(answer) => return self.or_overdue(&key, answer),
                         // With a grant left it asks for itself; without one its own fetch is what was lost.
                         Told::AskAgain => grant = unspent,
                     }
@@ -309,32 +330,36 @@ impl Vault for Cache {
             for grant in grants {
                 let key = key_of(&grant);
                 if let Some(answer) = entries.find(&key, now) {
-                    parts.push(Found::Here(answer));
+                    parts.push((key, Found::Here(answer)));
                 } else if let Some(listener) = entries.flight(&key) {
-                    parts.push(Found::Under(listener, Some(grant)));
+                    parts.push((key, Found::Under(listener, Some(grant))));
                 } else {
                     let (teller, listener) = watch::channel(None);
-                    let flight = Flight::start(&self.shared, &mut entries, key, teller, listener.clone());
+                    let flight = Flight::start(&self.shared, &mut entries, key.clone(), teller, listener.clone());
                     missing.push((flight, grant));
-                    parts.push(Found::Under(listener, None));
+                    parts.push((key, Found::Under(listener, None)));
                 }
             }
         }
+        let mut down = lost();
         if !missing.is_empty() {
-            self.fetch_many(missing).await.unwrap_or_else(|_| Err(lost()))?;
+            match self.fetch_many(missing).await.unwrap_or_else(|_| Err(lost())) {
+                Err(error @ VaultError::Unavailable(_)) => down = error,
+                answer => answer?,
+            }
         }
         let mut answers = Vec::with_capacity(parts.len());
-        for part in parts {
+        for (key, part) in parts {
             let answer = match part {
                 Found::Here(answer) => answer,
                 Found::Lost => Err(lost()),
                 Found::Under(listener, unspent) => match (listen(listener).await, unspent) {
                     (Told::Answer(answer), _) => answer,
                     (Told::AskAgain, Some(grant)) => self.get(grant).await,
-                    (Told::AskAgain, None) => Err(lost()),
+                    (Told::AskAgain, None) => Err(down.clone()),
                 },
             };
-            answers.push(match answer {
+            answers.push(match self.or_overdue(&key, answer) {
                 Ok(stored) => Some(stored),
                 Err(VaultError::NotFound(_) | VaultError::Disabled(_)) => None,
                 Err(error) => return Err(error),

@@ -204,7 +204,19 @@ async fn versions_are_listed_newest_first(bench: Bench) {
     }
     bench.set("b", "of another").await;
     made.reverse();
-    assert_eq!(bench.operator.versions(&bench.name("a")).await.unwrap(), made);
+    let listed = bench.operator.versions(&bench.name("a")).await.unwrap();
+    assert_eq!(listed.first(), made.first());
+    // Of versions that a vault with coarse times made in one moment, it cannot say which came first.
+    let older = |one: &Description, other: &Description| one.created < other.created;
+    assert!(listed.is_sorted_by(|one, other| !older(one, other)), "{listed:?}");
+    if made.is_sorted_by(|one, other| older(other, one)) {
+        assert_eq!(listed, made);
+    }
+    let by_name = |mut versions: Vec<Description>| {
+        versions.sort_by(|one, other| one.version.cmp(&other.version));
+        versions
+    };
+    assert_eq!(by_name(listed), by_name(made));
 }
 
 async fn attributes_come_back(bench: Bench) {

@@ -2,8 +2,10 @@
 //!
 //! [`Vault`] is the guest-facing path: every method consumes a [`Grant`] or [`ListGrant`], which only the policy makes.
 //! [`Operator`] is for the person at the command line and takes names.
-//! Implementations: [`local`] (an encrypted file), and [`cache`] around any other vault.
+//! Implementations: [`local`] (an encrypted file), [`azure`] (Azure Key Vault), and [`cache`] around any other vault.
 
+#[cfg(feature = "azure")]
+pub mod azure;
 pub mod cache;
 pub mod local;
 
@@ -18,6 +20,9 @@ use jiff::Timestamp;
 use crate::ids::{SecretName, SecretVersion};
 use crate::policy::{Grant, ListGrant};
 use crate::secret::Secret;
+
+/// The most characters a content type has (Azure Key Vault, "Secret attributes").
+const CONTENT_TYPE_MAX: usize = 255;
 
 /// What a vault can do beyond the common operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +70,8 @@ pub struct Stored {
     pub value: Arc<Secret>,
     /// Everything else.
     pub description: Description,
+    /// It comes from a cache and is older than the cache would serve, because the vault cannot be reached. The audit says so.
+    pub overdue: bool,
 }
 
 /// A value to be stored by an operator.
@@ -190,4 +197,29 @@ pub trait Operator: Send + Sync {
 
     /// Deletes a secret with all its versions.
     async fn delete(&self, name: &SecretName) -> Result<(), VaultError>;
+
+    /// Brings a deleted secret back with all its versions, where the vault keeps those for a time.
+    async fn recover(&self, name: &SecretName) -> Result<Description, VaultError> {
+        Err(keeps_nothing(name))
+    }
+
+    /// Removes a deleted secret for good before its time, so that its name is free.
+    async fn purge(&self, name: &SecretName) -> Result<(), VaultError> {
+        Err(keeps_nothing(name))
+    }
+}
+
+fn keeps_nothing(name: &SecretName) -> VaultError {
+    VaultError::Invalid(format!("this vault keeps nothing that was deleted, so there is no deleted `{name}`"))
+}
+
+/// Checks what an operator wants stored beside a value.
+fn check_attributes(name: &SecretName, attributes: &Attributes) -> Result<(), VaultError> {
+    let Some(text) = &attributes.content_type else { return Ok(()) };
+    if text.chars().count() > CONTENT_TYPE_MAX || text.chars().any(char::is_control) {
+        return Err(VaultError::Invalid(format!(
+            "the content type of `{name}` is not at most {CONTENT_TYPE_MAX} characters without control characters: shorten it"
+        )));
+    }
+    Ok(())
 }

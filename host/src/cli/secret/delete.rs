@@ -9,7 +9,6 @@ use crate::cli::operate::{Work, audited};
 use crate::cli::out;
 use crate::ids::SecretName;
 use crate::policy::Operation;
-use crate::vault::Operator;
 
 /// Delete a secret with all its versions
 #[derive(Debug, clap::Args)]
@@ -32,12 +31,16 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
     let name = name_of(&args.name)?;
     let opened = surroundings.open(surroundings.find()?)?;
     let work = Work::on_secret(Operation::Delete, Some(&name), "deleted");
-    audited(&opened, &work, Operator::delete(&opened.vault, &name), |(), _, _| {})?;
+    audited(&opened, &work, opened.operator.delete(&name), |(), _, _| {})?;
+    let keeps = opened.vault.abilities().soft_delete;
     opened.close()?;
     if args.json {
         out::json(&Deleted { name: &name, deleted: true })?;
     } else {
         out::line(format!("deleted `{name}` with all its versions"))?;
+        if keeps {
+            out::line(format!("the vault keeps it for a time: `strongroom secret recover {name}` brings it back"))?;
+        }
     }
     Ok(Exit::Done)
 }

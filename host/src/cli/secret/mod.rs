@@ -2,6 +2,7 @@
 //! done at all.
 
 mod delete;
+mod deleted;
 mod envfile;
 mod read;
 mod set;
@@ -30,6 +31,8 @@ enum Command {
     Describe(read::Describe),
     Versions(read::Versions),
     Delete(delete::Args),
+    Recover(deleted::Recover),
+    Purge(deleted::Purge),
 }
 
 pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
@@ -40,6 +43,8 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
         Command::Describe(args) => read::describe(args, surroundings),
         Command::Versions(args) => read::versions(args, surroundings),
         Command::Delete(args) => delete::run(args, surroundings),
+        Command::Recover(args) => deleted::recover(args, surroundings),
+        Command::Purge(args) => deleted::purge(args, surroundings),
     }
 }
 

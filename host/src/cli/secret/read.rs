@@ -9,7 +9,7 @@ use crate::cli::operate::{Work, audited};
 use crate::cli::{out, show, value};
 use crate::ids::SecretVersion;
 use crate::policy::Operation;
-use crate::vault::{Description, Operator, VaultError};
+use crate::vault::{Description, VaultError};
 
 /// Print a secret's value
 ///
@@ -64,7 +64,7 @@ pub(super) fn get(args: &Get, surroundings: &Surroundings) -> Result<Exit, Failu
     }
     let opened = surroundings.open(surroundings.find()?)?;
     let work = Work::on_secret(Operation::Get, Some(&name), "released");
-    let doing = Operator::get(&opened.vault, &name, version.as_ref());
+    let doing = opened.operator.get(&name, version.as_ref());
     let stored = audited(&opened, &work, doing, |stored, _, event| {
         event.version = Some(stored.description.version.clone());
     });
@@ -83,7 +83,7 @@ pub(super) fn get(args: &Get, surroundings: &Surroundings) -> Result<Exit, Failu
 pub(super) fn list(args: &List, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let opened = surroundings.open(surroundings.find()?)?;
     let work = Work::on_secret(Operation::List, None, "listed");
-    let secrets = audited(&opened, &work, Operator::list(&opened.vault), |secrets, _, event| {
+    let secrets = audited(&opened, &work, opened.operator.list(), |secrets, _, event| {
         event.count = Some(secrets.len() as u64);
     })?;
     opened.close()?;
@@ -158,7 +158,7 @@ fn all_versions(name: &str, surroundings: &Surroundings) -> Result<Vec<Descripti
     let name = name_of(name)?;
     let opened = surroundings.open(surroundings.find()?)?;
     let work = Work::on_secret(Operation::Describe, Some(&name), "described");
-    let versions = audited(&opened, &work, opened.vault.versions(&name), |versions, _, event| {
+    let versions = audited(&opened, &work, opened.operator.versions(&name), |versions, _, event| {
         event.version = versions.first().map(|newest| newest.version.clone());
     })?;
     opened.close()?;

@@ -17,7 +17,7 @@ use crate::cli::value::{self, Bounded, Source};
 use crate::cli::{out, show};
 use crate::ids::SecretName;
 use crate::secret::{Secret, VALUE_MAX};
-use crate::vault::{Attributes, NewSecret, Operator};
+use crate::vault::{Attributes, Description, NewSecret, Operator, VaultError};
 
 /// The most secrets of one file, as of one batch of a component.
 const COUNT_MAX: usize = 256;
@@ -67,6 +67,10 @@ pub(super) struct Args {
     /// Before this moment the secret is not served to runs
     #[arg(long, value_name = "TIME", value_parser = show::parse_moment)]
     not_before: Option<Timestamp>,
+    /// Where the vault keeps a deleted secret of this
+    /// name, recover that first
+    #[arg(long, conflicts_with = "env_file")]
+    recover: bool,
     /// Print a JSON document
     #[arg(long)]
     json: bool,
@@ -113,8 +117,12 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
     let new: Vec<NewSecret> =
         values.into_iter().map(|(name, value)| NewSecret { name, value, attributes: attributes.clone() }).collect();
     let opened = surroundings.open(found)?;
-    let work = Work::storing(new.iter().map(|secret| secret.name.clone()));
-    let stored = audited(&opened, &work, opened.vault.set_many(new), |stored, at, event| {
+    let mut work = Work::storing(new.iter().map(|secret| secret.name.clone()));
+    if args.recover {
+        work = work.with("recover", "where it was deleted");
+    }
+    let storing = store(opened.operator.as_ref(), new, args.recover);
+    let stored = audited(&opened, &work, storing, |stored, at, event| {
         event.version = stored.get(at).map(|description| description.version.clone());
     })?;
     opened.close()?;
@@ -126,6 +134,23 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
         out::line(format!("stored `{}` as version {}", description.name, description.version))?;
     }
     Ok(Exit::Done)
+}
+
+/// Stores secrets. With `recover` there is one, and a deleted one of its name is brought back first.
+async fn store(vault: &dyn Operator, new: Vec<NewSecret>, recover: bool) -> Result<Vec<Description>, VaultError> {
+    let again = |secret: &NewSecret| NewSecret {
+        name: secret.name.clone(),
+        value: Arc::clone(&secret.value),
+        attributes: secret.attributes.clone(),
+    };
+    let kept: Vec<NewSecret> = if recover { new.iter().map(again).collect() } else { Vec::new() };
+    match vault.set_many(new).await {
+        Err(VaultError::Conflict { name, .. }) if recover => {
+            vault.recover(&name).await?;
+            vault.set_many(kept).await
+        }
+        answer => answer,
+    }
 }
 
 fn one(args: &Args, name: &SecretName) -> Result<Arc<Secret>, Failure> {

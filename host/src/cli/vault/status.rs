@@ -7,14 +7,15 @@ use serde::Serialize;
 
 use crate::audit::{self, AuditError, Kind};
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::home::Surroundings;
+use crate::cli::home::{Found, Surroundings};
 use crate::cli::operate::{Work, audited};
 use crate::cli::{out, show};
 use crate::vault::local::{KeySource, LocalVault, Status, Verification};
 
 /// Show where the vault is, what protects it, and whether it is well
 ///
-/// Needs no passphrase, except for `--verify`. The exit code is 5 where
+/// Needs no passphrase, except for `--verify`. Of a Key Vault it says which
+/// credential answers, and what that may do there. The exit code is 5 where
 /// something is wrong.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -65,8 +66,11 @@ struct LastBackup {
 }
 
 pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let dir = surroundings.vault_dir()?;
     let found = surroundings.find()?;
+    if let Found::Azure(vault) = &found {
+        return super::azure::run(vault, args.verify, args.json, surroundings);
+    }
+    let dir = surroundings.vault_dir("name a local one")?;
     let mut status = LocalVault::status(&dir)?;
     let mut broken = Vec::new();
     // A key that does not fit is a problem already, and nothing could be opened.
@@ -75,7 +79,7 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
     if args.verify && fits {
         let opened = surroundings.open(found)?;
         let work = Work::on_vault("verify", "verified", false).with("vault", dir.display());
-        let verification = audited(&opened, &work, opened.vault.verify(), |verification, _, event| {
+        let verification = audited(&opened, &work, opened.local()?.verify(), |verification, _, event| {
             event.count = Some(verification.contents.versions);
             event.detail.insert("broken".to_owned(), verification.broken.len().to_string());
         })?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -25,6 +26,8 @@ const OVERHEAD: usize = 512;
 struct Entry {
     answer: Answer,
     expires: Instant,
+    /// Until when it may be served where the vault cannot be reached; not before `expires`.
+    gone: Instant,
     bytes: usize,
     used: u64,
 }
@@ -43,8 +46,8 @@ pub(super) struct Entries {
     /// Counts uses, so that the entry that was not used for longest is known.
     uses: u64,
     next_flight: u64,
-    /// Not later than the first expiry among the entries.
-    next_expiry: Option<Instant>,
+    /// Not later than the first moment at which an entry goes.
+    next_gone: Option<Instant>,
 }
 
 impl Entries {
@@ -52,9 +55,16 @@ impl Entries {
     pub(super) fn find(&mut self, key: &Key, now: Instant) -> Option<Answer> {
         self.drop_expired(now);
         self.uses = self.uses.wrapping_add(1);
-        let entry = self.answers.get_mut(key)?;
+        let entry = self.answers.get_mut(key).filter(|entry| now < entry.expires)?;
         entry.used = self.uses;
         Some(entry.answer.clone())
+    }
+
+    /// A value that is too old to be served but where the vault cannot be reached.
+    pub(super) fn find_overdue(&mut self, key: &Key, now: Instant) -> Option<Stored> {
+        self.drop_expired(now);
+        let stored = self.answers.get(key)?.answer.as_ref().ok()?;
+        Some(Stored { overdue: true, ..stored.clone() })
     }
 
     /// Keeps an answer, and lets others go where it would be too much. An answer that alone is too big is not kept.
@@ -75,8 +85,10 @@ impl Entries {
         }
         self.uses = self.uses.wrapping_add(1);
         self.bytes = self.bytes.saturating_add(bytes);
-        self.next_expiry = Some(self.next_expiry.map_or(expires, |next| next.min(expires)));
-        self.answers.insert(key, Entry { answer, expires, bytes, used: self.uses });
+        let grace = if answer.is_ok() { settings.grace } else { Duration::ZERO };
+        let gone = expires.checked_add(grace).unwrap_or(expires);
+        self.next_gone = Some(self.next_gone.map_or(gone, |next| next.min(gone)));
+        self.answers.insert(key, Entry { answer, expires, gone, bytes, used: self.uses });
     }
 
     /// A fetch under way that a reader may join.
@@ -116,17 +128,17 @@ impl Entries {
         self.answers.clear();
         self.flights.clear();
         self.bytes = 0;
-        self.next_expiry = None;
+        self.next_gone = None;
     }
 
     /// Lets go of what is too old, so that a value does not stay in memory because nobody asks for it again.
     fn drop_expired(&mut self, now: Instant) {
-        if self.next_expiry.is_none_or(|next| now < next) {
+        if self.next_gone.is_none_or(|next| now < next) {
             return;
         }
-        self.answers.retain(|_, entry| entry.expires > now);
+        self.answers.retain(|_, entry| entry.gone > now);
         self.bytes = self.answers.values().map(|entry| entry.bytes).sum();
-        self.next_expiry = self.answers.values().map(|entry| entry.expires).min();
+        self.next_gone = self.answers.values().map(|entry| entry.gone).min();
     }
 
     fn remove(&mut self, key: &Key) {

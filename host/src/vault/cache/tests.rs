@@ -1,6 +1,7 @@
 //! Tests of the cache around a vault that counts.
 
 mod flights;
+mod grace;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,7 +48,7 @@ impl Counting {
             updated: Timestamp::UNIX_EPOCH,
             enabled: true,
         };
-        versions.push(Stored { value, description: description.clone() });
+        versions.push(Stored { value, description: description.clone(), overdue: false });
         description
     }
 
@@ -225,6 +226,7 @@ async fn jitter_stays_within_a_tenth() {
     let answer = Ok(Stored {
         value: secret("x"),
         description: Counting::default().store(&grant("a").stored().clone(), secret("x")),
+        overdue: false,
     });
     let lives: Vec<_> = (0..500).map(|_| settings.expiry(began, &answer).unwrap() - began).collect();
     assert!(lives.iter().all(|life| (Duration::from_secs(90)..=Duration::from_secs(110)).contains(life)));

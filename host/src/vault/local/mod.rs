@@ -144,7 +144,7 @@ impl LocalVault {
         secrets: Vec<(SecretName, Arc<Secret>, Attributes)>,
     ) -> Result<Vec<Description>, VaultError> {
         for (name, _, attributes) in &secrets {
-            store::check_attributes(name, attributes)?;
+            super::check_attributes(name, attributes)?;
         }
         self.blocking(move |inner| {
             inner.write(|context, transaction| {

@@ -18,9 +18,6 @@ use crate::vault::{Attributes, Description, Stored, VaultError};
 /// The format that this program writes: the database's `user_version`.
 pub(super) const FORMAT: i64 = 1;
 
-/// The most characters a content type has (Azure Key Vault, "Secret attributes").
-const CONTENT_TYPE_MAX: usize = 255;
-
 /// Times are microseconds since 1970, as integers.
 pub(super) const TABLES: &str = "CREATE TABLE versions (
     serial INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -264,7 +261,7 @@ impl Context {
         let binding = self.binding(raw.serial, &description);
         let value: Arc<Secret> =
             seal::open_value(&self.data_key, &binding, &raw.nonce, raw.sealed).map_err(|_| broken())?;
-        Ok(Stored { value, description })
+        Ok(Stored { value, description, overdue: false })
     }
 
     /// What the value of a row is bound to.
@@ -288,17 +285,6 @@ impl Context {
             .filter(|name| name.as_str() == text)
             .ok_or_else(|| self.place.damaged("it holds something that is no secret name"))
     }
-}
-
-/// Checks what an operator wants stored beside a value.
-pub(super) fn check_attributes(name: &SecretName, attributes: &Attributes) -> Result<(), VaultError> {
-    let Some(text) = &attributes.content_type else { return Ok(()) };
-    if text.chars().count() > CONTENT_TYPE_MAX || text.chars().any(char::is_control) {
-        return Err(VaultError::Invalid(format!(
-            "the content type of `{name}` is not at most {CONTENT_TYPE_MAX} characters without control characters: shorten it"
-        )));
-    }
-    Ok(())
 }
 
 fn now() -> Timestamp {

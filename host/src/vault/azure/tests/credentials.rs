@@ -1,0 +1,295 @@
+//! Who answers, in which order, and what is said where nobody does.
+
+use std::ffi::OsStr;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Output};
+
+use super::*;
+
+/// Tools with a fixed answer each; none is not on the path.
+#[derive(Debug, Default)]
+struct FakeTools {
+    az: Option<Result<&'static str, &'static str>>,
+    azd: Option<Result<&'static str, &'static str>>,
+    ran: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Executor for FakeTools {
+    async fn run(&self, _: &OsStr, args: &[&OsStr]) -> std::io::Result<Output> {
+        let command = args[1].to_string_lossy().into_owned();
+        let answer = if command.contains("azd ") { self.azd } else { self.az };
+        self.ran.lock().unwrap().push(command);
+        let (code, stdout, stderr) = match answer {
+            Some(Ok(stdout)) => (0, stdout, ""),
+            Some(Err(stderr)) => (1, "", stderr),
+            None => (127, "", "sh: not found"),
+        };
+        Ok(Output { status: ExitStatus::from_raw(code << 8), stdout: stdout.into(), stderr: stderr.into() })
+    }
+}
+
+const AZ: &str = r#"{"accessToken":"token-of-az","expires_on":99999999999,"tokenType":"Bearer"}"#;
+const AZD: &str = r#"{"token":"token-of-azd","expiresOn":"2199-01-01T00:00:00Z"}"#;
+
+/// The vault takes any token, and `answer` plays the authority and the metadata address.
+fn world(answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Arc<Script> {
+    Script::new(move |seen| match (seen.url.starts_with(VAULT), &seen.authorization) {
+        (true, Some(_)) => bundle("a", "v"),
+        (true, None) => Reply::challenge(AUTHORITY, "https://vault.azure.net"),
+        (false, _) => answer(seen),
+    })
+}
+
+fn open(script: &Arc<Script>, settings: &CredentialSettings, tools: FakeTools) -> Result<AzureVault, VaultError> {
+    AzureVault::with(place(), settings, Arc::clone(script) as _, Arc::new(tools), steady::Settings::default())
+}
+
+async fn get(vault: &AzureVault) -> Result<Stored, VaultError> {
+    Vault::get(vault, grant(Operation::Get, "a")).await
+}
+
+/// The token that the vault was shown at last.
+fn shown(script: &Script) -> String {
+    script.seen().into_iter().filter_map(|seen| seen.authorization).next_back().unwrap()
+}
+
+fn kind(kind: CredentialKind) -> CredentialSettings {
+    CredentialSettings { kind, ..CredentialSettings::default() }
+}
+
+fn metadata_token() -> Reply {
+    Reply::Json(
+        200,
+        serde_json::json!({"access_token": "token-of-the-machine", "expires_on": "99999999999", "token_type": "Bearer",
+            "resource": "https://vault.azure.net"}),
+    )
+}
+
+#[test]
+fn a_managed_identity_is_asked_for_at_the_metadata_address() {
+    paused(async {
+        for (settings, query) in [
+            (kind(CredentialKind::ManagedIdentity), None),
+            (
+                CredentialSettings { client_id: Some("cc".into()), ..kind(CredentialKind::ManagedIdentity) },
+                Some("client_id=cc"),
+            ),
+            (
+                CredentialSettings { object_id: Some("oo".into()), ..kind(CredentialKind::ManagedIdentity) },
+                Some("object_id=oo"),
+            ),
+            (
+                CredentialSettings { resource_id: Some("/s/r".into()), ..kind(CredentialKind::ManagedIdentity) },
+                Some("msi_res_id=%2Fs%2Fr"),
+            ),
+        ] {
+            let script = world(|_| metadata_token());
+            let vault = open(&script, &settings, FakeTools::default()).unwrap();
+            get(&vault).await.unwrap();
+            let asked = &script.seen()[1];
+            assert!(asked.url.starts_with("http://169.254.169.254/metadata/identity/oauth2/token?"), "{}", asked.url);
+            assert!(asked.url.contains("resource=https%3A%2F%2Fvault.azure.net"), "{}", asked.url);
+            assert!(query.is_none_or(|query| asked.url.contains(query)), "{}", asked.url);
+            assert_eq!(asked.authorization, None);
+            assert_eq!(shown(&script), "Bearer token-of-the-machine");
+        }
+        let both = CredentialSettings {
+            client_id: Some("c".into()),
+            object_id: Some("o".into()),
+            ..kind(CredentialKind::ManagedIdentity)
+        };
+        let error = open(&world(|_| Reply::Silence), &both, FakeTools::default()).unwrap_err();
+        assert!(error.to_string().contains("takes one of"), "{error}");
+    });
+}
+
+#[test]
+fn a_workload_shows_its_token_to_the_authority() {
+    paused(async {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        std::fs::write(&file, "token-of-the-pod").unwrap();
+        let settings = CredentialSettings {
+            tenant_id: Some("t".into()),
+            client_id: Some("c".into()),
+            token_file: Some(file),
+            ..kind(CredentialKind::WorkloadIdentity)
+        };
+        let script = world(|seen| {
+            assert!(seen.body.contains("client_assertion=token-of-the-pod"), "{}", seen.body);
+            Reply::token("exchanged")
+        });
+        get(&open(&script, &settings, FakeTools::default()).unwrap()).await.unwrap();
+        assert_eq!(script.seen()[1].url, format!("{AUTHORITY}/t/oauth2/v2.0/token"));
+        assert_eq!(shown(&script), "Bearer exchanged");
+
+        let bare = open(&script, &kind(CredentialKind::WorkloadIdentity), FakeTools::default()).unwrap_err();
+        assert!(bare.to_string().contains("azure.workload.identity/use"), "{bare}");
+    });
+}
+
+#[test]
+fn the_tools_are_asked() {
+    paused(async {
+        let script = world(|_| panic!("nobody else"));
+        let tools = FakeTools { az: Some(Ok(AZ)), ..FakeTools::default() };
+        get(&open(&script, &kind(CredentialKind::AzureCli), tools).unwrap()).await.unwrap();
+        assert_eq!(shown(&script), "Bearer token-of-az");
+        let tools = FakeTools { azd: Some(Ok(AZD)), ..FakeTools::default() };
+        get(&open(&script, &kind(CredentialKind::AzureDeveloperCli), tools).unwrap()).await.unwrap();
+        assert_eq!(shown(&script), "Bearer token-of-azd");
+    });
+}
+
+#[test]
+fn auto_goes_on_only_from_what_is_not_there() {
+    paused(async {
+        let down = || Reply::Fails(ErrorKind::Connection);
+        // Neither workload nor machine: the tools, in order; and whoever answered stays.
+        let script = world(move |_| down());
+        let tools = FakeTools { az: None, azd: Some(Ok(AZD)), ..FakeTools::default() };
+        let vault = open(&script, &kind(CredentialKind::Auto), tools).unwrap();
+        get(&vault).await.unwrap();
+        assert_eq!(shown(&script), "Bearer token-of-azd");
+        assert_eq!(vault.0.credential.answered(), Some(CredentialKind::AzureDeveloperCli));
+
+        // A machine comes before the tools.
+        let script = world(|_| metadata_token());
+        let tools = FakeTools { az: Some(Ok(AZ)), ..FakeTools::default() };
+        get(&open(&script, &kind(CredentialKind::Auto), tools).unwrap()).await.unwrap();
+        assert_eq!(shown(&script), "Bearer token-of-the-machine");
+
+        // A workload that is refused is the answer: nobody else is asked.
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        std::fs::write(&file, "token-of-the-pod").unwrap();
+        let settings = CredentialSettings {
+            tenant_id: Some("t".into()),
+            client_id: Some("c".into()),
+            token_file: Some(file),
+            ..kind(CredentialKind::Auto)
+        };
+        let script = world(|seen| {
+            assert!(seen.url.starts_with(AUTHORITY), "{}", seen.url);
+            let error = serde_json::json!({"error_codes": [70_0211], "error_description": "AADSTS700211: No matching federated identity record found"});
+            Reply::Json(401, error)
+        });
+        let tools = FakeTools { az: Some(Ok(AZ)), ..FakeTools::default() };
+        let error = get(&open(&script, &settings, tools).unwrap()).await.unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("`workload-identity`") && text.contains("AADSTS700211") && text.contains("issuer"),
+            "{text}"
+        );
+    });
+}
+
+#[test]
+fn where_none_answers_each_is_told_by_name_with_what_to_do() {
+    paused(async {
+        let script = world(|_| Reply::Fails(ErrorKind::Connection));
+        let tools = FakeTools { azd: Some(Err("ERROR: not logged in, run `azd auth login`")), ..FakeTools::default() };
+        let error = get(&open(&script, &kind(CredentialKind::Auto), tools).unwrap()).await.unwrap_err();
+        assert!(matches!(error, VaultError::Refused(_)), "{error}");
+        let text = error.to_string();
+        for word in [
+            "no credential for Azure answered",
+            "`workload-identity`: this is no pod with a workload identity",
+            "`managed-identity`: the metadata address does not answer",
+            "`azure-cli`: `az` is not on the path",
+            "`azure-developer-cli`: `azd` gave no token",
+        ] {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+    });
+}
+
+#[test]
+fn each_kind_says_what_to_do() {
+    paused(async {
+        let (_dir, application) = application();
+        let refused = |_: &Seen| {
+            Reply::Json(
+                401,
+                serde_json::json!({"error_codes": [7_000_215], "error_description": "AADSTS7000215: Invalid client secret"}),
+            )
+        };
+        for (settings, tools, answer, word) in [
+            (application, FakeTools::default(), refused as fn(&Seen) -> Reply, "az ad app credential reset"),
+            (
+                kind(CredentialKind::ManagedIdentity),
+                FakeTools::default(),
+                |_| Reply::Json(400, serde_json::json!({})),
+                "has no such identity",
+            ),
+            (kind(CredentialKind::ManagedIdentity), FakeTools::default(), |_| Reply::Silence, "--credential azure-cli"),
+            (kind(CredentialKind::ManagedIdentity), FakeTools::default(), |_| Reply::Raw(403, vec![], b"denied".to_vec()), "not Azure's"),
+            (kind(CredentialKind::AzureCli), FakeTools::default(), |_| Reply::Silence, "install the Azure CLI"),
+            (
+                kind(CredentialKind::AzureCli),
+                FakeTools { az: Some(Err("Please run 'az login' to setup account.")), ..FakeTools::default() },
+                |_| Reply::Silence,
+                "run `az login`",
+            ),
+        ] {
+            let error = get(&open(&world(answer), &settings, tools).unwrap()).await.unwrap_err();
+            assert!(error.to_string().contains(word), "{word}: {error}");
+        }
+    });
+}
+
+#[test]
+fn what_a_token_endpoint_answers_is_in_no_error() {
+    paused(async {
+        let long = "Zm9vYmFy".repeat(20);
+        let mut failed = 0;
+        for body in [
+            format!("{{\"access_token\":\"{long}\",\"expires_in\":\"soon\",\"token_type\":\"Bearer\"}}"),
+            format!("{{\"access_token\":\"{long}\",\"expires_on\":5}}"),
+            format!("{{\"access_token\":[\"{long}\"]}}"),
+            format!("\"{long}\""),
+            format!("{long} is no JSON"),
+        ] {
+            let reply = body.clone();
+            let script = world(move |_| {
+                Reply::Raw(200, vec![("content-type", "application/json".to_owned())], reply.clone().into_bytes())
+            });
+            let (_dir, application) = application();
+            for settings in [application, kind(CredentialKind::ManagedIdentity)] {
+                if let Err(error) = get(&open(&script, &settings, FakeTools::default()).unwrap()).await {
+                    failed += 1;
+                    assert!(!format!("{error}{error:?}").contains("Zm9vYmFy"), "{error:?}");
+                }
+            }
+        }
+        // A token without a lifetime is one that has to be asked for again.
+        assert_eq!(failed, 9);
+    });
+}
+
+#[test]
+fn an_identity_endpoint_is_the_named_one_and_no_other() {
+    paused(async {
+        let place = place();
+        let endpoint: url::Url = "http://localhost:4141/msi/token".parse().unwrap();
+        let script = Script::new(|_| metadata_token());
+        let guard = Guard::new(Arc::clone(&script) as _, place, Some(endpoint), SECOND);
+        for (url, method, through) in [
+            ("http://localhost:4141/msi/token?api-version=1", azure_core::http::Method::Get, true),
+            ("http://localhost:4141/msi/other", azure_core::http::Method::Get, false),
+            ("http://localhost:4142/msi/token", azure_core::http::Method::Get, false),
+            ("http://localhost:4141/msi/token", azure_core::http::Method::Post, false),
+            ("http://169.254.169.254/metadata/identity/oauth2/token", azure_core::http::Method::Get, true),
+            ("http://169.254.169.254/metadata/instance", azure_core::http::Method::Get, false),
+            ("http://169.254.169.254:8080/metadata/identity/x", azure_core::http::Method::Get, false),
+            ("http://168.63.129.16/metadata/identity/x", azure_core::http::Method::Get, false),
+        ] {
+            let request = Request::new(url.parse().unwrap(), method);
+            assert_eq!(guard.execute_request(&request).await.is_ok(), through, "{url}");
+            let mut with_token = Request::new(url.parse().unwrap(), method);
+            with_token.insert_header("authorization", "Bearer x");
+            assert!(guard.execute_request(&with_token).await.is_err(), "{url}: a token is for the vault alone");
+        }
+    });
+}

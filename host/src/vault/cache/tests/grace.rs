@@ -1,0 +1,112 @@
+//! Values beyond their age, while the vault cannot be reached.
+
+use super::*;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn down() -> VaultError {
+    VaultError::Unavailable("down".into())
+}
+
+fn cache(vault: &Arc<Counting>, grace: Duration) -> Cache {
+    Cache::new(Arc::clone(vault) as _, Settings { grace, ..settings(100) })
+}
+
+async fn get(cache: &Cache) -> Result<(String, bool), VaultError> {
+    let stored = Vault::get(cache, grant("a")).await?;
+    Ok((stored.value.expose().to_owned(), stored.overdue))
+}
+
+async fn get_many(cache: &Cache) -> Result<Vec<Option<bool>>, VaultError> {
+    let answers = cache.get_many(vec![grant("a"), grant("b")]).await?;
+    Ok(answers.into_iter().map(|stored| stored.map(|stored| stored.overdue)).collect())
+}
+
+#[tokio::test]
+async fn a_value_is_served_beyond_its_age_for_the_grace_period_and_no_longer() {
+    pause();
+    let vault = Arc::new(Counting::default());
+    vault.put("a", "old");
+    let cache = cache(&vault, HOUR);
+    assert_eq!(get(&cache).await.unwrap(), ("old".into(), false));
+    vault.fail(Some(down()));
+    advance(Duration::from_secs(99)).await;
+    assert_eq!(get(&cache).await.unwrap(), ("old".into(), false), "not overdue yet");
+    advance(Duration::from_secs(2)).await;
+    assert_eq!(get(&cache).await.unwrap(), ("old".into(), true));
+    assert_eq!(vault.gets(), 2, "the vault was asked first");
+    assert!(cache.cached(grant("a")).is_err(), "what is overdue is no answer of the cache alone");
+    // Back again, with a new value.
+    vault.fail(None);
+    vault.put("a", "new");
+    assert_eq!(get(&cache).await.unwrap(), ("new".into(), false));
+    vault.fail(Some(down()));
+    advance(Duration::from_secs(100) + HOUR).await;
+    assert!(matches!(get(&cache).await, Err(VaultError::Unavailable(_))), "the grace period is over");
+}
+
+#[tokio::test]
+async fn without_a_grace_period_nothing_is_served_beyond_its_age() {
+    pause();
+    let vault = Arc::new(Counting::default());
+    vault.put("a", "old");
+    let cache = cache(&vault, Duration::ZERO);
+    get(&cache).await.unwrap();
+    vault.fail(Some(down()));
+    advance(Duration::from_secs(101)).await;
+    assert!(matches!(get(&cache).await, Err(VaultError::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn a_vault_that_refuses_or_says_no_is_believed() {
+    for said in [
+        VaultError::Refused("revoked".into()),
+        VaultError::NotFound(grant("a").stored().clone()),
+        VaultError::Disabled(grant("a").stored().clone()),
+        VaultError::Damaged("x".into()),
+    ] {
+        pause();
+        let vault = Arc::new(Counting::default());
+        vault.put("a", "old");
+        let cache = cache(&vault, HOUR);
+        get(&cache).await.unwrap();
+        advance(Duration::from_secs(101)).await;
+        vault.fail(Some(said.clone()));
+        assert_eq!(get(&cache).await.unwrap_err().kind(), said.kind());
+        vault.fail(Some(down()));
+        advance(NEGATIVE_MAX).await;
+        let gone = matches!(said, VaultError::NotFound(_) | VaultError::Disabled(_));
+        assert_eq!(get(&cache).await.is_err(), gone, "what the vault said is gone stays gone: {said}");
+        tokio::time::resume();
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_served_where_all_of_it_is_there() {
+    pause();
+    let vault = Arc::new(Counting::default());
+    vault.put("a", "a");
+    let cache = cache(&vault, HOUR);
+    get(&cache).await.unwrap();
+    advance(Duration::from_secs(101)).await;
+    vault.fail(Some(down()));
+    assert!(matches!(get_many(&cache).await, Err(VaultError::Unavailable(text)) if text == "down"));
+    vault.fail(None);
+    vault.put("b", "b");
+    assert_eq!(get_many(&cache).await.unwrap(), [Some(false), Some(false)]);
+    advance(Duration::from_secs(101)).await;
+    vault.fail(Some(down()));
+    assert_eq!(get_many(&cache).await.unwrap(), [Some(true), Some(true)]);
+}
+
+#[tokio::test]
+async fn an_own_write_leaves_nothing_to_be_overdue() {
+    pause();
+    let vault = Arc::new(Counting::default());
+    vault.put("a", "old");
+    let cache = cache(&vault, HOUR);
+    get(&cache).await.unwrap();
+    cache.set_many(vec![(grant("a"), secret("new"))]).await.unwrap();
+    vault.fail(Some(down()));
+    assert!(matches!(get(&cache).await, Err(VaultError::Unavailable(_))));
+}
