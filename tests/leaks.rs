@@ -101,6 +101,36 @@ fn a_thief_gets_nothing_but_what_was_granted() {
     assert_eq!(run.shown.matches("error: denied: model-key").count(), 2);
 }
 
+/// What the host has to sign in with lies in its environment and in files. A component sees neither, nor the metadata address.
+#[test]
+fn the_hosts_credential_is_out_of_a_components_reach() {
+    let host = Host::new();
+    host.set("dataset-key", "AGE-SECRET-KEY-1QQPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L");
+    let token = host.file("federated-token", "token-of-the-pod");
+    let secret = host.file("client-secret", "secret-of-the-application");
+    let config = format!("[azure]\nclient-secret-file = \"{}\"\n", secret.display());
+    let config = host.file("config.toml", config);
+    let policy = host.file("policy.toml", "version = 1\n[secrets]\ndataset-key = [\"get\"]");
+    let guest = guest("thief");
+    let output = host
+        .command(&["run", guest.to_str().unwrap(), "--policy", policy.to_str().unwrap()])
+        .env("STRONGROOM_CONFIG", config)
+        .env("AZURE_TENANT_ID", "tenant-of-the-host")
+        .env("AZURE_CLIENT_ID", "client-of-the-host")
+        .env("AZURE_CLIENT_SECRET", "secret-of-the-application")
+        .env("AZURE_FEDERATED_TOKEN_FILE", token)
+        .env("IDENTITY_ENDPOINT", "http://169.254.169.254/metadata/identity/oauth2/token")
+        .env("IDENTITY_HEADER", "header-of-the-host")
+        .output()
+        .unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{shown}");
+    assert!(shown.contains("environment             []"), "{shown}");
+    for word in ["of-the-pod", "of-the-application", "of-the-host", "GOT IT"] {
+        assert!(!shown.contains(word), "{word}: {shown}");
+    }
+}
+
 #[test]
 fn what_a_run_leaves_behind_holds_no_value() {
     let host = Host::new();

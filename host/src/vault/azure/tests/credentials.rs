@@ -224,7 +224,12 @@ fn each_kind_says_what_to_do() {
                 "has no such identity",
             ),
             (kind(CredentialKind::ManagedIdentity), FakeTools::default(), |_| Reply::Silence, "--credential azure-cli"),
-            (kind(CredentialKind::ManagedIdentity), FakeTools::default(), |_| Reply::Raw(403, vec![], b"denied".to_vec()), "not Azure's"),
+            (
+                kind(CredentialKind::ManagedIdentity),
+                FakeTools::default(),
+                |_| Reply::Raw(403, vec![], b"denied".to_vec()),
+                "not Azure's",
+            ),
             (kind(CredentialKind::AzureCli), FakeTools::default(), |_| Reply::Silence, "install the Azure CLI"),
             (
                 kind(CredentialKind::AzureCli),
