@@ -73,6 +73,11 @@ impl Failure {
         Self::Said { exit: Exit::Host, what: what.to_string(), help: None }
     }
 
+    /// No policy grants what the component imports.
+    pub(super) fn refused(what: impl fmt::Display) -> Self {
+        Self::Said { exit: Exit::Refused, what: what.to_string(), help: None }
+    }
+
     /// Adds what to do.
     #[must_use]
     pub(super) fn help(mut self, advice: impl fmt::Display) -> Self {
