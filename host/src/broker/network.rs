@@ -2,10 +2,12 @@
 //!
 //! The sandbox decides, by the addresses that the policy's `tcp` came to when the run started; what it decided is written down here, in the
 //! trail that the run's secrets are in, so that a reviewer sees in one place what a component had and where it could take it. The first use
-//! of each destination is an event of its own, durable before the connection is opened or the name answered: where the audit cannot be written
-//! the answer is no. Later uses of the same destination tell nothing new and are counted.
+//! of each destination is an event of its own; what is allowed waits until that is durable, and where it cannot be written the answer is
+//! no. Later uses of the same destination tell nothing new and are counted.
 
 use std::collections::BTreeMap;
+
+use futures_util::FutureExt as _;
 
 use super::RunBroker;
 use crate::audit::{Decision, Event, Kind};
@@ -87,7 +89,15 @@ impl RunBroker {
                 detail: [("target".to_owned(), key.1.clone())].into(),
                 ..Event::default()
             };
-            if self.audit(event).await.is_err() {
+            let written = self.audit(event);
+            let failed = if allowed {
+                written.await.is_err()
+            } else {
+                // A no needs no durable event first, and has to be given at once: what comes later some components' libraries take for
+                // a connection. The line is written all the same, and durable with the run's last event.
+                matches!(written.now_or_never(), Some(Err(_)))
+            };
+            if failed {
                 return false;
             }
         }
