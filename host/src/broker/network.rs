@@ -14,7 +14,7 @@ use crate::audit::{Decision, Event, Kind};
 use crate::record::{NetworkOperation, NetworkUse};
 
 /// How many destinations that were denied a record lists and the audit has an event for. A hostile component can try as many as its time
-/// allows; what is over is counted under [`OTHERS`]. Those that are allowed are bounded by the policy.
+/// allows; what is over is counted under `(others)`. Those that are allowed are bounded by the policy.
 pub const DESTINATIONS_MAX: usize = 100;
 
 /// Under which the rest is counted. No destination is written so.
