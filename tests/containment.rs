@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
-use strongroom::record::Limit;
+use strongroom::record::{Limit, NetworkOperation};
 
 use crate::support::Host;
 
@@ -123,6 +123,18 @@ fn only_granted_addresses_are_reached() {
             &[&granted_at.to_string(), &other_at.to_string(), &mapped, "169.254.169.254:80", "localhost:80"],
         )
         .finished();
+    let account = run.record.network.clone();
+    let of = |target: &str| account.iter().find(|used| used.target == target).unwrap_or_else(|| panic!("{account:?}"));
+    let (granted, other_at) = (granted_at.to_string(), other_at.to_string());
+    assert_eq!((of(&granted).count, of(&granted).denied, of(&granted).entry.as_ref()), (1, 0, Some(&granted)));
+    assert_eq!(
+        (of(&other_at).count, of(&other_at).denied, of(&other_at).would_allow.as_ref()),
+        (0, 1, Some(&other_at))
+    );
+    assert_eq!((of("169.254.169.254:80").denied, of("169.254.169.254:80").would_allow.as_ref()), (1, None));
+    assert_eq!((of("example.com").operation, of("example.com").denied), (NetworkOperation::LookUp, 1));
+    let trail = host.audit(&run.record.id.to_string());
+    assert_eq!(trail.matches(r#""event":"network""#).count(), account.len(), "{trail}");
     run.shows(&format!("connect {granted_at}: CONNECTED pong"))
         .never_shows(&format!("connect {other_at}: CONNECTED"))
         .never_shows("LISTENING")
@@ -134,8 +146,9 @@ fn only_granted_addresses_are_reached() {
     other.set_nonblocking(true).unwrap();
     assert!(other.accept().is_err(), "somebody has connected to the port that was not granted");
 
-    // Without a grant there is no socket at all.
-    host.run("net", "version = 1", &[&other_at.to_string()]).finished().never_shows("CONNECTED");
+    // Without a grant nothing is connected, and it is said what would have been.
+    let run = host.run("net", "version = 1", &[&other_at]).finished().never_shows("CONNECTED");
+    assert!(run.record.network.iter().any(|used| used.target == other_at && used.denied == 1));
     assert!(other.accept().is_err());
 }
 

@@ -50,6 +50,10 @@ pub struct RunRecord {
     pub limit: Option<Limit>,
     /// Secrets used and asked for, by name as the component knows it and operation.
     pub secrets: Vec<SecretUse>,
+    /// What it wanted of the network and whether it got it, by operation and destination. Absent where there was nothing, and from
+    /// records of programs that did not keep it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub network: Vec<NetworkUse>,
     /// The largest linear memory (all memories of the run together) in bytes.
     pub peak_memory_bytes: u64,
     /// Thread CPU time over the run's polls, in microseconds.
@@ -207,6 +211,49 @@ pub struct SecretUse {
     /// How often it was denied, exhausted or expired.
     pub denied: u64,
     /// The policy line that would allow it, where it was denied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub would_allow: Option<String>,
+}
+
+/// What a component wants of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkOperation {
+    /// Open a TCP connection.
+    Connect,
+    /// Look the addresses of a name up.
+    LookUp,
+    /// Take an address of the host, to be connected to. No policy allows it.
+    Listen,
+}
+
+impl NetworkOperation {
+    /// The operation as the record and the audit write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NetworkOperation::Connect => "connect",
+            NetworkOperation::LookUp => "look-up",
+            NetworkOperation::Listen => "listen",
+        }
+    }
+}
+
+/// One operation on one destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkUse {
+    /// What was wanted.
+    pub operation: NetworkOperation,
+    /// `ADDRESS:PORT`, or the name that was looked up, redacted and escaped; `(others)` for the sum of what is over the bound.
+    pub target: String,
+    /// How often it was allowed. A connection that was allowed may still have failed.
+    pub count: u64,
+    /// How often it was denied.
+    pub denied: u64,
+    /// The entry of the policy's `tcp` that allowed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<String>,
+    /// The entry of `tcp` that would allow it, where it was denied and a policy can; of a name the port is left as `PORT`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub would_allow: Option<String>,
 }

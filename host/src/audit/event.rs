@@ -61,6 +61,8 @@ pub enum Kind {
     Outcome,
     /// Decision and outcome of a request that was answered from the cache or denied, in one event.
     Use,
+    /// The first connection to a destination, or the first look-up of a name, was decided. Written before it is opened or answered.
+    Network,
     /// Repeated reads of a value that the run already held, in sum.
     Repeats,
     /// A summary of requests that were cut off by a limit.

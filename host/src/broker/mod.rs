@@ -15,6 +15,7 @@
 
 mod error;
 mod ledger;
+mod network;
 mod request;
 mod steps;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use jiff::Timestamp;
 
 pub use error::{Answer, GuestError, RequestError};
 use ledger::Ledger;
+pub use network::{Contact, DESTINATIONS_MAX};
 
 use crate::audit::{Audit, Event, Kind};
 use crate::ids::{RunId, SecretName};
@@ -102,6 +104,7 @@ struct State {
     /// What the run has seen, by the name in the vault.
     held: HashMap<SecretName, Held>,
     ledger: Ledger,
+    network: network::Contacts,
     /// Names that were asked for in a spelling which holds a value the run was given, and how they may be shown. Folding a name to lower
     /// case hides the value from the redactor, but not from a reader.
     spelled: HashMap<SecretName, String>,

@@ -6,7 +6,7 @@ use anstyle::Style;
 
 use super::style::{self, To};
 use super::{out, show};
-use crate::record::{Blame, Metric, Outcome, RunRecord, SecretUse};
+use crate::record::{Blame, Metric, NetworkUse, Outcome, RunRecord, SecretUse};
 use crate::redact::escape_controls;
 
 /// How many lines one section has before it says how many more there are.
@@ -46,6 +46,7 @@ fn summary(record: &RunRecord, width: usize, paint: &dyn Fn(Style, &str) -> Stri
         .map(|used| vec![used.operation.clone(), used.name.clone(), show::times(used.count)])
         .collect();
     table.add("secrets", cut(&served, &[]));
+    table.add("network", network(&record.network, without_policy));
     if record.peak_memory_bytes > 0 {
         table.add("memory", vec![format!("{} at most", show::size(record.peak_memory_bytes))]);
     }
@@ -139,6 +140,34 @@ fn denied(uses: &[SecretUse], without_policy: bool, width: usize) -> Vec<String>
         lines.extend(sentence(&advice, width));
         let rows: Vec<Vec<String>> = allow.into_iter().map(|line| vec![line]).collect();
         lines.extend(cut(&rows, &[]).into_iter().map(|line| format!("  {line}")));
+    }
+    lines
+}
+
+/// What was wanted of the network, what was denied, and the line of the policy that would allow that.
+fn network(uses: &[NetworkUse], without_policy: bool) -> Vec<String> {
+    let row = |denied: &str, used: &NetworkUse, count| {
+        vec![format!("{denied}{}", used.operation.as_str()), used.target.clone(), show::times(count)]
+    };
+    let allowed = uses.iter().filter(|used| used.count > 0).map(|used| row("", used, used.count));
+    let denied: Vec<&NetworkUse> = uses.iter().filter(|used| used.denied > 0).collect();
+    let rows: Vec<Vec<String>> = allowed.chain(denied.iter().map(|used| row("denied ", used, used.denied))).collect();
+    let mut lines = cut(&rows, &[]);
+    let mut allow: Vec<String> = Vec::new();
+    for entry in denied.iter().filter_map(|used| used.would_allow.as_ref()).take(SECTION_MAX) {
+        let entry = format!("\"{}\"", escape_controls(entry));
+        if !allow.contains(&entry) {
+            allow.push(entry);
+        }
+    }
+    if !allow.is_empty() {
+        lines.push(match without_policy {
+            true => {
+                "there was no policy; one (`--policy FILE`) with `version = 1` and this line would allow it:".to_owned()
+            }
+            false => "`tcp` of the policy, above its tables, with these in it would allow it:".to_owned(),
+        });
+        lines.push(format!("  tcp = [{}]", allow.join(", ")));
     }
     lines
 }

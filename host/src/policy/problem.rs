@@ -92,6 +92,13 @@ impl<'a> Lines<'a> {
         Self { text, starts }
     }
 
+    /// The line in which a span begins, without its end.
+    pub(in crate::policy) fn line(&self, span: &Range<usize>) -> &'a str {
+        let next = self.starts.partition_point(|start| *start <= span.start);
+        let start = self.starts.get(next.saturating_sub(1)).copied().unwrap_or(0);
+        self.text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default()
+    }
+
     /// Where a span begins.
     pub(in crate::policy) fn place(&self, span: &Range<usize>) -> Place {
         let line = self.starts.partition_point(|start| *start <= span.start).max(1);
@@ -201,6 +208,7 @@ mod tests {
         assert_eq!(place(11), Place { line: 4, column: 1 });
         assert_eq!(place(12), Place { line: 4, column: 2 });
         assert_eq!(place(999).line, 4);
+        assert_eq!((lines.line(&(0..0)), lines.line(&(5..6)), lines.line(&(10..10))), ("a", "ä = 1", ""));
     }
 
     #[test]

@@ -199,6 +199,7 @@ impl Runner {
         }
         record.redactions = redactor.count();
         record.secrets = broker.uses();
+        record.network = broker.contacts();
         if let Some(staging) = staging {
             ended = self.conclude(staging, ended, &spec, &broker, &mut record).await;
         }
@@ -309,6 +310,7 @@ impl Runner {
             exit_code: None,
             limit: None,
             secrets: Vec::new(),
+            network: Vec::new(),
             peak_memory_bytes: 0,
             cpu_micros: 0,
             metrics: Default::default(),

@@ -20,6 +20,7 @@ fn record(segment: &str) -> RunRecord {
         exit_code: None,
         limit: None,
         secrets: Vec::new(),
+        network: Vec::new(),
         peak_memory_bytes: 0,
         cpu_micros: 0,
         metrics: BTreeMap::new(),

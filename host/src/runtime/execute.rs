@@ -15,7 +15,7 @@ use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx};
 use super::context::Context;
 use super::imports::{Entry, Interfaces};
 use super::limits::HOST_CALL_BYTES_MAX;
-use super::network::Reachable;
+use super::network::{Network, Reachable};
 use super::observer::{Observer, Stream};
 use super::output::{Handover, Output};
 use super::quota::Quota;
@@ -172,7 +172,8 @@ impl Executor {
             wasi.preopened_dir(input, "/input", FsPerms::ReadOnly)?;
         }
         wasi.preopened_dir(execution.output, "/output", FsPerms::ReadWrite)?;
-        execution.reachable.configure(&mut wasi);
+        let network = Network::new(execution.reachable.clone(), Arc::clone(&execution.broker));
+        network.configure(&mut wasi);
         let limits = execution.limits;
         let context = Context::new(
             execution.broker.run_id(),
@@ -182,15 +183,8 @@ impl Executor {
             limits.metrics,
             stop.clone(),
         );
-        let state = RunState::new(
-            wasi.build(),
-            limits.memory,
-            execution.reachable.clone(),
-            quota,
-            Arc::clone(&execution.broker),
-            context,
-            stop,
-        );
+        let state =
+            RunState::new(wasi.build(), limits.memory, network, quota, Arc::clone(&execution.broker), context, stop);
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(HOST_CALL_BYTES_MAX);

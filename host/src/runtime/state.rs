@@ -8,7 +8,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use super::context::Context;
 use super::files::{Files, OpenFiles};
 use super::limits::{Limiter, RESOURCES_MAX};
-use super::network::Reachable;
+use super::network::Network;
 use super::quota::Quota;
 use super::stop::StopCell;
 use super::training::{Training, TrainingView};
@@ -19,7 +19,7 @@ pub(super) struct RunState {
     pub(super) wasi: WasiCtx,
     pub(super) table: ResourceTable,
     pub(super) limiter: Limiter,
-    pub(super) reachable: Reachable,
+    pub(super) network: Network,
     pub(super) files: OpenFiles,
     pub(super) training: Training,
 }
@@ -28,7 +28,7 @@ impl RunState {
     pub(super) fn new(
         wasi: WasiCtx,
         memory_max: u64,
-        reachable: Reachable,
+        network: Network,
         quota: Quota,
         broker: Arc<RunBroker>,
         context: Context,
@@ -40,7 +40,7 @@ impl RunState {
             wasi,
             table,
             limiter: Limiter::new(memory_max, stop.clone()),
-            reachable,
+            network,
             files: OpenFiles::new(quota),
             training: Training::new(broker, context, stop),
         }
