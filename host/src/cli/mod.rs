@@ -11,6 +11,7 @@ mod init;
 mod inspect;
 mod logging;
 mod out;
+mod page;
 mod passphrase;
 mod policy;
 mod run;

@@ -63,7 +63,7 @@ pub(super) fn summary(record: &RunRecord) -> Vec<String> {
 }
 
 /// The outcome in a few words, with the time that it took.
-fn headline(record: &RunRecord) -> String {
+pub(super) fn headline(record: &RunRecord) -> String {
     let took = took(record).map(|span| format!(" {span}"));
     let after = took.as_deref().map(|span| format!(" after{span}")).unwrap_or_default();
     match record.outcome {
@@ -88,7 +88,7 @@ pub(super) fn took(record: &RunRecord) -> Option<String> {
     Some(show::duration(Duration::try_from(span).unwrap_or_default()))
 }
 
-fn blame_text(blame: Blame) -> &'static str {
+pub(super) fn blame_text(blame: Blame) -> &'static str {
     match blame {
         Blame::Guest => "the component",
         Blame::Policy => "the policy",
@@ -118,7 +118,7 @@ fn denied(uses: &[SecretUse], without_policy: bool) -> Vec<String> {
 
 /// The lines, with those for one key made one, since a policy takes no two entries of one name. Lines that differ in more than their
 /// operations stay as they are.
-fn merged<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
+pub(super) fn merged<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut merged: Vec<(String, Vec<String>)> = Vec::new();
     let mut plain: Vec<String> = Vec::new();
     for line in lines {

@@ -11,8 +11,9 @@ use serde::{Deserialize, Deserializer};
 use super::ConfigError;
 use crate::audit::SyncMode;
 use crate::broker::Repeats;
-use crate::policy::{Ceilings, parse_duration};
+use crate::policy::{Ceilings, parse_duration, parse_size, show_size};
 use crate::redact::escape_controls;
+use crate::runs::{LOG_DEFAULT, LOG_MAX, LOG_MIN};
 use crate::vault::cache;
 
 /// The most bytes of a configuration file.
@@ -29,6 +30,7 @@ pub(super) struct File {
     pub(super) audit: Audit,
     pub(super) ceilings: Ceilings,
     pub(super) cache: Cache,
+    pub(super) runs: Runs,
 }
 
 /// `[audit]`
@@ -51,6 +53,30 @@ impl Default for Cache {
     fn default() -> Self {
         Self { ttl: cache::Settings::default().time_to_live }
     }
+}
+
+/// `[runs]`
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Runs {
+    #[serde(deserialize_with = "log_size")]
+    pub(super) log: u64,
+}
+
+impl Default for Runs {
+    fn default() -> Self {
+        Self { log: LOG_DEFAULT }
+    }
+}
+
+/// A size that a log can have. One that cannot be kept is an error and not the nearest that can: somebody relies on it.
+fn log_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let size = parse_size(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)?;
+    if size == 0 || (LOG_MIN..=LOG_MAX).contains(&size) {
+        return Ok(size);
+    }
+    let (min, max) = (show_size(LOG_MIN), show_size(LOG_MAX));
+    Err(serde::de::Error::custom(format!("expected \"0B\", which keeps none, or a size from {min} to {max}")))
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

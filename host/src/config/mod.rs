@@ -47,6 +47,8 @@ pub struct Config {
     pub ceilings: Ceilings,
     /// How old an answer of the cache may be.
     pub cache_ttl: Duration,
+    /// How many bytes are kept of what a run prints.
+    pub run_log: u64,
     /// The file with the vault's passphrase, where the environment names one.
     pub passphrase_file: Option<PathBuf>,
     /// The vault as the environment or the file names it, and which of them.
@@ -137,6 +139,7 @@ impl Config {
             repeats: file.audit.repeats,
             ceilings: file.ceilings,
             cache_ttl: file.cache.ttl,
+            run_log: file.runs.log,
             passphrase_file: path(PASSPHRASE_FILE)?,
             vault,
             home: path(HOME)?,
