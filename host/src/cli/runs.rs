@@ -227,7 +227,7 @@ fn audited(record: &RunRecord, home: &Home) -> Result<(Vec<AuditLine>, Verdict),
     let report = audit::verify(&home.audit(), expect.as_ref())?;
     let overall = report.overall();
     let good = !overall.is_tampering();
-    let place = if expect.is_some() { ", and contains the position that this run ended at" } else { "" };
+    let place = if expect.is_some() { ", and it contains the position that this run ended at" } else { "" };
     let text = match good {
         true => format!("The trail was verified when this page was made: nothing in it was changed{place}."),
         false => format!("TAMPERED. The trail was verified when this page was made: {overall}."),

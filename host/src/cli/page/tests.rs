@@ -218,7 +218,7 @@ fn every_part_of_a_run_is_on_its_page() {
         "12.3 MiB",
         "980 ms",
         "dataset-key",
-        "200 of 300 fitting",
+        "200 of 300: fitting",
         "report.txt",
         "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
         "hello",
