@@ -17,6 +17,7 @@ mod contract;
 mod durability;
 mod files;
 mod leaks;
+mod postgres;
 mod refusals;
 mod source_rules;
 mod transcripts;

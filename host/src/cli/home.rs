@@ -36,6 +36,13 @@ pub(super) struct Found {
     needs_passphrase: bool,
 }
 
+impl Found {
+    /// Whether a passphrase opens it; else its key file does.
+    pub(super) fn needs_passphrase(&self) -> bool {
+        self.needs_passphrase
+    }
+}
+
 impl Surroundings {
     /// Reads the configuration.
     pub(super) fn read(global: &Global) -> Result<Self, Failure> {

@@ -10,10 +10,12 @@ mod home;
 mod init;
 mod inspect;
 mod logging;
+mod operate;
 mod out;
 mod page;
 mod passphrase;
 mod policy;
+mod prompt;
 mod run;
 mod runs;
 mod screen;
@@ -21,6 +23,7 @@ mod secret;
 mod show;
 mod summary;
 mod value;
+mod vault;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -66,6 +69,7 @@ enum Command {
     Inspect(inspect::Args),
     Policy(policy::Args),
     Audit(audit::Args),
+    Vault(vault::Args),
 }
 
 /// Runs the program with its arguments, the program's name first, and answers with its exit code.
@@ -101,6 +105,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Inspect(args) => inspect::run(args),
         Command::Policy(args) => policy::run(args, &surroundings),
         Command::Audit(args) => audit::run(args, &surroundings),
+        Command::Vault(args) => vault::run(args, &surroundings),
     }
 }
 
