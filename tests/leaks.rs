@@ -80,6 +80,11 @@ fn terminal_escapes_are_shown_not_obeyed() {
     // And in what the host prints of the run later.
     let shown = host.ok(&["runs", "show", &run.record.id.to_string()]);
     assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+    for again in [&["runs", "log"][..], &["runs", "show", "--html", "-"]] {
+        let shown = host.ok(again);
+        let controls = |c: char| (c.is_control() && c != '\n' && c != '\t') || ('\u{202a}'..='\u{202e}').contains(&c);
+        assert!(!shown.chars().any(controls) && shown.contains("\\x1b]0;owned"), "{shown:?}");
+    }
     let trail = host.ok(&["audit", "show"]);
     assert!(!trail.chars().any(|c| c.is_control() && c != '\n'), "{trail:?}");
 }
@@ -111,6 +116,13 @@ fn what_a_run_leaves_behind_holds_no_value() {
     let made = "made-in-the-run-and-never-written-down";
     host.run("exercise", policy, &[&format!("set=made={made}"), "get=made", "describe=key"]).finished();
     host.ok(&["audit", "show"]);
+    let page = host.path().join("page.html");
+    let runs: Vec<strongroom::record::RunRecord> = serde_json::from_str(&host.ok(&["runs", "list", "--json"])).unwrap();
+    let leak = runs.last().unwrap().id.to_string();
+    host.ok(&["runs", "show", &leak, "--html", page.to_str().unwrap()]);
+    assert!(std::fs::read_to_string(&page).unwrap().contains("[redacted:key]"));
+    let kept = std::fs::read_to_string(host.home().join(format!("runs/{leak}.log"))).unwrap();
+    assert!(kept.contains("out raw: [redacted:key]") && kept.contains("err raw: [redacted:key]"), "{kept}");
     let mut searched = 0;
     for file in files_below(host.path()) {
         let content = std::fs::read(&file).unwrap();
@@ -120,8 +132,8 @@ fn what_a_run_leaves_behind_holds_no_value() {
         }
         searched += 1;
     }
-    // The vault, its key, the audit, the ledger, two records, the log, the compiled code.
-    assert!(searched >= 8, "only {searched} files searched");
+    // The vault, its key, the audit, the ledger, two records and their logs, the page, the log, the compiled code.
+    assert!(searched >= 11, "only {searched} files searched");
     assert!(std::fs::metadata(&log).unwrap().len() > 0);
 }
 

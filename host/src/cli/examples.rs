@@ -47,7 +47,11 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("runs list", &["strongroom runs list", "strongroom runs list --json | jq -r '.[].outcome'"]),
-    ("runs show", &["strongroom runs show", "strongroom runs show 01ARZ3NDEK --json"]),
+    ("runs log", &["strongroom runs log", "strongroom runs log 01ARZ3NDEK | less"]),
+    (
+        "runs show",
+        &["strongroom runs show", "strongroom runs show --html run.html", "strongroom runs show 01ARZ3NDEK --json"],
+    ),
     ("inspect", &["strongroom inspect train.wasm", "strongroom inspect train.wasm --starter-policy > policy.toml"]),
     ("policy check", &["strongroom policy check policy.toml"]),
     ("policy suggest", &["strongroom policy suggest", "strongroom policy suggest --run last > suggested.toml"]),

@@ -4,6 +4,7 @@
 //! first event in the audit; and from there every way out ends in [`RunRecord`].
 
 mod folders;
+mod log;
 mod outputs;
 
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use crate::record::{Blame, ComponentRef, FORMAT, Limit, LogCount, Outcome, RunRe
 use crate::runs::{RunStore, RunStoreError};
 use crate::runtime::{
     Account, Candidate, CodeStore, Compile, CompileError, Ended, EngineError, EngineOptions, Execution, Executor,
-    Handover, LoadError, Loaded, Loader, Observer, Reachable, ResolveError, Ticker,
+    Handover, LoadError, Loaded, Loader, Observer, Reachable, Recorder, ResolveError, Ticker,
 };
 use crate::spec::RunSpec;
 use crate::vault::Vault;
@@ -38,7 +39,7 @@ pub struct RunnerOptions {
     pub vault: Arc<dyn Vault>,
     /// How repeated reads are audited.
     pub repeats: Repeats,
-    /// Where records are kept; without one they are only returned.
+    /// Where records and logs are kept; without one records are only returned.
     pub records: Option<Arc<RunStore>>,
     /// Where compiled code is kept; without one each process compiles anew.
     pub code_store: Option<PathBuf>,
@@ -179,12 +180,14 @@ impl Runner {
         if let Some(records) = &self.records {
             records.begin(&record, Some(&staging_path))?;
         }
+        let log = log::Log::of(self.records.as_deref(), &id);
         let redactor = crate::redact::Redactor::new();
         let broker = Arc::new(self.broker.for_run(id, Arc::clone(&policy), redactor.clone(), limits.requests));
         let ((mut ended, handover), staging) = match checked.stage(&id) {
             Ok(staging) => {
                 let run = Started { runner: self, spec: &spec, policy: &policy, limits: &limits, broker: &broker };
-                let outside = Outside { reachable, output: staging.path(), observer, cancel };
+                let recorder = log.recorder();
+                let outside = Outside { reachable, output: staging.path(), observer, recorder, cancel };
                 (run.to_end(&candidate, prepared, outside, &mut record).await, Some(staging))
             }
             Err(error) => {
@@ -194,6 +197,7 @@ impl Runner {
             }
         };
 
+        record.warnings.extend(log.finish(&id).await);
         if let Err(error) = broker.finish().await {
             ended = audit_fault(&error);
         }
@@ -345,6 +349,7 @@ struct Outside<'a, C> {
     reachable: Reachable,
     output: &'a Path,
     observer: Arc<dyn Observer>,
+    recorder: Option<Box<dyn Recorder>>,
     cancel: C,
 }
 
@@ -376,6 +381,7 @@ impl Started<'_> {
             output: outside.output,
             broker: Arc::clone(self.broker),
             observer: outside.observer,
+            recorder: outside.recorder,
         };
         let account: Account =
             self.runner.executor.execute(&loaded.component, candidate.interfaces(), execution, outside.cancel).await;

@@ -17,7 +17,7 @@ use super::imports::{Entry, Interfaces};
 use super::limits::HOST_CALL_BYTES_MAX;
 use super::network::{Network, Reachable};
 use super::observer::{Observer, Stream};
-use super::output::{Handover, Output};
+use super::output::{Handover, Output, Recorder};
 use super::quota::Quota;
 use super::state::RunState;
 use super::stop::StopCell;
@@ -39,6 +39,8 @@ pub(crate) struct Execution<'a> {
     pub(crate) output: &'a Path,
     pub(crate) broker: Arc<RunBroker>,
     pub(crate) observer: Arc<dyn Observer>,
+    /// What keeps what it prints.
+    pub(crate) recorder: Option<Box<dyn Recorder>>,
 }
 
 /// What became of it.
@@ -92,12 +94,14 @@ impl Executor {
         &self,
         component: &Component,
         interfaces: &Interfaces,
-        execution: Execution<'_>,
+        mut execution: Execution<'_>,
         cancelled: impl Future<Output = ()>,
     ) -> Account {
         let stop = StopCell::default();
         let broker = Arc::clone(&execution.broker);
-        let output = Output::start(broker.redactor(), execution.limits.log_bytes, Arc::clone(&execution.observer));
+        let recorder = execution.recorder.take();
+        let observer = Arc::clone(&execution.observer);
+        let output = Output::start(broker.redactor(), execution.limits.log_bytes, observer, recorder);
         let limits = execution.limits;
         let quota = Quota::new(limits.output_bytes, limits.output_files, stop.clone());
         let mut cpu = Duration::ZERO;
@@ -115,7 +119,7 @@ impl Executor {
                 seen
             }
         };
-        let (log, handover) = output.close();
+        let (log, handover) = output.close().await;
         Account { ended, peak_memory_bytes, cpu, metrics, progress, log, handover }
     }
 

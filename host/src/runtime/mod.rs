@@ -33,4 +33,4 @@ pub use store::{CodeStore, StoreError};
 pub use training::{Training, TrainingView, add_to_linker};
 
 pub(crate) use execute::{Account, Ended, Execution, Executor};
-pub(crate) use output::Handover;
+pub(crate) use output::{Handover, Recorder};

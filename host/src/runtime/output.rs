@@ -3,7 +3,11 @@
 //! A write is redacted where it is made and then queued; a thread of its own hands it on, so that an observer that blocks (a terminal
 //! that was stopped) holds up the component and not the executor. The queue is bounded in bytes: a component that writes faster than its
 //! observer reads waits.
+//!
+//! A recorder gets the same bytes in the same order, before the observer, and never waits for it: what a run has printed by its end is recorded
+//! even where its observer stands still.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,6 +32,44 @@ const QUEUE_BYTES: usize = 256 * 1024;
 /// How many bytes one write may have. A write is redacted in one go, and a run's time limit is looked at between writes.
 const WRITE_MAX: usize = 8 * 1024;
 
+/// Keeps what a run prints. It is called from one thread at a time and may take as long as a write to a disk does, but does not wait for a person.
+pub(crate) trait Recorder: Send {
+    /// Redacted bytes that the component wrote.
+    fn output(&mut self, stream: Stream, bytes: &[u8]);
+}
+
+/// A recorder, and what it has not yet got.
+struct Recording {
+    recorder: Mutex<Box<dyn Recorder>>,
+    waiting: Mutex<VecDeque<(Stream, Bytes)>>,
+}
+
+impl Recording {
+    fn push(&self, stream: Stream, bytes: Bytes) {
+        self.waiting().push_back((stream, bytes));
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<(Stream, Bytes)>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether everything is recorded, as far as can be told without waiting.
+    fn is_idle(&self) -> bool {
+        self.recorder.try_lock().is_ok() && self.waiting().is_empty()
+    }
+
+    /// Records what is waiting. On return everything is recorded that was there at the call, by whomever.
+    fn drain(&self) {
+        let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            // Taken by itself, so that a component can go on writing.
+            let next = self.waiting().pop_front();
+            let Some((stream, bytes)) = next else { return };
+            recorder.output(stream, &bytes);
+        }
+    }
+}
+
 /// Both streams of a run.
 pub(super) struct Output {
     shared: Arc<Shared>,
@@ -37,6 +79,7 @@ pub(super) struct Output {
 struct Shared {
     state: Mutex<State>,
     queued: Arc<Queued>,
+    recording: Option<Arc<Recording>>,
 }
 
 #[derive(Default)]
@@ -51,18 +94,29 @@ struct State {
     count: LogCount,
     max: u64,
     /// None once the run has ended: a late write goes nowhere.
-    queue: Option<mpsc::UnboundedSender<(Stream, Vec<u8>)>>,
+    queue: Option<mpsc::UnboundedSender<(Stream, Bytes)>>,
 }
 
 impl Output {
-    /// Starts handing on to the observer. Must be called on a tokio runtime.
-    pub(super) fn start(redactor: &Redactor, log_bytes: u64, observer: Arc<dyn Observer>) -> Self {
+    /// Starts handing on to the recorder and the observer. Must be called on a tokio runtime.
+    pub(super) fn start(
+        redactor: &Redactor,
+        log_bytes: u64,
+        observer: Arc<dyn Observer>,
+        recorder: Option<Box<dyn Recorder>>,
+    ) -> Self {
         // Bounded by `queued`, which counts bytes: a bound on the number of writes would say little.
-        let (queue, mut waiting) = mpsc::unbounded_channel::<(Stream, Vec<u8>)>();
+        let (queue, mut waiting) = mpsc::unbounded_channel::<(Stream, Bytes)>();
         let queued = Arc::new(Queued::default());
         let drained = Arc::clone(&queued);
+        let recording =
+            recorder.map(|recorder| Arc::new(Recording { recorder: Mutex::new(recorder), waiting: Mutex::default() }));
+        let recorded = recording.clone();
         let handed_on = tokio::task::spawn_blocking(move || {
             while let Some((stream, bytes)) = waiting.blocking_recv() {
+                if let Some(recording) = &recorded {
+                    recording.drain();
+                }
                 observer.output(stream, &bytes);
                 drained.bytes.fetch_sub(bytes.len(), Ordering::AcqRel);
                 drained.drained.notify_waiters();
@@ -75,7 +129,7 @@ impl Output {
             max: log_bytes,
             queue: Some(queue),
         };
-        Self { shared: Arc::new(Shared { state: Mutex::new(state), queued }), handed_on }
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), queued, recording }), handed_on }
     }
 
     /// One of the two, for the engine.
@@ -83,9 +137,9 @@ impl Output {
         GuestStream { shared: Arc::clone(&self.shared), stream, permit: 0 }
     }
 
-    /// Flushes what the redactor held back and counts. What is queued still has to be handed on: an observer that blocks holds up
-    /// whoever waits for that, and not the run's record.
-    pub(super) fn close(self) -> (LogCount, Handover) {
+    /// Flushes what the redactor held back, has all of it recorded, and counts. What is queued still has to be handed on to the observer: one that
+    /// blocks holds up whoever waits for that, and not the run's record.
+    pub(super) async fn close(self) -> (LogCount, Handover) {
         let count = {
             let mut state = self.shared.state();
             for stream in [Stream::Stdout, Stream::Stderr] {
@@ -96,6 +150,12 @@ impl Output {
             state.queue = None;
             state.count
         };
+        if let Some(recording) = self.shared.recording.clone()
+            && !recording.is_idle()
+            && tokio::task::spawn_blocking(move || recording.drain()).await.is_err()
+        {
+            tracing::error!("the recorder of a run's output panicked: its log is not whole");
+        }
         (count, Handover(self.handed_on))
     }
 }
@@ -143,8 +203,16 @@ impl Shared {
         }
         if let Some(queue) = &state.queue {
             let length = bytes.len();
+            let bytes = Bytes::from(bytes);
+            if let Some(recording) = &self.recording {
+                recording.push(stream, bytes.clone());
+            }
             self.queued.bytes.fetch_add(length, Ordering::AcqRel);
             if queue.send((stream, bytes)).is_err() {
+                // The observer panicked, and with it went the thread that has things recorded: this must not pile up.
+                if let Some(recording) = &self.recording {
+                    recording.waiting().pop_back();
+                }
                 self.queued.bytes.fetch_sub(length, Ordering::AcqRel);
             }
         }
@@ -257,14 +325,24 @@ mod tests {
         }
     }
 
+    type Recorded = Arc<Mutex<Vec<(Stream, Vec<u8>)>>>;
+
+    struct Lines(Recorded);
+
+    impl Recorder for Lines {
+        fn output(&mut self, stream: Stream, bytes: &[u8]) {
+            self.0.lock().unwrap().push((stream, bytes.to_vec()));
+        }
+    }
+
     #[tokio::test]
     async fn output_beyond_the_limit_is_counted_and_dropped() {
         let collect = Arc::new(Collect::default());
-        let output = Output::start(&Redactor::new(), 10, collect.clone());
+        let output = Output::start(&Redactor::new(), 10, collect.clone(), None);
         output.shared.write(Stream::Stdout, b"0123456");
         output.shared.write(Stream::Stdout, b"789abc");
         output.shared.write(Stream::Stderr, b"def");
-        let (count, handover) = output.close();
+        let (count, handover) = output.close().await;
         handover.wait(None).await;
         assert_eq!(count, LogCount { kept: 10, dropped: 6 });
         assert_eq!(*collect.0.lock().unwrap(), b"0123456789");
@@ -276,10 +354,10 @@ mod tests {
         let redactor = Redactor::new();
         let (name, value) = ("key".parse().unwrap(), crate::secret::Secret::new("correct horse".to_owned()).unwrap());
         redactor.register(&name, &value);
-        let output = Output::start(&redactor, 10, collect.clone());
+        let output = Output::start(&redactor, 10, collect.clone(), None);
         output.shared.write(Stream::Stdout, b"key: corr");
         output.shared.write(Stream::Stdout, b"ect horse");
-        let (count, handover) = output.close();
+        let (count, handover) = output.close().await;
         handover.wait(None).await;
         assert_eq!(*collect.0.lock().unwrap(), b"key: [reda");
         assert_eq!(count, LogCount { kept: 10, dropped: 9 });
@@ -287,13 +365,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_not_permitted_is_not_queued() {
-        let output = Output::start(&Redactor::new(), u64::MAX, Arc::new(Collect::default()));
+        let output = Output::start(&Redactor::new(), u64::MAX, Arc::new(Collect::default()), None);
         let mut stream = output.stream(Stream::Stdout);
         assert!(stream.write(Bytes::from_static(b"x")).is_err());
         let permit = stream.check_write().unwrap();
         stream.write(Bytes::from(vec![b'x'; permit])).unwrap();
         assert!(stream.write(Bytes::from_static(b"x")).is_err());
-        assert_eq!(output.close().0.kept, permit as u64);
+        assert_eq!(output.close().await.0.kept, permit as u64);
     }
 
     #[tokio::test]
@@ -305,11 +383,23 @@ mod tests {
             }
         }
         let (open, gate) = std::sync::mpsc::channel();
-        let output = Output::start(&Redactor::new(), u64::MAX, Arc::new(Stuck(Mutex::new(gate))));
+        let recorded = Recorded::default();
+        let output = Output::start(
+            &Redactor::new(),
+            u64::MAX,
+            Arc::new(Stuck(Mutex::new(gate))),
+            Some(Box::new(Lines(recorded.clone()))),
+        );
         output.shared.write(Stream::Stdout, b"abc\n");
-        let (count, handover) = output.close();
+        output.shared.write(Stream::Stderr, b"def\n");
+        let (count, handover) = output.close().await;
         handover.wait(Some(Duration::ZERO)).await;
-        assert_eq!(count.kept, 4);
+        assert_eq!(count.kept, 8);
+        // It was recorded all the same.
+        assert_eq!(
+            *recorded.lock().unwrap(),
+            [(Stream::Stdout, b"abc\n".to_vec()), (Stream::Stderr, b"def\n".to_vec())]
+        );
         drop(open);
     }
 
@@ -323,7 +413,7 @@ mod tests {
             }
         }
         let (open, gate) = std::sync::mpsc::channel();
-        let output = Output::start(&Redactor::new(), u64::MAX, Arc::new(Gate(Mutex::new(Slow(gate)))));
+        let output = Output::start(&Redactor::new(), u64::MAX, Arc::new(Gate(Mutex::new(Slow(gate)))), None);
         let mut stream = output.stream(Stream::Stdout);
         while stream.check_write().unwrap() > 0 {
             stream.write(Bytes::from(vec![b'x'; WRITE_MAX])).unwrap();
@@ -332,6 +422,6 @@ mod tests {
         drop(open);
         stream.ready().await;
         assert!(stream.check_write().unwrap() > 0);
-        output.close().1.wait(None).await;
+        output.close().await.1.wait(None).await;
     }
 }
