@@ -57,6 +57,7 @@ pub const TRAINING: &[&str] = &["strongroom:training/secrets", "strongroom:train
 
 /// What a component imports and exports at its top level, in its own order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Interfaces {
     /// What it needs.
     pub imports: Vec<Item>,
@@ -66,6 +67,7 @@ pub struct Interfaces {
 
 /// One import or export.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Item {
     /// The name, such as `wasi:cli/run@0.2.6` or `train`; escaped and shortened where it is none that could be linked.
     pub name: String,
@@ -75,6 +77,7 @@ pub struct Item {
 
 /// What an import or export is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kind {
     /// An interface: functions and types under one name.
     Interface,

@@ -28,6 +28,7 @@ pub struct Reachable {
 
 /// Why the policy's `tcp` cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ResolveError {
     /// The name has no address.
     #[error(

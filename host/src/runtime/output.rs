@@ -4,6 +4,7 @@
 //! that was stopped) holds up the component and not the executor. The queue is bounded in bytes: a component that writes faster than its
 //! observer reads waits.
 
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,8 +29,8 @@ const QUEUE_BYTES: usize = 256 * 1024;
 /// How many bytes one write may have. A write is redacted in one go, and a run's time limit is looked at between writes.
 const WRITE_MAX: usize = 8 * 1024;
 
-/// Both streams of a run.
-pub(super) struct Output {
+/// Both output streams of a run: what the component writes is redacted, counted against `log-bytes`, and handed to the run's [`Observer`].
+pub struct Output {
     shared: Arc<Shared>,
     handed_on: tokio::task::JoinHandle<()>,
 }
@@ -56,7 +57,7 @@ struct State {
 
 impl Output {
     /// Starts handing on to the observer. Must be called on a tokio runtime.
-    pub(super) fn start(redactor: &Redactor, log_bytes: u64, observer: Arc<dyn Observer>) -> Self {
+    pub fn start(redactor: &Redactor, log_bytes: u64, observer: Arc<dyn Observer>) -> Self {
         // Bounded by `queued`, which counts bytes: a bound on the number of writes would say little.
         let (queue, mut waiting) = mpsc::unbounded_channel::<(Stream, Vec<u8>)>();
         let queued = Arc::new(Queued::default());
@@ -79,13 +80,13 @@ impl Output {
     }
 
     /// One of the two, for the engine.
-    pub(super) fn stream(&self, stream: Stream) -> GuestStream {
+    pub fn stream(&self, stream: Stream) -> GuestStream {
         GuestStream { shared: Arc::clone(&self.shared), stream, permit: 0 }
     }
 
     /// Flushes what the redactor held back and counts. What is queued still has to be handed on: an observer that blocks holds up
     /// whoever waits for that, and not the run's record.
-    pub(super) fn close(self) -> (LogCount, Handover) {
+    pub fn close(self) -> (LogCount, Handover) {
         let count = {
             let mut state = self.shared.state();
             for stream in [Stream::Stdout, Stream::Stderr] {
@@ -101,12 +102,14 @@ impl Output {
 }
 
 /// What a run has printed and its observer has not yet seen.
-pub(crate) struct Handover(tokio::task::JoinHandle<()>);
+#[derive(Debug)]
+#[must_use = "wait for it, so that the observer has seen all output"]
+pub struct Handover(tokio::task::JoinHandle<()>);
 
 impl Handover {
     /// Waits until the observer has everything, but no longer than `patience`: who stopped a run does not wait for a reader that may
     /// never read. The observer then gets the rest when it gets to it.
-    pub(crate) async fn wait(self, patience: Option<Duration>) {
+    pub async fn wait(self, patience: Option<Duration>) {
         let handed_on = match patience {
             Some(patience) => tokio::time::timeout(patience, self.0).await.unwrap_or(Ok(())),
             None => self.0.await,
@@ -114,6 +117,18 @@ impl Handover {
         if handed_on.is_err() {
             tracing::error!("the observer of a run's output panicked: output was lost");
         }
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output").field("count", &self.shared.state().count).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for GuestStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuestStream").field("stream", &self.stream).finish_non_exhaustive()
     }
 }
 
@@ -164,8 +179,8 @@ impl Shared {
     }
 }
 
-/// A stream as the engine sees it.
-pub(super) struct GuestStream {
+/// One stream of an [`Output`], as the engine sees it: give it to the builder of a WASI context as standard output or standard error.
+pub struct GuestStream {
     shared: Arc<Shared>,
     stream: Stream,
     /// What `check_write` permitted and was not written yet. Writing more is an error of the component, and would be queued without bound.

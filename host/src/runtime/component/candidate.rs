@@ -8,6 +8,7 @@ use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
 
 use crate::ids::Digest;
+use crate::record::ComponentRef;
 use crate::runtime::imports::{self, Interfaces, Malformed, Refused};
 
 /// A component's bytes, and what their top-level sections say.
@@ -27,6 +28,7 @@ impl std::fmt::Debug for Candidate {
 
 /// A file is no component that can run. Nothing was created or changed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LoadError {
     /// There is no such file, or it cannot be read.
     #[error("the component `{}` cannot be read: {cause}; check the path and its permissions", path.display())]
@@ -128,6 +130,11 @@ impl Candidate {
     /// The SHA-256 digest of the bytes.
     pub fn digest(&self) -> &Digest {
         &self.digest
+    }
+
+    /// The component as a record names it, with the file that it came from.
+    pub fn component_ref(&self, path: &Path) -> ComponentRef {
+        ComponentRef::new(path, self.digest, self.len())
     }
 
     /// The bytes.

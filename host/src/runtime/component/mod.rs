@@ -40,6 +40,7 @@ const KEPT_BYTES: usize = 512 * 1024 * 1024;
 
 /// A component ready to be instantiated.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Loaded {
     /// The SHA-256 digest of the bytes that were compiled.
     pub digest: Digest,
