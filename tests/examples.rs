@@ -2,9 +2,15 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use strongroom::audit::{Audit, SyncMode};
+use strongroom::policy::Policy;
 use strongroom::record::{Outcome, RunRecord};
+use strongroom::runner::{Runner, RunnerOptions, StartError};
+use strongroom::runtime::{Compile, Silent};
+use strongroom::spec::RunSpec;
+use strongroom::vault::local::{LocalVault, Protection};
 
 use crate::support::{guest, project};
 
@@ -100,6 +106,22 @@ fn many_runs_on_one_runner() {
     let printed = run("many_runs", "exercise", &["200", "8"]);
     assert!(printed.starts_with("200 of 200 runs finished, at most 8 at once\n"), "{printed}");
     assert!(printed.contains(" runs a second; told "), "{printed}");
+}
+
+#[tokio::test]
+async fn without_room_no_run_begins() {
+    let home = tempfile::tempdir().unwrap();
+    let vault = LocalVault::create(&home.path().join("vault"), Protection::KeyFile).unwrap();
+    let audit = Audit::open(&home.path().join("audit"), SyncMode::Os).unwrap();
+    let before = audit.position();
+    let options = RunnerOptions::new(Arc::new(vault), audit.clone(), Compile::InProcess).temp(home.path()).max_runs(0);
+    let runner = Runner::new(options).unwrap();
+    let spec = RunSpec::new("/no/such/component");
+    let answer = runner.run(spec, Arc::new(Policy::empty()), Arc::new(Silent), std::future::pending()).await;
+    let Err(error) = answer else { panic!("there is no room") };
+    assert!(matches!(error, StartError::Busy) && error.is_host_fault(), "{error}");
+    assert_eq!(error.to_string(), "the host is busy: as many runs are alive as it has room for; try again later");
+    assert_eq!(audit.position(), before);
 }
 
 /// The guide shows the examples' own lines, so that what it says is what compiles and runs.

@@ -150,7 +150,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // What can be found wrong with a component is found before its run begins.
     let spec = RunSpec::new(path);
     let policy = Arc::new(Policy::parse(POLICY, "policy")?);
-    let candidate = loader.read(&spec.component).await?;
+    let candidate = loader.read_for_world(&spec.component).await?;
     let loaded = loader.compile(&candidate, policy.limits().compile_time, &Silent).await?;
     let component = ScorerPre::new(linker.instantiate_pre(&loaded.component)?)?;
 

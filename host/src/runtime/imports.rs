@@ -175,11 +175,24 @@ fn newer(run: Option<&str>) -> String {
     }
 }
 
-/// Reads what a component imports and exports.
+/// Reads what a component imports and exports. It has to have an [entry](Interfaces::entry).
 ///
 /// # Errors
 /// [`Malformed`]. Bytes that pass may still be refused when they are compiled.
 pub fn inspect(bytes: &[u8]) -> Result<Interfaces, Malformed> {
+    let interfaces = inspect_for_world(bytes)?;
+    if interfaces.entry().is_none() {
+        let run = interfaces.exports.iter().find(|item| item.name.starts_with("wasi:cli/run@"));
+        return Err(Malformed::NoEntry { run: run.map(|item| item.name.clone()) });
+    }
+    Ok(interfaces)
+}
+
+/// As [`inspect`], of a component for a world of the embedder's own, whose entry the embedder knows.
+///
+/// # Errors
+/// As [`inspect`], but for the entry.
+pub fn inspect_for_world(bytes: &[u8]) -> Result<Interfaces, Malformed> {
     recognise(bytes)?;
     let mut interfaces = Interfaces::default();
     let mut parser = Parser::new(0);
@@ -213,10 +226,6 @@ pub fn inspect(bytes: &[u8]) -> Result<Interfaces, Malformed> {
             }
             _ => {}
         }
-    }
-    if interfaces.entry().is_none() {
-        let run = interfaces.exports.iter().find(|item| item.name.starts_with("wasi:cli/run@"));
-        return Err(Malformed::NoEntry { run: run.map(|item| item.name.clone()) });
     }
     Ok(interfaces)
 }

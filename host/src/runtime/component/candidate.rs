@@ -93,12 +93,19 @@ fn is_link_loop(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
+/// How a component's interfaces are read.
+pub(super) type Inspect = fn(&[u8]) -> Result<Interfaces, imports::Malformed>;
+
 impl Candidate {
     /// Reads a component's file of at most `max` bytes, and compiles nothing. Blocks.
     ///
     /// # Errors
     /// [`LoadError`]; nothing was created or changed.
     pub fn read(path: &Path, max: u64) -> Result<Self, LoadError> {
+        Self::read_as(path, max, imports::inspect)
+    }
+
+    pub(super) fn read_as(path: &Path, max: u64, inspect: Inspect) -> Result<Self, LoadError> {
         let unreadable = |cause| LoadError::Unreadable { path: path.to_owned(), cause };
         // Opening a pipe would wait for whoever writes to it; this does not.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -115,14 +122,14 @@ impl Candidate {
         // The file may grow while it is read.
         let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
         (&file).take(max.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
-        Self::new(path, bytes.into(), max)
+        Self::new(path, bytes.into(), max, inspect)
     }
 
-    pub(super) fn new(path: &Path, bytes: Bytes, max: u64) -> Result<Self, LoadError> {
+    pub(super) fn new(path: &Path, bytes: Bytes, max: u64, inspect: Inspect) -> Result<Self, LoadError> {
         if bytes.len() as u64 > max {
             return Err(LoadError::TooLarge { path: path.to_owned(), max });
         }
-        let interfaces = imports::inspect(&bytes).map_err(|why| LoadError::Malformed { path: path.to_owned(), why })?;
+        let interfaces = inspect(&bytes).map_err(|why| LoadError::Malformed { path: path.to_owned(), why })?;
         let refused = imports::refused(&interfaces);
         Ok(Self { digest: Digest::of(&bytes), bytes, interfaces, refused })
     }
