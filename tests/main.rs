@@ -18,6 +18,7 @@ mod durability;
 mod examples;
 mod files;
 mod leaks;
+mod postgres;
 mod refusals;
 mod source_rules;
 mod transcripts;
