@@ -30,11 +30,11 @@ fn example(name: &str) -> PathBuf {
             let mut cargo = Command::new(env!("CARGO"));
             cargo.args(["build", "--locked", "--quiet", "--package", "strongroom", "--examples", "--profile", profile]);
             cargo.arg("--target-dir").arg(built.parent().unwrap()).current_dir(project());
-            // What cargo sets for this test is not to be seen by another cargo.
-            for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_")) {
-                if !matches!(name.as_str(), "CARGO_HOME" | "CARGO_NET_OFFLINE") && !name.starts_with("CARGO_REGIST") {
-                    cargo.env_remove(name);
-                }
+            // What cargo sets for this test must not reach the build.
+            for (name, _) in std::env::vars().filter(|(name, _)| {
+                ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|prefix| name.starts_with(prefix))
+            }) {
+                cargo.env_remove(name);
             }
             assert!(cargo.status().unwrap().success(), "the examples do not build");
             built.join("examples")
