@@ -6,6 +6,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::failure::Failure;
+use super::screen::AboveProgress;
 use crate::config;
 use crate::process;
 
@@ -22,7 +23,7 @@ pub(super) fn start() -> Result<(), Failure> {
     };
     // Whatever the filter says: at debug level wasmtime prints what guests write.
     let layer = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(|| AboveProgress)
         .with_ansi(false)
         .without_time()
         .with_target(false)
