@@ -15,6 +15,7 @@ mod support;
 mod containment;
 mod contract;
 mod durability;
+mod examples;
 mod files;
 mod leaks;
 mod postgres;

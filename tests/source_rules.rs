@@ -8,7 +8,7 @@ use crate::support::{files_below, project};
 
 /// The rooms from the bottom up. A room uses rooms of lower layers, and those of its own layer only where `SAME_LAYER` says so.
 const LAYERS: &[&[&str]] = &[
-    &["ids", "secret", "redact"],
+    &["ids", "secret", "redact", "process"],
     &["policy", "spec", "record"],
     &["audit", "vault", "runs"],
     &["broker"],

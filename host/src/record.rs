@@ -4,6 +4,7 @@
 //! redactor and has no control characters.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,7 @@ pub const METRIC_POINTS_MAX: usize = 10_000;
 /// The account of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct RunRecord {
     /// The format's version: [`FORMAT`].
     pub format: u32,
@@ -78,6 +80,7 @@ pub struct RunRecord {
 /// The component that ran.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ComponentRef {
     /// SHA-256 of its bytes.
     pub digest: Digest,
@@ -87,9 +90,17 @@ pub struct ComponentRef {
     pub bytes: u64,
 }
 
+impl ComponentRef {
+    /// A component, and the file that it came from, whose name is escaped.
+    pub fn new(path: &Path, digest: Digest, bytes: u64) -> Self {
+        Self { digest, path: crate::redact::escape_controls(&path.to_string_lossy()), bytes }
+    }
+}
+
 /// What became of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Outcome {
     /// Under way, or cut off and not yet noticed.
     Running,
@@ -140,6 +151,7 @@ impl Outcome {
 /// Who caused an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Blame {
     /// The component.
     Guest,
@@ -154,6 +166,7 @@ pub enum Blame {
 /// The limits that can stop a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Limit {
     /// `limits.memory`
     Memory,
@@ -201,6 +214,7 @@ impl Limit {
 /// One operation on one name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct SecretUse {
     /// The name as the component asked for it, folded; redacted and escaped where it is no valid name; `*` for `list`.
     pub name: String,
@@ -261,6 +275,7 @@ pub struct NetworkUse {
 /// The values of one metric.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Metric {
     /// The points kept, in the order logged.
     pub points: Vec<Point>,
@@ -274,6 +289,7 @@ pub struct Metric {
 /// One value of a metric.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Point {
     /// The step, where the component gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -323,6 +339,7 @@ impl<'de> Deserialize<'de> for Number {
 /// A progress report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Progress {
     /// How much is done.
     pub done: u64,
@@ -335,6 +352,7 @@ pub struct Progress {
 /// One thing in the output folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Output {
     /// The path below the output folder, redacted and escaped.
     pub path: String,
@@ -347,6 +365,7 @@ pub struct Output {
 /// How much log text there was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct LogCount {
     /// Bytes that the component wrote and that were shown or stored.
     pub kept: u64,
@@ -358,6 +377,7 @@ pub struct LogCount {
 /// `strongroom audit verify --expect SEGMENT:COUNT:HASH` detect a trail that was cut or rewritten.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct AuditPosition {
     /// The segment's identity.
     pub segment: String,

@@ -23,9 +23,12 @@ fn target() -> PathBuf {
 
 fn build() -> PathBuf {
     let target = target();
-    for (folder, package) in
-        [("guest-example/rust", "training-example"), ("tests/guests", ""), ("tests/guests/plugin", "")]
-    {
+    for (folder, package) in [
+        ("guest-example/rust", "training-example"),
+        ("tests/guests", ""),
+        ("tests/guests/plugin", ""),
+        ("tests/guests/scorer", ""),
+    ] {
         let folder = super::project().join(folder);
         if folder.join("Cargo.toml").exists() {
             cargo(&folder, package, &target);

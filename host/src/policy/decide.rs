@@ -31,6 +31,7 @@ struct State {
 
 /// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum RefusalReason {
     /// No entry matches, or the entry that does lacks the operation.
     Denied,
@@ -60,6 +61,7 @@ impl fmt::Display for RefusalReason {
 /// A request was refused. For the operator: a guest learns the reason and the name, not the policy's lines.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: `{operation}`{}", .name.as_ref().map(|name| format!(" of `{name}`")).unwrap_or_default())]
+#[non_exhaustive]
 pub struct Refusal {
     /// The name asked for; the first one refused of a batch; none for a list.
     pub name: Option<SecretName>,
@@ -75,6 +77,7 @@ pub struct Refusal {
 
 /// What the policy says about one request at the start of a run, when no budget is used yet. `Display` tells a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Explanation {
     /// What was asked.
     pub operation: Operation,

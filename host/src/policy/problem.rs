@@ -19,6 +19,7 @@ pub struct Place {
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Problem {
     /// Where; none where it concerns the file as a whole.
     pub place: Option<Place>,
@@ -30,6 +31,7 @@ pub struct Problem {
 
 /// A policy was not accepted. `Display` gives one line for each problem, in the order of the file, at most twenty.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PolicyError {
     origin: String,
     problems: Vec<Problem>,

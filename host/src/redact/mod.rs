@@ -76,6 +76,23 @@ const LAST_MARKER: &str = "***";
 ///
 /// Clones share one set. A value that is too short to be redacted is accepted and not covered: one shorter than [`MIN_VALUE`] or
 /// of nothing but white space. Its lines are covered by themselves from [`MIN_LINE`] bytes on.
+///
+/// ```
+/// use strongroom::ids::SecretName;
+/// use strongroom::redact::Redactor;
+/// use strongroom::secret::Secret;
+///
+/// let redactor = Redactor::new();
+/// redactor.register(&SecretName::parse("db-password")?, &Secret::new("hunter2hunter2".to_owned())?);
+/// assert_eq!(redactor.redact("the password is hunter2hunter2"), "the password is [redacted:db-password]");
+/// // A stream may be cut anywhere.
+/// let (mut stream, mut out) = (redactor.stream(), Vec::new());
+/// stream.push(b"hunter2h", &mut out);
+/// stream.push(b"unter2", &mut out);
+/// stream.finish(&mut out);
+/// assert_eq!(out, b"[redacted:db-password]");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct Redactor(Arc<Shared>);
 

@@ -29,6 +29,20 @@ impl RunStore {
     ///
     /// # Errors
     /// The file system refuses. What was marked before stays marked.
+    ///
+    /// ```
+    /// use strongroom::audit;
+    /// use strongroom::runs::RunStore;
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let home = folder.path();
+    /// // At the start of a process, before its first run.
+    /// let records = RunStore::open(&home.join("runs"))?;
+    /// for run in records.mark_lost(|segment| audit::is_live(&home.join("audit"), segment))? {
+    ///     eprintln!("run {run} was cut off");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn mark_lost(&self, is_live: impl Fn(&str) -> bool) -> Result<Vec<RunId>, RunStoreError> {
         let _lock = self.lock()?;
         let mut lost = Vec::new();

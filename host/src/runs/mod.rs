@@ -41,6 +41,7 @@ pub struct RunStore {
 
 /// Why a record was not stored or read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RunStoreError {
     /// The file system refuses.
     #[error("cannot {what} `{}`: {cause}", .path.display())]

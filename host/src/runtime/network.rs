@@ -39,6 +39,7 @@ struct Known {
 
 /// Why the policy's `tcp` cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ResolveError {
     /// The name has no address.
     #[error(

@@ -8,6 +8,7 @@
 //! even where its observer stands still.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -70,8 +71,8 @@ impl Recording {
     }
 }
 
-/// Both streams of a run.
-pub(super) struct Output {
+/// Both output streams of a run: what the component writes is redacted, counted against `log-bytes`, and handed to the run's [`Observer`].
+pub struct Output {
     shared: Arc<Shared>,
     handed_on: tokio::task::JoinHandle<()>,
 }
@@ -98,8 +99,13 @@ struct State {
 }
 
 impl Output {
-    /// Starts handing on to the recorder and the observer. Must be called on a tokio runtime.
-    pub(super) fn start(
+    /// Starts handing on to the observer. Must be called on a tokio runtime.
+    pub fn start(redactor: &Redactor, log_bytes: u64, observer: Arc<dyn Observer>) -> Self {
+        Self::recorded(redactor, log_bytes, observer, None)
+    }
+
+    /// The same, with a recorder.
+    pub(super) fn recorded(
         redactor: &Redactor,
         log_bytes: u64,
         observer: Arc<dyn Observer>,
@@ -133,13 +139,13 @@ impl Output {
     }
 
     /// One of the two, for the engine.
-    pub(super) fn stream(&self, stream: Stream) -> GuestStream {
+    pub fn stream(&self, stream: Stream) -> GuestStream {
         GuestStream { shared: Arc::clone(&self.shared), stream, permit: 0 }
     }
 
     /// Flushes what the redactor held back, has all of it recorded, and counts. What is queued still has to be handed on to the observer: one that
     /// blocks holds up whoever waits for that, and not the run's record.
-    pub(super) async fn close(self) -> (LogCount, Handover) {
+    pub async fn close(self) -> (LogCount, Handover) {
         let count = {
             let mut state = self.shared.state();
             for stream in [Stream::Stdout, Stream::Stderr] {
@@ -161,12 +167,14 @@ impl Output {
 }
 
 /// What a run has printed and its observer has not yet seen.
-pub(crate) struct Handover(tokio::task::JoinHandle<()>);
+#[derive(Debug)]
+#[must_use = "wait for it, so that the observer has seen all output"]
+pub struct Handover(tokio::task::JoinHandle<()>);
 
 impl Handover {
     /// Waits until the observer has everything, but no longer than `patience`: who stopped a run does not wait for a reader that may
     /// never read. The observer then gets the rest when it gets to it.
-    pub(crate) async fn wait(self, patience: Option<Duration>) {
+    pub async fn wait(self, patience: Option<Duration>) {
         let handed_on = match patience {
             Some(patience) => tokio::time::timeout(patience, self.0).await.unwrap_or(Ok(())),
             None => self.0.await,
@@ -174,6 +182,18 @@ impl Handover {
         if handed_on.is_err() {
             tracing::error!("the observer of a run's output panicked: output was lost");
         }
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output").field("count", &self.shared.state().count).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for GuestStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuestStream").field("stream", &self.stream).finish_non_exhaustive()
     }
 }
 
@@ -232,8 +252,8 @@ impl Shared {
     }
 }
 
-/// A stream as the engine sees it.
-pub(super) struct GuestStream {
+/// One stream of an [`Output`], as the engine sees it: give it to the builder of a WASI context as standard output or standard error.
+pub struct GuestStream {
     shared: Arc<Shared>,
     stream: Stream,
     /// What `check_write` permitted and was not written yet. Writing more is an error of the component, and would be queued without bound.
@@ -338,7 +358,7 @@ mod tests {
     #[tokio::test]
     async fn output_beyond_the_limit_is_counted_and_dropped() {
         let collect = Arc::new(Collect::default());
-        let output = Output::start(&Redactor::new(), 10, collect.clone(), None);
+        let output = Output::start(&Redactor::new(), 10, collect.clone());
         output.shared.write(Stream::Stdout, b"0123456");
         output.shared.write(Stream::Stdout, b"789abc");
         output.shared.write(Stream::Stderr, b"def");
@@ -354,7 +374,7 @@ mod tests {
         let redactor = Redactor::new();
         let (name, value) = ("key".parse().unwrap(), crate::secret::Secret::new("correct horse".to_owned()).unwrap());
         redactor.register(&name, &value);
-        let output = Output::start(&redactor, 10, collect.clone(), None);
+        let output = Output::start(&redactor, 10, collect.clone());
         output.shared.write(Stream::Stdout, b"key: corr");
         output.shared.write(Stream::Stdout, b"ect horse");
         let (count, handover) = output.close().await;
@@ -365,7 +385,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_not_permitted_is_not_queued() {
-        let output = Output::start(&Redactor::new(), u64::MAX, Arc::new(Collect::default()), None);
+        let output = Output::start(&Redactor::new(), u64::MAX, Arc::new(Collect::default()));
         let mut stream = output.stream(Stream::Stdout);
         assert!(stream.write(Bytes::from_static(b"x")).is_err());
         let permit = stream.check_write().unwrap();
@@ -384,7 +404,7 @@ mod tests {
         }
         let (open, gate) = std::sync::mpsc::channel();
         let recorded = Recorded::default();
-        let output = Output::start(
+        let output = Output::recorded(
             &Redactor::new(),
             u64::MAX,
             Arc::new(Stuck(Mutex::new(gate))),
@@ -413,7 +433,7 @@ mod tests {
             }
         }
         let (open, gate) = std::sync::mpsc::channel();
-        let output = Output::start(&Redactor::new(), u64::MAX, Arc::new(Gate(Mutex::new(Slow(gate)))), None);
+        let output = Output::start(&Redactor::new(), u64::MAX, Arc::new(Gate(Mutex::new(Slow(gate)))));
         let mut stream = output.stream(Stream::Stdout);
         while stream.check_write().unwrap() > 0 {
             stream.write(Bytes::from(vec![b'x'; WRITE_MAX])).unwrap();
