@@ -26,7 +26,7 @@ use crate::policy::Limits;
 use crate::record::{Limit, LogCount, Metric, Progress};
 use crate::spec::RunSpec;
 
-/// The longest text of a component that a record keeps as the reason of its failure, in bytes.
+/// The longest text of a component that a record keeps as the reason of its failure, in characters.
 const REASON_MAX: usize = 4 * 1024;
 
 /// What a run is made of, besides its component.
@@ -243,13 +243,9 @@ impl Execution<'_> {
     }
 }
 
-/// Redacts, escapes and shortens.
+/// Redacts, escapes and shortens, without a copy of what may be as long as the component's memory.
 fn shown(broker: &RunBroker, text: &str) -> String {
-    let text = broker.redactor().shown(text);
-    match text.char_indices().find(|(at, _)| *at > REASON_MAX) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text,
-    }
+    broker.redactor().shown_start(text, REASON_MAX)
 }
 
 /// Instantiates and calls. The result is the component's own end; an error is a trap.
