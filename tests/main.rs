@@ -12,11 +12,17 @@
 
 mod support;
 
+mod compiler;
 mod containment;
 mod contract;
 mod durability;
+mod exhaustion;
 mod files;
 mod leaks;
+mod network;
+mod patch_levels;
 mod refusals;
+mod sharing;
+mod soak;
 mod source_rules;
 mod transcripts;

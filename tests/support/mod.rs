@@ -1,7 +1,10 @@
 //! What the tests share: guests, and a host in a temporary home.
 
+pub(crate) mod apart;
 pub(crate) mod guests;
 pub(crate) mod host;
+pub(crate) mod inside;
+pub(crate) mod patch;
 
 pub(crate) use guests::guest;
 pub(crate) use host::{Ended, Host};
