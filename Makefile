@@ -1,8 +1,11 @@
-# The two commands: `make demo` shows strongroom at work, `make test` proves what is there. Both build what they need.
+# The two commands: `make demo` shows strongroom at work, `make test` proves what is there. Both build what they need. `make demo-postgres` is a second
+# demonstration, which needs a PostgreSQL server.
 
-.PHONY: all build demo test lint fmt doc clean wasm-target example
+.PHONY: all build demo demo-postgres test lint fmt doc clean wasm-target postgres example
 
 CARGO ?= cargo
+# The flags of the example are in its own `.cargo/config.toml`, which RUSTFLAGS would replace.
+EXAMPLE_CARGO := env -u RUSTFLAGS $(CARGO)
 TARGET ?= $(CURDIR)/target
 GUESTS := $(TARGET)/guests
 EXAMPLE := $(GUESTS)/wasm32-wasip2/release/training-example.wasm
@@ -13,6 +16,10 @@ all: build
 wasm-target:
 	@scripts/wasm-target.sh
 
+# Looks for PostgreSQL's server programs. Where they are missing it shows how to install them, or installs them: INSTALL=1.
+postgres:
+	@scripts/postgres.sh
+
 # The host, in the one profile that demo and tests share. The integration tests are named too because what they depend on switches on features of
 # crates that the engine uses as well: with them, the engine is built once for both.
 build:
@@ -20,15 +27,21 @@ build:
 
 # The guests that the demo runs, built as their authors would.
 example: wasm-target
-	cd guest-example/rust && $(CARGO) build --locked --release --target wasm32-wasip2 --bin training-example --target-dir $(GUESTS)
+	cd guest-example/rust && $(EXAMPLE_CARGO) build --locked --release --target wasm32-wasip2 --bin training-example --target-dir $(GUESTS)
 	cd guest-example/rust && $(CARGO) build --locked --release --bin open-model --target-dir $(GUESTS)
 	cd tests/guests && $(CARGO) build --locked --release --target wasm32-wasip2 --bin thief --target-dir $(GUESTS)
 
 demo: build example
 	@STRONGROOM=$(TARGET)/debug/strongroom GUESTS=$(GUESTS) scripts/demo.sh
 
-# Unit, property, integration and command-line tests. The integration tests build their guests themselves.
+# The same training on a table of a real PostgreSQL. Looking for one comes first: building takes longer.
+demo-postgres: postgres
+	@$(MAKE) --no-print-directory build example
+	@STRONGROOM=$(TARGET)/debug/strongroom GUESTS=$(GUESTS) scripts/demo-postgres.sh
+
+# Unit, property, integration and command-line tests. The integration tests build their guests themselves, and run a real PostgreSQL.
 test: wasm-target
+	@INSTALL=1 scripts/postgres.sh
 	cd guest-example/rust && $(CARGO) test --locked --release --target-dir $(GUESTS)
 	$(CARGO) test --locked --workspace --target-dir $(TARGET)
 
@@ -39,7 +52,7 @@ lint: wasm-target
 	cd tests/guests && $(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --target-dir $(TARGET) -- -D warnings
 	cd guest-example/rust && $(CARGO) clippy --locked --release --all-targets --target-dir $(GUESTS) -- -D warnings
-	cd guest-example/rust && $(CARGO) clippy --locked --release --target wasm32-wasip2 --target-dir $(GUESTS) -- -D warnings
+	cd guest-example/rust && $(EXAMPLE_CARGO) clippy --locked --release --target wasm32-wasip2 --target-dir $(GUESTS) -- -D warnings
 	cd tests/guests && $(CARGO) clippy --locked --release --workspace --target wasm32-wasip2 --target-dir $(GUESTS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --target-dir $(TARGET)
 

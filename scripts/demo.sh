@@ -4,35 +4,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-strongroom=${STRONGROOM:?the built binary}
-guests=${GUESTS:?the folder of built guests}
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-export STRONGROOM_HOME=$work/home
-unset STRONGROOM_VAULT STRONGROOM_CONFIG
-export XDG_CONFIG_HOME=$work/config
-policies=$PWD/guest-example/policies
+source scripts/demo-common.sh
 mkdir "$work/data"
 cp guest-example/data/breast_cancer.csv "$work/data/"
-cp "$guests/wasm32-wasip2/release/training-example.wasm" "$guests/wasm32-wasip2/release/thief.wasm" "$guests/release/open-model" "$work/"
-cp "$policies"/*.toml "$work/"
-PATH=$(dirname "$(readlink -f "$strongroom")"):$work:$PATH
+cp "$guests/wasm32-wasip2/release/thief.wasm" "$work/"
 cd "$work"
-
-if [ -t 1 ]; then bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true); else bold='' plain=''; fi
-
-say() { printf '\n%s── %s%s\n' "$bold" "$*" "$plain"; }
-# Shows a command, runs it, and checks that it ended with the expected exit code.
-expect() {
-  local want=$1 got=0
-  shift
-  printf '\n%s$ %s%s\n' "$bold" "$*" "$plain"
-  eval "$*" || got=$?
-  if [ "$got" -ne "$want" ]; then
-    printf 'demo: that ended with exit code %s where %s was expected\n' "$got" "$want" >&2
-    exit 1
-  fi
-}
 
 say 'A vault of our own, encrypted, in a throw-away home'
 expect 0 strongroom init

@@ -21,6 +21,7 @@ mod files;
 mod leaks;
 mod network;
 mod patch_levels;
+mod postgres;
 mod refusals;
 mod sharing;
 mod soak;

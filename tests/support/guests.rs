@@ -65,6 +65,8 @@ fn cargo(folder: &Path, bin: &str, target: &Path) {
     {
         command.env_remove(name);
     }
+    // A guest's flags are in its own `.cargo/config.toml`, which these would replace.
+    command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     let status = command.status().expect("cargo runs");
     assert!(
         status.success(),

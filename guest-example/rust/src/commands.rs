@@ -8,12 +8,17 @@ use std::path::{Path, PathBuf};
 
 use crate::crypt::{CryptError, Key};
 use crate::data::{DataError, Dataset, Samples, Scaler};
+use crate::database::{self, Address, DatabaseError, Login, Place, Table};
 use crate::host::Host;
 use crate::model::{self, Settings};
 use crate::report::{self, Evaluation, Figures, ModelFile};
 
 /// The secret that holds the key of the encrypted dataset.
 pub const DATASET_KEY: &str = "dataset-key";
+/// The secret that holds the name of the database's user.
+pub const DB_USER: &str = "db-user";
+/// The secret that holds the password of the database's user.
+pub const DB_PASSWORD: &str = "db-password";
 /// The secret that holds the key of the encrypted model.
 pub const MODEL_KEY: &str = "model-key";
 
@@ -50,6 +55,9 @@ pub enum CommandError {
     /// The dataset could not be understood.
     #[error("cannot use the dataset: {0}")]
     Data(#[from] DataError),
+    /// The database did not give the rows.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
     /// A file could not be sealed or opened.
     #[error("{what}: {error}")]
     Crypt { what: &'static str, error: CryptError },
@@ -84,6 +92,8 @@ impl Folders<'_> {
 pub enum Source {
     /// The encrypted file in the input folder.
     File,
+    /// A table in PostgreSQL, under a user and a password of the vault.
+    Postgres,
 }
 
 impl Source {
@@ -98,8 +108,44 @@ impl Source {
                 let plain = key.decrypt(&sealed).map_err(|error| CommandError::Crypt { what, error })?;
                 Ok(Dataset::parse(&plain)?)
             }
+            Self::Postgres => {
+                let place = place(host)?;
+                let login = login(host)?;
+                Ok(database::load(&place, &login)?)
+            }
         }
     }
+}
+
+/// Where the rows are: the run's parameters `db-address`, `db-name` and `db-table`.
+fn place(host: &impl Host) -> Result<Place, CommandError> {
+    fn required<T>(
+        host: &impl Host,
+        name: &'static str,
+        expected: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, CommandError> {
+        let value = host.parameter(name).and_then(|text| parse(&text));
+        value.ok_or(CommandError::Parameter { name, expected })
+    }
+    Ok(Place {
+        address: required(
+            host,
+            "db-address",
+            "`ADDRESS:PORT` or `NAME:PORT`, as the policy's `tcp` has it",
+            Address::parse,
+        )?,
+        database: required(host, "db-name", "the name of a database", database::name)?,
+        table: required(host, "db-table", "`TABLE` or `SCHEMA.TABLE`", Table::parse)?,
+    })
+}
+
+/// User and password, in one request: the policy grants both or the answer is no, and the audit shows them together.
+fn login(host: &mut impl Host) -> Result<Login, CommandError> {
+    let failed = |reason| CommandError::GetSecret { what: "database user and password", reason };
+    let mut found = host.get_secrets(&[DB_USER, DB_PASSWORD]).map_err(failed)?.into_iter();
+    let mut next = |name: &str| found.next().flatten().ok_or_else(|| failed(format!("not found: {name}")));
+    Ok(Login { user: next(DB_USER)?, password: next(DB_PASSWORD)? })
 }
 
 /// Encrypts the dataset under a fresh key, stores the key, and leaves only the encrypted file.
@@ -112,10 +158,7 @@ pub fn prepare(host: &mut impl Host, folders: Folders<'_>) -> Result<(), Command
     host.set_secret(DATASET_KEY, key.to_text().expose())
         .map_err(|reason| CommandError::SetSecret { what: "dataset key", reason })?;
     folders.write(SEALED_DATASET, &sealed)?;
-    println!(
-        "encrypted {} rows to {SEALED_DATASET}; its key is the secret `{DATASET_KEY}`",
-        dataset.training.len() + dataset.held_out.len()
-    );
+    println!("encrypted {} rows to {SEALED_DATASET}; its key is the secret `{DATASET_KEY}`", dataset.rows());
     Ok(())
 }
 

@@ -17,8 +17,14 @@ const MEASUREMENTS: [&str; 10] = [
     "fractal dimension",
 ];
 
+/// How many features a row of this dataset has.
+pub const FEATURES: usize = 3 * MEASUREMENTS.len();
+
+/// The names of class 0 and class 1 of this dataset.
+pub const CLASSES: [&str; 2] = ["malignant", "benign"];
+
 /// One row in this many is held out of the training.
-const FOLDS: usize = 5;
+const FOLDS: u64 = 5;
 
 /// Why a dataset could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +72,8 @@ impl Samples {
     }
 }
 
-/// A dataset, split into rows to train on and rows held out to judge the result.
+/// A dataset, split into rows to train on and rows held out to judge the result: row `i`, counted from 0, is held out when
+/// `i % 5 == 4`.
 #[derive(Debug)]
 pub struct Dataset {
     /// The names of class 0 and class 1.
@@ -78,28 +85,47 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Reads the file and splits it: row `i`, counted from 0, is held out when `i % 5 == 4`.
+    /// A dataset without rows.
+    pub fn new(classes: [String; 2]) -> Self {
+        Self { classes, training: Samples::default(), held_out: Samples::default() }
+    }
+
+    /// Adds the row of this index to the part that it belongs to.
+    pub fn push(&mut self, index: u64, features: Vec<f64>, positive: bool) {
+        let part = if index % FOLDS == FOLDS - 1 { &mut self.held_out } else { &mut self.training };
+        part.push(features, positive);
+    }
+
+    /// How many rows there are in both parts.
+    pub fn rows(&self) -> usize {
+        self.training.len() + self.held_out.len()
+    }
+
+    /// The dataset, where there is something to learn from it.
+    pub fn complete(self) -> Result<Self, DataError> {
+        if self.training.positive.iter().all(|class| *class) || !self.training.positive.contains(&true) {
+            return Err(DataError::OneClass);
+        }
+        Ok(self)
+    }
+
+    /// Reads the file.
     pub fn parse(file: &[u8]) -> Result<Self, DataError> {
         let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(file);
         let mut records = reader.records();
         let header = records.next().and_then(Result::ok).ok_or(DataError::Header)?;
         let (rows, width, classes) = parse_header(&header).ok_or(DataError::Header)?;
 
-        let mut dataset = Self { classes, training: Samples::default(), held_out: Samples::default() };
+        let mut dataset = Self::new(classes);
         for (row, record) in records.enumerate() {
             let record = record.map_err(|_| DataError::Csv { row })?;
             let (features, positive) = parse_row(row, &record, width)?;
-            let part = if row % FOLDS == FOLDS - 1 { &mut dataset.held_out } else { &mut dataset.training };
-            part.push(features, positive);
+            dataset.push(row as u64, features, positive);
         }
-        let found = dataset.training.len() + dataset.held_out.len();
-        if found != rows {
-            return Err(DataError::Count { what: "rows", expected: rows, found });
+        if dataset.rows() != rows {
+            return Err(DataError::Count { what: "rows", expected: rows, found: dataset.rows() });
         }
-        if dataset.training.positive.iter().all(|class| *class) || !dataset.training.positive.contains(&true) {
-            return Err(DataError::OneClass);
-        }
-        Ok(dataset)
+        dataset.complete()
     }
 }
 
@@ -131,7 +157,7 @@ fn parse_row(row: usize, record: &csv::StringRecord, width: usize) -> Result<(Ve
 
 /// Names for `width` features: the thirty of this dataset, or numbers where there is another count.
 pub fn feature_names(width: usize) -> Vec<String> {
-    if width != 3 * MEASUREMENTS.len() {
+    if width != FEATURES {
         return (0..width).map(|index| format!("feature {index}")).collect();
     }
     let named = |prefix: &'static str, suffix: &'static str| MEASUREMENTS.map(|name| format!("{prefix}{name}{suffix}"));

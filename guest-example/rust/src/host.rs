@@ -7,6 +7,9 @@ pub trait Host {
     /// The value of a secret.
     fn get_secret(&mut self, name: &str) -> Result<String, String>;
 
+    /// The values of several secrets, in the order asked, in one request; `None` for one that is granted but not there.
+    fn get_secrets(&mut self, names: &[&str]) -> Result<Vec<Option<String>>, String>;
+
     /// Stores a secret; an existing value is replaced by a new version.
     fn set_secret(&mut self, name: &str, value: &str) -> Result<(), String>;
 

@@ -13,10 +13,12 @@ mod bindings {
 use bindings::strongroom::training::{context, secrets};
 
 const USAGE: &str = "usage:
-  prepare             encrypt /input/breast_cancer.csv to /output, and store its key as the secret `dataset-key`
-  train --from-file   train on /input/breast_cancer.csv.age with `dataset-key`, write the encrypted model and its
-                      evaluation to /output, and store the model's key as the secret `model-key`
-parameters of `train`: c (inverse strength of the penalty, 1), max-iterations (100)";
+  prepare                 encrypt /input/breast_cancer.csv to /output, and store its key as the secret `dataset-key`
+  train --from-file       train on /input/breast_cancer.csv.age with `dataset-key`, write the encrypted model and its
+                          evaluation to /output, and store the model's key as the secret `model-key`
+  train --from-postgres   the same, on the rows of a PostgreSQL table, as the user `db-user` with `db-password`
+parameters of `train`: c (inverse strength of the penalty, 1), max-iterations (100);
+  with --from-postgres also db-address (such as 127.0.0.1:5432), db-name, db-table";
 
 enum Command {
     Prepare,
@@ -64,7 +66,9 @@ fn parse_arguments() -> Result<Command, lexopt::Error> {
     while let Some(argument) = parser.next()? {
         match argument {
             Long("help") | Short('h') => return Ok(Command::Help),
-            Long("from-file") => source = Some(Source::File),
+            Long("from-file") if source.is_none() => source = Some(Source::File),
+            Long("from-postgres") if source.is_none() => source = Some(Source::Postgres),
+            Long("from-file" | "from-postgres") => return Err("`train` takes one source".into()),
             Value(value) if name.is_none() => name = Some(value.string()?),
             other => return Err(other.unexpected()),
         }
@@ -73,7 +77,7 @@ fn parse_arguments() -> Result<Command, lexopt::Error> {
         (Some("prepare"), None) => Ok(Command::Prepare),
         (Some("prepare"), Some(_)) => Err("`prepare` takes no source".into()),
         (Some("train"), Some(source)) => Ok(Command::Train(source)),
-        (Some("train"), None) => Err("`train` needs a source, such as `--from-file`".into()),
+        (Some("train"), None) => Err("`train` needs a source, `--from-file` or `--from-postgres`".into()),
         (Some(_), _) => Err("the command is neither `prepare` nor `train`".into()),
         (None, _) => Err("a command is missing".into()),
     }
@@ -85,6 +89,12 @@ struct Strongroom;
 impl Host for Strongroom {
     fn get_secret(&mut self, name: &str) -> Result<String, String> {
         secrets::get_secret(name).map_err(explain)
+    }
+
+    fn get_secrets(&mut self, names: &[&str]) -> Result<Vec<Option<String>>, String> {
+        let names: Vec<_> = names.iter().map(|name| name.to_string()).collect();
+        let found = secrets::get_secrets(&names).map_err(explain)?;
+        Ok(found.into_iter().map(|(_, value)| value).collect())
     }
 
     fn set_secret(&mut self, name: &str, value: &str) -> Result<(), String> {

@@ -30,6 +30,11 @@ impl Host for FakeHost {
         self.secrets.get(name).cloned().ok_or_else(|| format!("not found: {name}"))
     }
 
+    fn get_secrets(&mut self, names: &[&str]) -> Result<Vec<Option<String>>, String> {
+        names.iter().try_for_each(|name| self.decide("get", name))?;
+        Ok(names.iter().map(|name| self.secrets.get(*name).cloned()).collect())
+    }
+
     fn set_secret(&mut self, name: &str, value: &str) -> Result<(), String> {
         self.decide("set", name)?;
         self.secrets.insert(name.into(), value.into());
@@ -198,4 +203,64 @@ fn a_missing_file_is_named() {
     fs::remove_file(scratch.path("prepared").join(SEALED_DATASET)).unwrap();
     let error = scratch.train(&mut host).unwrap_err().to_string();
     assert!(error.starts_with("cannot read ") && error.contains(SEALED_DATASET), "{error}");
+}
+
+/// A host that knows where a database would be, and `train --from-postgres` on it.
+fn train_from_postgres(scratch: &Scratch, host: &mut FakeHost, address: &'static str) -> String {
+    host.parameters.extend([("db-address", address), ("db-name", "training"), ("db-table", "breast_cancer")]);
+    let folders = Folders { input: &scratch.path("input"), output: &scratch.path("trained") };
+    let error = train(host, folders, Source::Postgres).unwrap_err();
+    assert!(scratch.files("trained").is_empty());
+    for secret in host.secrets.values() {
+        assert!(!error.to_string().contains(secret) && !format!("{error:?}").contains(secret), "{error:?}");
+    }
+    error.to_string()
+}
+
+#[test]
+fn a_database_is_asked_with_user_and_password_of_the_vault_or_not_at_all() {
+    let scratch = Scratch::new("postgres");
+    // Whoever connects here is counted.
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    server.set_nonblocking(true).unwrap();
+    let address: &'static str = server.local_addr().unwrap().to_string().leak();
+
+    let denied = |name| format!("cannot read the database user and password: denied: {name}");
+    let mut host = FakeHost::default();
+    assert_eq!(train_from_postgres(&scratch, &mut host, address), denied(DB_USER));
+    host.granted = vec![("get", DB_USER)];
+    assert_eq!(train_from_postgres(&scratch, &mut host, address), denied(DB_PASSWORD));
+    host.granted.push(("get", DB_PASSWORD));
+    host.secrets.insert(DB_USER.into(), "trainer-of-the-vault".into());
+    let error = train_from_postgres(&scratch, &mut host, address);
+    assert_eq!(error, "cannot read the database user and password: not found: db-password");
+    assert!(server.accept().is_err(), "nothing was to be asked of the database yet");
+
+    host.secrets.insert(DB_PASSWORD.into(), "hunter2-hunter2".into());
+    // The server ends each connection at once.
+    server.set_nonblocking(false).unwrap();
+    let accepting = std::thread::spawn(move || drop(server.accept().unwrap()));
+    let error = train_from_postgres(&scratch, &mut host, address);
+    assert_eq!(error, "the connection to the database has ended");
+    accepting.join().unwrap();
+}
+
+#[test]
+fn parameters_of_the_database_are_checked_before_a_secret_is_read() {
+    let scratch = Scratch::new("postgres-parameters");
+    let folders = Folders { input: &scratch.path("input"), output: &scratch.path("trained") };
+    let all = [("db-address", "127.0.0.1:5432"), ("db-name", "training"), ("db-table", "breast_cancer")];
+    for (name, wrong, expected) in [
+        ("db-address", "127.0.0.1", "`ADDRESS:PORT` or `NAME:PORT`, as the policy's `tcp` has it"),
+        ("db-name", "", "the name of a database"),
+        ("db-table", "a.b.c", "`TABLE` or `SCHEMA.TABLE`"),
+    ] {
+        let mut host = FakeHost { parameters: BTreeMap::from(all), ..FakeHost::default() };
+        for given in [Some(wrong), None] {
+            host.parameters.remove(name);
+            host.parameters.extend(given.map(|wrong| (name, wrong)));
+            let error = train(&mut host, folders, Source::Postgres).unwrap_err().to_string();
+            assert_eq!(error, format!("the parameter `{name}` has to be {expected}"));
+        }
+    }
 }
