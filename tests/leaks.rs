@@ -90,6 +90,48 @@ fn terminal_escapes_are_shown_not_obeyed() {
 }
 
 #[test]
+fn what_stands_on_a_terminal_is_shown_not_obeyed() {
+    let host = Host::new();
+    // As a person sees it, with the summary at the end.
+    let terminal = guest("terminal").display().to_string();
+    let output = host.output(&["run", &terminal]);
+    let shown = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    assert!(!shown.chars().any(|c| (c.is_control() && c != '\n' && c != '\t') || c == '\u{202e}'), "{shown:?}");
+    // What would have painted over the host's words stands where it was printed, before them.
+    let forged = shown.find("\\x1b[2J\\x1b[1;1Houtcome  finished").unwrap();
+    assert!(forged < shown.rfind("finished").unwrap(), "{shown}");
+}
+
+#[test]
+fn the_most_talkative_log_holds_no_value() {
+    let host = Host::new();
+    host.set("key", VALUE);
+    let policy = host.file("policy.toml", "version = 1\n[secrets]\nkey = [\"get\", \"set\"]");
+    let leak = guest("leak").display().to_string();
+    for filter in ["trace", "wasmtime=trace,wasmtime_wasi=trace,wasmtime_wasi_io=trace,strongroom=trace,info"] {
+        let mut command = host.command(&["run", &leak, "--policy", policy.to_str().unwrap(), "--", "key", "100"]);
+        let output = command.env("STRONGROOM_LOG", filter).output().unwrap();
+        assert!(output.status.success());
+        assert_eq!(holds(&output.stderr, VALUE), None, "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(holds(&output.stdout, VALUE), None);
+    }
+}
+
+#[test]
+fn a_process_that_holds_secrets_leaves_no_core() {
+    use std::io::Read as _;
+    let host = Host::new();
+    let mut run = host.start("sleep", "version = 1", &[], &[]);
+    run.stderr.as_mut().unwrap().read_exact(&mut [0; 8]).unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", run.id())).unwrap();
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    let most: Vec<_> = core.split_whitespace().take(2).collect();
+    assert_eq!(most, ["0", "0"], "{core}");
+}
+
+#[test]
 fn a_thief_gets_nothing_but_what_was_granted() {
     let host = Host::new();
     host.set("dataset-key", "AGE-SECRET-KEY-1QQPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L");

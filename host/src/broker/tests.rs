@@ -313,6 +313,58 @@ async fn over_the_request_limit_the_run_stops() {
     assert_eq!(world.trail().matches(r#""event":"summary""#).count(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_reads_that_race_for_the_last_use_one_wins() {
+    for cached in [false, true] {
+        let world = world(r#"key = { allow = ["get", "describe"], max-uses = 3 }"#);
+        world.vault.put("key", "hunter2hunter2");
+        world.vault.cached.store(cached, Ordering::SeqCst);
+        let run = Arc::new(world.run);
+        let racing: Vec<_> = (0..40)
+            .map(|n| {
+                let run = Arc::clone(&run);
+                tokio::spawn(async move {
+                    if n % 2 == 0 { run.get("key").await.map(drop) } else { run.describe("KEY").await.map(drop) }
+                })
+            })
+            .collect();
+        let mut served = 0;
+        for one in racing {
+            match one.await.unwrap() {
+                Ok(()) => served += 1,
+                lost => assert_eq!(answer(lost), GuestError::Exhausted("key".into())),
+            }
+        }
+        assert_eq!(served, 3, "cached: {cached}");
+        assert!(world.vault.calls.load(Ordering::SeqCst) <= 3);
+        assert_eq!(
+            run.uses().iter().map(|one| (one.count, one.denied)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)),
+            (3, 37)
+        );
+    }
+}
+
+#[tokio::test]
+async fn after_its_expiry_a_grant_reads_nothing_that_the_run_already_holds() {
+    static NOW: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(0);
+    let mut world = world(r#"key = { allow = ["get", "describe", "list"], expires = 1970-01-01T00:01:00Z }"#);
+    world.run.now = || Timestamp::from_second(NOW.load(Ordering::SeqCst)).unwrap();
+    world.vault.put("key", "hunter2hunter2");
+    NOW.store(59, Ordering::SeqCst);
+    assert_eq!(world.run.get("key").await.unwrap().expose(), "hunter2hunter2");
+    assert_eq!(world.run.get("key").await.unwrap().expose(), "hunter2hunter2");
+    NOW.store(60, Ordering::SeqCst);
+    world.vault.cached.store(true, Ordering::SeqCst);
+    let calls = world.calls();
+    let expired = GuestError::Expired("key".into());
+    assert_eq!(answer(world.run.get("key").await), expired);
+    assert_eq!(answer(world.run.get_many(&["key".to_owned()]).await), expired);
+    assert_eq!(answer(world.run.describe("KEY").await), expired);
+    assert_eq!(answer(world.run.list().await).kind(), "expired");
+    assert_eq!(world.calls(), calls);
+    assert_eq!(world.trail().matches("grant expired").count(), 4);
+}
+
 #[tokio::test]
 async fn what_may_not_be_used_now_is_not_found() {
     let at = |second| Some(Timestamp::from_second(second).unwrap());

@@ -68,6 +68,9 @@ pub const VALUES_MAX: usize = 8 * 1024 * 1024;
 /// lines.
 pub const NEEDLES_MAX: usize = 1 << 20;
 
+/// How much of a long text is read at a time where only its beginning is wanted, in bytes.
+const START_CHUNK: usize = 4 * 1024;
+
 /// What a stretch becomes where every longer marker would itself hold a registered value (a value can be the word `redacted`). No
 /// needle is as short.
 const LAST_MARKER: &str = "***";
@@ -180,6 +183,28 @@ impl Redactor {
     /// A component's text as it may stand in a frame of ours (a name, a message, a reason): redacted, then escaped.
     pub fn shown(&self, text: &str) -> String {
         escape_controls(&self.redact(text))
+    }
+
+    /// The beginning of such a text, at most `max` characters of it, where a component may have sent millions. No more of it is read than that
+    /// takes, and what is shown is a beginning of what [`shown`](Self::shown) shows of the whole.
+    pub fn shown_start(&self, text: &str, max: usize) -> String {
+        let enough = max.saturating_mul(char::MAX.len_utf8());
+        let mut out = Vec::new();
+        let mut stream = self.stream();
+        let mut chunks = text.as_bytes().chunks(START_CHUNK);
+        while out.len() <= enough {
+            let Some(chunk) = chunks.next() else {
+                stream.finish(&mut out);
+                break;
+            };
+            stream.push(chunk, &mut out);
+        }
+        // Where it ends in the middle of a character, that one is beyond `max`.
+        let shown = escape_controls(&String::from_utf8_lossy(&out));
+        match shown.char_indices().nth(max) {
+            Some((end, _)) => format!("{}…", shown.get(..end).unwrap_or_default()),
+            None => shown,
+        }
     }
 
     /// Redacts a whole buffer, which need not be text.

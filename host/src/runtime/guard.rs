@@ -17,7 +17,7 @@ use super::training::TrainingView;
 use crate::broker::{Ended, RunBroker};
 use crate::record::Limit;
 
-/// The longest text of a component that a record keeps as the reason of its failure, in bytes.
+/// The longest text of a component that a record keeps as the reason of its failure, in characters.
 const REASON_MAX: usize = 4 * 1024;
 
 /// Puts a store under its run's limits: memory, tables and instances, handles, what one call may carry; and lets the engine's clock
@@ -75,13 +75,10 @@ impl Guard {
         }
     }
 
-    /// Text that may hold a component's words, as it may stand in a record: redacted, escaped, and shortened.
+    /// Text that may hold a component's words, as it may stand in a record: redacted, escaped, and shortened, without a copy of
+    /// what may be as long as the component's memory.
     pub fn shown(&self, text: &str) -> String {
-        let text = self.broker.redactor().shown(text);
-        match text.char_indices().find(|(at, _)| *at > REASON_MAX) {
-            Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-            None => text,
-        }
+        self.broker.redactor().shown_start(text, REASON_MAX)
     }
 
     fn classify(&self, error: &wasmtime::Error) -> Ended {
