@@ -14,8 +14,10 @@ mod support;
 
 mod containment;
 mod contract;
+mod disk;
 mod durability;
 mod files;
+mod kills;
 mod leaks;
 mod postgres;
 mod refusals;
