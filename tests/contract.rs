@@ -123,7 +123,7 @@ fn budgets_pins_and_expiry_hold() {
     host.set("key", "first-version");
     let described = host.ok(&["secret", "describe", "key", "--json"]);
     let version =
-        serde_json::from_str::<serde_json::Value>(&described).unwrap()[0]["version"].as_str().unwrap().to_owned();
+        serde_json::from_str::<serde_json::Value>(&described).unwrap()["version"].as_str().unwrap().to_owned();
     host.set("key", "the-second-version");
     let policy = "version = 1\n[secrets]\nkey = { allow = [\"get\"], max-uses = 2 }";
     host.run("exercise", policy, &["len=key", "len=key", "len=key"])

@@ -108,3 +108,78 @@ fn signals_end_a_run_as_cancelled() {
     let verdict = host.ok(&["audit", "verify"]);
     assert!(verdict.contains("intact"), "{verdict}");
 }
+
+/// Kills changes of the key, later each time, and has what is there looked at after each. Answers how many were killed.
+fn kill_rekeys(host: &Host, args: &[&str], mut look: impl FnMut(bool)) -> u32 {
+    let mut killed = 0;
+    for round in 0..KILLS {
+        let mut child = host.command(args).spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(u64::from(round) * 2_500));
+        let _ = child.kill();
+        let status = child.wait().unwrap();
+        match status.code() {
+            Some(0) => {}
+            Some(other) => panic!("exit {other}"),
+            None => killed += 1,
+        }
+        look(status.code() == Some(0));
+    }
+    let verdict = host.ok(&["audit", "verify"]);
+    assert!(!verdict.contains("altered"), "{verdict}");
+    killed
+}
+
+#[test]
+fn a_killed_change_of_the_key_file_leaves_a_vault_that_opens() {
+    let host = Host::new();
+    // Enough to be sealed anew that some kills fall into it.
+    let values: String = (0..200).map(|at| format!("NAME-{at}='{}'\n", "value".repeat(1_000))).collect();
+    host.file("values.env", &values);
+    host.ok(&["secret", "set", "--env-file", "values.env"]);
+    host.set("key", "a-value-to-keep");
+    let killed = kill_rekeys(&host, &["vault", "rekey"], |_| {
+        assert_eq!(host.get("key"), "a-value-to-keep");
+        let status: serde_json::Value =
+            serde_json::from_str(&host.ok(&["vault", "status", "--verify", "--json"])).unwrap();
+        assert_eq!((&status["verified"], &status["rekey_cut_off"]), (&true.into(), &false.into()), "{status}");
+        assert_eq!(status["versions"], 201);
+    });
+    assert!(killed > 0, "no change was killed: the delays do not fit this machine");
+    let left = files_below(&host.home().join("vault"));
+    assert!(!left.iter().any(|path| path.to_string_lossy().contains(".next")), "{left:?}");
+}
+
+#[test]
+fn a_killed_change_of_the_passphrase_leaves_the_former_one_or_the_new_one() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let host = Host::bare();
+    let passphrase = |at: u32| {
+        let path = host.file(&format!("passphrase-{at}"), format!("correct horse {at}\n"));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path.display().to_string()
+    };
+    let mut current = passphrase(0);
+    host.ok(&["init", "--passphrase-file", &current]);
+    // Argon2id takes most of the time, so the kills are spread wider than for a key file.
+    let mut killed = 0;
+    for round in 1..=KILLS / 2 {
+        let next = passphrase(round);
+        let args = ["vault", "rekey", "--passphrase-file", &current, "--new-passphrase-file", &next];
+        let mut child = host.command(&args).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(u64::from(round) * 60));
+        let _ = child.kill();
+        let status = child.wait().unwrap();
+        killed += u32::from(status.code().is_none());
+        let opens = |passphrase: &str| {
+            host.output(&["vault", "status", "--verify", "--passphrase-file", passphrase]).status.code() == Some(0)
+        };
+        let is_new = opens(&next);
+        assert!(is_new || status.code() != Some(0), "round {round}: it was acknowledged");
+        assert_ne!(is_new, opens(&current), "round {round}: one of the two opens it");
+        if is_new {
+            current = next;
+        }
+    }
+    assert!(killed > 0, "no change was killed: the delays do not fit this machine");
+}

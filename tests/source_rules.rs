@@ -206,6 +206,29 @@ fn the_documents_name_tests_that_exist() {
 }
 
 #[test]
+fn every_case_of_redaction_names_a_test_that_exists() {
+    let sources: String = files_below(&project().join("host/src"))
+        .into_iter()
+        .filter(|file| file.extension().is_some_and(|end| end == "rs"))
+        .map(|file| std::fs::read_to_string(file).unwrap())
+        .collect();
+    let text = std::fs::read_to_string(project().join("docs/redaction.md")).unwrap();
+    let (_, cases) = text.split_once("\n## Cases").unwrap();
+    let (cases, _) = cases.split_once("\n## ").unwrap();
+    let mut count = 0;
+    for row in cases.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let tests = row.trim_end_matches([' ', '|']).rsplit(" | ").next().unwrap();
+        let names: Vec<_> = tests.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() > 1).collect();
+        assert!(!names.is_empty(), "no test is named: {row}");
+        for name in names {
+            assert!(sources.contains(&format!("fn {name}(")), "docs/redaction.md names `{name}`, which is not there");
+        }
+        count += 1;
+    }
+    assert!(count > 20, "only {count} cases seen");
+}
+
+#[test]
 fn the_licences_of_dependencies_are_known() {
     let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let output = std::process::Command::new(env!("CARGO"))

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::failure::{Exit, Failure};
 use super::home::{Surroundings, existing_runs};
+use super::style::{self, To};
 use super::{out, show};
 use crate::audit::{self, Event, Expect, Item, LineEvent, Report, SegmentReport, Verdict};
 use crate::config::Home;
@@ -32,14 +33,13 @@ enum Command {
 /// The lines are shown as they stand there; `audit verify` says whether they can
 /// be trusted.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 struct Show {
     /// Only the events of this run: its identity or
     /// the beginning of it, or `last`
-    #[arg(long, verbatim_doc_comment, value_name = "ID")]
+    #[arg(long, value_name = "ID")]
     run: Option<String>,
     /// Only the last COUNT of these events
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = parse_count)]
     last: Option<usize>,
     /// Print one JSON object a line
     #[arg(long)]
@@ -52,12 +52,11 @@ struct Show {
 /// and is no change. Exit code 5 means that something was altered, cut, removed or
 /// added.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 struct Verify {
     /// A position that was kept elsewhere, as
     /// `runs show` prints it in the row `audit`:
     /// the trail has to contain it
-    #[arg(long, verbatim_doc_comment, value_name = "SEGMENT:COUNT:HASH", value_parser = Expect::parse)]
+    #[arg(long, value_name = "SEGMENT:COUNT:HASH", value_parser = Expect::parse)]
     expect: Option<Expect>,
     /// Print a JSON document
     #[arg(long)]
@@ -109,6 +108,10 @@ fn show_trail(args: &Show, home: &Home) -> Result<Exit, Failure> {
     }
     stdout.flush()?;
     Ok(Exit::Done)
+}
+
+fn parse_count(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "a count is a whole number, such as `20`".to_owned())
 }
 
 /// How events are printed, and the segment that the last one was of.
@@ -204,6 +207,14 @@ impl<'a> From<&'a Item> for JsonLine<'a> {
     }
 }
 
+/// A report as JSON: the worst verdict, then everything.
+#[derive(Serialize)]
+struct JsonReport<'a> {
+    overall: Verdict,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
 fn verify(args: &Verify, home: &Home) -> Result<Exit, Failure> {
     // Verifying is worth most where something is broken: damaged records do not stand in its way.
     if let Err(failure) = existing_runs(home) {
@@ -212,14 +223,29 @@ fn verify(args: &Verify, home: &Home) -> Result<Exit, Failure> {
     let report = audit::verify(&home.audit(), args.expect.as_ref())?;
     let overall = report.overall();
     if args.json {
-        out::json(&report)?;
+        out::json(&JsonReport { overall, report: &report })?;
     } else {
-        lines_of(&report).iter().try_for_each(out::line)?;
+        let mut lines = lines_of(&report);
+        if let Some(sum) = lines.pop() {
+            lines.push(marked(&sum));
+        }
+        lines.iter().try_for_each(out::line)?;
         if let (Some(expect), false) = (&args.expect, overall.is_tampering()) {
             out::line(format!("the position expected in segment {} is there", expect.segment()))?;
         }
     }
     Ok(if overall.is_tampering() { Exit::Host } else { Exit::Done })
+}
+
+/// The sum with its first word marked.
+fn marked(sum: &str) -> String {
+    let (word, rest) = sum.split_once(':').unwrap_or((sum, ""));
+    let style = match word {
+        "intact" => style::GOOD,
+        "recovered" => style::WARNING,
+        _ => style::ERROR,
+    };
+    format!("{}:{rest}", style::paint(To::Out, style, word))
 }
 
 /// The verdict, and the segments that are not simply intact.

@@ -4,6 +4,11 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use anstyle::Style;
+use serde::Serialize;
+
+use super::out;
+use super::style::{self, To};
 use crate::audit::AuditError;
 use crate::config::ConfigError;
 use crate::runs::RunStoreError;
@@ -35,16 +40,16 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The list for `--help`.
-pub(super) const EXIT_CODES: &str = "\
-Exit codes:
-  0    done, or the component finished
-  1    the component failed
-  2    wrong usage, or invalid input
-  3    refused: the component imports what the policy does not grant
-  4    stopped at a limit
-  5    the host or the vault failed
-  130  cancelled by SIGINT or SIGTERM";
+/// The list for `--help` and the manual.
+pub(super) const EXIT_CODES: &[&str] = &[
+    "0    done, or the component finished",
+    "1    the component failed",
+    "2    wrong usage, or invalid input",
+    "3    refused: the component imports what the policy does not grant",
+    "4    stopped at a limit",
+    "5    the host or the vault failed",
+    "130  cancelled by SIGINT or SIGTERM",
+];
 
 /// A command that did not do what it was asked.
 #[derive(Debug)]
@@ -57,6 +62,8 @@ pub(super) enum Failure {
         what: String,
         /// What to do.
         help: Option<String>,
+        /// How the command is written, where it was not written so.
+        usage: Option<String>,
     },
     /// Who read standard output has had enough. There is nothing to say and nobody to hear it.
     ReaderGone,
@@ -65,12 +72,17 @@ pub(super) enum Failure {
 impl Failure {
     /// Wrong usage or invalid input.
     pub(super) fn invalid(what: impl fmt::Display) -> Self {
-        Self::Said { exit: Exit::Invalid, what: what.to_string(), help: None }
+        Self::Said { exit: Exit::Invalid, what: what.to_string(), help: None, usage: None }
     }
 
     /// The host or the vault failed.
     pub(super) fn host(what: impl fmt::Display) -> Self {
-        Self::Said { exit: Exit::Host, what: what.to_string(), help: None }
+        Self::Said { exit: Exit::Host, what: what.to_string(), help: None, usage: None }
+    }
+
+    /// Whoever typed did not go on.
+    pub(super) fn cancelled(what: impl fmt::Display) -> Self {
+        Self::Said { exit: Exit::Cancelled, what: what.to_string(), help: None, usage: None }
     }
 
     /// Adds what to do.
@@ -80,6 +92,40 @@ impl Failure {
             *help = Some(advice.to_string());
         }
         self
+    }
+
+    /// Adds how the command is written.
+    #[must_use]
+    pub(super) fn usage(mut self, form: impl fmt::Display) -> Self {
+        if let Self::Said { usage, .. } = &mut self {
+            *usage = Some(form.to_string());
+        }
+        self
+    }
+
+    /// Says it on standard error: to a person, or with `--json` to a program. A reader that has gone is told nothing.
+    pub(super) fn tell(&self) {
+        let Self::Said { exit, what, help, .. } = self else { return };
+        if style::is_json() {
+            let help = help.as_deref();
+            let said = serde_json::to_string(&Json { error: what, help, exit_code: *exit as u8 });
+            out::note(said.unwrap_or_default());
+        } else {
+            out::note(self.text(&|style, text| style::paint(To::Err, style, text)));
+        }
+    }
+
+    /// The message. `paint` marks its labels.
+    fn text(&self, paint: &dyn Fn(Style, &str) -> String) -> String {
+        let Self::Said { what, help, usage, .. } = self else { return String::new() };
+        let mut text = format!("{} {}", paint(style::ERROR, "error:"), Indented(what, 7));
+        if let Some(help) = help {
+            text += &format!("\n  {} {}", paint(style::HEADING, "help:"), Indented(help, 8));
+        }
+        if let Some(usage) = usage {
+            text += &format!("\n  {} {}", paint(style::HEADING, "usage:"), Indented(usage, 9));
+        }
+        text
     }
 
     /// How the process ends.
@@ -93,13 +139,16 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Said { what, help, .. } = self else { return Ok(()) };
-        write!(f, "error: {}", Indented(what, 7))?;
-        if let Some(help) = help {
-            write!(f, "\n  help: {}", Indented(help, 8))?;
-        }
-        Ok(())
+        f.write_str(&self.text(&|_, text| text.to_owned()))
     }
+}
+
+/// A failure for a program, one object on one line. Control characters are escaped as JSON does it.
+#[derive(Serialize)]
+struct Json<'a> {
+    error: &'a str,
+    help: Option<&'a str>,
+    exit_code: u8,
 }
 
 /// Text whose later lines begin under the first.
@@ -185,7 +234,8 @@ mod tests {
     fn the_codes_of_help_are_those_of_the_program() {
         use Exit::*;
         for exit in [Done, Failed, Invalid, Refused, Limit, Host, Cancelled] {
-            assert!(EXIT_CODES.contains(&format!("\n  {:<5}", exit as u8)), "{exit:?}");
+            let code = format!("{:<5}", exit as u8);
+            assert!(EXIT_CODES.iter().any(|line| line.starts_with(&code)), "{exit:?}");
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::failure::Failure;
 use super::{Global, out, passphrase};
 use crate::audit::{self, Audit};
-use crate::config::{Config, Home, VaultPlace};
+use crate::config::{Config, Home, Setting, VaultPlace};
 use crate::runs::{RunStore, RunStoreError};
 use crate::vault::VaultError;
 use crate::vault::local::{LocalVault, Unlock};
@@ -36,6 +36,13 @@ pub(super) struct Found {
     needs_passphrase: bool,
 }
 
+impl Found {
+    /// Whether a passphrase opens it; else its key file does.
+    pub(super) fn needs_passphrase(&self) -> bool {
+        self.needs_passphrase
+    }
+}
+
 impl Surroundings {
     /// Reads the configuration.
     pub(super) fn read(global: &Global) -> Result<Self, Failure> {
@@ -55,6 +62,11 @@ impl Surroundings {
     /// The file with the passphrase: the option, else the variable.
     pub(super) fn passphrase_file(&self) -> Option<&Path> {
         self.passphrase_option.as_deref().or(self.config.passphrase_file.as_deref())
+    }
+
+    /// Every setting, with where it comes from.
+    pub(super) fn settings(&self) -> Result<Vec<Setting>, Failure> {
+        Ok(self.config.settings(self.vault_option.as_deref(), self.passphrase_option.as_deref())?)
     }
 
     /// Whether the passphrase file was named on the command line.

@@ -1,5 +1,7 @@
 //! `strongroom init`: makes the local vault.
 
+use serde::Serialize;
+
 use super::failure::{Exit, Failure};
 use super::home::Surroundings;
 use super::{out, passphrase};
@@ -12,11 +14,20 @@ use crate::vault::local::{LocalVault, Protection};
 /// `--passphrase-file`, which implies `--passphrase`.
 /// An existing vault is never replaced.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub(super) struct Args {
     /// Protect the vault by a passphrase instead of a key file
     #[arg(long)]
     passphrase: bool,
+    /// Print a JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was made, as JSON.
+#[derive(Serialize)]
+struct Json {
+    vault: String,
+    protection: &'static str,
 }
 
 pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
@@ -33,6 +44,11 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
         Protection::KeyFile
     };
     LocalVault::create(&dir, protection)?;
+    if args.json {
+        let protection = if with_passphrase { "passphrase" } else { "key-file" };
+        out::json(&Json { vault: dir.to_string_lossy().into_owned(), protection })?;
+        return Ok(Exit::Done);
+    }
     out::line(format!("made a vault in `{}`", dir.display()))?;
     if with_passphrase {
         out::line("it is opened by the passphrase: without it nobody can read the secrets again")?;

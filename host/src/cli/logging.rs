@@ -7,6 +7,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::failure::Failure;
+use super::screen::AboveProgress;
 use crate::config;
 
 /// Begins to log: warnings, or what `STRONGROOM_LOG` says.
@@ -21,7 +22,7 @@ pub(super) fn start() -> Result<(), Failure> {
         None => EnvFilter::default().add_directive(LevelFilter::WARN.into()),
     };
     let layer = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(|| AboveProgress)
         .with_ansi(false)
         .without_time()
         .with_target(false)

@@ -4,22 +4,32 @@
 //! what to do, and an exit code that scripts can rely on (`failure::Exit`).
 
 mod audit;
+mod completions;
 mod component;
+mod config;
+mod examples;
 mod failure;
 mod home;
 mod init;
 mod inspect;
 mod logging;
+mod man;
+mod operate;
 mod out;
 mod passphrase;
 mod policy;
+mod progress;
+mod prompt;
 mod run;
 mod runs;
 mod screen;
 mod secret;
 mod show;
+mod style;
 mod summary;
+mod usage;
 mod value;
+mod vault;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -27,15 +37,17 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use clap::error::ErrorKind;
 use failure::{EXIT_CODES, Exit, Failure};
 use home::Surroundings;
+use style::To;
 
 /// The most threads that drive runs and the vault. Blocking work has threads of its own.
 const WORKERS_MAX: usize = 4;
 
 /// Runs untrusted training components and lets them use secrets under a policy.
 #[derive(Debug, Parser)]
-#[command(name = "strongroom", bin_name = "strongroom", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+#[command(name = "strongroom", bin_name = "strongroom", version, arg_required_else_help = true)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -48,48 +60,97 @@ struct Cli {
 struct Global {
     /// The vault: `local:DIR`; else STRONGROOM_VAULT,
     /// the configuration file, the home folder
-    #[arg(long, global = true, verbatim_doc_comment, value_name = "PLACE", help_heading = "Options of every command")]
+    #[arg(long, global = true, value_name = "PLACE", help_heading = "Options of every command")]
     vault: Option<String>,
     /// The file with the vault's passphrase; else
     /// STRONGROOM_PASSPHRASE_FILE, else a prompt
-    #[arg(long, global = true, verbatim_doc_comment, value_name = "PATH", help_heading = "Options of every command")]
+    #[arg(long, global = true, value_name = "PATH", help_heading = "Options of every command")]
     passphrase_file: Option<PathBuf>,
+    /// Colour: auto, always or never
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        hide_possible_values = true,
+        default_value = "auto",
+        hide_default_value = true,
+        help_heading = "Options of every command"
+    )]
+    color: style::When,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Init(init::Args),
     Secret(secret::Args),
-    Run(run::Args),
-    Runs(runs::Args),
     Inspect(inspect::Args),
+    Run(run::Args),
     Policy(policy::Args),
+    Runs(runs::Args),
     Audit(audit::Args),
+    Vault(vault::Args),
+    Config(config::Args),
+    Completions(completions::Args),
+    Man(man::Args),
+}
+
+/// The commands as they are written, without what help adds.
+fn plain() -> clap::Command {
+    Cli::command().styles(style::HELP).max_term_width(examples::WIDTH)
+}
+
+/// The commands with examples in their help.
+fn command() -> clap::Command {
+    let first = examples::section("Examples, in the order of a first day", examples::FIRST);
+    let codes = examples::section("Exit codes", EXIT_CODES);
+    let more = examples::section(
+        "More",
+        &[
+            "strongroom COMMAND --help  options and examples of a command",
+            "strongroom man | man -l -  the manual; the folder docs has the reference",
+        ],
+    );
+    examples::add(plain()).after_help(format!("{first}\n\n{codes}\n\n{more}"))
 }
 
 /// Runs the program with its arguments, the program's name first, and answers with its exit code.
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
-    let parsed = Cli::command().try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
-    let cli = match parsed {
-        Ok(cli) => cli,
-        Err(error) => {
-            // Help and version go to standard output and are no error. A closed stream is nobody's concern here.
-            let _ = error.print();
-            return if error.use_stderr() { Exit::Invalid.into() } else { Exit::Done.into() };
-        }
+    style::decide(&arguments);
+    let parsed = command().try_get_matches_from(&arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    let answer = match parsed {
+        Ok(cli) => dispatch(&cli),
+        Err(error) => help(&error, &arguments),
     };
-    match dispatch(&cli) {
-        Ok(exit) => exit.into(),
-        Err(failure) => {
-            if !matches!(failure, Failure::ReaderGone) {
-                out::note(&failure);
-            }
-            failure.exit().into()
+    let exit = answer.unwrap_or_else(|failure| {
+        failure.tell();
+        failure.exit()
+    });
+    exit.into()
+}
+
+/// Shows the help or the version that was asked for; or says what is wrong with the arguments.
+fn help(error: &clap::Error, arguments: &[OsString]) -> Result<Exit, Failure> {
+    let shown = |to| if style::marks(to) { error.render().ansi().to_string() } else { error.render().to_string() };
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            out::line(shown(To::Out).trim_end())?;
+            Ok(Exit::Done)
         }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            out::note(shown(To::Err).trim_end());
+            Ok(Exit::Invalid)
+        }
+        _ => Err(usage::failure(error, arguments, &command())),
     }
 }
 
 fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
+    // These read nothing, so that they work wherever the program can be started.
+    match &cli.command {
+        Command::Completions(args) => return completions::run(args),
+        Command::Man(args) => return man::run(args),
+        _ => {}
+    }
     logging::start()?;
     let surroundings = Surroundings::read(&cli.global)?;
     match &cli.command {
@@ -100,6 +161,10 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Inspect(args) => inspect::run(args),
         Command::Policy(args) => policy::run(args, &surroundings),
         Command::Audit(args) => audit::run(args, &surroundings),
+        Command::Vault(args) => vault::run(args, &surroundings),
+        Command::Config(args) => config::run(args, &surroundings),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
     }
 }
 
@@ -123,7 +188,7 @@ mod tests {
 
     #[test]
     fn the_description_of_the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

@@ -8,7 +8,11 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 use serde::Serialize;
 
 use super::failure::Failure;
+use super::style::To;
 use crate::redact::escape_controls;
+
+/// The least that is kept of a path.
+const PATH_MIN: usize = 12;
 
 /// Writes a line to standard output. A reader that is gone ends the command quietly.
 pub(super) fn line(text: impl fmt::Display) -> Result<(), Failure> {
@@ -61,6 +65,45 @@ pub(super) fn table(header: &[&str], rows: &[Vec<String>], right: &[usize]) -> R
     columns(Some(header), rows, right).iter().try_for_each(line)
 }
 
+/// Prints a table whose last column holds paths. On a terminal that is too narrow for them each keeps its end, which tells most.
+pub(super) fn table_of_paths(header: &[&str], rows: &mut [Vec<String>], right: &[usize]) -> Result<(), Failure> {
+    if let Some(width) = width(To::Out) {
+        fit(header, rows, right, width);
+    }
+    table(header, rows, right)
+}
+
+/// The width of a stream, where it is a terminal.
+pub(super) fn width(to: To) -> Option<usize> {
+    let size = match to {
+        To::Out => rustix::termios::tcgetwinsize(io::stdout()),
+        To::Err => rustix::termios::tcgetwinsize(io::stderr()),
+    };
+    let size = size.ok()?;
+    (size.ws_col > 0).then_some(usize::from(size.ws_col))
+}
+
+/// Shortens the last column so that no line is wider than `width`, down to a few characters.
+fn fit(header: &[&str], rows: &mut [Vec<String>], right: &[usize], width: usize) {
+    let Some((last, before)) = header.split_last() else { return };
+    let others: Vec<Vec<String>> = rows.iter().map(|row| row.iter().take(before.len()).cloned().collect()).collect();
+    let taken = columns(Some(before), &others, right).iter().map(|line| line.chars().count()).max().unwrap_or(0);
+    let room = width.saturating_sub(taken + 2).max(last.len()).max(PATH_MIN);
+    for path in rows.iter_mut().filter_map(|row| row.get_mut(before.len())) {
+        *path = end_of(&escape_controls(path), room);
+    }
+}
+
+/// The end of a path in so many characters.
+fn end_of(path: &str, room: usize) -> String {
+    let length = path.chars().count();
+    if length <= room {
+        return path.to_owned();
+    }
+    let end: String = path.chars().skip(length - room.saturating_sub(1)).collect();
+    format!("…{end}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,5 +119,19 @@ mod tests {
             ["NAME          N", "db-password   2  x", "a\\x1b[31m\\n  10"]
         );
         assert_eq!(columns(None, &[], &[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_path_keeps_its_end() {
+        let rows = |path: &str| vec![vec!["01ARZ3NDEK".to_owned(), "finished".to_owned(), path.to_owned()]];
+        let header = ["RUN", "OUTCOME", "COMPONENT"];
+        for (width, shown) in [(80, "/home/you/plugins/train.wasm"), (40, "…lugins/train.wasm"), (10, "…/train.wasm")]
+        {
+            let mut rows = rows("/home/you/plugins/train.wasm");
+            fit(&header, &mut rows, &[], width);
+            let lines = columns(Some(&header), &rows, &[]);
+            assert!(lines[1].ends_with(shown), "{lines:?}");
+            assert!(width < 40 || lines.iter().all(|line| line.chars().count() <= width), "{lines:?}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
+use super::prompt;
 use super::value::{Bounded, read_bounded, strip_line_end};
 
 /// The most bytes of a passphrase.
@@ -18,17 +19,32 @@ const PASSPHRASE_MAX: usize = 4096;
 pub(super) fn existing(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
     match file {
         Some(file) => from_file(file),
-        None => prompt("Passphrase of the vault: "),
+        None => {
+            ask("Passphrase of the vault: ", "`--passphrase-file PATH`, or the variable `STRONGROOM_PASSPHRASE_FILE`")
+        }
     }
 }
 
 /// The passphrase of a vault that is being made; a person types it twice.
 pub(super) fn new(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
+    chosen(
+        file,
+        "New passphrase for the vault: ",
+        "`--passphrase-file PATH`, or the variable `STRONGROOM_PASSPHRASE_FILE`",
+    )
+}
+
+/// The passphrase that a vault is to have from now on; a person types it twice.
+pub(super) fn replacement(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
+    chosen(file, "New passphrase for the vault: ", "`--new-passphrase-file PATH`")
+}
+
+fn chosen(file: Option<&Path>, question: &str, option: &str) -> Result<Zeroizing<String>, Failure> {
     let passphrase = match file {
         Some(file) => from_file(file)?,
         None => {
-            let first = prompt("New passphrase for the vault: ")?;
-            if *first != *prompt("The same again: ")? {
+            let first = ask(question, option)?;
+            if *first != *ask("The same again: ", option)? {
                 return Err(Failure::invalid("the two passphrases are not the same").help("start again"));
             }
             first
@@ -40,15 +56,22 @@ pub(super) fn new(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
     Ok(passphrase)
 }
 
-fn prompt(text: &str) -> Result<Zeroizing<String>, Failure> {
+/// Asks at the terminal; where there is none, the help names the option that takes a file.
+fn ask(question: &str, option: &str) -> Result<Zeroizing<String>, Failure> {
     if !io::stdin().is_terminal() {
-        return Err(Failure::invalid("the vault needs a passphrase, and there is no terminal to ask for it").help(
-            "name a file that holds it: `--passphrase-file PATH`, or the variable `STRONGROOM_PASSPHRASE_FILE`",
-        ));
+        return Err(Failure::invalid("the vault needs a passphrase, and there is no terminal to ask for it")
+            .help(format!("name a file that holds it: {option}")));
     }
-    match rpassword::prompt_password(text) {
-        Ok(passphrase) => Ok(Zeroizing::new(passphrase)),
-        Err(cause) => Err(Failure::invalid(format!("no passphrase was given: {cause}"))),
+    let bytes = prompt::hidden(question, PASSPHRASE_MAX)?;
+    if bytes.len() > PASSPHRASE_MAX {
+        return Err(Failure::invalid("the passphrase is over 4 KiB").help("choose one of several words"));
+    }
+    if bytes.contains(&b'\n') {
+        return Err(Failure::invalid("the passphrase has more than one line").help("choose one of several words"));
+    }
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => Ok(Zeroizing::new(text.to_owned())),
+        Err(_) => Err(Failure::invalid("the passphrase is not UTF-8 text")),
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::failure::{Exit, Failure};
 use super::home::{Opened, Surroundings, make_folder};
 use super::screen::Screen;
+use super::style::{self, To};
 use super::{block_on, component, out, policy, summary};
 use crate::config::Config;
 use crate::policy::Policy;
@@ -36,7 +37,6 @@ use crate::vault::cache::{self, Cache};
 /// characters escaped. At the end a table on standard error says what became of
 /// the run.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub(super) struct Args {
     /// The component's `.wasm` file
     component: PathBuf,
@@ -45,22 +45,25 @@ pub(super) struct Args {
     policy: Option<PathBuf>,
     /// A parameter that the component can read;
     /// may be given again
-    #[arg(long = "param", verbatim_doc_comment, value_name = "NAME=VALUE", value_parser = parse_parameter)]
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parse_parameter)]
     parameters: Vec<(String, String)>,
     /// The folder that the component sees as /input
     #[arg(long, value_name = "DIR")]
     input: Option<PathBuf>,
     /// The folder for what it leaves in /output;
     /// new, or empty
-    #[arg(long, verbatim_doc_comment, value_name = "DIR")]
+    #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Print the run record on standard output,
     /// and what the component prints on standard error
-    #[arg(long, verbatim_doc_comment)]
+    #[arg(long)]
     json: bool,
+    /// Draw no progress on the terminal
+    #[arg(long)]
+    no_progress: bool,
     /// Write what the component prints to this new file
     /// instead, control characters as they are
-    #[arg(long, verbatim_doc_comment, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
     /// The component's own arguments, after `--`
     #[arg(last = true, value_name = "ARGS")]
@@ -80,20 +83,24 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
         Some(path) => policy::read(path)?,
         None => Policy::empty(),
     };
+    warn_of_misplaced(args);
     check(&spec, &policy, args.log.as_deref(), &surroundings.config)?;
     let opened = surroundings.open(surroundings.find()?)?;
     make_folder(&opened.home.temp())?;
     let log = args.log.as_deref().map(Log::create).transpose()?;
-    let screen = Arc::new(match &log {
+    let screen = match &log {
         Some(log) => log.screen()?,
         None if args.json => Screen::aside(),
         None => Screen::streams(),
-    });
+    };
+    let draws = style::draws() && !args.json && !args.no_progress;
+    let screen = Arc::new(if draws { screen.with_progress() } else { screen });
     let ran = block_on(execute(spec, policy, Arc::clone(&screen), &opened, &surroundings.config)).flatten();
     let closed = opened.audit.close();
     let record = match ran {
         Ok(record) => record,
         Err(failure) => {
+            screen.finish();
             // The run did not start: there is nothing in it.
             if let Some(log) = log {
                 log.discard();
@@ -123,6 +130,15 @@ fn spec_of(args: &Args) -> Result<RunSpec, Failure> {
         parameters,
         args: args.args.clone(),
     })
+}
+
+/// Says so where a policy was probably meant for the run and given to the component. It may be an option of the component's own, so
+/// the run goes on: under no policy, which grants nothing.
+fn warn_of_misplaced(args: &Args) {
+    let is_policy = |argument: &String| argument == "--policy" || argument.starts_with("--policy=");
+    if args.policy.is_none() && args.args.iter().any(is_policy) {
+        out::note("note: `--policy` behind `--` goes to the component; the policy of the run goes before `--`");
+    }
 }
 
 /// Looks for what is wrong with what was given, and makes nothing. The runner checks all of it once more.
@@ -200,7 +216,7 @@ fn report(args: &Args, record: &RunRecord, screen: &Screen) -> Result<(), Failur
         if args.log.is_none() && finished.last.is_some() {
             out::note(if finished.last == Some(b'\n') { "" } else { "\n" });
         }
-        for line in summary::summary(record) {
+        for line in summary::marked(record, To::Err) {
             out::note(line);
         }
     }

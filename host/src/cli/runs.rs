@@ -6,6 +6,7 @@ use clap::Subcommand;
 
 use super::failure::{Exit, Failure};
 use super::home::{Surroundings, existing_runs};
+use super::style::To;
 use super::{out, show, summary};
 use crate::record::RunRecord;
 use crate::runs::{RunStore, RunStoreError};
@@ -83,7 +84,7 @@ fn list(args: &List, runs: &RunStore) -> Result<Exit, Failure> {
     if rows.is_empty() {
         out::note("there are no runs yet");
     } else {
-        out::table(&["RUN", "STARTED", "OUTCOME", "TIME", "COMPONENT"], &rows, &[3])?;
+        out::table_of_paths(&["RUN", "STARTED", "OUTCOME", "TIME", "COMPONENT"], &mut rows, &[3])?;
     }
     Ok(Exit::Done)
 }
@@ -116,7 +117,7 @@ fn show(args: &Show, runs: &RunStore) -> Result<Exit, Failure> {
         out::json(&record)?;
         return Ok(Exit::Done);
     }
-    summary::summary(&record).iter().try_for_each(out::line)?;
+    summary::marked(&record, To::Out).iter().try_for_each(out::line)?;
     facts(&record).iter().try_for_each(|line| out::line(format!("  {line}")))?;
     Ok(Exit::Done)
 }

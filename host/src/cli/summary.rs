@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use anstyle::Style;
+
+use super::style::{self, To};
 use super::{out, show};
 use crate::record::{Blame, Metric, Outcome, RunRecord, SecretUse};
 use crate::redact::escape_controls;
@@ -10,18 +13,32 @@ use crate::redact::escape_controls;
 const SECTION_MAX: usize = 20;
 /// How wide a sentence gets before it goes on in the next line.
 const SENTENCE_WIDTH: usize = 100;
+/// How wide a sentence may get however narrow the terminal is.
+const SENTENCE_MIN: usize = 30;
+/// How far the lines of a section are from the left.
+const INDENT: usize = 13;
 
-/// What became of a run, as lines for a person. Text that came from the component is escaped once more here.
-pub(super) fn summary(record: &RunRecord) -> Vec<String> {
-    let mut table = Sections(vec![format!("{} · run {}", headline(record), record.id)]);
+/// What became of a run, as lines for a person on this stream.
+pub(super) fn marked(record: &RunRecord, to: To) -> Vec<String> {
+    let width = out::width(to).map_or(SENTENCE_WIDTH, |width| width.saturating_sub(INDENT));
+    let width = width.clamp(SENTENCE_MIN, SENTENCE_WIDTH);
+    summary(record, width, &|style, text| style::paint(to, style, text))
+}
+
+/// What became of a run, sentences of so many characters a line. `paint` marks words. Text that came from the component is escaped
+/// once more here.
+fn summary(record: &RunRecord, width: usize, paint: &dyn Fn(Style, &str) -> String) -> Vec<String> {
+    let (outcome, took) = headline(record);
+    let outcome = paint(style_of(record.outcome), &outcome);
+    let mut table = Sections { lines: vec![format!("{outcome}{took} · run {}", record.id)], paint };
     if let Some(reason) = &record.reason {
-        table.add("why", sentence(reason));
+        table.add("why", sentence(reason, width));
     }
     if let Some(blame) = record.blame {
         table.add("caused by", vec![blame_text(blame).to_owned()]);
     }
     let without_policy = record.policy == crate::ids::Digest::of(b"");
-    table.add("denied", denied(&record.secrets, without_policy));
+    table.add_marked("denied", denied(&record.secrets, without_policy, width), style::WARNING);
     let served: Vec<Vec<String>> = record
         .secrets
         .iter()
@@ -39,7 +56,7 @@ pub(super) fn summary(record: &RunRecord) -> Vec<String> {
     table.add("metrics", cut(&metrics, &[1]));
     if let Some(progress) = record.progress.as_ref().filter(|_| record.outcome != Outcome::Finished) {
         let of = if progress.total > 0 { format!(" of {}", progress.total) } else { String::new() };
-        table.add("progress", sentence(&format!("{}{of} {}", progress.done, progress.message)));
+        table.add("progress", sentence(&format!("{}{of} {}", progress.done, progress.message), width));
     }
     let outputs: Vec<Vec<String>> =
         record.outputs.iter().map(|output| vec![output.path.clone(), show::size(output.bytes)]).collect();
@@ -57,27 +74,34 @@ pub(super) fn summary(record: &RunRecord) -> Vec<String> {
         table.add("log", vec![text]);
     }
     for warning in &record.warnings {
-        table.add("warning", sentence(warning));
+        table.add("warning", sentence(warning, width));
     }
-    table.0
+    table.lines
 }
 
-/// The outcome in a few words, with the time that it took.
-fn headline(record: &RunRecord) -> String {
-    let took = took(record).map(|span| format!(" {span}"));
-    let after = took.as_deref().map(|span| format!(" after{span}")).unwrap_or_default();
+/// The outcome in a few words, and the time that it took.
+fn headline(record: &RunRecord) -> (String, String) {
+    let span = |word: &str| took(record).map(|span| format!(" {word} {span}")).unwrap_or_default();
     match record.outcome {
-        Outcome::Running => "running".to_owned(),
-        Outcome::Finished => format!("finished{}", took.map(|span| format!(" in{span}")).unwrap_or_default()),
-        Outcome::Failed => format!("failed{after}"),
-        Outcome::Refused => "refused: none of its code ran".to_owned(),
+        Outcome::Running => ("running".to_owned(), String::new()),
+        Outcome::Finished => ("finished".to_owned(), span("in")),
+        Outcome::Failed => ("failed".to_owned(), span("after")),
+        Outcome::Refused => ("refused".to_owned(), ": none of its code ran".to_owned()),
         Outcome::Limit => {
             let limit = record.limit.map_or("", |limit| limit.as_str());
-            format!("stopped at the limit `{limit}`{after}")
+            (format!("stopped at the limit `{limit}`"), span("after"))
         }
-        Outcome::Cancelled => format!("cancelled{after}"),
-        Outcome::HostFault => format!("the host failed{after}"),
-        Outcome::Lost => "lost".to_owned(),
+        Outcome::Cancelled => ("cancelled".to_owned(), span("after")),
+        Outcome::HostFault => ("the host failed".to_owned(), span("after")),
+        Outcome::Lost => ("lost".to_owned(), String::new()),
+    }
+}
+
+fn style_of(outcome: Outcome) -> Style {
+    match outcome {
+        Outcome::Finished => style::GOOD,
+        Outcome::Running | Outcome::Cancelled => style::WARNING,
+        Outcome::Failed | Outcome::Refused | Outcome::Limit | Outcome::HostFault | Outcome::Lost => style::ERROR,
     }
 }
 
@@ -98,7 +122,7 @@ fn blame_text(blame: Blame) -> &'static str {
 }
 
 /// What was denied, then the lines of the policy that would allow it.
-fn denied(uses: &[SecretUse], without_policy: bool) -> Vec<String> {
+fn denied(uses: &[SecretUse], without_policy: bool, width: usize) -> Vec<String> {
     let denied: Vec<&SecretUse> = uses.iter().filter(|used| used.denied > 0).collect();
     let rows: Vec<Vec<String>> =
         denied.iter().map(|used| vec![used.operation.clone(), used.name.clone(), show::times(used.denied)]).collect();
@@ -106,10 +130,13 @@ fn denied(uses: &[SecretUse], without_policy: bool) -> Vec<String> {
     let allow = merged(denied.iter().filter_map(|used| used.would_allow.as_deref()));
     if !allow.is_empty() {
         let these = if allow.len() == 1 { "this line" } else { "these lines" };
-        lines.push(match without_policy {
-            true => format!("there was no policy; one (`--policy FILE`) with `version = 1` and {these} under [secrets] would allow it:"),
+        let advice = match without_policy {
+            true => format!(
+                "there was no policy; one (`--policy FILE`) with `version = 1` and {these} under [secrets] would allow it:"
+            ),
             false => format!("{these} under [secrets] of the policy would allow it:"),
-        });
+        };
+        lines.extend(sentence(&advice, width));
         let rows: Vec<Vec<String>> = allow.into_iter().map(|line| vec![line]).collect();
         lines.extend(cut(&rows, &[]).into_iter().map(|line| format!("  {line}")));
     }
@@ -180,7 +207,7 @@ fn cut(rows: &[Vec<String>], right: &[usize]) -> Vec<String> {
 }
 
 /// A sentence over as many lines as it takes. What stands between backticks is made to be copied, and stays in one piece.
-fn sentence(text: &str) -> Vec<String> {
+fn sentence(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut quoted = false;
     let at_gap = |c: char| {
@@ -190,7 +217,7 @@ fn sentence(text: &str) -> Vec<String> {
     for word in escape_controls(text).split(at_gap) {
         match lines.last_mut() {
             Some(line) if line.is_empty() => line.push_str(word),
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= SENTENCE_WIDTH => {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
                 line.push(' ');
                 line.push_str(word);
             }
@@ -201,13 +228,21 @@ fn sentence(text: &str) -> Vec<String> {
 }
 
 /// Lines under a headline, each section with its name before the first.
-struct Sections(Vec<String>);
+struct Sections<'a> {
+    lines: Vec<String>,
+    paint: &'a dyn Fn(Style, &str) -> String,
+}
 
-impl Sections {
+impl Sections<'_> {
     fn add(&mut self, name: &str, lines: Vec<String>) {
+        self.add_marked(name, lines, Style::new());
+    }
+
+    fn add_marked(&mut self, name: &str, lines: Vec<String>, style: Style) {
         for (at, line) in lines.into_iter().enumerate() {
             let name = if at == 0 { name } else { "" };
-            self.0.push(format!("  {name:<11}{line}").trim_end().to_owned());
+            let line = if style.is_plain() { line } else { (self.paint)(style, &line) };
+            self.lines.push(format!("  {name:<11}{line}").trim_end().to_owned());
         }
     }
 }
@@ -216,12 +251,31 @@ impl Sections {
 mod tests {
     use super::*;
 
+    fn plain(record: &RunRecord) -> Vec<String> {
+        summary(record, SENTENCE_WIDTH, &|_, text| text.to_owned())
+    }
+
+    #[test]
+    fn the_outcome_and_what_was_denied_are_marked_and_nothing_else() {
+        let record: RunRecord = serde_json::from_str(RECORD).unwrap();
+        let marked = summary(&record, SENTENCE_WIDTH, &|_, text| format!("<{text}>"));
+        for (marked, plain) in marked.iter().zip(plain(&record)) {
+            let is_marked = marked.contains('<');
+            assert_eq!(is_marked, marked != &plain);
+            assert_eq!(
+                is_marked,
+                marked.starts_with("<failed> after") || plain.contains("db-admin") || plain.contains("would allow"),
+                "{marked}"
+            );
+        }
+    }
+
     const RECORD: &str = include_str!("testdata/record.json");
 
     #[test]
     fn a_run_that_was_denied_something_says_what_would_allow_it() {
         let record: RunRecord = serde_json::from_str(RECORD).unwrap();
-        let shown = summary(&record).join("\n") + "\n";
+        let shown = plain(&record).join("\n") + "\n";
         let expected = include_str!("testdata/summary.txt");
         assert_eq!(shown, expected, "\n{shown}");
     }
@@ -247,19 +301,27 @@ mod tests {
         let output = record.outputs[0].clone();
         record.outputs = vec![output; SECTION_MAX + 3];
         record.reason = Some("word ".repeat(50));
-        let lines = summary(&record);
+        let lines = plain(&record);
         assert!(lines.iter().any(|line| line.contains("and 3 more")));
         assert!(lines.iter().all(|line| line.chars().count() <= SENTENCE_WIDTH + 13), "{lines:?}");
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_short_lines() {
+        let mut record: RunRecord = serde_json::from_str(RECORD).unwrap();
+        record.reason = Some("word ".repeat(50));
+        let lines = summary(&record, 40, &|_, text| text.to_owned());
+        assert!(lines.iter().filter(|line| line.contains("word")).all(|line| line.len() <= 40 + INDENT), "{lines:?}");
     }
 
     #[test]
     fn what_is_quoted_is_not_broken() {
         let quoted = format!("`component = \"{}\"`", "x".repeat(90));
         assert_eq!(
-            sentence(&format!("one two three four five {quoted} six")),
+            sentence(&format!("one two three four five {quoted} six"), SENTENCE_WIDTH),
             ["one two three four five", &quoted, "six"]
         );
-        assert_eq!(sentence("an odd ` backtick"), ["an odd ` backtick"]);
+        assert_eq!(sentence("an odd ` backtick", 20), ["an odd ` backtick"]);
     }
 
     #[test]
@@ -269,7 +331,7 @@ mod tests {
             [Outcome::Running, Outcome::Refused, Outcome::Limit, Outcome::Cancelled, Outcome::HostFault, Outcome::Lost]
         {
             record.outcome = outcome;
-            assert!(!headline(&record).is_empty());
+            assert!(!headline(&record).0.is_empty());
         }
     }
 }

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
-use super::out;
+use super::{out, prompt};
 use crate::config;
 use crate::ids::SecretName;
 use crate::redact::TerminalEscaper;
 use crate::secret::{Secret, VALUE_MAX};
+
+const NEWLINE_TAKEN: &str = "note: the newline at the end is not part of the value (`--keep-newline` keeps it)";
 
 /// Where a value is read from.
 #[derive(Debug)]
@@ -41,9 +43,16 @@ pub(super) fn read(name: &SecretName, source: &Source<'_>, keep_newline: bool) -
             read_stream(&File::open(path).map_err(failed)?, keep_newline, failed)
         }
         Source::Input if io::stdin().is_terminal() => {
-            let value = rpassword::prompt_password(format!("Value of `{name}` (not shown): "))
-                .map_err(|cause| Failure::invalid(format!("no value was given: {cause}")))?;
-            secret(Zeroizing::new(value.into_bytes()))
+            let question = format!("Value of `{name}` (not shown): ");
+            let mut bytes = prompt::hidden(&question, VALUE_MAX + 2)?;
+            if !keep_newline && strip_line_end(&mut bytes) {
+                out::note(NEWLINE_TAKEN);
+            }
+            let lines = bytes.split(|byte| *byte == b'\n').count();
+            if lines > 1 {
+                out::note(format!("note: the value has {lines} lines"));
+            }
+            secret(bytes)
         }
         Source::Input => {
             let failed = |cause: io::Error| Failure::invalid(format!("cannot read standard input: {cause}"));
@@ -63,7 +72,7 @@ fn read_stream(
         Bounded::TooLong => return Err(Failure::invalid(crate::secret::ValueTooLong)),
     };
     if !keep_newline && strip_line_end(&mut bytes) {
-        out::note("note: the newline at the end is not part of the value (`--keep-newline` keeps it)");
+        out::note(NEWLINE_TAKEN);
     }
     secret(bytes)
 }

@@ -13,7 +13,6 @@ use crate::audit::SyncMode;
 use crate::broker::Repeats;
 use crate::policy::{Ceilings, parse_duration};
 use crate::redact::escape_controls;
-use crate::vault::cache;
 
 /// The most bytes of a configuration file.
 const FILE_MAX: u64 = 1024 * 1024;
@@ -21,7 +20,7 @@ const FILE_MAX: u64 = 1024 * 1024;
 /// How much of an offending line a message repeats.
 const ECHO_MAX: usize = 80;
 
-/// What the file says.
+/// What the file says. A key that it does not have is none, so that `config show` can tell a default from a choice.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct File {
@@ -35,27 +34,21 @@ pub(super) struct File {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Audit {
-    pub(super) sync: SyncMode,
-    pub(super) repeats: Repeats,
+    pub(super) sync: Option<SyncMode>,
+    pub(super) repeats: Option<Repeats>,
 }
 
 /// `[cache]`
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Cache {
     #[serde(deserialize_with = "duration")]
-    pub(super) ttl: Duration,
+    pub(super) ttl: Option<Duration>,
 }
 
-impl Default for Cache {
-    fn default() -> Self {
-        Self { ttl: cache::Settings::default().time_to_live }
-    }
-}
-
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    parse_duration(&text).map_err(serde::de::Error::custom)
+    parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
 /// Reads a configuration file; none where there is none.

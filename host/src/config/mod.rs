@@ -7,6 +7,8 @@
 
 mod file;
 mod place;
+mod settings;
+mod terminal;
 
 #[cfg(test)]
 mod tests;
@@ -22,8 +24,11 @@ use etcetera::BaseStrategy;
 use crate::audit::SyncMode;
 use crate::broker::Repeats;
 use crate::policy::Ceilings;
+use crate::vault::cache;
 
 pub use place::{Home, VaultPlace};
+pub use settings::{Origin, Setting};
+pub use terminal::{Colour, Terminal};
 
 /// The variable that names the home folder.
 pub const HOME: &str = "STRONGROOM_HOME";
@@ -50,8 +55,12 @@ pub struct Config {
     /// The file with the vault's passphrase, where the environment names one.
     pub passphrase_file: Option<PathBuf>,
     /// The vault as the environment or the file names it, and which of them.
-    vault: Option<(String, String)>,
+    vault: Option<(String, Origin)>,
     home: Option<PathBuf>,
+    /// What the file says, its path, and whether it is there.
+    file: file::File,
+    file_path: Option<PathBuf>,
+    file_found: bool,
 }
 
 /// Why the configuration cannot be used.
@@ -117,29 +126,34 @@ impl Config {
             Some(value) => std::path::absolute(value).map(Some).map_err(|cause| ConfigError::Path { name, cause }),
             None => Ok(None),
         };
-        let (file, origin) = match (path(CONFIG)?, usual) {
-            (Some(named), _) => (file::read(&named)?.ok_or_else(|| file::missing(&named))?, Some(named)),
-            (None, Some(usual)) => (file::read(&usual)?.unwrap_or_default(), Some(usual)),
-            (None, None) => (file::File::default(), None),
+        let (found, file_path) = match (path(CONFIG)?, usual) {
+            (Some(named), _) => (Some(file::read(&named)?.ok_or_else(|| file::missing(&named))?), Some(named)),
+            (None, Some(usual)) => (file::read(&usual)?, Some(usual)),
+            (None, None) => (None, None),
         };
+        let file_found = found.is_some();
+        let file = found.unwrap_or_default();
         let vault = match variable(VAULT) {
             Some(value) => {
                 let value = value.into_string().map_err(|_| ConfigError::Variable(VAULT))?;
-                Some((value, format!("the variable `{VAULT}`")))
+                Some((value, Origin::Variable(VAULT)))
             }
-            None => match (file.vault, origin) {
-                (Some(value), Some(origin)) => Some((value, format!("`vault` in `{}`", origin.display()))),
+            None => match (&file.vault, &file_path) {
+                (Some(value), Some(path)) => Some((value.clone(), Origin::File(path.clone()))),
                 _ => None,
             },
         };
         Ok(Self {
-            audit_sync: file.audit.sync,
-            repeats: file.audit.repeats,
-            ceilings: file.ceilings,
-            cache_ttl: file.cache.ttl,
+            audit_sync: file.audit.sync.unwrap_or_default(),
+            repeats: file.audit.repeats.unwrap_or_default(),
+            ceilings: file.ceilings.clone(),
+            cache_ttl: file.cache.ttl.unwrap_or_else(|| cache::Settings::default().time_to_live),
             passphrase_file: path(PASSPHRASE_FILE)?,
             vault,
             home: path(HOME)?,
+            file,
+            file_path,
+            file_found,
         })
     }
 
@@ -162,17 +176,13 @@ impl Config {
     /// # Errors
     /// What names the vault does not name one that this version knows.
     pub fn vault(&self, option: Option<&str>) -> Result<VaultPlace, ConfigError> {
-        let named = match (option, &self.vault) {
-            (Some(value), _) => Some((value, "`--vault`")),
-            (None, Some((value, origin))) => Some((value.as_str(), origin.as_str())),
-            (None, None) => None,
+        let (value, origin) = match (option, &self.vault) {
+            (Some(value), _) => (value, "`--vault`".to_owned()),
+            (None, Some((value, Origin::File(path)))) => (value.as_str(), format!("`vault` in `{}`", path.display())),
+            (None, Some((value, origin))) => (value.as_str(), format!("the variable `{origin}`")),
+            (None, None) => return Ok(VaultPlace::Local(self.home()?.vault())),
         };
-        match named {
-            Some((value, origin)) => {
-                VaultPlace::parse(value).map_err(|reason| ConfigError::Vault { origin: origin.to_owned(), reason })
-            }
-            None => Ok(VaultPlace::Local(self.home()?.vault())),
-        }
+        VaultPlace::parse(value).map_err(|reason| ConfigError::Vault { origin, reason })
     }
 }
 
@@ -187,6 +197,11 @@ pub fn arguments() -> Vec<OsString> {
 pub fn variable(name: &str) -> Option<OsString> {
     // The standard library panics on these in some of its functions; none of them can be the name of a variable.
     if name.is_empty() || name.contains(['=', '\0']) { None } else { env::var_os(name) }
+}
+
+/// What the environment says about the terminal.
+pub fn terminal() -> Terminal {
+    Terminal::from_surroundings(&|name| env::var_os(name))
 }
 
 /// What is to be logged, where the environment says so.

@@ -118,3 +118,65 @@ fn no_name_of_a_variable_panics() {
         assert_eq!(variable(name), None);
     }
 }
+
+/// What the documentation gives as a sample.
+const SAMPLE: &str = include_str!("../../../docs/config.toml");
+
+/// Each setting that the file can set, with its value where the file sets it.
+fn from_file(file: &str) -> Vec<(&'static str, Option<String>)> {
+    let config = load(&[(HOME, "/home/of/it")], Some(file)).unwrap();
+    let settings = config.settings(None, None).unwrap().into_iter();
+    let settable = settings.filter(|setting| !["home", "passphrase-file", "log"].contains(&setting.key));
+    settable.map(|setting| (setting.key, setting.value.filter(|_| matches!(setting.origin, Origin::File(_))))).collect()
+}
+
+#[test]
+fn the_sample_is_the_default() {
+    let (sample, default) = (load(&[], Some(SAMPLE)).unwrap(), load(&[], None).unwrap());
+    assert_eq!(
+        (sample.audit_sync, sample.repeats, &sample.ceilings, sample.cache_ttl, &sample.vault),
+        (default.audit_sync, default.repeats, &default.ceilings, default.cache_ttl, &default.vault)
+    );
+    for (key, value) in from_file(SAMPLE) {
+        assert!(value.is_some() || key == "vault" || key.starts_with("ceilings."), "`{key}` has a default: give it");
+    }
+}
+
+#[test]
+fn the_sample_has_every_key() {
+    let is_key = |line: &str| line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+    let uncommented: Vec<&str> =
+        SAMPLE.lines().map(|line| line.strip_prefix("# ").filter(|line| is_key(line)).unwrap_or(line)).collect();
+    let set = from_file(&uncommented.join("\n"));
+    assert!(set.len() > 10);
+    for (key, value) in set {
+        assert!(value.is_some(), "`{key}` is missing");
+    }
+}
+
+#[test]
+fn every_setting_says_where_it_comes_from() {
+    let variables = [(HOME, "/h"), (PASSPHRASE_FILE, "/p")];
+    let config = load(&variables, Some("vault = \"local:/file\"\n[ceilings]\ntime = \"2h\"\n")).unwrap();
+    let settings = config.settings(None, None).unwrap();
+    let found = |key: &str| {
+        let setting = settings.iter().find(|setting| setting.key == key).unwrap();
+        (setting.value.as_deref(), setting.origin.to_string())
+    };
+    assert_eq!(found("home"), (Some("/h"), HOME.to_owned()));
+    assert_eq!(found("vault"), (Some("local:/file"), "file".to_owned()));
+    assert_eq!(found("passphrase-file"), (Some("/p"), PASSPHRASE_FILE.to_owned()));
+    assert_eq!(found("ceilings.time"), (Some("2h"), "file".to_owned()));
+    assert_eq!(found("ceilings.memory"), (None, "default".to_owned()));
+    assert_eq!(found("cache.ttl"), (Some("5m"), "default".to_owned()));
+    assert!(matches!(config.file(), Some((path, true)) if path.ends_with("config.toml")));
+
+    let config = load(&[(HOME, "/h"), (VAULT, "local:/variable")], Some("vault = \"local:/file\"")).unwrap();
+    let origins = |vault: Option<&str>| {
+        let settings = config.settings(vault, Some(Path::new("/option"))).unwrap();
+        settings.into_iter().map(|setting| (setting.key, setting.origin)).collect::<HashMap<_, _>>()
+    };
+    assert_eq!(origins(None)["vault"], Origin::Variable(VAULT));
+    assert_eq!(origins(Some("local:/option"))["vault"], Origin::Option("--vault"));
+    assert_eq!(origins(None)["passphrase-file"], Origin::Option("--passphrase-file"));
+}

@@ -19,16 +19,21 @@
 //!   several, merged like the levels of a log-structured store: each value is built into few automata, not into one per arrival.
 //! - `scan` steps the automata through the text and follows long needles with Knuth-Morris-Pratt: the time per byte does not depend on
 //!   what the text or the values are, except that long needles which share a long beginning are followed one by one.
+//! - `filter` passes over the stretches in which no needle begins, at several gigabytes a second; only what it cannot rule out is
+//!   read byte by byte.
 //! - `stream` keeps the bytes that are not decided: those from the earliest place where a needle may have begun. With nothing
 //!   begun, nothing is held back, so a prompt without a newline appears at once.
 //!
 //! # Memory
 //! Values, beginnings, encodings in the making, and bytes held back are in buffers that are overwritten when dropped. The automata
 //! are not: the crate that builds them offers no way. They hold the first `needles::HEAD` bytes of each needle, which
-//! is all of a short value, and more of those that begin alike.
+//! is all of a short value, and more of those that begin alike. The tables of the filter, which hold hashes of those, are.
 
+#[cfg(test)]
+mod compare;
 mod encoders;
 mod escape;
+mod filter;
 mod needles;
 #[cfg(test)]
 mod oracle;
@@ -93,12 +98,23 @@ struct State {
     bytes: usize,
     needles: usize,
     blind: bool,
+    /// Whether to read byte by byte, to be held against.
+    #[cfg(test)]
+    unfiltered: bool,
 }
 
 impl Redactor {
     /// A redactor that covers nothing yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// One that reads every byte.
+    #[cfg(test)]
+    fn unfiltered() -> Self {
+        let redactor = Self::default();
+        redactor.lock().unfiltered = true;
+        redactor
     }
 
     /// Covers a value from now on, in every text and in every stream, also those already open, for bytes not yet released.
@@ -186,7 +202,10 @@ impl Redactor {
             let tiers = Tier::grow(state.snapshot.tiers(), pending);
             state.blind |= tiers.is_none();
             let tiers = if state.blind { None } else { tiers };
-            state.snapshot = Arc::new(Snapshot::new(generation, tiers));
+            let snapshot = Snapshot::new(generation, tiers);
+            #[cfg(test)]
+            let snapshot = if state.unfiltered { snapshot.without_filter() } else { snapshot };
+            state.snapshot = Arc::new(snapshot);
         }
         Arc::clone(&state.snapshot)
     }

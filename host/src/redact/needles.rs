@@ -124,6 +124,12 @@ impl Unfolding {
         self.known(at)
     }
 
+    /// How many bytes it takes.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// The byte at a place that was asked for before.
     pub(super) fn known(&self, at: usize) -> Option<u8> {
         self.bytes.get(at).copied()

@@ -5,13 +5,23 @@ use std::sync::Arc;
 
 use aho_corasick::automaton::StateID;
 
+use super::filter::WINDOW;
 use super::needles::{Entry, Needle, Unfolding};
 use super::tier::{Snapshot, Tier};
+
+/// How far the filter has to lead for asking it to have paid, in bytes.
+const WORTHWHILE: usize = 32;
+
+/// The most bytes that are read before the filter is asked again.
+const PATIENCE_MAX: usize = 64;
 
 /// Where the reading of one text stands, for one set of values.
 pub(super) struct Scanner {
     snapshot: Arc<Snapshot>,
     places: Vec<Place>,
+    /// How many bytes to read before the filter is asked again. Grows while the text is full of beginnings, so that a text made to be
+    /// so costs little more than reading every byte.
+    patience: usize,
 }
 
 /// Where the reading stands in one tier.
@@ -41,7 +51,7 @@ impl Scanner {
             ids: HashSet::new(),
         };
         let places = snapshot.tiers().iter().map(place).collect();
-        Self { snapshot, places }
+        Self { snapshot, places, patience: 0 }
     }
 
     /// The set of values looked for.
@@ -58,13 +68,66 @@ impl Scanner {
         }
     }
 
+    /// Reads bytes from a place on, and reports what ends where, in order. All bytes of which one may be the beginning of a needle have to
+    /// be there, also those read before.
+    pub(super) fn read(&mut self, bytes: &[u8], from: usize, mut report: impl FnMut(usize, Found)) {
+        if self.places.is_empty() {
+            return;
+        }
+        let snapshot = Arc::clone(&self.snapshot);
+        let (mut at, mut ask) = (from, from);
+        while at < bytes.len() {
+            if at >= ask
+                && let Some(filter) = snapshot.filter()
+            {
+                if let Some(start) = self.begun().and_then(|begun| at.checked_sub(begun)) {
+                    // What begins at `start` or later and ends before `at` is shorter than any needle: nothing is reported twice.
+                    let next = filter.next(bytes, start);
+                    if next > at {
+                        // No needle begins before, so that nothing needs to be remembered of it.
+                        self.reset();
+                        at = next;
+                    }
+                    let paid = next.saturating_sub(start) >= WORTHWHILE;
+                    self.patience = if paid { 0 } else { self.patience.saturating_mul(2).clamp(WINDOW, PATIENCE_MAX) };
+                }
+                // Sooner, what stopped the filter would stop it again.
+                ask = at.saturating_add(WINDOW).saturating_add(self.patience);
+            }
+            let Some(&byte) = bytes.get(at) else { break };
+            at = at.saturating_add(1);
+            if let Some(found) = self.step(byte) {
+                report(at, found);
+            }
+        }
+    }
+
+    /// How many of the last bytes may be the beginning of a needle, if they are too few to look at as a window.
+    fn begun(&self) -> Option<usize> {
+        let followed = self.places.iter().any(|place| !place.followed.is_empty());
+        Some(if followed { WINDOW } else { self.pending() }).filter(|begun| *begun < WINDOW)
+    }
+
     /// Reads a byte. Shorter needles that end at the same byte lie within the longest, which is all that is reported.
-    pub(super) fn step(&mut self, byte: u8) -> Option<Found> {
+    fn step(&mut self, byte: u8) -> Option<Found> {
         let mut best = None;
         for place in &mut self.places {
             place.step(byte, &mut best);
         }
         best
+    }
+
+    /// How many bytes are in what is followed.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        let follow = |follow: &Follow| {
+            size_of::<Follow>() + follow.unfolding.kept() + follow.borders.capacity() * size_of::<u32>()
+        };
+        let place = |place: &Place| {
+            let spare = place.followed.capacity() - place.followed.len() + 2 * place.ids.capacity();
+            spare * size_of::<Follow>() + place.followed.iter().map(follow).sum::<usize>()
+        };
+        self.places.iter().map(place).sum()
     }
 
     /// How many of the last bytes may be the beginning of a needle that goes on. A whole needle counts only if it begins a longer one.

@@ -57,16 +57,11 @@ impl RedactStream {
             return self.withhold(!chunk.is_empty(), out);
         }
         for block in chunk.chunks(BLOCK) {
-            let mut at = self.held.end();
+            let read = self.held.bytes().len();
             self.held.push(block);
-            for &byte in block {
-                at = at.saturating_add(1);
-                if let Some(found) = self.scanner.step(byte) {
-                    self.cover(at, found);
-                }
-            }
+            self.read(read);
             let pending = u64::try_from(self.scanner.pending()).unwrap_or(u64::MAX);
-            self.release(at.saturating_sub(pending), out);
+            self.release(self.held.end().saturating_sub(pending), out);
         }
     }
 
@@ -87,6 +82,13 @@ impl RedactStream {
         self.held.bytes().len()
     }
 
+    /// How many bytes the stream has taken for itself, beside the markers and what all streams share.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        let covered = self.covered.capacity() * size_of::<Stretch>();
+        self.held.buffer.capacity() + covered + self.scanner.kept()
+    }
+
     /// Takes up values that were registered since, and looks for them in what is held back.
     fn catch_up(&mut self) {
         if self.scanner.snapshot().generation() == self.redactor.generation() {
@@ -98,29 +100,15 @@ impl RedactStream {
         // released in part the beginning is gone.
         self.covered.truncate(usize::from(self.in_stretch));
         self.covered.retain(|stretch| stretch.start <= self.held.start);
-        let held = std::mem::take(&mut self.held);
-        let mut at = held.start;
-        for &byte in held.bytes() {
-            at = at.saturating_add(1);
-            if let Some(found) = self.scanner.step(byte) {
-                self.cover(at, found);
-            }
-        }
-        self.held = held;
+        self.read(0);
     }
 
-    /// Notes that the bytes up to `end` are covered. Calls come with rising ends.
-    fn cover(&mut self, end: u64, found: Found) {
-        let start = end.saturating_sub(u64::try_from(found.len).unwrap_or(u64::MAX));
-        let mut new = Stretch { start, end, entry: found.entry };
-        while let Some(last) = self.covered.pop_back_if(|last| last.end >= new.start) {
-            new.end = new.end.max(last.end);
-            // At one start the later is the longer.
-            if last.start < new.start {
-                (new.start, new.entry) = (last.start, last.entry);
-            }
-        }
-        self.covered.push_back(new);
+    /// Looks for values in the bytes held, of which so many at the front were read before.
+    fn read(&mut self, read: usize) {
+        let Self { scanner, held, covered, .. } = self;
+        scanner.read(held.bytes(), read, |end, found| {
+            cover(covered, held.start.saturating_add(u64::try_from(end).unwrap_or(u64::MAX)), found);
+        });
     }
 
     /// Releases the bytes up to a place before which no needle is undecided.
@@ -174,6 +162,20 @@ impl RedactStream {
         self.markers.insert(entry.name().clone(), Arc::clone(&marker));
         marker
     }
+}
+
+/// Notes that the bytes up to `end` are covered. Calls come with rising ends.
+fn cover(covered: &mut VecDeque<Stretch>, end: u64, found: Found) {
+    let start = end.saturating_sub(u64::try_from(found.len).unwrap_or(u64::MAX));
+    let mut new = Stretch { start, end, entry: found.entry };
+    while let Some(last) = covered.pop_back_if(|last| last.end >= new.start) {
+        new.end = new.end.max(last.end);
+        // At one start the later is the longer.
+        if last.start < new.start {
+            (new.start, new.entry) = (last.start, last.entry);
+        }
+    }
+    covered.push_back(new);
 }
 
 impl fmt::Debug for RedactStream {

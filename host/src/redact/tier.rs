@@ -8,6 +8,7 @@ use aho_corasick::{Anchored, MatchKind};
 
 use zeroize::Zeroizing;
 
+use super::filter::Filter;
 use super::needles::{Entry, HEAD, Needle};
 
 /// How many needles that go on may share a head before longer heads are taken for them: each of them is followed by itself.
@@ -21,6 +22,8 @@ pub(super) struct Snapshot {
     generation: u64,
     /// None: the set could not be built, and nothing may pass.
     tiers: Option<Vec<Arc<Tier>>>,
+    /// Where the needles of all tiers may begin. None: at every place, or at none since there are no needles.
+    filter: Option<Arc<Filter>>,
 }
 
 impl Default for Snapshot {
@@ -31,7 +34,14 @@ impl Default for Snapshot {
 
 impl Snapshot {
     pub(super) fn new(generation: u64, tiers: Option<Vec<Arc<Tier>>>) -> Self {
-        Self { generation, tiers }
+        let filter = unite(tiers.as_deref().unwrap_or_default());
+        Self { generation, tiers, filter }
+    }
+
+    /// The same, to be read byte by byte.
+    #[cfg(test)]
+    pub(super) fn without_filter(self) -> Self {
+        Self { filter: None, ..self }
     }
 
     /// How many registrations it covers.
@@ -44,10 +54,25 @@ impl Snapshot {
         self.tiers.as_deref().unwrap_or_default()
     }
 
+    /// What tells where a needle may begin.
+    pub(super) fn filter(&self) -> Option<&Filter> {
+        self.filter.as_deref()
+    }
+
     /// Whether nothing may pass.
     pub(super) fn is_blind(&self) -> bool {
         self.tiers.is_none()
     }
+}
+
+/// One filter of all tiers. Its size is fixed, so that this costs little whenever a value arrives.
+fn unite(tiers: &[Arc<Tier>]) -> Option<Arc<Filter>> {
+    let (first, others) = tiers.split_first()?;
+    let mut filter = Arc::clone(&first.filter);
+    for other in others {
+        Arc::make_mut(&mut filter).unite(&other.filter);
+    }
+    Some(filter)
 }
 
 /// Some of the values, with one automaton over the heads of their needles.
@@ -59,6 +84,7 @@ pub(super) struct Tier {
     pending: Vec<u8>,
     /// By pattern of the automaton.
     heads: Vec<Head>,
+    filter: Arc<Filter>,
     weight: usize,
 }
 
@@ -95,7 +121,8 @@ impl Tier {
         let automaton = NFA::builder().match_kind(MatchKind::Standard).prefilter(false).build(&patterns).ok()?;
         let start = automaton.start_state(Anchored::No).ok()?;
         let pending = pending(&automaton, start, &patterns)?;
-        Some(Self { entries, automaton, start, pending, heads, weight })
+        let filter = Arc::new(Filter::new(entries.iter().map(Arc::as_ref)));
+        Some(Self { entries, automaton, start, pending, heads, filter, weight })
     }
 
     /// The state in which nothing was read.

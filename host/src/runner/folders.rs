@@ -12,7 +12,11 @@ use crate::spec::RunSpec;
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// The input folder cannot be read.
-    #[error("the input folder `{}` cannot be used ({cause}): give a folder that you may read", path.display())]
+    #[error("the input folder `{}` {}", path.display(), match cause.kind() {
+        io::ErrorKind::NotFound => "is not there: check the path".to_owned(),
+        io::ErrorKind::NotADirectory => "is a file: give the folder that holds it".to_owned(),
+        _ => format!("cannot be used ({cause}): give a folder that you may read"),
+    })]
     Input {
         /// The folder.
         path: PathBuf,
@@ -23,7 +27,11 @@ pub enum FolderError {
     #[error("the output folder `{}` is not empty: give an empty or new folder, so that nothing is overwritten", .0.display())]
     OutputNotEmpty(PathBuf),
     /// The output folder cannot be made or used.
-    #[error("the output folder `{}` cannot be used ({cause}): give a new folder below one that you may write", path.display())]
+    #[error("the output folder `{}` {}", path.display(), match cause.kind() {
+        io::ErrorKind::NotFound => "cannot be made, because the folder above it is not there: make that one first".to_owned(),
+        io::ErrorKind::NotADirectory => "is a file: give an empty or new folder".to_owned(),
+        _ => format!("cannot be used ({cause}): give a new folder below one that you may write"),
+    })]
     Output {
         /// The folder.
         path: PathBuf,

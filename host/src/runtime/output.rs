@@ -271,6 +271,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_value_across_the_limit_does_not_show_its_beginning() {
+        let collect = Arc::new(Collect::default());
+        let redactor = Redactor::new();
+        let (name, value) = ("key".parse().unwrap(), crate::secret::Secret::new("correct horse".to_owned()).unwrap());
+        redactor.register(&name, &value);
+        let output = Output::start(&redactor, 10, collect.clone());
+        output.shared.write(Stream::Stdout, b"key: corr");
+        output.shared.write(Stream::Stdout, b"ect horse");
+        let (count, handover) = output.close();
+        handover.wait(None).await;
+        assert_eq!(*collect.0.lock().unwrap(), b"key: [reda");
+        assert_eq!(count, LogCount { kept: 10, dropped: 9 });
+    }
+
+    #[tokio::test]
     async fn what_was_not_permitted_is_not_queued() {
         let output = Output::start(&Redactor::new(), u64::MAX, Arc::new(Collect::default()));
         let mut stream = output.stream(Stream::Stdout);

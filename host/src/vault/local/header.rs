@@ -86,6 +86,7 @@ impl Kdf {
 }
 
 /// The row.
+#[derive(Clone)]
 pub(super) struct Header {
     /// The vault's identity.
     pub(super) vault: [u8; 16],
@@ -122,6 +123,12 @@ impl Header {
             .ok()
             .and_then(Key::from_bytes)
             .ok_or_else(|| place.damaged("its data key does not open"))
+    }
+
+    /// Stores the row in place of the one that is there.
+    pub(super) fn replace(&self, transaction: &Connection) -> rusqlite::Result<()> {
+        transaction.execute("DELETE FROM vault WHERE id = 1", [])?;
+        self.store(transaction)
     }
 
     /// Stores the row.
@@ -193,13 +200,18 @@ impl Header {
     }
 
     /// A plain hash over the row. It keeps accidents apart from a wrong passphrase; the seal is what stands against intent.
-    fn checksum(&self) -> [u8; 32] {
+    pub(super) fn checksum(&self) -> [u8; 32] {
         let binding = bind_wrapping(Binding::new("strongroom vault header 1").bytes(&self.vault), &self.wrapping)
             .bytes(&self.key_check)
             .bytes(&self.nonce)
             .bytes(&self.wrapped_key);
         blake3::hash(binding.as_bytes()).into()
     }
+}
+
+/// The checksum as it stands in the database: it changes with every change of the key.
+pub(super) fn stored_checksum(connection: &Connection) -> rusqlite::Result<Option<[u8; 32]>> {
+    connection.prepare_cached("SELECT checksum FROM vault WHERE id = 1")?.query_row([], |row| row.get(0)).optional()
 }
 
 fn wrap_binding(vault: &[u8; 16], wrapping: &Wrapping) -> Binding {

@@ -35,9 +35,8 @@ pub(super) fn write(place: &Place, path: &Path, vault: &[u8; 16], key: &Key) -> 
     write().map_err(|error| place.io("written", path, &error))
 }
 
-/// Reads the key of a vault.
-pub(super) fn read(place: &Place, vault: &[u8; 16]) -> Result<Key, VaultError> {
-    let path = &place.key;
+/// Reads the key of a vault from one of its key files.
+pub(super) fn read(place: &Place, path: &Path, vault: &[u8; 16]) -> Result<Key, VaultError> {
     let shown = path.display();
     let not_a_key = || {
         VaultError::Refused(format!("`{shown}` is no key file of strongroom: restore the vault's own from a backup"))
@@ -92,7 +91,7 @@ fn check_access(file: &File, path: &Path) -> Result<(), VaultError> {
         file.metadata().map_err(|error| VaultError::Unavailable(format!("`{shown}` could not be read: {error}")))?;
     if data.mode() & 0o077 != 0 {
         return Err(VaultError::Refused(format!(
-            "the key file `{shown}` is open to others (mode {:04o}): run `chmod 600` on it, and make a new vault if it was read",
+            "the key file `{shown}` is open to others (mode {:04o}): run `chmod 600` on it, and then `strongroom vault rekey` if it was read",
             data.mode() & 0o7777
         )));
     }

@@ -3,18 +3,24 @@
 //! ```text
 //! DIR/vault.sqlite3   one row a version of a secret; the value is sealed, everything else can be read
 //! DIR/vault.key       the key, unless a passphrase protects the vault
+//! DIR/vault.key.next  the key to come, while the vault is given a new one (`rekey`)
 //! ```
 //!
 //! Database work is done on the runtime's blocking threads and in transactions. A future that is dropped while it waits leaves the
 //! work to finish, or to be rolled back, by itself.
 
+mod backup;
 mod header;
 mod keyfile;
+mod keys;
 mod open;
 mod place;
+mod rekey;
 mod seal;
+mod status;
 mod store;
 mod upgrade;
+mod whole;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +40,11 @@ use crate::policy::{Grant, ListGrant};
 use crate::secret::Secret;
 use place::Place;
 use store::Context;
+
+pub use backup::Backup;
+pub use rekey::Rekeyed;
+pub use status::{KeySource, Status};
+pub use whole::{BrokenVersion, Contents, Verification};
 
 /// How a new vault is protected.
 pub enum Protection {
@@ -100,7 +111,8 @@ impl LocalVault {
         let opened = open::open(&place, unlock, steps)?;
         let reader = place.connect()?;
         reader.pragma_update(None, "query_only", true).map_err(|error| place.sql("opened", error))?;
-        let context = Context { place, vault: opened.vault, data_key: opened.data_key };
+        let context =
+            Context { place, vault: opened.vault, data_key: Arc::new(opened.data_key), header: opened.header };
         Ok(Self(Arc::new(Inner { context, reader: Mutex::new(reader), writer: Mutex::new(opened.writer) })))
     }
 
@@ -174,6 +186,7 @@ impl Inner {
     fn read<T>(&self, work: impl FnOnce(&Context, &Connection) -> Result<T, VaultError>) -> Result<T, VaultError> {
         let mut connection = lock(&self.reader);
         let transaction = connection.transaction().map_err(|error| self.context.place.sql("read", error))?;
+        self.context.check_key(&transaction)?;
         work(&self.context, &transaction)
     }
 
@@ -190,18 +203,21 @@ impl Inner {
         if format != store::FORMAT {
             return Err(upgrade::newer(&self.context.place, format));
         }
+        self.context.check_key(&transaction)?;
         let answer = work(&self.context, &transaction)?;
         transaction.commit().map_err(failed)?;
         Ok(answer)
     }
 
-    /// Takes what was deleted out of the write-ahead log too. Another process that is reading can prevent it; then the sealed rest
-    /// goes with the next deletion, or when the last process closes the vault.
-    fn truncate_log(&self) {
+    /// Takes what was deleted or replaced out of the write-ahead log too; whether that was done. Another process that is reading can
+    /// prevent it; then the sealed rest goes with the next deletion, or when the last process closes the vault.
+    fn truncate_log(&self) -> bool {
         let done = lock(&self.writer).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
-        if !matches!(done, Ok(0)) {
-            tracing::debug!("the vault's log was not truncated after a deletion: another process reads it");
+        let truncated = matches!(done, Ok(0));
+        if !truncated {
+            tracing::debug!("the vault's log was not truncated: another process reads it");
         }
+        truncated
     }
 }
 

@@ -11,10 +11,10 @@ use std::path::Path;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::header::{self, Header, Kdf, Wrapping};
+use super::header::{self, Header, Wrapping};
 use super::place::{self, Place};
 use super::seal::{self, Key};
-use super::{Protection, Unlock, keyfile, store, upgrade};
+use super::{Protection, Unlock, keyfile, keys, store, upgrade};
 use crate::vault::VaultError;
 
 /// Marks the database as ours: `strg`.
@@ -25,6 +25,8 @@ pub(super) struct Opened {
     pub(super) writer: Connection,
     pub(super) vault: [u8; 16],
     pub(super) data_key: Key,
+    /// The checksum of the header.
+    pub(super) header: [u8; 32],
 }
 
 /// Makes a vault.
@@ -33,19 +35,7 @@ pub(super) fn create(place: &Place, protection: &Protection) -> Result<(), Vault
     seal::fill(&mut vault)?;
     refuse_existing(place)?;
     // Before the lock, because Argon2id takes its time.
-    let (wrapping, wrapping_key) = match protection {
-        Protection::KeyFile => (Wrapping::KeyFile, Key::generate()?),
-        Protection::Passphrase(passphrase) if passphrase.is_empty() => {
-            return Err(VaultError::Invalid(
-                "the passphrase is empty: choose one, or protect the vault with a key file".into(),
-            ));
-        }
-        Protection::Passphrase(passphrase) => {
-            let kdf = Kdf::generate()?;
-            let key = kdf.derive(passphrase)?;
-            (Wrapping::Passphrase(kdf), key)
-        }
-    };
+    let (wrapping, wrapping_key) = keys::make(protection)?;
     let header = Header::wrap(vault, wrapping, &wrapping_key, &Key::generate()?)?;
 
     let _lock = make_folder(place)?;
@@ -61,7 +51,7 @@ pub(super) fn create(place: &Place, protection: &Protection) -> Result<(), Vault
     build_database(&new_database, &header, place)?;
     if header.wrapping == Wrapping::KeyFile {
         keyfile::write(place, &new_key, &vault, &wrapping_key)?;
-        set_old_key_aside(place)?;
+        keys::set_aside(place)?;
         // The key first: a database without its key is what must not be there.
         rename(place, &new_key, &place.key)?;
     }
@@ -83,33 +73,7 @@ pub(super) fn needs_passphrase(place: &Place) -> Result<bool, VaultError> {
 pub(super) fn open(place: &Place, unlock: &Unlock, steps: &[upgrade::Step]) -> Result<Opened, VaultError> {
     let (mut writer, header, format) = look(place)?;
     upgrade::check(place, format, steps)?;
-    let wrapping_key = match (&header.wrapping, unlock) {
-        (Wrapping::KeyFile, Unlock::KeyFile) => keyfile::read(place, &header.vault)?,
-        (Wrapping::Passphrase(kdf), Unlock::Passphrase(passphrase)) => kdf.derive(passphrase)?,
-        (Wrapping::KeyFile, Unlock::Passphrase(_)) => {
-            return Err(VaultError::Refused(format!(
-                "the vault `{}` is opened by its key file: give no passphrase",
-                place.database.display()
-            )));
-        }
-        (Wrapping::Passphrase(_), Unlock::KeyFile) => {
-            return Err(VaultError::Refused(format!(
-                "the vault `{}` is opened by a passphrase: give it",
-                place.database.display()
-            )));
-        }
-    };
-    if !header.is_wrapped_by(&wrapping_key) {
-        return Err(VaultError::Refused(match unlock {
-            Unlock::Passphrase(_) => {
-                format!("the passphrase does not open the vault `{}`: try again", place.database.display())
-            }
-            Unlock::KeyFile => format!(
-                "the key file `{}` names this vault and does not open it, so its key was changed: restore it from a backup",
-                place.key.display()
-            ),
-        }));
-    }
+    let (header, wrapping_key) = keys::prove(place, &writer, header, unlock)?;
     let data_key = header.unwrap(place, &wrapping_key)?;
 
     // From here on the vault is ours to write.
@@ -126,11 +90,12 @@ pub(super) fn open(place: &Place, unlock: &Unlock, steps: &[upgrade::Step]) -> R
             place.database.display()
         )));
     }
-    Ok(Opened { writer, vault: header.vault, data_key })
+    keys::settle(place, &writer)?;
+    Ok(Opened { writer, vault: header.vault, data_key, header: header.checksum() })
 }
 
 /// Reads what a vault says of itself, and changes nothing.
-fn look(place: &Place) -> Result<(Connection, Header, i64), VaultError> {
+pub(super) fn look(place: &Place) -> Result<(Connection, Header, i64), VaultError> {
     if !place.database_exists()? {
         return Err(VaultError::Absent(format!(
             "there is no vault in `{}`: make one with `strongroom init`, or name another place",
@@ -206,7 +171,7 @@ fn make_folder(place: &Place) -> Result<File, VaultError> {
 }
 
 /// The lock lasts until the file is dropped.
-fn lock_folder(place: &Place) -> Result<File, VaultError> {
+pub(super) fn lock_folder(place: &Place) -> Result<File, VaultError> {
     let folder = File::open(&place.dir).map_err(|error| place.io("opened", &place.dir, &error))?;
     folder.lock().map_err(|error| place.io("locked", &place.dir, &error))?;
     Ok(folder)
@@ -232,18 +197,7 @@ fn build_database(path: &Path, header: &Header, place: &Place) -> Result<(), Vau
     File::open(path).and_then(|file| file.sync_all()).map_err(io)
 }
 
-/// A key file without a database may be the only key to a backup: it is kept under another name.
-fn set_old_key_aside(place: &Place) -> Result<(), VaultError> {
-    if fs::symlink_metadata(&place.key).is_err() {
-        return Ok(());
-    }
-    let mut tail = [0; 4];
-    seal::fill(&mut tail)?;
-    let aside = place.dir.join(format!("vault.key.old-{:08x}", u32::from_le_bytes(tail)));
-    rename(place, &place.key, &aside)
-}
-
-fn rename(place: &Place, from: &Path, to: &Path) -> Result<(), VaultError> {
+pub(super) fn rename(place: &Place, from: &Path, to: &Path) -> Result<(), VaultError> {
     fs::rename(from, to).map_err(|error| place.io("renamed", from, &error))
 }
 

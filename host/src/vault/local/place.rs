@@ -21,6 +21,8 @@ pub(super) struct Place {
     pub(super) database: PathBuf,
     /// The key file, which is there unless a passphrase protects the vault.
     pub(super) key: PathBuf,
+    /// The key file of a change of key that is not finished.
+    pub(super) next_key: PathBuf,
 }
 
 impl Place {
@@ -30,7 +32,12 @@ impl Place {
         let dir = std::path::absolute(dir).map_err(|error| {
             VaultError::Unavailable(format!("the folder `{}` cannot be named: {error}", dir.display()))
         })?;
-        Ok(Self { database: dir.join("vault.sqlite3"), key: dir.join("vault.key"), dir })
+        Ok(Self {
+            database: dir.join("vault.sqlite3"),
+            key: dir.join("vault.key"),
+            next_key: dir.join("vault.key.next"),
+            dir,
+        })
     }
 
     /// The name of a file that stands beside the database.

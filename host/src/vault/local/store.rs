@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
+use super::header;
 use super::place::Place;
 use super::seal::{self, Binding, Key, NONCE_LEN};
 use crate::ids::{SecretName, SecretVersion};
@@ -36,13 +37,16 @@ pub(super) const TABLES: &str = "CREATE TABLE versions (
 ) STRICT;
 CREATE INDEX versions_by_name ON versions (name, serial);";
 
-const COLUMNS: &str = "serial, name, version, content_type, not_before, expires, created, updated, nonce, sealed";
+pub(super) const COLUMNS: &str =
+    "serial, name, version, content_type, not_before, expires, created, updated, nonce, sealed";
 
 /// What reading and writing rows needs to know.
 pub(super) struct Context {
     pub(super) place: Place,
     pub(super) vault: [u8; 16],
-    pub(super) data_key: Key,
+    pub(super) data_key: Arc<Key>,
+    /// The checksum of the header that the data key was taken from.
+    pub(super) header: [u8; 32],
 }
 
 /// The format's version of a database.
@@ -50,10 +54,11 @@ pub(super) fn format(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
-struct Raw {
+/// A row as it stands.
+pub(super) struct Raw {
     serial: i64,
-    name: String,
-    version: String,
+    pub(super) name: String,
+    pub(super) version: String,
     content_type: Option<String>,
     not_before: Option<i64>,
     expires: Option<i64>,
@@ -64,7 +69,7 @@ struct Raw {
 }
 
 impl Raw {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             serial: row.get(0)?,
             name: row.get(1)?,
@@ -83,6 +88,19 @@ impl Raw {
 impl Context {
     fn sql(&self, error: rusqlite::Error) -> VaultError {
         self.place.sql("read", error)
+    }
+
+    /// Refuses where the vault was given another key since this handle was opened: the data key is not the one that opens and seals
+    /// what stands there now. Asked in every transaction, so that no row is ever sealed under a key that is gone.
+    pub(super) fn check_key(&self, connection: &Connection) -> Result<(), VaultError> {
+        match header::stored_checksum(connection).map_err(|error| self.sql(error))? {
+            Some(header) if header == self.header => Ok(()),
+            Some(_) => Err(VaultError::Refused(format!(
+                "the vault `{}` was given a new key since this program opened it: nothing was done; start the program again",
+                self.place.database.display()
+            ))),
+            None => Err(self.place.damaged("it has no header")),
+        }
     }
 
     /// A version of a secret, or the newest; none where there is no such.
@@ -221,7 +239,8 @@ impl Context {
         Ok(())
     }
 
-    fn unseal(&self, raw: Raw) -> Result<Stored, VaultError> {
+    /// Opens a row.
+    pub(super) fn unseal(&self, raw: Raw) -> Result<Stored, VaultError> {
         let name = self.name(&raw.name)?;
         let broken = || {
             VaultError::Damaged(format!(
@@ -248,7 +267,8 @@ impl Context {
         Ok(Stored { value, description })
     }
 
-    fn binding(&self, serial: i64, description: &Description) -> Binding {
+    /// What the value of a row is bound to.
+    pub(super) fn binding(&self, serial: i64, description: &Description) -> Binding {
         Binding::new("strongroom vault value 1")
             .bytes(&self.vault)
             .number(serial)

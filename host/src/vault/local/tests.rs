@@ -3,8 +3,10 @@
 use super::*;
 use crate::vault::cases;
 
+mod backup;
 mod damage;
 mod files;
+mod rekey;
 mod sharing;
 
 const PASSPHRASE: &str = "correct horse battery staple";

@@ -1,0 +1,44 @@
+//! `strongroom completions`: what a shell needs to complete commands and options.
+
+use std::io::{self, Write};
+
+use clap_complete::Shell;
+
+use super::failure::{Exit, Failure};
+
+/// Print a completion script for a shell
+///
+/// The script completes commands, options and files. It runs nothing and opens
+/// no vault, so names of secrets are not completed.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The shell
+    shell: Shell,
+}
+
+pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+    // Written in one go: the generator panics where a stream is closed in between.
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut super::command(), "strongroom", &mut script);
+    io::stdout().lock().write_all(&script)?;
+    Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+
+    #[test]
+    fn every_shell_gets_every_command() {
+        for shell in Shell::value_variants() {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut super::super::command(), "strongroom", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            for word in ["inspect", "passphrase-file", "no-progress", "verify"] {
+                assert!(script.contains(word), "{shell}: {word}");
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! `strongroom man`: the manual pages, made from the same description of the commands as the help texts.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Command;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
+
+use super::failure::{EXIT_CODES, Exit, Failure};
+use super::{examples, out};
+
+/// Print the manual page, or write all of them into a folder
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Write a page for every command into this folder,
+    /// which is made where it is not there
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+    let mut command = super::plain().disable_help_subcommand(true);
+    command.build();
+    let Some(dir) = &args.dir else {
+        let page = page(&command, "")?;
+        io::stdout().lock().write_all(&page)?;
+        return Ok(Exit::Done);
+    };
+    let failed = |path: &Path, cause: io::Error| {
+        Failure::invalid(format!("cannot write `{}`: {cause}", path.display()))
+            .help("name a folder that you may write to")
+    };
+    fs::create_dir_all(dir).map_err(|cause| failed(dir, cause))?;
+    let mut pages = Vec::new();
+    collect(&command, "", &mut pages)?;
+    for (name, page) in &pages {
+        let path = dir.join(name);
+        fs::write(&path, page).map_err(|cause| failed(&path, cause))?;
+    }
+    out::line(format!("wrote {} pages into `{}`", pages.len(), dir.display()))?;
+    Ok(Exit::Done)
+}
+
+/// The pages of a command and of all below it, each with its file's name.
+fn collect(command: &Command, path: &str, pages: &mut Vec<(String, Vec<u8>)>) -> Result<(), Failure> {
+    let title = if path.is_empty() { "strongroom".to_owned() } else { format!("strongroom {path}") };
+    pages.push((format!("{}.1", title.replace(' ', "-")), page(command, path)?));
+    for below in command.get_subcommands() {
+        let path = format!("{path} {}", below.get_name());
+        collect(below, path.trim_start(), pages)?;
+    }
+    Ok(())
+}
+
+fn page(command: &Command, path: &str) -> Result<Vec<u8>, Failure> {
+    let failed = |error: io::Error| Failure::host(format!("cannot make the manual page: {error}"));
+    // Without a date the page is the same whenever it is made; the blank keeps its place in the title line.
+    let man = Man::new(command.clone())
+        .date(" ")
+        .source(concat!("strongroom ", env!("CARGO_PKG_VERSION")))
+        .manual("strongroom");
+    let mut page = Vec::new();
+    man.render_title(&mut page).map_err(failed)?;
+    man.render_name_section(&mut page).map_err(failed)?;
+    man.render_synopsis_section(&mut page).map_err(failed)?;
+    man.render_description_section(&mut page).map_err(failed)?;
+    if command.get_arguments().next().is_some() {
+        man.render_options_section(&mut page).map_err(failed)?;
+    }
+    if command.get_subcommands().next().is_some() {
+        man.render_subcommands_section(&mut page).map_err(failed)?;
+    }
+    let examples = if path.is_empty() { examples::FIRST } else { examples::of(path) };
+    let mut roff = Roff::new();
+    if !examples.is_empty() {
+        literal(&mut roff, "EXAMPLES", examples.iter().copied());
+    }
+    literal(&mut roff, "EXIT STATUS", EXIT_CODES.iter().copied());
+    roff.control("SH", ["SEE ALSO"]);
+    let others = if path.is_empty() { "strongroom-run" } else { "strongroom" };
+    roff.text([
+        bold(others),
+        roman("(1), and the folder docs of the source: command-line.md, policy.md, configuration.md"),
+    ]);
+    roff.to_writer(&mut page).map_err(failed)?;
+    Ok(page)
+}
+
+/// A section whose lines stay as they are.
+fn literal<'a>(roff: &mut Roff, heading: &str, lines: impl Iterator<Item = &'a str>) {
+    roff.control("SH", [heading]);
+    roff.control("nf", []);
+    for line in lines {
+        roff.text([roman(line)]);
+    }
+    roff.control("fi", []);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_has_a_page_with_its_examples() {
+        let mut command = super::super::plain().disable_help_subcommand(true);
+        command.build();
+        let mut pages = Vec::new();
+        collect(&command, "", &mut pages).unwrap();
+        for (path, examples) in examples::EXAMPLES {
+            let name = format!("strongroom-{}.1", path.replace(' ', "-"));
+            let (_, page) = pages.iter().find(|(page, _)| *page == name).unwrap_or_else(|| panic!("no page {name}"));
+            let page = String::from_utf8(page.clone()).unwrap();
+            let shown = page.replace("\\-", "-").replace("\\*(Aq", "'");
+            assert!(examples.iter().all(|example| shown.contains(example)), "{name}:\n{shown}");
+            assert!(!page.contains('\u{1b}'), "{name}");
+        }
+        assert!(pages.iter().all(|(name, _)| !name.contains("help")));
+    }
+}

@@ -1,0 +1,91 @@
+//! An operator's own work on a vault, between two events of the audit.
+
+use super::block_on;
+use super::failure::Failure;
+use super::home::Opened;
+use crate::audit::{Event, Kind};
+use crate::ids::SecretName;
+use crate::policy::Operation;
+use crate::vault::VaultError;
+
+/// What an operator is about to do.
+pub(super) struct Work<'a> {
+    /// In the words of the audit.
+    operation: &'a str,
+    /// The secrets concerned. Each gets events of its own; without any there is one pair.
+    secrets: Vec<Option<SecretName>>,
+    /// What came of it where it was done.
+    done: &'a str,
+    changes: bool,
+    detail: Vec<(&'a str, String)>,
+}
+
+impl<'a> Work<'a> {
+    /// Work on one secret, or on all.
+    pub(super) fn on_secret(operation: Operation, name: Option<&SecretName>, done: &'a str) -> Self {
+        Self {
+            operation: operation.as_str(),
+            secrets: vec![name.cloned()],
+            done,
+            changes: matches!(operation, Operation::Set | Operation::Delete),
+            detail: Vec::new(),
+        }
+    }
+
+    /// Storing several secrets at once.
+    pub(super) fn storing(names: impl IntoIterator<Item = SecretName>) -> Self {
+        let mut work = Self::on_secret(Operation::Set, None, "written");
+        work.secrets = names.into_iter().map(Some).collect();
+        work
+    }
+
+    /// Work on the vault itself.
+    pub(super) fn on_vault(operation: &'a str, done: &'a str, changes: bool) -> Self {
+        Self { operation, secrets: vec![None], done, changes, detail: Vec::new() }
+    }
+
+    /// Adds something that both events say.
+    #[must_use]
+    pub(super) fn with(mut self, name: &'a str, value: impl ToString) -> Self {
+        self.detail.push((name, value.to_string()));
+        self
+    }
+}
+
+/// Does an operator's work. Where the first events cannot be written it is not begun; what it answers is handed on only once the last is
+/// written. `complete` adds to the event of each secret, by its place, what the answer says of it.
+pub(super) fn audited<T>(
+    opened: &Opened,
+    work: &Work<'_>,
+    doing: impl Future<Output = Result<T, VaultError>>,
+    complete: impl Fn(&T, usize, &mut Event),
+) -> Result<T, Failure> {
+    let detail = work.detail.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    let about = Event { operation: Some(work.operation.to_owned()), detail, ..Event::default() };
+    let event = |kind, secret: &Option<SecretName>| Event { event: kind, secret: secret.clone(), ..about.clone() };
+    for secret in &work.secrets {
+        opened.audit.append_blocking(event(Kind::Operator, secret))?;
+    }
+    let answer = block_on(doing)?;
+    let mut written = Ok(());
+    for (at, secret) in work.secrets.iter().enumerate() {
+        let mut event = event(Kind::OperatorOutcome, secret);
+        let outcome = match &answer {
+            Ok(answer) => {
+                complete(answer, at, &mut event);
+                work.done
+            }
+            Err(error) => error.kind(),
+        };
+        event.outcome = Some(outcome.to_owned());
+        written = written.and(opened.audit.append_blocking(event).map(drop));
+    }
+    let answer = answer?;
+    match written {
+        Ok(()) => Ok(answer),
+        Err(error) if work.changes => {
+            Err(Failure::host(format!("the vault was changed, but the audit does not say so: {error}")))
+        }
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,43 @@
+//! `strongroom secret delete`.
+
+use serde::Serialize;
+
+use super::name_of;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::home::Surroundings;
+use crate::cli::operate::{Work, audited};
+use crate::cli::out;
+use crate::ids::SecretName;
+use crate::policy::Operation;
+use crate::vault::Operator;
+
+/// Delete a secret with all its versions
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The secret
+    name: String,
+    /// Print a JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was deleted, as JSON.
+#[derive(Serialize)]
+struct Deleted<'a> {
+    name: &'a SecretName,
+    deleted: bool,
+}
+
+pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let name = name_of(&args.name)?;
+    let opened = surroundings.open(surroundings.find()?)?;
+    let work = Work::on_secret(Operation::Delete, Some(&name), "deleted");
+    audited(&opened, &work, Operator::delete(&opened.vault, &name), |(), _, _| {})?;
+    opened.close()?;
+    if args.json {
+        out::json(&Deleted { name: &name, deleted: true })?;
+    } else {
+        out::line(format!("deleted `{name}` with all its versions"))?;
+    }
+    Ok(Exit::Done)
+}

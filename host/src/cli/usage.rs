@@ -1,0 +1,214 @@
+//! A command line that is not understood: what is wrong with it, and what was probably meant.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::Command;
+use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
+
+use super::examples;
+use super::failure::Failure;
+
+/// How deep commands are nested.
+const DEPTH_MAX: usize = 4;
+
+/// The failure to tell for an error in the arguments.
+pub(super) fn failure(error: &Error, arguments: &[OsString], command: &Command) -> Failure {
+    let line = Line::read(arguments, command);
+    let failure = Failure::invalid(what(error, &line)).help(help(error, &line, command));
+    match error.get(ContextKind::Usage) {
+        Some(ContextValue::StyledStr(usage)) => {
+            let usage = usage.to_string();
+            failure.usage(usage.trim().trim_start_matches("Usage:").trim_start())
+        }
+        _ => failure,
+    }
+}
+
+/// What can be told of a command line without understanding all of it.
+struct Line<'a> {
+    /// The words of the command, without `strongroom`.
+    path: String,
+    /// What else is not an option.
+    words: Vec<&'a str>,
+}
+
+impl<'a> Line<'a> {
+    fn read(arguments: &'a [OsString], command: &Command) -> Self {
+        let (mut path, mut words) = (Vec::new(), Vec::new());
+        let mut at = command;
+        let ours = arguments.iter().skip(1).take_while(|argument| *argument != "--");
+        for word in ours.filter_map(|argument| argument.to_str()).filter(|word| !word.starts_with('-')) {
+            match at.find_subcommand(word).filter(|_| words.is_empty()) {
+                Some(below) => {
+                    path.push(below.get_name());
+                    at = below;
+                }
+                None => words.push(word),
+            }
+        }
+        Self { path: path.join(" "), words }
+    }
+
+    /// The command in full.
+    fn command(&self) -> String {
+        format!("strongroom {}", self.path).trim_end().to_owned()
+    }
+}
+
+fn what(error: &Error, line: &Line<'_>) -> String {
+    let invalid = text(error, ContextKind::InvalidArg);
+    match error.kind() {
+        ErrorKind::UnknownArgument if may_be_a_value(&invalid, line) => {
+            "there is an argument too many, not repeated here because it may be a secret's value".to_owned()
+        }
+        ErrorKind::UnknownArgument => format!("unexpected argument `{invalid}`"),
+        ErrorKind::InvalidSubcommand => {
+            let asked = text(error, ContextKind::InvalidSubcommand);
+            format!("`{}` has no command `{asked}`", line.command())
+        }
+        ErrorKind::InvalidValue if text(error, ContextKind::InvalidValue).is_empty() => {
+            format!("a value is missing after `{}`", option(&invalid))
+        }
+        ErrorKind::InvalidValue => {
+            let value = text(error, ContextKind::InvalidValue);
+            let valid = quoted(&all(error, ContextKind::ValidValue), ", ");
+            format!("`{value}` is no value of `{invalid}`: one of {valid}")
+        }
+        ErrorKind::ValueValidation => {
+            let value = text(error, ContextKind::InvalidValue);
+            let why = std::error::Error::source(error).map(|why| format!(": {why}")).unwrap_or_default();
+            format!("`{value}` is no value of `{invalid}`{why}")
+        }
+        ErrorKind::MissingRequiredArgument => {
+            format!("`{}` needs {}", line.command(), quoted(&all(error, ContextKind::InvalidArg), " and "))
+        }
+        ErrorKind::ArgumentConflict if is_twice(error) => format!("`{}` is given twice", option(&invalid)),
+        ErrorKind::ArgumentConflict => {
+            let others: Vec<_> =
+                all(error, ContextKind::PriorArg).iter().map(|other| option(other).to_owned()).collect();
+            format!("`{}` cannot be used with {}", option(&invalid), quoted(&others, ", "))
+        }
+        // Rare ones, in the words of the library: the first paragraph, without its label.
+        _ => {
+            let rendered = error.render().to_string();
+            let first = rendered.split("\n\n").next().unwrap_or_default();
+            first.trim_start_matches("error:").trim().to_owned()
+        }
+    }
+}
+
+fn help(error: &Error, line: &Line<'_>, command: &Command) -> String {
+    let invalid = text(error, ContextKind::InvalidArg);
+    let more = format!("`{} --help` shows what there is", line.command());
+    match error.kind() {
+        ErrorKind::UnknownArgument => {
+            if let Some(meant) = all(error, ContextKind::SuggestedArg).first() {
+                return format!("did you mean `{meant}`?");
+            }
+            if line.path == "run" { of_run(&invalid, line) } else { more }
+        }
+        ErrorKind::InvalidSubcommand => {
+            let asked = text(error, ContextKind::InvalidSubcommand);
+            if let Some(meant) = all(error, ContextKind::SuggestedSubcommand).first() {
+                return format!("did you mean `{} {meant}`?", line.command());
+            }
+            if asked.ends_with(".wasm") {
+                return format!("a component is run with `strongroom run {asked} --policy FILE`");
+            }
+            match elsewhere(command, &asked).as_slice() {
+                meant @ ([_] | [_, _]) => format!("did you mean {}?", quoted(meant, " or ")),
+                _ => more,
+            }
+        }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => match all(error, ContextKind::SuggestedValue).first() {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => more,
+        },
+        ErrorKind::ArgumentConflict if is_twice(error) => "give it once".to_owned(),
+        ErrorKind::ArgumentConflict => "give one of them".to_owned(),
+        ErrorKind::MissingRequiredArgument => match examples::of(&line.path).iter().min_by_key(|example| example.len())
+        {
+            Some(example) => format!("for example `{example}`"),
+            None => more,
+        },
+        _ => more,
+    }
+}
+
+/// What was probably meant by an argument that `run` does not know.
+fn of_run(unknown: &str, line: &Line<'_>) -> String {
+    let first = line.words.first().copied().unwrap_or("COMPONENT");
+    if unknown.starts_with('-') {
+        return format!("the component's own arguments go after `--`: `strongroom run {first} -- {unknown}`");
+    }
+    if unknown.ends_with(".wasm") && first.ends_with(".toml") {
+        return format!(
+            "the component goes first, the policy after `--policy`: `strongroom run {unknown} --policy {first}`"
+        );
+    }
+    if unknown.ends_with(".wasm") {
+        return "a run has one component: run the other by itself".to_owned();
+    }
+    if unknown.ends_with(".toml") {
+        return format!("a policy is given with `--policy`: `strongroom run {first} --policy {unknown}`");
+    }
+    if Path::new(unknown).is_dir() {
+        return format!("a folder is given with `--input` or `--output`: `strongroom run {first} --input {unknown}`");
+    }
+    if unknown.contains('=') {
+        return format!("a parameter is given with `--param`: `strongroom run {first} --param {unknown}`");
+    }
+    format!("the component's own arguments go after `--`: `strongroom run {first} -- {unknown}`")
+}
+
+/// The commands of this name below others.
+fn elsewhere(command: &Command, name: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut waiting = vec![(command, command.get_name().to_owned(), 0)];
+    while let Some((at, path, depth)) = waiting.pop() {
+        for below in at.get_subcommands().filter(|below| below.get_name() != "help") {
+            let path = format!("{path} {}", below.get_name());
+            if below.get_name() == name {
+                found.push(path.clone());
+            }
+            if depth < DEPTH_MAX {
+                waiting.push((below, path, depth + 1));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The name of an option without the value that it takes.
+fn option(argument: &str) -> &str {
+    argument.split(' ').next().unwrap_or(argument)
+}
+
+/// Whether an argument that is not understood may be a value, given where a value never is.
+fn may_be_a_value(argument: &str, line: &Line<'_>) -> bool {
+    line.path.starts_with("secret") && !argument.starts_with('-')
+}
+
+/// Whether a conflict is one of an argument with itself.
+fn is_twice(error: &Error) -> bool {
+    let others = all(error, ContextKind::PriorArg);
+    others.is_empty() || others == all(error, ContextKind::InvalidArg)
+}
+
+fn quoted(words: &[String], between: &str) -> String {
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(between)
+}
+
+fn text(error: &Error, kind: ContextKind) -> String {
+    all(error, kind).join(" ")
+}
+
+fn all(error: &Error, kind: ContextKind) -> Vec<String> {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => vec![text.clone()],
+        Some(ContextValue::Strings(texts)) => texts.clone(),
+        _ => Vec::new(),
+    }
+}

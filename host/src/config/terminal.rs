@@ -1,0 +1,82 @@
+//! What the environment says about the terminal. It is asked before anything else is read, so that even an error in the arguments is
+//! shown as the person wants it.
+
+use std::ffi::OsString;
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Colour {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What is known about the terminal, whether or not there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terminal {
+    /// When to use colour, unless an option says otherwise.
+    pub colour: Colour,
+    /// Whether the terminal can move its cursor.
+    pub moves_cursor: bool,
+}
+
+impl Terminal {
+    /// Reads the variables that people set for all programs: `NO_COLOR` (not empty: never), then `CLICOLOR_FORCE` (neither empty nor
+    /// `0`: always), then `TERM` (`dumb` or unset: never) and `CLICOLOR` (`0`: never).
+    pub(super) fn from_surroundings(variable: &dyn Fn(&'static str) -> Option<OsString>) -> Self {
+        let variable = |name| variable(name).filter(|value| !value.is_empty());
+        let moves_cursor = variable("TERM").is_some_and(|term| term != "dumb");
+        let colour = if variable("NO_COLOR").is_some() {
+            Colour::Never
+        } else if variable("CLICOLOR_FORCE").is_some_and(|value| value != "0") {
+            Colour::Always
+        } else if !moves_cursor || variable("CLICOLOR").is_some_and(|value| value == "0") {
+            Colour::Never
+        } else {
+            Colour::Auto
+        };
+        Self { colour, moves_cursor }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terminal(variables: &[(&str, &str)]) -> Terminal {
+        Terminal::from_surroundings(&|wanted| {
+            variables.iter().find(|(name, _)| *name == wanted).map(|(_, value)| OsString::from(value))
+        })
+    }
+
+    #[test]
+    fn the_variables_that_all_programs_heed() {
+        let term = ("TERM", "xterm-256color");
+        for (variables, colour) in [
+            (&[term][..], Colour::Auto),
+            (&[], Colour::Never),
+            (&[("TERM", "dumb")], Colour::Never),
+            (&[term, ("NO_COLOR", "1")], Colour::Never),
+            (&[term, ("NO_COLOR", "0")], Colour::Never),
+            (&[term, ("NO_COLOR", "")], Colour::Auto),
+            (&[term, ("CLICOLOR", "0")], Colour::Never),
+            (&[term, ("CLICOLOR", "1")], Colour::Auto),
+            (&[("TERM", "dumb"), ("CLICOLOR_FORCE", "1")], Colour::Always),
+            (&[term, ("CLICOLOR_FORCE", "0")], Colour::Auto),
+            (&[term, ("CLICOLOR_FORCE", "")], Colour::Auto),
+            (&[term, ("CLICOLOR_FORCE", "1"), ("NO_COLOR", "yes")], Colour::Never),
+        ] {
+            assert_eq!(terminal(variables).colour, colour, "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn a_dumb_terminal_cannot_move_its_cursor() {
+        assert!(terminal(&[("TERM", "tmux"), ("NO_COLOR", "1")]).moves_cursor);
+        assert!(!terminal(&[("TERM", "dumb"), ("CLICOLOR_FORCE", "1")]).moves_cursor);
+        assert!(!terminal(&[("TERM", "")]).moves_cursor);
+    }
+}
