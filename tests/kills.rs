@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use strongroom::audit::{self, Audit, Event, Expect, Kind, SyncMode, Verdict};
 use strongroom::broker::Repeats;
 use strongroom::ids::{RunId, SecretName};
-use strongroom::policy::{Ceilings, Policy};
+use strongroom::policy::Policy;
 use strongroom::record::Outcome;
 use strongroom::runner::{Runner, RunnerOptions};
 use strongroom::runs::RunStore;
@@ -23,7 +23,7 @@ use strongroom::runtime::{Compile, Observer, Stream};
 use strongroom::secret::Secret;
 use strongroom::spec::RunSpec;
 use strongroom::vault::local::{LocalVault, Unlock};
-use strongroom::vault::{Attributes, NewSecret, Operator, VaultError};
+use strongroom::vault::{NewSecret, Operator, VaultError};
 
 use crate::support::{Host, files_below, guest};
 
@@ -227,10 +227,8 @@ impl Change {
         let name = |name: &str| SecretName::parse(name).unwrap();
         match self {
             Self::Set(values) => {
-                let secret = |(called, value): &(String, String)| NewSecret {
-                    name: name(called),
-                    value: Arc::new(Secret::new(value.clone()).unwrap()),
-                    attributes: Attributes::default(),
+                let secret = |(called, value): &(String, String)| {
+                    NewSecret::new(name(called), Arc::new(Secret::new(value.clone()).unwrap()))
                 };
                 Operator::set_many(vault, values.iter().map(secret).collect()).await.map(drop)
             }
@@ -255,6 +253,12 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
+fn event(kind: Kind, step: u64) -> Event {
+    let mut event = Event::default();
+    (event.event, event.count) = (kind, Some(step));
+    event
+}
+
 fn opened(home: &Path) -> LocalVault {
     LocalVault::open(&home.join("vault"), Unlock::KeyFile).unwrap()
 }
@@ -269,10 +273,9 @@ fn child_that_writes() {
     say("opened");
     runtime().block_on(async {
         for step in 0..CHANGES {
-            audit.append(Event { event: Kind::Operator, ..Event::default() }).await.unwrap();
+            audit.append(event(Kind::Operator, step)).await.unwrap();
             Change::at(seed, step).make(&vault).await.unwrap();
-            let made = Event { event: Kind::OperatorOutcome, count: Some(step), ..Event::default() };
-            let position = audit.append(made).await.unwrap();
+            let position = audit.append(event(Kind::OperatorOutcome, step)).await.unwrap();
             say(&format!("changed {}:{}:{}", position.segment, position.count, position.head));
         }
     });
@@ -354,17 +357,13 @@ fn child_that_runs() {
     let temp = home.join("tmp");
     std::fs::create_dir_all(&temp).unwrap();
     runtime().block_on(async {
-        let runner = Runner::new(RunnerOptions {
-            audit: audit.clone(),
-            vault: Arc::new(opened(&home)),
-            repeats: Repeats::Each,
-            records: Some(Arc::new(RunStore::open(&home.join("runs")).unwrap())),
-            code_store: Some(home.join("code")),
-            compile: Compile::InProcess,
-            ceilings: Ceilings::default(),
-            temp,
-        })
-        .unwrap();
+        let records = Arc::new(RunStore::open(&home.join("runs")).unwrap());
+        let options = RunnerOptions::new(Arc::new(opened(&home)), audit.clone(), Compile::InProcess)
+            .repeats(Repeats::Each)
+            .records(records)
+            .code_store(home.join("code"))
+            .temp(temp);
+        let runner = Runner::new(options).unwrap();
         say("opened");
         for pair in 0..PAIRS {
             let output = format!("out-{seed:x}-{pair}");

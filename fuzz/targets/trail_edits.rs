@@ -24,7 +24,8 @@ static TRAIL: LazyLock<Trail> = LazyLock::new(|| {
     for _ in 0..2 {
         let audit = Audit::open(&folder, SyncMode::Os).expect("an audit");
         for count in 0..4 {
-            let event = Event { event: Kind::Use, count: Some(count), ..Event::default() };
+            let mut event = Event::default();
+            (event.event, event.count) = (Kind::Use, Some(count));
             audit.append_blocking(event).expect("an event");
         }
         audit.close().expect("closed");

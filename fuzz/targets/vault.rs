@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 use strongroom::ids::SecretName;
 use strongroom::secret::Secret;
 use strongroom::vault::local::{LocalVault, Protection, Unlock};
-use strongroom::vault::{Attributes, NewSecret, Operator};
+use strongroom::vault::{NewSecret, Operator};
 use strongroom_fuzz::{edits, files, scratch};
 use tokio::runtime::Runtime;
 
@@ -26,10 +26,11 @@ static MADE: LazyLock<Made> = LazyLock::new(|| {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let vault = LocalVault::create(&folder, Protection::KeyFile).expect("a vault");
     for round in 0..2 {
-        let secret = |name: &str| NewSecret {
-            name: SecretName::parse(name).expect("a name"),
-            value: Arc::new(Secret::new(format!("{name} {round}")).expect("short")),
-            attributes: Attributes { content_type: Some("text/plain".to_owned()), ..Attributes::default() },
+        let secret = |name: &str| {
+            let value = Arc::new(Secret::new(format!("{name} {round}")).expect("short"));
+            let mut secret = NewSecret::new(SecretName::parse(name).expect("a name"), value);
+            secret.attributes.content_type = Some("text/plain".to_owned());
+            secret
         };
         let secrets = ["one", "two", "three"].map(secret).into();
         runtime.block_on(Operator::set_many(&vault, secrets)).expect("written");
