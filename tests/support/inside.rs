@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use strongroom::audit::{Audit, SyncMode};
-use strongroom::broker::Repeats;
 use strongroom::ids::SecretName;
-use strongroom::policy::{Ceilings, Grant, ListGrant, Policy};
+use strongroom::policy::{Grant, ListGrant, Policy};
 use strongroom::record::{Limit, Outcome, RunRecord};
 use strongroom::runner::{Runner, RunnerOptions};
 use strongroom::runtime::{ChildCompiler, Compile, Observer, Stream};
@@ -16,7 +15,7 @@ use strongroom::secret::Secret;
 use strongroom::spec::RunSpec;
 use strongroom::vault::cache::{Cache, Settings};
 use strongroom::vault::local::{LocalVault, Protection};
-use strongroom::vault::{Abilities, Attributes, Description, NewSecret, Operator, Stored, Vault, VaultError};
+use strongroom::vault::{Abilities, Description, NewSecret, Operator, Stored, Vault, VaultError};
 use tempfile::TempDir;
 
 use super::guest;
@@ -50,26 +49,18 @@ impl Inside {
         let (runner, asked) = {
             let _context = runtime.enter();
             let local = LocalVault::create(&folder.path().join("vault"), Protection::KeyFile).expect("a vault");
-            let secrets = secrets.iter().map(|(name, value)| NewSecret {
-                name: SecretName::parse(name).expect("a name"),
-                value: Arc::new(Secret::new((*value).to_owned()).expect("a value")),
-                attributes: Attributes::default(),
+            let secrets = secrets.iter().map(|(name, value)| {
+                let value = Arc::new(Secret::new((*value).to_owned()).expect("a value"));
+                NewSecret::new(SecretName::parse(name).expect("a name"), value)
             });
             runtime.block_on(Operator::set_many(&local, secrets.collect())).expect("the secrets are set");
             let cache = Cache::new(Arc::new(local), Settings::default());
             let asked = Arc::new(Counted { inner: cache, calls: AtomicUsize::new(0), looks: AtomicUsize::new(0) });
             let temp = folder.path().join("tmp");
             std::fs::create_dir(&temp).expect("a folder");
-            let runner = Runner::new(RunnerOptions {
-                audit: Audit::open(&folder.path().join("audit"), SyncMode::Os).expect("an audit"),
-                vault: Arc::clone(&asked) as Arc<dyn Vault>,
-                repeats: Repeats::Sum,
-                records: None,
-                code_store: None,
-                compile: Compile::Child(compiler),
-                ceilings: Ceilings::default(),
-                temp,
-            });
+            let audit = Audit::open(&folder.path().join("audit"), SyncMode::Os).expect("an audit");
+            let vault = Arc::clone(&asked) as Arc<dyn Vault>;
+            let runner = Runner::new(RunnerOptions::new(vault, audit, Compile::Child(compiler)).temp(temp));
             (Arc::new(runner.expect("a runner")), asked)
         };
         Self { folder, runtime, runner, asked }
