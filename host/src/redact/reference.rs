@@ -7,6 +7,7 @@
 use super::encoders::{FORMS, Form, MIN_NEEDLE, pieces};
 
 /// One value as the oracle sees it: all its needles in full, and from which place of the stream it counts.
+#[derive(Debug)]
 pub struct Known {
     /// What its marker says.
     pub name: String,
