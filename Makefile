@@ -1,7 +1,7 @@
 # The two commands: `make demo` shows strongroom at work, `make test` proves what is there. Both build what they need. `make demo-postgres` is a second
 # demonstration, which needs a PostgreSQL server.
 
-.PHONY: all build demo demo-postgres test lint fmt doc clean wasm-target postgres example
+.PHONY: all build demo demo-postgres test lint features fmt doc clean wasm-target postgres example fuzz
 
 CARGO ?= cargo
 # The flags of the example are in its own `.cargo/config.toml`, which RUSTFLAGS would replace.
@@ -46,23 +46,36 @@ test: wasm-target
 	$(CARGO) test --locked --workspace --target-dir $(TARGET)
 
 # Formatting, clippy and documentation, warnings as errors; the guests too, as what they are.
-lint: wasm-target
+lint: wasm-target features
 	$(CARGO) fmt --all --check
 	cd guest-example/rust && $(CARGO) fmt --all --check
 	cd tests/guests && $(CARGO) fmt --all --check
+	cd fuzz && $(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --target-dir $(TARGET) -- -D warnings
 	cd guest-example/rust && $(CARGO) clippy --locked --release --all-targets --target-dir $(GUESTS) -- -D warnings
 	cd guest-example/rust && $(EXAMPLE_CARGO) clippy --locked --release --target wasm32-wasip2 --target-dir $(GUESTS) -- -D warnings
 	cd tests/guests && $(CARGO) clippy --locked --release --workspace --target wasm32-wasip2 --target-dir $(GUESTS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --target-dir $(TARGET)
 
+# Each choice of features that an embedder has compiles by itself and without a warning.
+features:
+	for set in "--no-default-features" "--no-default-features --features runtime" "--no-default-features --features local-vault" --all-features; do \
+		$(CARGO) clippy --locked --package strongroom --lib $$set --target-dir $(TARGET) -- -D warnings || exit 1; \
+	done
+
 fmt:
 	$(CARGO) fmt --all
 	cd guest-example/rust && $(CARGO) fmt --all
 	cd tests/guests && $(CARGO) fmt --all
+	cd fuzz && $(CARGO) fmt --all
 
 doc:
 	$(CARGO) doc --workspace --no-deps --target-dir $(TARGET) --open
 
 clean:
 	$(CARGO) clean --target-dir $(TARGET)
+
+# Each reader of what others wrote, against inputs that are made up: docs/fuzzing.md.
+FUZZ_SECONDS ?= 20
+fuzz:
+	@CARGO=$(CARGO) scripts/fuzz.sh $(FUZZ_SECONDS)

@@ -165,17 +165,14 @@ async fn execute(
     let settings =
         cache::Settings { time_to_live: config.cache_ttl, grace: config.cache_grace, ..cache::Settings::default() };
     let vault: Arc<dyn Vault> = Arc::new(Cache::new(Arc::clone(&opened.vault), settings));
-    let runner = Runner::new(RunnerOptions {
-        audit: opened.audit.clone(),
-        vault,
-        repeats: config.repeats,
-        records: Some(Arc::clone(&opened.runs)),
-        code_store: Some(opened.home.code()),
-        compile: Compile::Child(ChildCompiler::new("/proc/self/exe")),
-        ceilings: config.ceilings.clone(),
-        temp: opened.home.temp(),
-    })
-    .map_err(Failure::host)?;
+    let compile = Compile::Child(ChildCompiler::new("/proc/self/exe"));
+    let options = RunnerOptions::new(vault, opened.audit.clone(), compile)
+        .repeats(config.repeats)
+        .records(Arc::clone(&opened.runs))
+        .code_store(opened.home.code())
+        .ceilings(config.ceilings.clone())
+        .temp(opened.home.temp());
+    let runner = Runner::new(options).map_err(Failure::host)?;
     runner
         .run(spec, Arc::new(policy), screen, cancel)
         .await

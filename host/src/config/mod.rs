@@ -25,6 +25,7 @@ use etcetera::BaseStrategy;
 use crate::audit::SyncMode;
 use crate::broker::Repeats;
 use crate::policy::Ceilings;
+use crate::runs::LOG_DEFAULT;
 use crate::vault::cache;
 
 pub use place::{Home, VaultPlace};
@@ -55,6 +56,8 @@ pub struct Config {
     pub cache_ttl: Duration,
     /// How much longer a value may be served while the vault cannot be reached.
     pub cache_grace: Duration,
+    /// How many bytes are kept of what a run prints.
+    pub run_log: u64,
     /// The file with the vault's passphrase, where the environment names one.
     pub passphrase_file: Option<PathBuf>,
     /// The vault as the environment or the file names it, and which of them.
@@ -157,6 +160,7 @@ impl Config {
             ceilings: file.ceilings.clone(),
             cache_ttl: file.cache.ttl.unwrap_or_else(|| cache::Settings::default().time_to_live),
             cache_grace: file.cache.grace.unwrap_or_default(),
+            run_log: file.runs.log.unwrap_or(LOG_DEFAULT),
             passphrase_file: path(PASSPHRASE_FILE)?,
             azure: azure::Surroundings::read(&variable)?,
             vault,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::file::{Audit, Azure, AzureEmulator, Cache, File};
+use super::file::{Audit, Azure, AzureEmulator, Cache, File, Runs};
 use super::{CONFIG, Config, ConfigError, HOME, LOG, PASSPHRASE_FILE, log_filter};
 use crate::policy::{Ceilings, show_duration, show_size};
 
@@ -77,8 +77,15 @@ impl Config {
         let log = log_filter();
         let log_origin = if log.is_some() { Origin::Variable(LOG) } else { Origin::Default };
         // Taken apart, so that a new key does not compile until it is listed here.
-        let File { vault: _, credential: named, azure, audit, ceilings: _, cache: Cache { ttl, grace } } = &self.file;
-        let Audit { sync, repeats } = audit;
+        let File {
+            vault: _,
+            credential: named,
+            azure,
+            audit: Audit { sync, repeats },
+            ceilings: _,
+            cache: Cache { ttl, grace },
+            runs: Runs { log: run_log },
+        } = &self.file;
         let credential = match credential {
             Some(_) => Setting {
                 key: "credential",
@@ -102,6 +109,7 @@ impl Config {
         }));
         settings.push(self.setting("cache.ttl", Some(show_duration(self.cache_ttl)), ttl.is_some()));
         settings.push(self.setting("cache.grace", Some(show_duration(self.cache_grace)), grace.is_some()));
+        settings.push(self.setting("runs.log", Some(show_size(self.run_log)), run_log.is_some()));
         settings.extend(azure_settings(azure).map(|(key, value)| {
             let in_file = value.is_some();
             self.setting(key, value, in_file)
