@@ -119,7 +119,7 @@ impl Surroundings {
             VaultPlace::Local(dir) => dir,
             VaultPlace::Azure(place) => {
                 let credential = self.config.credential(self.credential_option.as_deref())?;
-                return Ok(Found::Azure(AzureVault::open(place, &credential)?));
+                return Ok(Found::Azure(AzureVault::open(*place, &credential)?));
             }
         };
         match LocalVault::needs_passphrase(&dir) {

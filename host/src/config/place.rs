@@ -52,7 +52,7 @@ pub enum VaultPlace {
     /// The local vault in this folder.
     Local(PathBuf),
     /// A Key Vault.
-    Azure(Place),
+    Azure(Box<Place>),
 }
 
 impl fmt::Display for VaultPlace {
@@ -77,7 +77,7 @@ impl VaultPlace {
             };
         }
         if text.starts_with("https://") {
-            return Place::parse(text, exceptions).map(VaultPlace::Azure);
+            return Place::parse(text, exceptions).map(|place| VaultPlace::Azure(Box::new(place)));
         }
         Err("a vault is named `local:DIR` or `https://NAME.vault.azure.net`".to_owned())
     }

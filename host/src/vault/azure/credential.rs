@@ -304,7 +304,6 @@ impl Maker<'_> {
                 AzureDeveloperCliCredential::new(Some(AzureDeveloperCliCredentialOptions {
                     tenant_id: settings.tenant_id.clone(),
                     executor: Some(Arc::clone(&self.tools)),
-                    ..Default::default()
                 }))
                 .map_err(said)?
             }

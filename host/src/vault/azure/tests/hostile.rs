@@ -25,7 +25,7 @@ async fn get(script: &Arc<Script>) -> VaultError {
 }
 
 async fn list(script: &Arc<Script>) -> VaultError {
-    let error = Vault::list(&vault_over(script), ListGrant::for_names(&[], &["db-"])).await.unwrap_err();
+    let error = Vault::list(&vault_over(script), ListGrant::for_test("\"db-*\" = [\"list\"]")).await.unwrap_err();
     assert_nothing_left(script);
     error
 }

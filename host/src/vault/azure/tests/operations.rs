@@ -129,7 +129,7 @@ fn a_list_has_all_pages() {
         let batch = (0..60).map(|at| (grant(Operation::Set, &format!("db-{at:02}")), secret("v"))).collect();
         Vault::set_many(&vault, batch).await.unwrap();
         script.forget();
-        let names = Vault::list(&vault, ListGrant::for_names(&[], &["db-"])).await.unwrap();
+        let names = Vault::list(&vault, ListGrant::for_test("\"db-*\" = [\"list\"]")).await.unwrap();
         assert_eq!(names.len(), 60);
         assert_eq!(script.lines(), ["GET /secrets"; 3]);
         for seen in script.seen() {
@@ -147,9 +147,12 @@ fn a_list_of_exact_names_never_pages_the_vault_and_reads_no_value() {
             set(&vault, text, "v").await.unwrap();
         }
         script.forget();
-        let names = Vault::list(&vault, ListGrant::for_names(&[("a", "a"), ("alias", "b"), ("none", "none")], &[]))
-            .await
-            .unwrap();
+        let names = Vault::list(
+            &vault,
+            ListGrant::for_test("a = [\"list\"]\nalias = { allow = [\"list\"], stored-as = \"b\" }\nnone = [\"list\"]"),
+        )
+        .await
+        .unwrap();
         assert_eq!(names, [name("a"), name("alias")]);
         let mut lines = script.lines();
         lines.sort();
@@ -170,7 +173,7 @@ fn a_disabled_secret_is_in_no_components_list() {
             Reply::Json(200, json!({"value": items}))
         });
         let vault = vault_over(&script);
-        let names = Vault::list(&vault, ListGrant::for_names(&[("off", "off")], &["db-"])).await.unwrap();
+        let names = Vault::list(&vault, ListGrant::for_test("off = [\"list\"]\n\"db-*\" = [\"list\"]")).await.unwrap();
         assert_eq!(names, [name("db-on")]);
     });
 }
