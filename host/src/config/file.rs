@@ -144,7 +144,13 @@ fn parse(text: &str, path: &Path) -> Result<File, ConfigError> {
         let before = text.get(..at).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        let content: String = text.lines().nth(line - 1).unwrap_or_default().trim().chars().take(ECHO_MAX).collect();
+        let content = text.lines().nth(line - 1).unwrap_or_default().trim();
+        // The value of a key that is not known may be a secret, put where a file with it was to be named.
+        let content = match content.split_once('=') {
+            Some((key, _)) if error.message().starts_with("unknown field") => key.trim_end(),
+            _ => content,
+        };
+        let content: String = content.chars().take(ECHO_MAX).collect();
         let message = error.message().trim().replace('\n', ", ");
         ConfigError::Syntax(format!(
             "{}:{line}:{column}: {} in `{}`",

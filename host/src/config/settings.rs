@@ -64,6 +64,7 @@ impl Config {
         let kind = self.credential_kind(credential)?;
         // Looked at here too, so that this is the way to check a file that was edited.
         self.credential(credential)?;
+        self.exceptions()?;
         let vault_origin = match vault {
             Some(_) => Origin::Option("--vault"),
             None => self.vault.as_ref().map_or(Origin::Default, |(_, origin)| origin.clone()),

@@ -72,6 +72,7 @@ fn what_is_not_understood_is_an_error_with_file_line_and_key() {
         assert!(error.contains(place) && error.contains(word), "{file:?}: {error}");
     }
     assert!(!error("x\u{1b}[31m = 1").contains('\u{1b}'));
+    assert!(!error("[azure]\nclient-secret = \"hunter2\"").contains("hunter2"));
 }
 
 #[test]

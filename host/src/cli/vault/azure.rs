@@ -27,7 +27,8 @@ pub(super) fn run(vault: &AzureVault, verify: bool, json: bool, surroundings: &S
     }
     let place = vault.place();
     let status = block_on(vault.status())?.map_err(|error| {
-        Failure::from(error).help("choose another with `--credential KIND`; docs/azure.md has what each needs")
+        Failure::from(error)
+            .help("docs/azure.md has what each kind of credential needs; `--credential KIND` chooses one")
     })?;
     let config = &surroundings.config;
     let exit = if status.problems.is_empty() { Exit::Done } else { Exit::Host };

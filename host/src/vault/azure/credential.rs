@@ -173,7 +173,7 @@ impl Credential {
             match make.member(kind) {
                 Ok(inner) => members.push(Member { kind, inner }),
                 Err(text) if settings.kind == CredentialKind::Auto => absent.push((kind, text)),
-                Err(text) => return Err(VaultError::Refused(format!("`{}`: {text}", kind.as_str()))),
+                Err(text) => return Err(VaultError::Invalid(line(kind, &text))),
             }
         }
         Ok(Self { members, chosen: OnceLock::new(), absent })

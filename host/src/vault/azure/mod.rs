@@ -69,7 +69,7 @@ impl AzureVault {
     /// Prepares a vault for use. Nothing is asked yet, so that this succeeds for a vault that is not there.
     ///
     /// # Errors
-    /// [`VaultError::Refused`] where the credential's settings do not fit together or its files cannot be used;
+    /// [`VaultError::Invalid`] where the credential's settings do not fit together or its files cannot be used;
     /// [`VaultError::Unavailable`] where the system has no certificate authorities.
     pub fn open(place: Place, credential: &CredentialSettings) -> Result<Self, VaultError> {
         let network = Arc::new(Network::new(&place)?);

@@ -101,9 +101,6 @@ impl Place {
             Some(Host::Domain(host)) => host.to_owned(),
             _ => return Err(format!("{} {NO_VAULT}", shown(&origin))),
         };
-        if origin.port().is_some() {
-            return Err("a Key Vault is reached on port 443: leave the port out".to_owned());
-        }
         if HSM_DOMAINS.iter().any(|domain| host.ends_with(&format!(".{domain}"))) {
             return Err("a Managed HSM holds keys and no secrets: name a Key Vault".to_owned());
         }
@@ -112,6 +109,9 @@ impl Place {
             is_vault_name(name).then_some(*cloud)
         });
         let Some(cloud) = found else { return Err(format!("{} {NO_VAULT}", shown(&origin))) };
+        if origin.port().is_some() {
+            return Err("a Key Vault is reached on port 443: leave the port out".to_owned());
+        }
         let authority = match &exceptions.authority {
             Some(text) => self::origin(text).map_err(|reason| format!("`azure.authority`: {reason}"))?,
             None => self::origin(cloud.authority())?,
@@ -262,6 +262,7 @@ mod tests {
             ("https://127.0.0.1", "no Key Vault"),
             ("https://[::1]", "no Key Vault"),
             ("https://localhost", "[azure.emulator]"),
+            ("https://localhost:8443", "[azure.emulator]"),
             ("https://team.managedhsm.azure.net", "keys and no secrets"),
             ("https://", "https://"),
             (" https://team.vault.azure.net", "https://"),
