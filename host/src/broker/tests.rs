@@ -407,6 +407,22 @@ async fn upstream_text_stays_with_the_operator() {
 }
 
 #[tokio::test]
+async fn the_audit_says_what_was_served_beyond_its_age() {
+    let world = world("a = [\"get\"]\nb = [\"get\"]");
+    world.vault.put("a", "fresh");
+    world.vault.put("b", "old");
+    for stored in world.vault.secrets.lock().unwrap().get_mut(&SecretName::parse("b").unwrap()).unwrap() {
+        stored.overdue = true;
+    }
+    world.run.get("a").await.unwrap();
+    assert!(!world.trail().contains("overdue"));
+    assert_eq!(world.run.get("b").await.unwrap().expose(), "old");
+    let trail = world.trail();
+    let line = trail.lines().find(|line| line.contains("overdue")).unwrap();
+    assert!(line.contains(r#""secret":"b""#) && line.contains(r#""outcome":"released""#), "{line}");
+}
+
+#[tokio::test]
 async fn a_partial_batch_names_exactly_what_was_written() {
     let world = world("a = { allow = [\"set\"], stored-as = \"prod-a\" }\nb = [\"set\"]");
     let written = vec![SecretName::parse("prod-a").unwrap()];

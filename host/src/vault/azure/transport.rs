@@ -164,16 +164,18 @@ fn sdk_error(error: reqwest::Error) -> Error {
 }
 
 /// What TLS has against the other side, where that is why there is no connection. Trying again would not help.
-fn untrusted(error: &reqwest::Error) -> Option<String> {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+fn untrusted(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut cause = Some(error);
     while let Some(error) = cause {
-        // An I/O error hands on the causes of what it wraps, and not what it wraps.
-        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let tls = wrapped.and_then(|error| error.downcast_ref()).or_else(|| error.downcast_ref::<rustls::Error>());
-        if let Some(rustls::Error::InvalidCertificate(said)) = tls {
+        if let Some(rustls::Error::InvalidCertificate(said)) = error.downcast_ref() {
             return Some(super::error::scrub(&format!("{said:?}")));
         }
-        cause = error.source();
+        // An I/O error hands on the causes of what it wraps, and not what it wraps.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
     }
     None
 }
@@ -199,4 +201,49 @@ fn headers(map: &reqwest::header::HeaderMap) -> Headers {
         }
     }
     headers
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use rustls::CertificateError;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_found_however_it_is_wrapped() {
+        let tls = || rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let once = io::Error::new(io::ErrorKind::InvalidData, tls());
+        let twice = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, tls()));
+        for error in [&tls() as &(dyn std::error::Error + 'static), &once, &twice] {
+            assert_eq!(untrusted(error).as_deref(), Some("UnknownIssuer"));
+        }
+        let other = io::Error::other(rustls::Error::DecryptError);
+        for error in [&other as &(dyn std::error::Error + 'static), &io::Error::from(io::ErrorKind::ConnectionRefused)]
+        {
+            assert_eq!(untrusted(error), None);
+        }
+    }
+
+    #[test]
+    fn an_emulators_certificates_are_those_of_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        let said = |path: &Path| named_roots(path).unwrap_err().to_string();
+        assert!(said(&path).contains("cannot be used"));
+        fs::write(&path, "no certificate").unwrap();
+        assert!(said(&path).contains("no certificate in it"));
+        fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+        assert!(said(&path).contains("cannot be used"));
+        fs::write(&path, vec![b'x'; CA_FILE_MAX as usize + 1]).unwrap();
+        assert!(said(&path).contains("over 1 MiB"));
+    }
+
+    #[test]
+    fn a_rerouted_request_keeps_its_path_and_query() {
+        let from = Url::parse("http://169.254.169.254/metadata/identity/oauth2/token?resource=a%2Fb").unwrap();
+        let to = rerouted(&from, &Url::parse("https://localhost:8444").unwrap()).unwrap();
+        assert_eq!(to.as_str(), "https://localhost:8444/metadata/identity/oauth2/token?resource=a%2Fb");
+    }
 }
