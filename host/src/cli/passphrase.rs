@@ -76,8 +76,10 @@ fn ask(question: &str, option: &str) -> Result<Zeroizing<String>, Failure> {
 }
 
 fn from_file(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let failed =
-        |cause: io::Error| Failure::invalid(format!("cannot read the passphrase file `{}`: {cause}", path.display()));
+    let failed = |cause: io::Error| {
+        Failure::invalid(format!("cannot read the passphrase file `{}`: {cause}", path.display()))
+            .help("check the path")
+    };
     let file = File::open(path).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     // Of a pipe the mode says who may open it again, which nobody can.
