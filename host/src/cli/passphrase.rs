@@ -76,8 +76,10 @@ fn ask(question: &str, option: &str) -> Result<Zeroizing<String>, Failure> {
 }
 
 fn from_file(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let failed =
-        |cause: io::Error| Failure::invalid(format!("cannot read the passphrase file `{}`: {cause}", path.display()));
+    let failed = |cause: io::Error| {
+        Failure::invalid(format!("cannot read the passphrase file `{}`: {cause}", path.display()))
+            .help("check the path")
+    };
     let file = match File::open(path) {
         Ok(file) => file,
         Err(cause) if is_surely_a_path(path) => return Err(failed(cause)),

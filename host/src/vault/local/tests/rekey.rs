@@ -236,6 +236,18 @@ async fn a_version_that_does_not_open_keeps_the_key() {
 }
 
 #[tokio::test]
+async fn the_present_passphrase_is_no_new_one() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("vault");
+    let vault = filled(&dir, Protection::Passphrase(passphrase(PASSPHRASE))).await;
+    let before = sealed(&vault);
+    let error = vault.rekey(Protection::Passphrase(passphrase(PASSPHRASE))).await.unwrap_err();
+    assert!(matches!(&error, VaultError::Invalid(text) if text.contains("the present one")), "{error:?}");
+    assert_eq!(sealed(&vault), before);
+    assert_eq!(value(&vault, "a").await.unwrap(), "the-value-of-a", "it goes on under its key");
+}
+
+#[tokio::test]
 async fn a_change_that_cannot_begin_leaves_the_key() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("vault");
