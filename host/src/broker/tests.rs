@@ -294,6 +294,28 @@ async fn repeated_reads_are_audited_in_sum() {
 }
 
 #[tokio::test]
+async fn a_value_that_is_replaced_or_deleted_was_read_all_the_same() {
+    let world = world(r#"key = ["get", "set", "delete"]"#);
+    world.vault.put("key", "value-value");
+    for _ in 0..4 {
+        world.run.get("key").await.unwrap();
+    }
+    world.run.set("key", "another-value".to_owned()).await.unwrap();
+    for _ in 0..2 {
+        world.run.get("key").await.unwrap();
+    }
+    world.run.delete("key").await.unwrap();
+    world.run.finish().await.unwrap();
+    let trail = world.trail();
+    let repeats: Vec<&str> = trail.lines().filter(|line| line.contains(r#""event":"repeats""#)).collect();
+    // Three of the first version after its release, and two of the version that the run wrote itself.
+    assert_eq!(repeats.len(), 2, "{trail}");
+    for count in [r#""count":3"#, r#""count":2"#] {
+        assert!(repeats.iter().any(|line| line.contains(count)), "{trail}");
+    }
+}
+
+#[tokio::test]
 async fn repeated_reads_can_be_audited_each() {
     let world = world_with(r#"key = ["get"]"#, 100, Repeats::Each);
     world.vault.put("key", "value-value");
