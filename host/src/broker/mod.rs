@@ -31,6 +31,8 @@ use jiff::Timestamp;
 pub use error::{Answer, GuestError, RequestError};
 use ledger::Ledger;
 pub use network::{Contact, DESTINATIONS_MAX};
+#[cfg(all(test, feature = "local-vault", feature = "runtime"))]
+pub(crate) use session::session_for_tests;
 #[cfg(feature = "runtime")]
 pub(crate) use session::settle;
 pub use session::{Ended, Session, SessionError};
@@ -77,8 +79,9 @@ impl Broker {
         &self.audit
     }
 
-    /// One run's view. `requests` is the limit on broker requests: every name of a batch and every denial counts.
-    pub fn for_run(&self, run: RunId, policy: Arc<Policy>, redactor: Redactor, requests: u64) -> RunBroker {
+    /// One run's view. Not for embedders: a run begins with [`Broker::start`], which checks the policy's pin and writes the first event.
+    /// `requests` is the limit on broker requests: every name of a batch and every denial counts.
+    pub(crate) fn for_run(&self, run: RunId, policy: Arc<Policy>, redactor: Redactor, requests: u64) -> RunBroker {
         RunBroker {
             broker: self.clone(),
             run,

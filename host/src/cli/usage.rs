@@ -66,7 +66,8 @@ fn what(error: &Error, line: &Line<'_>) -> String {
     let invalid = text(error, ContextKind::InvalidArg);
     match error.kind() {
         ErrorKind::UnknownArgument if may_be_a_value(&invalid, line) => {
-            "there is an argument too many, not repeated here because it may be a secret's value".to_owned()
+            "there is an argument too many, not repeated here because it may be a secret's value or a passphrase"
+                .to_owned()
         }
         ErrorKind::UnknownArgument => format!("unexpected argument `{invalid}`"),
         ErrorKind::InvalidSubcommand => {
@@ -85,6 +86,12 @@ fn what(error: &Error, line: &Line<'_>) -> String {
             let value = text(error, ContextKind::InvalidValue);
             let why = std::error::Error::source(error).map(|why| format!(": {why}")).unwrap_or_default();
             format!("`{value}` is no value of `{invalid}`{why}")
+        }
+        ErrorKind::TooManyValues => {
+            format!(
+                "`{}` takes no value, and what was given is not repeated here because it may be one",
+                option(&invalid)
+            )
         }
         ErrorKind::MissingRequiredArgument => {
             format!("`{}` needs {}", line.command(), quoted(&all(error, ContextKind::InvalidArg), " and "))
@@ -228,9 +235,9 @@ fn option(argument: &str) -> &str {
     argument.split(' ').next().unwrap_or(argument).trim_matches(['[', ']'])
 }
 
-/// Whether an argument that is not understood may be a value, given where a value never is.
+/// Whether an argument that is not understood may be a value, or a passphrase, given where those never are.
 fn may_be_a_value(argument: &str, line: &Line<'_>) -> bool {
-    line.path.starts_with("secret") && !argument.starts_with('-')
+    ["secret", "init", "vault"].iter().any(|command| line.path.starts_with(command)) && !argument.starts_with('-')
 }
 
 /// Whether a conflict is one of an argument with itself.

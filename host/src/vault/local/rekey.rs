@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 
 use super::header::{Header, Wrapping};
-use super::open::{lock_folder, remove, sync_folder};
+use super::open::{lock_folder, sync_folder};
 use super::seal::Key;
 use super::whole::Contents;
 use super::{Inner, LocalVault, Protection, keyfile, keys};
@@ -68,7 +68,7 @@ impl Inner {
         let current = self.read(|_, connection| Header::load(connection, place))?;
         keys::finish(place, &current)?;
         if header.wrapping == Wrapping::KeyFile {
-            remove(place, &place.next_key)?;
+            // Where that could not tell whose key stands there, the file is still there and this fails: it may be the only one that fits.
             keyfile::write(place, &place.next_key, &header.vault, &wrapping_key)?;
             sync_folder(place, &place.dir)?;
         }

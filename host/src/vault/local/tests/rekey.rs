@@ -269,6 +269,23 @@ async fn a_change_that_cannot_begin_leaves_the_key() {
     assert_eq!(value(&opened(&dir), "a").await.unwrap(), "the-value-of-a");
 }
 
+#[tokio::test]
+async fn a_key_of_which_nobody_knows_whose_it_is_stays() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("vault");
+    let vault = filled(&dir, Protection::KeyFile).await;
+    let (key, next, away) = (dir.join("vault.key"), dir.join("vault.key.next"), temp.path().join("away"));
+    fs::rename(&key, &away).unwrap();
+    // As an editor or a copy may leave it: not readable as a key now, and perhaps the only one.
+    fs::write(&next, fs::read(&away).unwrap()).unwrap();
+    fs::set_permissions(&next, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let error = vault.rekey(Protection::KeyFile).await.unwrap_err();
+    assert!(matches!(&error, VaultError::Unavailable(text) if text.contains("vault.key.next")), "{error:?}");
+    assert_eq!(fs::read(&next).unwrap(), fs::read(&away).unwrap());
+    fs::rename(&away, &key).unwrap();
+    assert_eq!(value(&opened(&dir), "a").await.unwrap(), "the-value-of-a");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn who_opens_the_vault_while_its_key_changes_gets_in() {
     let temp = tempfile::tempdir().unwrap();
