@@ -33,7 +33,7 @@ enum Command {
 }
 
 /// What to do about a name that is none.
-pub(super) const NAME_HELP: &str = "write `-` for `_`, `.` and spaces, as in `db-password`";
+pub(super) const NAME_HELP: &str = "write `-` for any other character, as in `db-password`";
 
 pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
     match &args.command {
