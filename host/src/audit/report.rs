@@ -17,9 +17,10 @@ use crate::record::AuditPosition;
 pub enum Verdict {
     /// Complete and as it was written.
     Intact,
-    /// A process is writing it now; so far it is as it was written.
+    /// A process is writing it now; so far its chain is whole.
     Live,
-    /// Its process was gone before it closed it; the lines are as they were written, up to the last one found.
+    /// Its process was gone before it closed it. Its chain is whole up to the last line found; until a later process recovered it, whoever could
+    /// write the file could have written all of it anew.
     Recovered,
     /// As recovered, and the last line is incomplete: the process died while it wrote it.
     TornLastLine,

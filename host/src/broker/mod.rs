@@ -22,7 +22,7 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -31,12 +31,14 @@ use jiff::Timestamp;
 pub use error::{Answer, GuestError, RequestError};
 use ledger::Ledger;
 pub use network::{Contact, DESTINATIONS_MAX};
+#[cfg(all(test, feature = "local-vault", feature = "runtime"))]
+pub(crate) use session::session_for_tests;
 #[cfg(feature = "runtime")]
 pub(crate) use session::settle;
 pub use session::{Ended, Session, SessionError};
 
 use crate::audit::{Audit, Event, Kind};
-use crate::ids::{RunId, SecretName};
+use crate::ids::{RunId, SecretName, SecretVersion};
 use crate::policy::{Decisions, Operation, Policy};
 use crate::record::SecretUse;
 use crate::redact::Redactor;
@@ -77,8 +79,9 @@ impl Broker {
         &self.audit
     }
 
-    /// One run's view. `requests` is the limit on broker requests: every name of a batch and every denial counts.
-    pub fn for_run(&self, run: RunId, policy: Arc<Policy>, redactor: Redactor, requests: u64) -> RunBroker {
+    /// One run's view. Not for embedders: a run begins with [`Broker::start`], which checks the policy's pin and writes the first event.
+    /// `requests` is the limit on broker requests: every name of a batch and every denial counts.
+    pub(crate) fn for_run(&self, run: RunId, policy: Arc<Policy>, redactor: Redactor, requests: u64) -> RunBroker {
         RunBroker {
             broker: self.clone(),
             run,
@@ -115,6 +118,9 @@ struct State {
     requests: u64,
     /// What the run has seen, by the name in the vault.
     held: HashMap<SecretName, Held>,
+    /// Reads of a value that the run held already, not yet audited, by what was read. Apart from `held`, because a value that the run deletes or
+    /// replaces was read all the same.
+    repeats: BTreeMap<(SecretName, SecretVersion), u64>,
     ledger: Ledger,
     network: network::Contacts,
     /// Names that were asked for in a spelling which holds a value the run was given, and how they may be shown. Folding a name to lower
@@ -128,8 +134,6 @@ struct State {
 struct Held {
     description: Description,
     value: Option<Arc<Secret>>,
-    /// Reads of the value after the first, not yet audited.
-    repeats: u64,
 }
 
 impl fmt::Debug for RunBroker {
@@ -154,19 +158,11 @@ impl RunBroker {
     /// # Errors
     /// [`crate::audit::AuditError`] where the audit cannot be written.
     pub async fn finish(&self) -> Result<(), crate::audit::AuditError> {
-        let repeated: Vec<_> = {
-            let mut state = self.state();
-            let held = state.held.iter_mut().filter(|(_, held)| held.repeats > 0);
-            let mut repeated: Vec<_> = held
-                .map(|(name, held)| (name.clone(), held.description.version.clone(), std::mem::take(&mut held.repeats)))
-                .collect();
-            repeated.sort_by(|a, b| a.0.cmp(&b.0));
-            repeated
-        };
+        let repeated = std::mem::take(&mut self.state().repeats);
         // Naming looks at the state again.
         let events: Vec<Event> = repeated
             .into_iter()
-            .map(|(name, version, count)| Event {
+            .map(|((name, version), count)| Event {
                 event: Kind::Repeats,
                 version: Some(version),
                 count: Some(count),

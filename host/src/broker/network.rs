@@ -3,11 +3,16 @@
 //! The sandbox decides, by the addresses that the policy's `tcp` came to when the run started; what it decided is written down here, in the
 //! trail that the run's secrets are in, so that a reviewer sees in one place what a component had and where it could take it. The first use
 //! of each destination is an event of its own; what is allowed waits until that is durable, and where it cannot be written the answer is
-//! no. Later uses of the same destination tell nothing new and are counted.
+//! no. Later uses of the same destination tell nothing new and are counted. What was allowed and what was denied are apart, also where both
+//! are shown alike: an address with a flow label of IPv6 is denied and written as the granted one is.
+//!
+//! The event of an allowed destination belongs to the run and not to the use that came first: a component that gives a connection up while
+//! the event becomes durable, and begins again, has it written once all the same.
 
 use std::collections::BTreeMap;
 
 use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
 
 use super::RunBroker;
 use crate::audit::{Decision, Event, Kind};
@@ -49,7 +54,10 @@ struct Counts {
     denied: u64,
     entry: Option<String>,
     would_allow: Option<String>,
-    audited: bool,
+    /// The event that says that it was allowed; `true` once that is durable, `false` where it cannot be written.
+    allowed_event: Option<Shared<BoxFuture<'static, bool>>>,
+    /// Whether there is an event that says that it was denied.
+    denied_event: bool,
 }
 
 impl Contacts {
@@ -73,31 +81,30 @@ impl RunBroker {
         } else {
             self.shown(contact.target)
         };
-        let (key, audited) = {
-            let state = self.state();
-            let key = state.network.key(contact.operation, shown, allowed);
-            let audited = state.network.uses.get(&key).is_some_and(|counts| counts.audited);
-            (key, audited)
+        let key = self.state().network.key(contact.operation, shown, allowed);
+        let event = || Event {
+            event: Kind::Network,
+            run: Some(self.run),
+            operation: Some(contact.operation.as_str().to_owned()),
+            decision: Some(if allowed { Decision::Allowed } else { Decision::Denied }),
+            rule: contact.entry.map(|entry| format!("tcp \"{entry}\"")),
+            detail: [("target".to_owned(), key.1.clone())].into(),
+            ..Event::default()
         };
-        if !audited {
-            let event = Event {
-                event: Kind::Network,
-                run: Some(self.run),
-                operation: Some(contact.operation.as_str().to_owned()),
-                decision: Some(if allowed { Decision::Allowed } else { Decision::Denied }),
-                rule: contact.entry.map(|entry| format!("tcp \"{entry}\"")),
-                detail: [("target".to_owned(), key.1.clone())].into(),
-                ..Event::default()
+        if allowed {
+            let written = {
+                let mut state = self.state();
+                let counts = state.network.uses.entry(key.clone()).or_default();
+                counts.allowed_event.get_or_insert_with(|| self.written(event())).clone()
             };
-            let written = self.audit(event);
-            let failed = if allowed {
-                written.await.is_err()
-            } else {
-                // A no needs no durable event first, and has to be given at once: what comes later some components' libraries take for
-                // a connection. The line is written all the same, and durable with the run's last event.
-                matches!(written.now_or_never(), Some(Err(_)))
-            };
-            if failed {
+            if !written.await {
+                return false;
+            }
+        } else {
+            let known = self.state().network.uses.get(&key).is_some_and(|counts| counts.denied_event);
+            // A no needs no durable event first, and has to be given at once: what comes later some components' libraries take for
+            // a connection. The line is written all the same, and durable with the run's last event.
+            if !known && matches!(self.audit(event()).now_or_never(), Some(Err(_))) {
                 return false;
             }
         }
@@ -109,21 +116,36 @@ impl RunBroker {
         // What had to be redacted could not be used in a policy.
         let would_allow = contact.would_allow.filter(|_| key.1 == contact.target);
         let counts = contacts.uses.entry(key).or_default();
-        counts.audited = true;
         if allowed {
             counts.allowed = counts.allowed.saturating_add(1);
             counts.entry = contact.entry.map(str::to_owned);
         } else {
+            counts.denied_event = true;
             counts.denied = counts.denied.saturating_add(1);
             counts.would_allow = would_allow;
         }
         allowed
     }
 
+    /// The writing of an event, begun with the first wait and not ended with any: whether it is durable.
+    fn written(&self, event: Event) -> Shared<BoxFuture<'static, bool>> {
+        let (audit, run) = (self.broker.audit.clone(), self.run);
+        let write = async move {
+            let written = audit.append(event).await;
+            if let Err(error) = &written {
+                tracing::error!(%run, %error, "the audit could not be written; a connection is refused");
+            }
+            written.is_ok()
+        };
+        write.boxed().shared()
+    }
+
     /// What was wanted of the network so far, for the run record.
     pub fn contacts(&self) -> Vec<NetworkUse> {
         let state = self.state();
-        let uses = state.network.uses.iter().map(|((operation, target), counts)| NetworkUse {
+        // What was given up, or could not be audited, before it was opened has no counts.
+        let counted = state.network.uses.iter().filter(|(_, counts)| counts.allowed > 0 || counts.denied > 0);
+        let uses = counted.map(|((operation, target), counts)| NetworkUse {
             operation: *operation,
             target: target.clone(),
             count: counts.allowed,

@@ -204,11 +204,8 @@ impl RunBroker {
         };
         for ((facts, value), description) in facts.iter().zip(secrets).zip(&written) {
             self.served(facts.asked.as_str(), Operation::Set);
-            let mut state = self.state();
-            let repeats = state.held.get(&facts.stored).map_or(0, |held| held.repeats);
-            state
-                .held
-                .insert(facts.stored.clone(), Held { description: description.clone(), value: Some(value), repeats });
+            let held = Held { description: description.clone(), value: Some(value) };
+            self.state().held.insert(facts.stored.clone(), held);
         }
         try_join_all(facts.iter().zip(&written).map(|(facts, description)| {
             self.audit(Event {
@@ -251,11 +248,7 @@ impl RunBroker {
         let description = answer?;
         self.served(facts.asked.as_str(), Operation::Describe);
         let mut state = self.state();
-        state.held.entry(facts.stored).or_insert_with(|| Held {
-            description: description.clone(),
-            value: None,
-            repeats: 0,
-        });
+        state.held.entry(facts.stored).or_insert_with(|| Held { description: description.clone(), value: None });
         Ok(description)
     }
 

@@ -319,3 +319,17 @@ fn end_event(record: &RunRecord) -> Event {
         ..Event::default()
     }
 }
+
+/// A session with an empty policy and vault, in a folder of its own.
+#[cfg(all(test, feature = "local-vault", feature = "runtime"))]
+pub(crate) async fn session_for_tests() -> (tempfile::TempDir, Session) {
+    use crate::vault::local::{LocalVault, Protection};
+    let home = tempfile::tempdir().unwrap();
+    let vault = LocalVault::create(&home.path().join("vault"), Protection::KeyFile).unwrap();
+    let audit = crate::audit::Audit::open(&home.path().join("audit"), crate::audit::SyncMode::Os).unwrap();
+    let broker = Broker::new(Arc::new(vault), audit, super::Repeats::Sum);
+    let component = ComponentRef::new("a.wasm".as_ref(), crate::ids::Digest::of(b"a"), 1);
+    let (spec, policy) = (RunSpec::new("a.wasm"), Arc::new(Policy::empty()));
+    let session = broker.start(&spec, component, policy, &Ceilings::default()).await.unwrap();
+    (home, session)
+}

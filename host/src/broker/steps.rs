@@ -197,14 +197,14 @@ impl RunBroker {
     /// What the run already holds of this secret; counts the repeated read.
     pub(super) fn held_value(&self, facts: &Facts) -> Option<(Arc<Secret>, Description)> {
         let mut state = self.state();
-        let held = state.held.get_mut(&facts.stored)?;
-        let value = held.value.clone()?;
-        if facts.pin.as_ref().is_some_and(|pin| *pin != held.description.version) {
+        let held = state.held.get(&facts.stored)?;
+        let (value, description) = (held.value.clone()?, held.description.clone());
+        if facts.pin.as_ref().is_some_and(|pin| *pin != description.version) {
             return None;
         }
-        let description = held.description.clone();
         if self.broker.repeats == Repeats::Sum {
-            held.repeats = held.repeats.saturating_add(1);
+            let count = state.repeats.entry((facts.stored.clone(), description.version.clone())).or_default();
+            *count = count.saturating_add(1);
         }
         drop(state);
         self.served(facts.asked.as_str(), Operation::Get);
@@ -226,10 +226,7 @@ impl RunBroker {
         self.served(facts.asked.as_str(), Operation::Get);
         let value = Arc::clone(&stored.value);
         let mut state = self.state();
-        state.held.insert(
-            facts.stored.clone(),
-            Held { description: stored.description, value: Some(stored.value), repeats: 0 },
-        );
+        state.held.insert(facts.stored.clone(), Held { description: stored.description, value: Some(stored.value) });
         Ok(value)
     }
 

@@ -133,8 +133,12 @@ fn world(policy: &str) -> World {
 }
 
 fn world_with(policy: &str, requests: u64, repeats: Repeats) -> World {
+    world_synced(policy, requests, repeats, SyncMode::Os)
+}
+
+fn world_synced(policy: &str, requests: u64, repeats: Repeats, mode: SyncMode) -> World {
     let folder = tempfile::tempdir().unwrap();
-    let audit = Audit::open(&folder.path().join("audit"), SyncMode::Os).unwrap();
+    let audit = Audit::open(&folder.path().join("audit"), mode).unwrap();
     let vault = Arc::new(Memory::default());
     let broker = Broker::new(vault.clone(), audit.clone(), repeats);
     let policy = Arc::new(Policy::parse(&format!("version = 1\n[secrets]\n{policy}"), "policy.toml").unwrap());
@@ -287,6 +291,28 @@ async fn repeated_reads_are_audited_in_sum() {
     assert!(trail.contains(r#""event":"repeats""#) && trail.contains(r#""count":4"#), "{trail}");
     let uses = world.run.uses();
     assert_eq!((uses[0].count, uses[0].denied), (5, 1));
+}
+
+#[tokio::test]
+async fn a_value_that_is_replaced_or_deleted_was_read_all_the_same() {
+    let world = world(r#"key = ["get", "set", "delete"]"#);
+    world.vault.put("key", "value-value");
+    for _ in 0..4 {
+        world.run.get("key").await.unwrap();
+    }
+    world.run.set("key", "another-value".to_owned()).await.unwrap();
+    for _ in 0..2 {
+        world.run.get("key").await.unwrap();
+    }
+    world.run.delete("key").await.unwrap();
+    world.run.finish().await.unwrap();
+    let trail = world.trail();
+    let repeats: Vec<&str> = trail.lines().filter(|line| line.contains(r#""event":"repeats""#)).collect();
+    // Three of the first version after its release, and two of the version that the run wrote itself.
+    assert_eq!(repeats.len(), 2, "{trail}");
+    for count in [r#""count":3"#, r#""count":2"#] {
+        assert!(repeats.iter().any(|line| line.contains(count)), "{trail}");
+    }
 }
 
 #[tokio::test]
@@ -519,6 +545,36 @@ async fn a_connection_is_audited_before_it_is_opened() {
         !world.run.contact(connect("10.0.0.3:1", Some("10.0.0.3:1"))).await,
         "what cannot be audited is not opened"
     );
+}
+
+#[tokio::test]
+async fn a_denial_that_is_shown_alike_does_not_stand_for_the_event_of_a_connection() {
+    // The first has a flow label, which is not shown and was not granted.
+    for granted_first in [false, true] {
+        let world = world("");
+        for granted in [granted_first, !granted_first, false, true] {
+            let entry = granted.then_some("[::1]:5432");
+            assert_eq!(world.run.contact(connect("[::1]:5432", entry)).await, granted);
+        }
+        let trail = world.trail();
+        for decision in [r#""decision":"allowed""#, r#""decision":"denied""#] {
+            assert_eq!(trail.matches(decision).count(), 1, "{trail}");
+        }
+        let seen: Vec<_> = world.run.contacts().into_iter().map(|used| (used.count, used.denied)).collect();
+        assert_eq!(seen, [(2, 2)]);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_given_up_and_begun_again_is_audited_once() {
+    use futures_util::FutureExt as _;
+    let world = world_synced("", 10_000, Repeats::Sum, SyncMode::Always);
+    for _ in 0..50 {
+        let _ = world.run.contact(connect("10.0.0.1:5432", Some("10.0.0.1:5432"))).now_or_never();
+    }
+    assert!(world.run.contact(connect("10.0.0.1:5432", Some("10.0.0.1:5432"))).await);
+    let trail = world.trail();
+    assert_eq!(trail.matches(r#""event":"network""#).count(), 1, "{trail}");
 }
 
 #[tokio::test]

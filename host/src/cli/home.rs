@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -146,6 +146,7 @@ impl Surroundings {
         };
         let home = self.config.home()?;
         make_folder(home.path())?;
+        refuse_shared(home.path())?;
         let audit = Audit::open(&home.audit(), self.config.audit_sync)?;
         let runs = Arc::new(RunStore::open(&home.runs())?.keeping(self.config.run_log));
         let opened = Opened { home, vault, operator, local, audit, runs };
@@ -186,6 +187,17 @@ fn mark_lost(home: &Home, runs: &RunStore) -> Result<(), RunStoreError> {
         out::note(format!("note: run {id} was cut off when its process ended; its record now says `lost`"));
     }
     Ok(())
+}
+
+/// Refuses a home that others may change: they could put another folder in the place of the audit.
+fn refuse_shared(home: &Path) -> Result<(), Failure> {
+    let failed = |cause: io::Error| Failure::host(format!("cannot look at the home `{}`: {cause}", home.display()));
+    let meta = fs::metadata(home).map_err(failed)?;
+    if meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(Failure::host(format!("others may change the home `{}`", home.display()))
+        .help("make it yours alone (`chown`, `chmod go-w`), after a look at what is in it"))
 }
 
 /// Makes a folder for its owner alone, with what is above it, where it is not there.

@@ -76,9 +76,20 @@ fn ask(question: &str, option: &str) -> Result<Zeroizing<String>, Failure> {
 }
 
 fn from_file(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let failed =
-        |cause: io::Error| Failure::invalid(format!("cannot read the passphrase file `{}`: {cause}", path.display()));
-    let file = File::open(path).map_err(failed)?;
+    let failed = |cause: io::Error| {
+        Failure::invalid(format!("cannot read the passphrase file `{}`: {cause}", path.display()))
+            .help("check the path")
+    };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(cause) if is_surely_a_path(path) => return Err(failed(cause)),
+        Err(cause) => {
+            return Err(Failure::invalid(format!(
+                "cannot read the passphrase file: {cause}; what was given is not repeated, because it may be the passphrase"
+            ))
+            .help("give the path of a file that holds the passphrase, with its folder"));
+        }
+    };
     let meta = file.metadata().map_err(failed)?;
     // Of a pipe the mode says who may open it again, which nobody can.
     if meta.is_file() && meta.mode() & 0o027 != 0 {
@@ -104,6 +115,11 @@ fn from_file(path: &Path) -> Result<Zeroizing<String>, Failure> {
         Ok(text) => Ok(Zeroizing::new(text.to_owned())),
         Err(_) => Err(Failure::invalid(format!("the passphrase file `{}` is not UTF-8 text", path.display()))),
     }
+}
+
+/// Whether a text that should name a file does, and is not the passphrase itself: it is in a folder that is there.
+fn is_surely_a_path(path: &Path) -> bool {
+    path.parent().is_some_and(|folder| !folder.as_os_str().is_empty() && folder.is_dir())
 }
 
 #[cfg(test)]
@@ -145,5 +161,16 @@ mod tests {
             let error = file(content, 0o600).unwrap_err();
             assert!(error.contains(word) && !error.contains("one\ntwo"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_passphrase_in_place_of_a_file_is_not_repeated() {
+        for text in ["correct horse", "correct/horse", ""] {
+            let error = from_file(Path::new(text)).unwrap_err().to_string();
+            assert!(error.contains("may be the passphrase") && !error.contains("horse"), "{error}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("missing");
+        assert!(from_file(&missing).unwrap_err().to_string().contains(missing.to_str().unwrap()));
     }
 }

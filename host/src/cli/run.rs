@@ -84,7 +84,7 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
         None => Policy::empty(),
     };
     warn_of_misplaced(args);
-    check(&spec, &policy, args.log.as_deref(), &surroundings.config)?;
+    check(&spec, &policy, args.log.as_deref(), surroundings)?;
     let opened = surroundings.open(surroundings.find()?)?;
     make_folder(&opened.home.temp())?;
     let log = args.log.as_deref().map(Log::create).transpose()?;
@@ -142,15 +142,47 @@ fn warn_of_misplaced(args: &Args) {
 }
 
 /// Looks for what is wrong with what was given, and makes nothing. The runner checks all of it once more.
-fn check(spec: &RunSpec, policy: &Policy, log: Option<&Path>, config: &Config) -> Result<(), Failure> {
+fn check(spec: &RunSpec, policy: &Policy, log: Option<&Path>, surroundings: &Surroundings) -> Result<(), Failure> {
     let component = component::read(&spec.component)?;
     policy.serves(component.digest()).map_err(Failure::invalid)?;
-    policy.limits_under(&config.ceilings).map_err(Failure::invalid)?;
+    policy.limits_under(&surroundings.config.ceilings).map_err(Failure::invalid)?;
     check_folders(spec).map_err(Failure::invalid)?;
+    keep_apart(spec, &[surroundings.config.home()?.path(), &surroundings.vault_dir()?])?;
     match log {
         Some(log) if log.symlink_metadata().is_ok() => Err(log_exists(log)),
         _ => Ok(()),
     }
+}
+
+/// Refuses folders through which a component would see what strongroom keeps for itself, the vault and its key above all, or could change it.
+fn keep_apart(spec: &RunSpec, private: &[&Path]) -> Result<(), Failure> {
+    for private in private.iter().filter_map(|private| private.canonicalize().ok()) {
+        let shown = |folder: &Path| crate::redact::escape_controls(&folder.to_string_lossy());
+        if let Some(input) = &spec.input
+            && let Ok(whole) = input.canonicalize()
+            && (whole.starts_with(&private) || private.starts_with(&whole))
+        {
+            return Err(Failure::invalid(format!(
+                "the input folder `{}` holds what strongroom keeps for itself",
+                shown(input)
+            ))
+            .help("give a folder that holds only what the component may read"));
+        }
+        // An output folder need not be there yet: then the one above it counts.
+        if let Some(output) = &spec.output
+            && let Ok(whole) = output
+                .canonicalize()
+                .or_else(|_| std::path::absolute(output).and_then(|path| path.parent().unwrap_or(&path).canonicalize()))
+            && whole.starts_with(&private)
+        {
+            return Err(Failure::invalid(format!(
+                "the output folder `{}` is among what strongroom keeps for itself",
+                shown(output)
+            ))
+            .help("give a folder outside of it"));
+        }
+    }
+    Ok(())
 }
 
 /// Runs a component in an open home.

@@ -244,6 +244,10 @@ fn write_page(file: &Path, page: &str, record: &RunRecord) -> Result<Exit, Failu
         return Ok(Exit::Done);
     }
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return Err(Failure::invalid(format!("there is no folder `{}` to write the page in", folder.display()))
+            .help("make it first"));
+    }
     let failed = |cause: io::Error| Failure::invalid(format!("cannot write the page `{}`: {cause}", file.display()));
     let mut temp = tempfile::Builder::new().prefix(".strongroom-page-").tempfile_in(folder).map_err(failed)?;
     temp.write_all(page.as_bytes()).and_then(|()| temp.as_file().sync_all()).map_err(failed)?;

@@ -31,14 +31,20 @@ struct Line<'a> {
     path: String,
     /// What else is not an option.
     words: Vec<&'a str>,
+    /// The options, without values that stand by themselves.
+    options: Vec<&'a str>,
 }
 
 impl<'a> Line<'a> {
     fn read(arguments: &'a [OsString], command: &Command) -> Self {
-        let (mut path, mut words) = (Vec::new(), Vec::new());
+        let (mut path, mut words, mut options) = (Vec::new(), Vec::new(), Vec::new());
         let mut at = command;
         let ours = arguments.iter().skip(1).take_while(|argument| *argument != "--");
-        for word in ours.filter_map(|argument| argument.to_str()).filter(|word| !word.starts_with('-')) {
+        for word in ours.filter_map(|argument| argument.to_str()) {
+            if word.starts_with('-') {
+                options.push(word);
+                continue;
+            }
             match at.find_subcommand(word).filter(|_| words.is_empty()) {
                 Some(below) => {
                     path.push(below.get_name());
@@ -47,7 +53,7 @@ impl<'a> Line<'a> {
                 None => words.push(word),
             }
         }
-        Self { path: path.join(" "), words }
+        Self { path: path.join(" "), words, options }
     }
 
     /// The command in full.
@@ -60,7 +66,8 @@ fn what(error: &Error, line: &Line<'_>) -> String {
     let invalid = text(error, ContextKind::InvalidArg);
     match error.kind() {
         ErrorKind::UnknownArgument if may_be_a_value(&invalid, line) => {
-            "there is an argument too many, not repeated here because it may be a secret's value".to_owned()
+            "there is an argument too many, not repeated here because it may be a secret's value or a passphrase"
+                .to_owned()
         }
         ErrorKind::UnknownArgument => format!("unexpected argument `{invalid}`"),
         ErrorKind::InvalidSubcommand => {
@@ -79,6 +86,12 @@ fn what(error: &Error, line: &Line<'_>) -> String {
             let value = text(error, ContextKind::InvalidValue);
             let why = std::error::Error::source(error).map(|why| format!(": {why}")).unwrap_or_default();
             format!("`{value}` is no value of `{invalid}`{why}")
+        }
+        ErrorKind::TooManyValues => {
+            format!(
+                "`{}` takes no value, and what was given is not repeated here because it may be one",
+                option(&invalid)
+            )
         }
         ErrorKind::MissingRequiredArgument => {
             format!("`{}` needs {}", line.command(), quoted(&all(error, ContextKind::InvalidArg), " and "))
@@ -106,7 +119,13 @@ fn help(error: &Error, line: &Line<'_>, command: &Command) -> String {
             if let Some(meant) = all(error, ContextKind::SuggestedArg).first() {
                 return format!("did you mean `{meant}`?");
             }
-            if line.path == "run" { of_run(&invalid, line) } else { more }
+            match line.path.as_str() {
+                "run" => of_run(&invalid, line),
+                "policy suggest" | "audit show" if !invalid.starts_with('-') => {
+                    format!("a run is named with `--run`: `{} --run {invalid}`", line.command())
+                }
+                _ => more,
+            }
         }
         ErrorKind::InvalidSubcommand => {
             let asked = text(error, ContextKind::InvalidSubcommand);
@@ -115,6 +134,9 @@ fn help(error: &Error, line: &Line<'_>, command: &Command) -> String {
             }
             if asked.ends_with(".wasm") {
                 return format!("a component is run with `strongroom run {asked} --policy FILE`");
+            }
+            if let Some(meant) = in_other_words(&asked, &line.path) {
+                return format!("did you mean `{} {meant}`?", line.command());
             }
             match elsewhere(command, &asked).as_slice() {
                 meant @ ([_] | [_, _]) => format!("did you mean {}?", quoted(meant, " or ")),
@@ -138,9 +160,17 @@ fn help(error: &Error, line: &Line<'_>, command: &Command) -> String {
 
 /// What was probably meant by an argument that `run` does not know.
 fn of_run(unknown: &str, line: &Line<'_>) -> String {
-    let first = line.words.first().copied().unwrap_or("COMPONENT");
+    // An option's value may stand before the component.
+    let component = line.words.iter().find(|word| word.ends_with(".wasm") && **word != unknown);
+    let first = component.or(line.words.first()).copied().unwrap_or("COMPONENT");
+    if let Some(meant) = in_full(unknown) {
+        return format!("did you mean `{meant}`?");
+    }
+    // Without them the run would be another.
+    let options = if line.options.iter().any(|option| *option != unknown) { " ..." } else { "" };
+    let own = format!("the component's own arguments go after `--`: `strongroom run {first}{options} -- {unknown}`");
     if unknown.starts_with('-') {
-        return format!("the component's own arguments go after `--`: `strongroom run {first} -- {unknown}`");
+        return own;
     }
     if unknown.ends_with(".wasm") && first.ends_with(".toml") {
         return format!(
@@ -159,7 +189,26 @@ fn of_run(unknown: &str, line: &Line<'_>) -> String {
     if unknown.contains('=') {
         return format!("a parameter is given with `--param`: `strongroom run {first} --param {unknown}`");
     }
-    format!("the component's own arguments go after `--`: `strongroom run {first} -- {unknown}`")
+    own
+}
+
+/// The option of `run` whose short form other programs have, and this one has not.
+fn in_full(option: &str) -> Option<&'static str> {
+    match option {
+        "-p" => Some("--policy"),
+        "-i" => Some("--input"),
+        "-o" => Some("--output"),
+        _ => None,
+    }
+}
+
+/// What a command is called here that other programs call otherwise.
+fn in_other_words(asked: &str, path: &str) -> Option<&'static str> {
+    match (path, asked) {
+        ("secret", "rm" | "remove") => Some("delete"),
+        ("secret" | "runs", "ls") => Some("list"),
+        _ => None,
+    }
 }
 
 /// The commands of this name below others.
@@ -186,9 +235,9 @@ fn option(argument: &str) -> &str {
     argument.split(' ').next().unwrap_or(argument).trim_matches(['[', ']'])
 }
 
-/// Whether an argument that is not understood may be a value, given where a value never is.
+/// Whether an argument that is not understood may be a value, or a passphrase, given where those never are.
 fn may_be_a_value(argument: &str, line: &Line<'_>) -> bool {
-    line.path.starts_with("secret") && !argument.starts_with('-')
+    ["secret", "init", "vault"].iter().any(|command| line.path.starts_with(command)) && !argument.starts_with('-')
 }
 
 /// Whether a conflict is one of an argument with itself.

@@ -33,13 +33,16 @@ pub(super) fn read(name: &SecretName, source: &Source<'_>, keep_newline: bool) -
     match source {
         Source::Variable(variable) => match config::variable(variable) {
             Some(value) => secret(Zeroizing::new(value.into_encoded_bytes())),
-            None => {
-                Err(Failure::invalid(format!("there is no variable `{}`", crate::redact::escape_controls(variable)))
-                    .help("export it, or give the name without `$`"))
-            }
+            // Not repeated: with a `$` before the name the shell has put the value in its place.
+            None => Err(Failure::invalid(
+                "there is no variable of the name after `--from-env`, which may be a value and is not repeated",
+            )
+            .help("export the variable, and give its name without `$`")),
         },
         Source::File(path) => {
-            let failed = |cause: io::Error| Failure::invalid(format!("cannot read `{}`: {cause}", path.display()));
+            let failed = |cause: io::Error| {
+                Failure::invalid(format!("cannot read `{}`: {cause}", path.display())).help("check the path")
+            };
             read_stream(&File::open(path).map_err(failed)?, keep_newline, failed)
         }
         Source::Input if io::stdin().is_terminal() => {
@@ -201,6 +204,7 @@ mod tests {
     fn a_variable_that_is_not_there_is_an_error() {
         let name = SecretName::parse("a").unwrap();
         let error = read(&name, &Source::Variable("STRONGROOM_TEST_NO_SUCH_VARIABLE"), false).unwrap_err();
-        assert!(error.to_string().contains("export it"), "{error}");
+        let error = error.to_string();
+        assert!(error.contains("without `$`") && !error.contains("STRONGROOM_TEST"), "{error}");
     }
 }

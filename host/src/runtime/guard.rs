@@ -99,20 +99,39 @@ impl Guard {
         if matches!(error.downcast_ref(), Some(Trap::StackOverflow)) {
             return Ended::Limit(Limit::Stack);
         }
-        // The engine keeps the types of these two to itself; tests with real guests hold the texts.
-        let text = format!("{error:#}");
-        if text.contains("fuel allocated for hostcalls has been exhausted") {
+        // The engine keeps the types of these two to itself; tests with real guests hold the texts. What stands around the cause names
+        // functions, and a component chooses those names.
+        let cause = error.root_cause().to_string();
+        if cause.contains("fuel allocated for hostcalls has been exhausted") {
             return Ended::Limit(Limit::HostCall);
         }
-        if text.contains("store handle limit exceeded") {
+        if cause.contains("store handle limit exceeded") {
             return Ended::Limit(Limit::Resources);
         }
         let reason = match error.downcast_ref::<Trap>() {
             // What a panic of most languages ends in; the component has said more on its standard error.
             Some(trap @ Trap::UnreachableCodeReached) => format!("it panicked or aborted (trap: {trap})"),
             Some(trap) => format!("trap: {trap}"),
-            None => text,
+            None => format!("{error:#}"),
         };
         Ended::Failed { exit_code: None, reason: self.shown(&reason) }
+    }
+}
+
+#[cfg(all(test, feature = "local-vault"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_names_of_a_component_s_functions_are_no_limit() {
+        let (_home, session) = crate::broker::session_for_tests().await;
+        let guard = Guard::new(Arc::clone(session.broker()), StopCell::default(), Duration::from_secs(1));
+        for text in ["fuel allocated for hostcalls has been exhausted", "store handle limit exceeded"] {
+            let trap = wasmtime::Error::from(Trap::UnreachableCodeReached);
+            let named = trap.context(format!("wasm backtrace: 0: 0x2a - module!{text}"));
+            assert!(matches!(guard.classify(&named), Ended::Failed { exit_code: None, .. }), "{text}");
+            let limit = guard.classify(&wasmtime::Error::msg(text).context("error while executing"));
+            assert!(matches!(limit, Ended::Limit(_)), "{text}");
+        }
     }
 }

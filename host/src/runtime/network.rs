@@ -22,6 +22,9 @@ use crate::record::NetworkOperation;
 /// The most addresses of one name that are used.
 const ADDRESSES_MAX: usize = 64;
 
+/// The longest text that is looked at as a name: 253 bytes and the dot that may end one. A component may send millions.
+const NAME_MAX: usize = 254;
+
 /// What a run may connect to.
 #[derive(Clone, Debug, Default)]
 pub struct Reachable {
@@ -110,12 +113,14 @@ impl Reachable {
 
     /// The answer to a guest's look-up: an IP literal, which needs no look-up, or the addresses of a granted name.
     fn look_up(&self, name: &str) -> LookUp {
+        if name.len() > NAME_MAX {
+            return LookUp::Denied;
+        }
         let literal = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
         if let Ok(address) = IpAddr::from_str(literal) {
             return LookUp::Literal(address);
         }
-        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-        match self.names.get(&name) {
+        match self.names.get(&folded(name)) {
             Some(known) => LookUp::Granted { entry: known.entry.clone(), addresses: known.addresses.clone() },
             None => LookUp::Denied,
         }
@@ -169,9 +174,13 @@ impl Network {
         let granted = self.reachable.addresses.get(&address).filter(|_| operation == NetworkOperation::Connect);
         // The port of a bind to the wildcard address is the system's choice and tells nothing.
         let chosen = operation == NetworkOperation::Listen && address.ip().is_unspecified();
-        let target = SocketAddr::new(address.ip(), if chosen { 0 } else { address.port() }).to_string();
+        let target = if chosen { SocketAddr::new(address.ip(), 0) } else { address }.to_string();
+        // A policy names addresses without flow labels and zones of IPv6, and no entry of it allows those.
+        let is_plain = SocketAddr::new(address.ip(), address.port()) == address;
         let would_allow = match (operation, granted) {
-            (NetworkOperation::Connect, None) => TcpTarget::parse(&target).ok().map(|target| target.to_string()),
+            (NetworkOperation::Connect, None) if is_plain => {
+                TcpTarget::parse(&target).ok().map(|target| target.to_string())
+            }
             _ => None,
         };
         let entry = granted.map(String::as_str);
@@ -183,6 +192,7 @@ impl Network {
         let (entry, would_allow, addresses) = match self.reachable.look_up(name) {
             LookUp::Literal(address) => return Ok(vec![address]),
             LookUp::Granted { entry, addresses } => (Some(entry), None, addresses),
+            LookUp::Denied if name.len() > NAME_MAX => (None, None, Vec::new()),
             LookUp::Denied => {
                 // Whether the name could stand in a policy: any port shows it.
                 let target = TcpTarget::parse(&format!("{}:1", name.strip_suffix('.').unwrap_or(name))).ok();
@@ -193,8 +203,10 @@ impl Network {
                 (None, named, Vec::new())
             }
         };
-        let contact =
-            Contact { operation: NetworkOperation::LookUp, target: name, entry: entry.as_deref(), would_allow };
+        // A granted name is written down as the policy has it: of spellings that look it up there are more than anybody would count.
+        let folded = entry.as_ref().map(|_| folded(name));
+        let target = folded.as_deref().unwrap_or(name);
+        let contact = Contact { operation: NetworkOperation::LookUp, target, entry: entry.as_deref(), would_allow };
         if self.broker.contact(contact).await { Ok(addresses) } else { Err(ErrorCode::NameUnresolvable) }
     }
 }
@@ -250,6 +262,11 @@ pub(super) fn add_lookup<T: Send + 'static>(
     Ok(())
 }
 
+/// A name as the policy has it: in lower case, without the dot that may end it.
+fn folded(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
 fn to_wasi(address: IpAddr) -> IpAddress {
     match address {
         IpAddr::V4(address) => IpAddress::Ipv4(address.octets().into()),
@@ -271,6 +288,7 @@ mod tests {
         assert_eq!(reachable.look_up("192.0.2.9"), LookUp::Literal("192.0.2.9".parse().unwrap()));
         assert_eq!(reachable.look_up("[::1]"), LookUp::Literal("::1".parse().unwrap()));
         assert_eq!(reachable.look_up("secret.attacker.example"), LookUp::Denied);
+        assert_eq!(reachable.look_up(&"x".repeat(NAME_MAX + 1)), LookUp::Denied);
     }
 
     #[test]
@@ -284,5 +302,20 @@ mod tests {
         reachable.admit(&target, "db.example", "192.0.2.1".parse().unwrap()).unwrap();
         let (address, entry) = reachable.addresses.first_key_value().unwrap();
         assert_eq!((address.to_string().as_str(), entry.as_str()), ("192.0.2.1:5432", "db.example:5432"));
+    }
+
+    #[cfg(feature = "local-vault")]
+    #[tokio::test]
+    async fn all_spellings_of_a_granted_name_are_one_destination() {
+        let (_home, session) = crate::broker::session_for_tests().await;
+        let mut reachable = Reachable::default();
+        let target = TcpTarget::parse("db.example:5432").unwrap();
+        reachable.admit(&target, "db.example", "192.0.2.1".parse().unwrap()).unwrap();
+        let network = Network::new(reachable, Arc::clone(session.broker()));
+        for name in ["db.example", "DB.example", "dB.eXample.", "db.examplE"] {
+            assert!(network.look_up(name).await.is_ok(), "{name}");
+        }
+        let seen: Vec<_> = session.broker().contacts().into_iter().map(|used| (used.target, used.count)).collect();
+        assert_eq!(seen, [("db.example".to_owned(), 4)]);
     }
 }

@@ -1,9 +1,9 @@
 //! A stream on which a PostgreSQL server has to begin with a SCRAM login.
 //!
 //! The server chooses how a client proves who it is. `tokio-postgres` goes along with whatever is asked, so a server that only pretends to be
-//! the database could ask for the password in the clear, or ask for nothing and hand out rows of its own. SCRAM tells it nothing, and
-//! makes the server prove that it knows the password too. The first message of the server decides: after it, the library accepts
-//! no other way.
+//! the database could ask for the password in the clear, or ask for nothing and hand out rows of its own. SCRAM does not tell it the
+//! password, and makes the server prove that it knows it too; what such a server learns still lets it guess weak passwords at leisure.
+//! The first message of the server decides: after it, the library accepts no other way.
 
 use std::io;
 use std::pin::Pin;

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::super::failure::{Exit, Failure};
 use super::super::out;
+use super::super::secret::NAME_HELP;
 use super::{Explain, read};
 use crate::ids::SecretName;
 use crate::policy::{Explanation, Operation, Overruled};
@@ -15,7 +16,7 @@ pub(super) fn run(args: &Explain) -> Result<Exit, Failure> {
         Failure::invalid(format!("there is no operation `{asked}`"))
             .help("use one of `get`, `set`, `list`, `describe`, `delete`")
     })?;
-    let name = SecretName::parse(&args.name).map_err(Failure::invalid)?;
+    let name = SecretName::parse(&args.name).map_err(|error| Failure::invalid(error).help(NAME_HELP))?;
     let explanation = read(&args.file)?.explain(operation, &name, Timestamp::now());
     if args.json {
         out::json(&Answer::from(&explanation))?;

@@ -1,8 +1,8 @@
 //! Reading a `.env` file: names and values, each value in memory of its own that is overwritten.
 //!
 //! Programs that read such files disagree about a good part of the form: what `$` does, where a comment begins, what a backslash means.
-//! Here a value that two of them would read differently is an error, because a password that is stored a little wrong is found out when
-//! it is needed. `docs/command-line.md` has the grammar. Nothing is expanded, and no message quotes the file: where quotes are
+//! Here a value is an error where they commonly do, because a password that is stored a little wrong is found out when it is needed.
+//! `docs/command-line.md` has the grammar, and names what some programs read differently all the same. Nothing is expanded, and no message quotes the file: where quotes are
 //! missing, anything in it may be a part of a value.
 
 use std::fmt;

@@ -35,6 +35,9 @@ enum Command {
     Purge(deleted::Purge),
 }
 
+/// What to do about a name that is none.
+pub(super) const NAME_HELP: &str = "write `-` for any other character, as in `db-password`";
+
 pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
     match &args.command {
         Command::Set(args) => set::run(args, surroundings),
@@ -49,7 +52,16 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
 }
 
 fn name_of(text: &str) -> Result<SecretName, Failure> {
-    SecretName::parse(text).map_err(Failure::invalid)
+    SecretName::parse(text).map_err(|error| {
+        let failure = Failure::invalid(error);
+        // Not repeated: what stands behind the sign may be the value.
+        if text.contains('=') {
+            return failure.help(
+                "give the name alone, the value on standard input, with `--from-file PATH` or `--from-env VAR`; and change it, if it was on this command line",
+            );
+        }
+        failure.help(NAME_HELP)
+    })
 }
 
 /// A description as JSON: every field is there, `null` where it does not apply.

@@ -169,7 +169,8 @@ fn one(args: &Args, name: &SecretName) -> Result<Arc<Secret>, Failure> {
 /// Reads and checks all of a file. Every problem is told, by its line, and never with a value.
 fn from_env_file(path: &Path, rename: bool) -> Result<Vec<(SecretName, Arc<Secret>)>, Failure> {
     let shown = path.display();
-    let failed = |cause: std::io::Error| Failure::invalid(format!("cannot read `{shown}`: {cause}"));
+    let failed =
+        |cause: std::io::Error| Failure::invalid(format!("cannot read `{shown}`: {cause}")).help("check the path");
     let file = File::open(path).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     let Bounded::Whole(bytes) = value::read_bounded(&file, FILE_MAX).map_err(failed)? else {

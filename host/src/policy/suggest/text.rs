@@ -66,7 +66,9 @@ fn head(page: &mut Page, observed: &Observed, policy: Option<&Policy>) {
     }
     if policy.is_none() {
         page.line("# The policy of the run cannot be read: `stored-as`, `secret-version`, `expires`, `max-uses` and lists are not");
-        page.line("# carried over. Look them up before you use this.");
+        page.line(
+            "# carried over, and what is granted here is the record's word alone. Look it up before you use this.",
+        );
     }
     page.line("version = 1");
     page.line(format_args!("component = \"{}\" # {}", observed.component, comment(&observed.path)));

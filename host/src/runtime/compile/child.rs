@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -11,6 +12,12 @@ use crate::runtime::engine::{EngineHash, compiling_engine};
 
 /// The descriptors that the process may have: the three it is born with, and a few for the system's libraries.
 const DESCRIPTORS: u64 = 16;
+
+/// How often the process looks whether the one that started it is still there.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The stack of the thread that looks, which counts against the memory limit.
+const LOOK_STACK: usize = 64 * 1024;
 
 /// How long after the CPU limit's signal the process is killed, in seconds.
 const GRACE: u64 = 2;
@@ -93,11 +100,25 @@ fn child_main(args: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// Ends this process soon after the one that started it, which alone keeps the time limit: nobody is there any more to want the code.
+fn end_with_parent() -> Result<(), Failure> {
+    let parent = rustix::process::getppid();
+    let look = move || {
+        while rustix::process::getppid() == parent {
+            std::thread::sleep(LOOK);
+        }
+        std::process::exit(1);
+    };
+    let started = std::thread::Builder::new().stack_size(LOOK_STACK).spawn(look);
+    started.map(drop).map_err(|error| Failure(wire::MEMORY, error.to_string()))
+}
+
 fn compile(args: impl Iterator<Item = OsString>) -> Result<(), Failure> {
     let failed = |what: &str, error: &dyn std::fmt::Display| Failure(wire::FAILED, format!("{what}: {error}"));
     let limits = ChildLimits::from_args(args)
         .ok_or_else(|| Failure(wire::FAILED, "this is for strongroom's own use, to compile components".to_owned()))?;
     limits.apply()?;
+    end_with_parent()?;
     // Made here because the default is one thread for each processor, each with a stack and an arena out of the memory limit.
     let threads = rayon::ThreadPoolBuilder::new().num_threads(limits.threads).build_global();
     threads.map_err(|error| Failure(wire::MEMORY, error.to_string()))?;

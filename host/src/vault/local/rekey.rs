@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 
 use super::header::{Header, Wrapping};
-use super::open::{lock_folder, remove, sync_folder};
+use super::open::{lock_folder, sync_folder};
 use super::seal::Key;
 use super::whole::Contents;
 use super::{Inner, LocalVault, Protection, keyfile, keys};
@@ -46,7 +46,7 @@ impl LocalVault {
     /// answers [`VaultError::Refused`] and has to be opened anew.
     ///
     /// # Errors
-    /// [`VaultError::Damaged`] where a version does not open; [`VaultError::Invalid`] where the passphrase is empty;
+    /// [`VaultError::Damaged`] where a version does not open; [`VaultError::Invalid`] where the passphrase is empty or the present one;
     /// [`VaultError::Unavailable`] where another process is writing or the files cannot be written. Then the former key stays.
     pub async fn rekey(&self, protection: Protection) -> Result<Rekeyed, VaultError> {
         self.blocking(move |inner| inner.rekey(&protection, &mut |_| {})).await
@@ -58,6 +58,7 @@ impl Inner {
     pub(super) fn rekey(&self, protection: &Protection, reached: &mut dyn FnMut(Stage)) -> Result<Rekeyed, VaultError> {
         let place = &self.context.place;
         // Before the lock, because Argon2id takes its time.
+        self.refuse_present(protection)?;
         let (wrapping, wrapping_key) = keys::make(protection)?;
         let data_key = Key::generate()?;
         let header = Header::wrap(self.context.vault, wrapping, &wrapping_key, &data_key)?;
@@ -67,7 +68,7 @@ impl Inner {
         let current = self.read(|_, connection| Header::load(connection, place))?;
         keys::finish(place, &current)?;
         if header.wrapping == Wrapping::KeyFile {
-            remove(place, &place.next_key)?;
+            // Where that could not tell whose key stands there, the file is still there and this fails: it may be the only one that fits.
             keyfile::write(place, &place.next_key, &header.vault, &wrapping_key)?;
             sync_folder(place, &place.dir)?;
         }
@@ -85,5 +86,17 @@ impl Inner {
         let former_key = keys::finish(place, &header)?;
         reached(Stage::Finished);
         Ok(Rekeyed { contents, former_key, former_seals_gone })
+    }
+
+    /// Whoever has seen the present passphrase would open the vault under its new key too.
+    fn refuse_present(&self, protection: &Protection) -> Result<(), VaultError> {
+        let Protection::Passphrase(passphrase) = protection else { return Ok(()) };
+        let header = self.read(|context, connection| Header::load(connection, &context.place))?;
+        match &header.wrapping {
+            Wrapping::Passphrase(kdf) if header.is_wrapped_by(&kdf.derive(passphrase)?) => {
+                Err(VaultError::Invalid("the new passphrase is the present one: choose another".into()))
+            }
+            _ => Ok(()),
+        }
     }
 }

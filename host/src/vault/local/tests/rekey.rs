@@ -236,6 +236,18 @@ async fn a_version_that_does_not_open_keeps_the_key() {
 }
 
 #[tokio::test]
+async fn the_present_passphrase_is_no_new_one() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("vault");
+    let vault = filled(&dir, Protection::Passphrase(passphrase(PASSPHRASE))).await;
+    let before = sealed(&vault);
+    let error = vault.rekey(Protection::Passphrase(passphrase(PASSPHRASE))).await.unwrap_err();
+    assert!(matches!(&error, VaultError::Invalid(text) if text.contains("the present one")), "{error:?}");
+    assert_eq!(sealed(&vault), before);
+    assert_eq!(value(&vault, "a").await.unwrap(), "the-value-of-a", "it goes on under its key");
+}
+
+#[tokio::test]
 async fn a_change_that_cannot_begin_leaves_the_key() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("vault");
@@ -254,6 +266,23 @@ async fn a_change_that_cannot_begin_leaves_the_key() {
     let vault = opened(&dir);
     assert!(!dir.join("vault.key.next").exists());
     vault.rekey(Protection::KeyFile).await.unwrap();
+    assert_eq!(value(&opened(&dir), "a").await.unwrap(), "the-value-of-a");
+}
+
+#[tokio::test]
+async fn a_key_of_which_nobody_knows_whose_it_is_stays() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("vault");
+    let vault = filled(&dir, Protection::KeyFile).await;
+    let (key, next, away) = (dir.join("vault.key"), dir.join("vault.key.next"), temp.path().join("away"));
+    fs::rename(&key, &away).unwrap();
+    // As an editor or a copy may leave it: not readable as a key now, and perhaps the only one.
+    fs::write(&next, fs::read(&away).unwrap()).unwrap();
+    fs::set_permissions(&next, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let error = vault.rekey(Protection::KeyFile).await.unwrap_err();
+    assert!(matches!(&error, VaultError::Unavailable(text) if text.contains("vault.key.next")), "{error:?}");
+    assert_eq!(fs::read(&next).unwrap(), fs::read(&away).unwrap());
+    fs::rename(&away, &key).unwrap();
     assert_eq!(value(&opened(&dir), "a").await.unwrap(), "the-value-of-a");
 }
 
