@@ -170,8 +170,9 @@ fn federated(shared: &Shared, principal: &Principal, kind: Option<&str>, asserti
         return Err(Refusal::bad("invalid_request", 900144, "'client_assertion_type' is not supported."));
     }
     let claims = shared
-        .cluster
-        .check::<Federated>(assertion)
+        .cluster()
+        .ok()
+        .and_then(|cluster| cluster.check::<Federated>(assertion))
         .ok_or_else(|| Refusal::client(700027, "Client assertion failed signature validation."))?;
     let expected = principal.subject.as_deref() == Some(claims.sub.as_str());
     if claims.iss != CLUSTER || !expected || !claims.aud.iter().any(|audience| audience == EXCHANGE) {

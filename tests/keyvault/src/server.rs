@@ -40,13 +40,10 @@ impl Server {
         let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(ToOwned::to_owned).to_vec();
         names.extend(options.names.iter().cloned());
         let (authority_certificate, tls) = certificates::make(&names)?;
-        // The two keys are what takes time here.
-        let other = std::thread::spawn(Signer::new);
         let signer = Signer::new()?;
-        let cluster = other.join().map_err(|_| io::Error::other("no key could be made"))??;
 
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().thread_name("keyvault").build()?;
-        let shared = Arc::new(Shared::new(options, signer, cluster));
+        let shared = Arc::new(Shared::new(options, signer));
         let listeners = {
             let _inside = runtime.enter();
             let listeners = Arc::new(Listeners::reserve(tls)?);

@@ -78,8 +78,8 @@ pub(crate) struct Shared {
     pub(crate) journal: Journal,
     /// Of the authority.
     pub(crate) signer: Signer,
-    /// Of the cluster whose workloads exchange tokens.
-    pub(crate) cluster: Signer,
+    /// Of the cluster whose workloads exchange tokens. Made when it is first wanted: a key takes a while, and few tests want this one.
+    cluster: OnceLock<Signer>,
     addresses: OnceLock<[SocketAddr; 4]>,
     tokens: AtomicU64,
 }
@@ -88,7 +88,7 @@ pub(crate) struct Shared {
 pub(crate) const CLUSTER: &str = "https://cluster.example/";
 
 impl Shared {
-    pub(crate) fn new(options: Options, signer: Signer, cluster: Signer) -> Self {
+    pub(crate) fn new(options: Options, signer: Signer) -> Self {
         Self {
             faults: Faults::new(options.seed),
             options,
@@ -99,7 +99,7 @@ impl Shared {
             store: Mutex::default(),
             journal: Journal::default(),
             signer,
-            cluster,
+            cluster: OnceLock::new(),
             addresses: OnceLock::new(),
             tokens: AtomicU64::new(0),
         }
@@ -160,10 +160,19 @@ impl Shared {
         Ok((self.signer.sign(&claims)?, claims))
     }
 
+    /// The cluster's key.
+    pub(crate) fn cluster(&self) -> std::io::Result<&Signer> {
+        if let Some(signer) = self.cluster.get() {
+            return Ok(signer);
+        }
+        let signer = Signer::new()?;
+        Ok(self.cluster.get_or_init(|| signer))
+    }
+
     /// What a cluster would put into the file of a workload.
     pub(crate) fn federated_token(&self, subject: &str) -> std::io::Result<String> {
         let now = self.clock.now();
-        self.cluster.sign(&Federated {
+        self.cluster()?.sign(&Federated {
             iss: CLUSTER.to_owned(),
             sub: subject.to_owned(),
             aud: vec![EXCHANGE.to_owned()],

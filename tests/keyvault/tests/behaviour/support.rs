@@ -9,51 +9,51 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 /// A server and a client of it.
-pub struct Setting {
-    pub server: Server,
-    pub agent: Agent,
+pub(crate) struct Setting {
+    pub(crate) server: Server,
+    pub(crate) agent: Agent,
     /// Of the application that may do everything.
-    pub token: String,
+    pub(crate) token: String,
 }
 
 /// A reply: status, headers by lower-case names, body.
-pub struct Got {
-    pub status: u16,
-    pub headers: ureq::http::HeaderMap,
-    pub text: String,
+pub(crate) struct Got {
+    pub(crate) status: u16,
+    pub(crate) headers: ureq::http::HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Got {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 
     /// The outer code, and the inner one.
-    pub fn codes(&self) -> (String, Option<String>) {
+    pub(crate) fn codes(&self) -> (String, Option<String>) {
         let error = self.json()["error"].clone();
         (error["code"].as_str().unwrap().to_owned(), error["innererror"]["code"].as_str().map(ToOwned::to_owned))
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
     #[track_caller]
-    pub fn expect(self, status: u16) -> Self {
+    pub(crate) fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{}", self.text);
         self
     }
 
     /// The error with this status and these codes.
     #[track_caller]
-    pub fn fails(self, status: u16, code: &str, inner: Option<&str>) -> Self {
+    pub(crate) fn fails(self, status: u16, code: &str, inner: Option<&str>) -> Self {
         let got = self.expect(status);
         assert_eq!(got.codes(), (code.to_owned(), inner.map(ToOwned::to_owned)));
         got
     }
 }
 
-pub fn start() -> Setting {
+pub(crate) fn start() -> Setting {
     let server = Server::start(Options::default()).unwrap();
     let agent = agent(&server);
     let mut setting = Setting { server, agent, token: String::new() };
@@ -63,7 +63,7 @@ pub fn start() -> Setting {
     setting
 }
 
-pub fn agent(server: &Server) -> Agent {
+pub(crate) fn agent(server: &Server) -> Agent {
     let root = Certificate::from_pem(server.authority_certificate().as_bytes()).unwrap();
     let tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&[root])).build();
     let config = Agent::config_builder()
@@ -86,7 +86,7 @@ fn read(mut response: Response<Body>) -> Result<Got, ureq::Error> {
 }
 
 impl Setting {
-    pub fn send(
+    pub(crate) fn send(
         &self,
         method: &str,
         url: &str,
@@ -102,7 +102,7 @@ impl Setting {
     }
 
     /// To the vault, with a token; `path` without `api-version`.
-    pub fn with(&self, token: &str, method: &str, path: &str, body: &Value) -> Result<Got, ureq::Error> {
+    pub(crate) fn with(&self, token: &str, method: &str, path: &str, body: &Value) -> Result<Got, ureq::Error> {
         let sign = if path.contains('?') { '&' } else { '?' };
         let url = format!("{}{path}{sign}api-version=2025-07-01", self.server.vault_url());
         let bearer = format!("Bearer {token}");
@@ -111,32 +111,32 @@ impl Setting {
     }
 
     #[track_caller]
-    pub fn ask(&self, method: &str, path: &str, body: &Value) -> Got {
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &Value) -> Got {
         self.with(&self.token, method, path, body).unwrap()
     }
 
     #[track_caller]
-    pub fn get(&self, path: &str) -> Got {
+    pub(crate) fn get(&self, path: &str) -> Got {
         self.ask("GET", path, &Value::Null)
     }
 
     #[track_caller]
-    pub fn set(&self, name: &str, value: &str) -> Got {
+    pub(crate) fn set(&self, name: &str, value: &str) -> Got {
         self.ask("PUT", &format!("/secrets/{name}"), &json!({ "value": value }))
     }
 
     #[track_caller]
-    pub fn delete(&self, path: &str) -> Got {
+    pub(crate) fn delete(&self, path: &str) -> Got {
         self.ask("DELETE", path, &Value::Null)
     }
 
-    pub fn token_endpoint(&self, form: &[(&str, &str)]) -> Got {
+    pub(crate) fn token_endpoint(&self, form: &[(&str, &str)]) -> Got {
         let url = format!("{}/{}/oauth2/v2.0/token", self.server.authority_url(), self.server.tenant());
         let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
         self.send("POST", &url, &[("content-type", "application/x-www-form-urlencoded")], &body).unwrap()
     }
 
-    pub fn login(&self, client: &Client, scope: &str) -> String {
+    pub(crate) fn login(&self, client: &Client, scope: &str) -> String {
         let form = [
             ("grant_type", "client_credentials"),
             ("client_id", &client.id),
@@ -147,7 +147,7 @@ impl Setting {
     }
 
     /// All items of a list, and how many pages they came in.
-    pub fn all(&self, path: &str) -> (Vec<Value>, usize) {
+    pub(crate) fn all(&self, path: &str) -> (Vec<Value>, usize) {
         let (mut items, mut pages) = (Vec::new(), 0);
         let mut url = format!("{}{path}?api-version=7.6", self.server.vault_url());
         let bearer = format!("Bearer {}", self.token);
