@@ -1,7 +1,7 @@
 # The two commands: `make demo` shows strongroom at work, `make test` proves what is there. Both build what they need. `make demo-postgres` is a second
 # demonstration, which needs a PostgreSQL server.
 
-.PHONY: all build demo demo-postgres test test-keyvault lint fmt doc clean wasm-target postgres example
+.PHONY: all build demo demo-postgres test test-keyvault lint features fmt doc clean wasm-target postgres example
 
 CARGO ?= cargo
 # The flags of the example are in its own `.cargo/config.toml`, which RUSTFLAGS would replace.
@@ -52,7 +52,7 @@ test-keyvault:
 	cd tests/keyvault && $(CARGO) test --locked --target-dir $(KEYVAULT)
 
 # Formatting, clippy and documentation, warnings as errors; the guests too, as what they are.
-lint: wasm-target
+lint: wasm-target features
 	$(CARGO) fmt --all --check
 	cd guest-example/rust && $(CARGO) fmt --all --check
 	cd tests/guests && $(CARGO) fmt --all --check
@@ -64,6 +64,12 @@ lint: wasm-target
 	cd tests/keyvault && $(CARGO) clippy --locked --all-targets --target-dir $(KEYVAULT) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --target-dir $(TARGET)
 	cd tests/keyvault && RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --target-dir $(KEYVAULT)
+
+# Each choice of features that an embedder has compiles by itself and without a warning.
+features:
+	for set in "--no-default-features" "--no-default-features --features runtime" "--no-default-features --features local-vault" --all-features; do \
+		$(CARGO) clippy --locked --package strongroom --lib $$set --target-dir $(TARGET) -- -D warnings || exit 1; \
+	done
 
 fmt:
 	$(CARGO) fmt --all

@@ -1,54 +1,10 @@
-//! Components that do not end, take too much, or reach out: each is stopped, recorded, and blamed.
+//! Components that print, ask and report without end, that ask under every spelling, and stored code that somebody has changed.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 
 use strongroom::record::Limit;
 
 use crate::support::Host;
-
-/// A short time limit, where the run is to be stopped by it.
-const SHORT: &str = "version = 1\n[limits]\ntime = \"500ms\"";
-
-#[test]
-fn what_does_not_end_is_ended() {
-    let host = Host::new();
-    for guest in ["spin", "spin-host", "sleep"] {
-        host.run(guest, SHORT, &[]).stopped(Limit::Time);
-    }
-    host.audit_is_whole();
-}
-
-#[test]
-fn memory_is_bounded_and_measured() {
-    let host = Host::new();
-    let run = host.run("grow", "version = 1\n[limits]\nmemory = \"64MiB\"", &[]).stopped(Limit::Memory);
-    let peak = run.record.peak_memory_bytes;
-    assert!((32 << 20..=64 << 20).contains(&peak), "{peak}");
-}
-
-#[test]
-fn the_stack_is_bounded() {
-    Host::new().run("recurse", "version = 1", &[]).stopped(Limit::Stack);
-}
-
-#[test]
-fn resources_are_bounded() {
-    let host = Host::new();
-    for kind in ["timers", "files"] {
-        host.run("handles", "version = 1", &[kind]).stopped(Limit::Resources);
-    }
-}
-
-#[test]
-fn what_one_call_carries_is_bounded() {
-    let host = Host::new();
-    for kind in ["name", "value"] {
-        host.run("large", "version = 1", &[kind]).stopped(Limit::HostCall);
-    }
-    // A million names are over the limit of requests, and nothing is decided.
-    host.run("large", "version = 1\n[secrets]\n\"n*\" = [\"get\"]", &["list"]).stopped(Limit::Requests);
-}
 
 #[test]
 fn endless_output_is_cut() {
@@ -81,7 +37,11 @@ fn requests_are_bounded_and_summed_up() {
 fn reports_are_bounded() {
     let host = Host::new();
     for kind in ["metrics", "progress"] {
-        host.run("reports", "version = 1\n[limits]\nmetrics = 1000", &[kind]).stopped(Limit::Metrics);
+        let run = host.run("reports", "version = 1\n[limits]\nmetrics = 1000", &[kind]).stopped(Limit::Metrics);
+        // Its start and its end: what it reports is in the record, and does not make the audit grow.
+        assert_eq!(host.events(&run.record).len(), 2);
+        let points = run.record.metrics.values().map(|metric| metric.points.len()).sum::<usize>();
+        assert!(points == 1000 || run.record.progress.is_some(), "{points}");
     }
 }
 
@@ -103,43 +63,6 @@ fn a_name_in_every_spelling_is_one_name() {
 }
 
 #[test]
-fn only_granted_addresses_are_reached() {
-    let granted = TcpListener::bind("127.0.0.1:0").unwrap();
-    let other = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (granted_at, other_at) = (granted.local_addr().unwrap(), other.local_addr().unwrap());
-    let server = std::thread::spawn(move || {
-        let (mut stream, _) = granted.accept().unwrap();
-        let mut line = [0; 5];
-        stream.read_exact(&mut line).unwrap();
-        stream.write_all(b"pong\n").unwrap();
-    });
-    let host = Host::new();
-    let policy = format!("version = 1\ntcp = [\"{granted_at}\"]");
-    let mapped = format!("[::ffff:127.0.0.1]:{}", other_at.port());
-    let run = host
-        .run(
-            "net",
-            &policy,
-            &[&granted_at.to_string(), &other_at.to_string(), &mapped, "169.254.169.254:80", "localhost:80"],
-        )
-        .finished();
-    run.shows(&format!("connect {granted_at}: CONNECTED pong"))
-        .never_shows(&format!("connect {other_at}: CONNECTED"))
-        .never_shows("LISTENING")
-        .shows("listen: Err")
-        .shows("udp: Err")
-        .shows("look up example.com:80: Err")
-        .shows("look up localhost:80: Err");
-    server.join().unwrap();
-    other.set_nonblocking(true).unwrap();
-    assert!(other.accept().is_err(), "somebody has connected to the port that was not granted");
-
-    // Without a grant there is no socket at all.
-    host.run("net", "version = 1", &[&other_at.to_string()]).finished().never_shows("CONNECTED");
-    assert!(other.accept().is_err());
-}
-
-#[test]
 fn the_compiler_is_bounded_in_time() {
     let host = Host::new();
     let run = host.run("thief", "version = 1\n[limits]\ncompile-time = \"1ms\"", &[]).stopped(Limit::Compile);
@@ -147,24 +70,93 @@ fn the_compiler_is_bounded_in_time() {
     assert!(!run.shown.contains("I was let in"));
 }
 
+/// The entries in the store of compiled code, the one used last at the end.
+fn entries(store: &Path) -> Vec<PathBuf> {
+    let mut entries: Vec<_> = crate::support::files_below(store)
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|end| end == "code"))
+        .collect();
+    entries.sort_by_key(|path| std::fs::metadata(path).unwrap().modified().unwrap());
+    entries
+}
+
+/// Runs `hello`, which has to do what it always does, and tells whether it was compiled again because of what was in the store.
+fn distrusted(host: &Host) -> bool {
+    let run = host.run("hello", "version = 1", &[]).finished().shows("hello, []");
+    run.record.warnings.iter().any(|warning| warning.contains("compiled again"))
+}
+
 #[test]
 fn compiled_code_that_was_changed_is_not_loaded() {
     let host = Host::new();
+    let store = host.home().join("code");
     host.run("hello", "version = 1", &[]).finished();
-    let entries: Vec<_> = crate::support::files_below(&host.home().join("code"))
-        .into_iter()
-        .filter(|path| std::fs::metadata(path).unwrap().len() > 10_000)
-        .collect();
-    let [entry] = entries.as_slice() else { panic!("one component is kept: {entries:?}") };
-    let whole = std::fs::read(entry).unwrap();
-    let mut changed = whole.clone();
-    let middle = changed.len() / 2;
-    changed[middle] ^= 1;
-    std::fs::write(entry, &changed).unwrap();
-    let run = host.run("hello", "version = 1", &[]).finished().shows("hello, []");
-    assert!(run.record.warnings.iter().any(|warning| warning.contains("compiled again")), "{:?}", run.record.warnings);
-    // It was compiled again and kept anew.
-    assert_eq!(std::fs::read(entry).unwrap().len(), whole.len());
-    let run = host.run("hello", "version = 1", &[]).finished();
-    assert!(!run.record.warnings.iter().any(|warning| warning.contains("compiled again")), "{:?}", run.record.warnings);
+    let [hello] = entries(&store).try_into().unwrap();
+    host.run("fail", "version = 1", &[]).failed();
+    let fail = entries(&store).into_iter().find(|entry| *entry != hello).unwrap();
+    let (whole, others) = (std::fs::read(&hello).unwrap(), std::fs::read(&fail).unwrap());
+    assert!(!distrusted(&host));
+
+    // One bit, in the header, at the beginning, in the middle and at the end; cut; lengthened; nothing at all.
+    for at in [0, 10, 40, whole.len() / 2, whole.len() - 1] {
+        let mut changed = whole.clone();
+        changed[at] ^= 1;
+        std::fs::write(&hello, &changed).unwrap();
+        assert!(distrusted(&host), "bit at {at}");
+        assert!(!distrusted(&host), "it was not kept anew");
+    }
+    for changed in [&whole[..whole.len() - 1], &whole[..20], &[], &[whole.as_slice(), b"x"].concat()] {
+        std::fs::write(&hello, changed).unwrap();
+        assert!(distrusted(&host), "{} bytes", changed.len());
+    }
+    // Another component's code under its name.
+    std::fs::write(&hello, &others).unwrap();
+    assert!(distrusted(&host));
+    // A link, even to the right bytes.
+    let elsewhere = host.file("elsewhere.code", &whole);
+    std::fs::remove_file(&hello).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &hello).unwrap();
+    assert!(distrusted(&host));
+    assert!(!std::fs::symlink_metadata(&hello).unwrap().is_symlink(), "the link is replaced");
+    assert_eq!(std::fs::read(&elsewhere).unwrap(), whole, "and what it led to is left alone");
+    assert!(!distrusted(&host));
+}
+
+#[test]
+fn a_store_of_compiled_code_that_is_not_ours_is_not_used() {
+    let host = Host::new();
+    let store = host.home().join("code");
+    host.run("hello", "version = 1", &[]).finished();
+    let guest = crate::support::guest("hello").display().to_string();
+    let refused = |why: &str| {
+        let message = host.fails(5, &["run", &guest]);
+        assert!(message.contains("cannot hold compiled code") && message.contains(why), "{message}");
+    };
+    // A link to a folder of the same content.
+    let moved = host.path().join("moved");
+    std::fs::rename(&store, &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, &store).unwrap();
+    refused("it is a link");
+    std::fs::remove_file(&store).unwrap();
+    std::fs::rename(&moved, &store).unwrap();
+    assert!(!distrusted(&host));
+    // Only the superuser can give files away.
+    if rustix::process::geteuid().is_root() {
+        let [entry] = entries(&store).try_into().unwrap();
+        let give = |path: &Path, user| std::os::unix::fs::chown(path, Some(user), None).unwrap();
+        give(&entry, 65534);
+        assert!(distrusted(&host), "another user's entry was loaded");
+        give(&store, 65534);
+        refused("another user");
+        give(&store, 0);
+        let key = store.join("store.key");
+        give(&key, 65534);
+        refused("another user");
+        give(&key, 0);
+        assert!(!distrusted(&host));
+    }
+    // Open to others: its key is no secret then.
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(&store, std::fs::Permissions::from_mode(0o755)).unwrap();
+    refused("other users have access");
 }

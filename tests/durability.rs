@@ -32,6 +32,8 @@ fn a_killed_run_is_lost_in_its_record_and_the_audit_says_recovered() {
         let last: strongroom::record::RunRecord =
             serde_json::from_str(&host.ok(&["runs", "show", "last", "--json"])).unwrap();
         assert_eq!(last.outcome, Outcome::Lost, "round {round}");
+        // What was seen of it was kept before it was shown.
+        assert!(host.ok(&["runs", "log", "last"]).starts_with("sleeping"), "round {round}");
         assert_eq!(host.get("key"), "a-value-to-keep");
     }
     let left: Vec<_> =

@@ -1,5 +1,7 @@
 //! `/input` and `/output`: what may be done there, the quotas, and the ways out.
 
+use std::io::Read as _;
+
 use strongroom::record::Limit;
 
 use crate::support::{Host, files_below};
@@ -76,8 +78,17 @@ fn only_what_is_there_at_once_counts() {
 fn nothing_outside_its_folders_is_reached() {
     let host = Host::new();
     host.file("in/data.txt", "seven");
-    std::os::unix::fs::symlink("/etc/passwd", host.path().join("in/link-out")).unwrap();
-    std::os::unix::fs::symlink("/etc", host.path().join("in/folder-out")).unwrap();
+    host.file("outside.txt", "not for components");
+    for (name, target) in [
+        ("link-out", "/etc/passwd"),
+        ("folder-out", "/etc"),
+        ("up", ".."),
+        ("link-home", "../home/vault/vault.key"),
+        ("link-to-link", "link-out"),
+        ("dangling", "../made-by-the-component"),
+    ] {
+        std::os::unix::fs::symlink(target, host.path().join("in").join(name)).unwrap();
+    }
     rustix::fs::mknodat(rustix::fs::CWD, host.path().join("in/fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
         .unwrap();
     let policy = "version = 1\n[limits]\ntime = \"20s\"";
@@ -85,13 +96,42 @@ fn nothing_outside_its_folders_is_reached() {
     let done: Vec<_> = run.shown.lines().filter(|line| line.ends_with(": DONE")).collect();
     // Its own folders are all that it can see of the root.
     assert!(done.is_empty() || done == ["list /: DONE"], "{done:?}\n{}", run.shown);
-    assert!(run.shown.lines().filter(|line| line.contains(": ")).count() > 20, "{}", run.shown);
-    assert_eq!(run.record.outputs.len(), 1);
-    for escaped in ["escaped.txt", "in/planted.txt", "in/escaped.txt", "outside.txt"] {
+    assert!(run.shown.lines().filter(|line| line.contains(": ")).count() > 60, "{}", run.shown);
+    let made: Vec<_> = run.record.outputs.iter().map(|output| output.path.as_str()).collect();
+    assert_eq!(made, ["file"]);
+    for escaped in ["escaped.txt", "in/planted.txt", "in/escaped.txt", "made-by-the-component", "home/escaped.txt"] {
         assert!(!host.path().join(escaped).exists(), "{escaped}");
     }
+    assert_eq!(std::fs::read_to_string(host.path().join("outside.txt")).unwrap(), "not for components");
     assert_eq!(std::fs::read_to_string(host.path().join("in/data.txt")).unwrap(), "seven");
     assert!(!std::path::Path::new("/escaped.txt").exists());
+    // No link was made, not even one that nobody follows.
+    let links = std::fs::read_dir(host.path().join("out")).unwrap();
+    assert!(links.map(|entry| entry.unwrap().file_type().unwrap()).all(|kind| !kind.is_symlink()));
+}
+
+#[test]
+fn a_folder_that_is_swapped_for_a_link_leads_nowhere() {
+    let host = Host::new();
+    host.file("in/swapped/file", "inside");
+    host.file("outside/file", "outside");
+    host.file("outside/other", "x");
+    std::os::unix::fs::symlink("../outside", host.path().join("in/link")).unwrap();
+    let policy = "version = 1\n[limits]\ntime = \"2m\"";
+    let mut run = host.start("race", policy, &["--input", "in"], &[]);
+    let mut said = [0; 7];
+    run.stderr.as_mut().unwrap().read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"reading");
+    let folder = rustix::fs::open(host.path().join("in"), rustix::fs::OFlags::DIRECTORY, 0.into()).unwrap();
+    // An even number, so that the folder is back in its place.
+    for _ in 0..4_000 {
+        rustix::fs::renameat_with(&folder, "swapped", &folder, "link", rustix::fs::RenameFlags::EXCHANGE).unwrap();
+        std::thread::yield_now();
+    }
+    host.file("in/stop", "");
+    let run = crate::support::Ended::from(run.wait_with_output().unwrap()).finished();
+    run.shows(" outside: 0 ").shows("at last: Ok(\"inside\")");
+    assert!(!host.path().join("outside/planted").exists());
 }
 
 /// No private folder of a run is left beside its output, nor in the home.

@@ -80,8 +80,55 @@ fn terminal_escapes_are_shown_not_obeyed() {
     // And in what the host prints of the run later.
     let shown = host.ok(&["runs", "show", &run.record.id.to_string()]);
     assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+    for again in [&["runs", "log"][..], &["runs", "show", "--html", "-"]] {
+        let shown = host.ok(again);
+        let controls = |c: char| (c.is_control() && c != '\n' && c != '\t') || ('\u{202a}'..='\u{202e}').contains(&c);
+        assert!(!shown.chars().any(controls) && shown.contains("\\x1b]0;owned"), "{shown:?}");
+    }
     let trail = host.ok(&["audit", "show"]);
     assert!(!trail.chars().any(|c| c.is_control() && c != '\n'), "{trail:?}");
+}
+
+#[test]
+fn what_stands_on_a_terminal_is_shown_not_obeyed() {
+    let host = Host::new();
+    // As a person sees it, with the summary at the end.
+    let terminal = guest("terminal").display().to_string();
+    let output = host.output(&["run", &terminal]);
+    let shown = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    assert!(!shown.chars().any(|c| (c.is_control() && c != '\n' && c != '\t') || c == '\u{202e}'), "{shown:?}");
+    // What would have painted over the host's words stands where it was printed, before them.
+    let forged = shown.find("\\x1b[2J\\x1b[1;1Houtcome  finished").unwrap();
+    assert!(forged < shown.rfind("finished").unwrap(), "{shown}");
+}
+
+#[test]
+fn the_most_talkative_log_holds_no_value() {
+    let host = Host::new();
+    host.set("key", VALUE);
+    let policy = host.file("policy.toml", "version = 1\n[secrets]\nkey = [\"get\", \"set\"]");
+    let leak = guest("leak").display().to_string();
+    for filter in ["trace", "wasmtime=trace,wasmtime_wasi=trace,wasmtime_wasi_io=trace,strongroom=trace,info"] {
+        let mut command = host.command(&["run", &leak, "--policy", policy.to_str().unwrap(), "--", "key", "100"]);
+        let output = command.env("STRONGROOM_LOG", filter).output().unwrap();
+        assert!(output.status.success());
+        assert_eq!(holds(&output.stderr, VALUE), None, "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(holds(&output.stdout, VALUE), None);
+    }
+}
+
+#[test]
+fn a_process_that_holds_secrets_leaves_no_core() {
+    use std::io::Read as _;
+    let host = Host::new();
+    let mut run = host.start("sleep", "version = 1", &[], &[]);
+    run.stderr.as_mut().unwrap().read_exact(&mut [0; 8]).unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", run.id())).unwrap();
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    let most: Vec<_> = core.split_whitespace().take(2).collect();
+    assert_eq!(most, ["0", "0"], "{core}");
 }
 
 #[test]
@@ -111,6 +158,13 @@ fn what_a_run_leaves_behind_holds_no_value() {
     let made = "made-in-the-run-and-never-written-down";
     host.run("exercise", policy, &[&format!("set=made={made}"), "get=made", "describe=key"]).finished();
     host.ok(&["audit", "show"]);
+    let page = host.path().join("page.html");
+    let runs: Vec<strongroom::record::RunRecord> = serde_json::from_str(&host.ok(&["runs", "list", "--json"])).unwrap();
+    let leak = runs.last().unwrap().id.to_string();
+    host.ok(&["runs", "show", &leak, "--html", page.to_str().unwrap()]);
+    assert!(std::fs::read_to_string(&page).unwrap().contains("[redacted:key]"));
+    let kept = std::fs::read_to_string(host.home().join(format!("runs/{leak}.log"))).unwrap();
+    assert!(kept.contains("out raw: [redacted:key]") && kept.contains("err raw: [redacted:key]"), "{kept}");
     let mut searched = 0;
     for file in files_below(host.path()) {
         let content = std::fs::read(&file).unwrap();
@@ -120,8 +174,8 @@ fn what_a_run_leaves_behind_holds_no_value() {
         }
         searched += 1;
     }
-    // The vault, its key, the audit, the ledger, two records, the log, the compiled code.
-    assert!(searched >= 8, "only {searched} files searched");
+    // The vault, its key, the audit, the ledger, two records and their logs, the page, the log, the compiled code.
+    assert!(searched >= 11, "only {searched} files searched");
     assert!(std::fs::metadata(&log).unwrap().len() > 0);
 }
 

@@ -12,12 +12,19 @@
 
 mod support;
 
+mod compiler;
 mod containment;
 mod contract;
 mod durability;
+mod examples;
+mod exhaustion;
 mod files;
 mod leaks;
+mod network;
+mod patch_levels;
 mod postgres;
 mod refusals;
+mod sharing;
+mod soak;
 mod source_rules;
 mod transcripts;

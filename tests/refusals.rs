@@ -22,6 +22,26 @@ fn an_import_that_nobody_granted_is_refused_by_name() {
     host.audit_is_whole();
 }
 
+#[test]
+fn a_function_that_an_interface_does_not_have_is_refused_by_name() {
+    let host = Host::new();
+    let run = host.run("wrong-import", "version = 1", &[]);
+    assert_eq!((run.code, run.record.outcome, run.record.blame), (3, Outcome::Refused, Some(Blame::Policy)));
+    let reason = run.record.reason.unwrap();
+    assert!(reason.contains("wasi:cli/environment@0.2.0") && reason.contains("set-environment"), "{reason}");
+}
+
+#[test]
+fn a_component_of_another_world_is_told_so() {
+    let host = Host::new();
+    let run = host.run("wrong-run", "version = 1", &[]);
+    assert_eq!((run.code, run.record.outcome), (3, Outcome::Refused));
+    assert!(run.record.reason.clone().unwrap().contains("has no function `run`"), "{:?}", run.record.reason);
+    let run = host.run("wrong-train", "version = 1", &[]).failed();
+    let reason = run.record.reason.unwrap();
+    assert!(reason.contains("type mismatch") || reason.contains("expected"), "{reason}");
+}
+
 /// Everything in a host's folder, with its content.
 fn snapshot(host: &Host) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     // Opening a vault or an audit writes their own bookkeeping; what must not appear is a record, an output, or a change of a secret.

@@ -13,6 +13,14 @@ pub const NAME_MAX: usize = 127;
 ///
 /// Names compare without regard to case, as Key Vault's do, so parsing folds to lower case once and nothing later has to
 /// remember to.
+///
+/// ```
+/// use strongroom::ids::SecretName;
+///
+/// assert_eq!(SecretName::parse("DB-Password")?.as_str(), "db-password");
+/// assert!(SecretName::parse("../keys/x").is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SecretName(String);

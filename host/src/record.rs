@@ -4,6 +4,7 @@
 //! redactor and has no control characters.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,7 @@ pub const METRIC_POINTS_MAX: usize = 10_000;
 /// The account of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct RunRecord {
     /// The format's version: [`FORMAT`].
     pub format: u32,
@@ -50,6 +52,10 @@ pub struct RunRecord {
     pub limit: Option<Limit>,
     /// Secrets used and asked for, by name as the component knows it and operation.
     pub secrets: Vec<SecretUse>,
+    /// What it wanted of the network and whether it got it, by operation and destination. Absent where there was nothing, and from
+    /// records of programs that did not keep it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub network: Vec<NetworkUse>,
     /// The largest linear memory (all memories of the run together) in bytes.
     pub peak_memory_bytes: u64,
     /// Thread CPU time over the run's polls, in microseconds.
@@ -74,6 +80,7 @@ pub struct RunRecord {
 /// The component that ran.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ComponentRef {
     /// SHA-256 of its bytes.
     pub digest: Digest,
@@ -83,9 +90,17 @@ pub struct ComponentRef {
     pub bytes: u64,
 }
 
+impl ComponentRef {
+    /// A component, and the file that it came from, whose name is escaped.
+    pub fn new(path: &Path, digest: Digest, bytes: u64) -> Self {
+        Self { digest, path: crate::redact::escape_controls(&path.to_string_lossy()), bytes }
+    }
+}
+
 /// What became of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Outcome {
     /// Under way, or cut off and not yet noticed.
     Running,
@@ -136,6 +151,7 @@ impl Outcome {
 /// Who caused an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Blame {
     /// The component.
     Guest,
@@ -150,6 +166,7 @@ pub enum Blame {
 /// The limits that can stop a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Limit {
     /// `limits.memory`
     Memory,
@@ -197,6 +214,7 @@ impl Limit {
 /// One operation on one name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct SecretUse {
     /// The name as the component asked for it, folded; redacted and escaped where it is no valid name; `*` for `list`.
     pub name: String,
@@ -211,9 +229,53 @@ pub struct SecretUse {
     pub would_allow: Option<String>,
 }
 
+/// What a component wants of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkOperation {
+    /// Open a TCP connection.
+    Connect,
+    /// Look the addresses of a name up.
+    LookUp,
+    /// Take an address of the host, to be connected to. No policy allows it.
+    Listen,
+}
+
+impl NetworkOperation {
+    /// The operation as the record and the audit write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NetworkOperation::Connect => "connect",
+            NetworkOperation::LookUp => "look-up",
+            NetworkOperation::Listen => "listen",
+        }
+    }
+}
+
+/// One operation on one destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkUse {
+    /// What was wanted.
+    pub operation: NetworkOperation,
+    /// `ADDRESS:PORT`, or the name that was looked up, redacted and escaped; `(others)` for the sum of what is over the bound.
+    pub target: String,
+    /// How often it was allowed. A connection that was allowed may still have failed.
+    pub count: u64,
+    /// How often it was denied.
+    pub denied: u64,
+    /// The entry of the policy's `tcp` that allowed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<String>,
+    /// The entry of `tcp` that would allow it, where it was denied and a policy can; of a name the port is left as `PORT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub would_allow: Option<String>,
+}
+
 /// The values of one metric.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Metric {
     /// The points kept, in the order logged.
     pub points: Vec<Point>,
@@ -227,6 +289,7 @@ pub struct Metric {
 /// One value of a metric.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Point {
     /// The step, where the component gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -276,6 +339,7 @@ impl<'de> Deserialize<'de> for Number {
 /// A progress report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Progress {
     /// How much is done.
     pub done: u64,
@@ -288,6 +352,7 @@ pub struct Progress {
 /// One thing in the output folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Output {
     /// The path below the output folder, redacted and escaped.
     pub path: String,
@@ -300,6 +365,7 @@ pub struct Output {
 /// How much log text there was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct LogCount {
     /// Bytes that the component wrote and that were shown or stored.
     pub kept: u64,
@@ -311,6 +377,7 @@ pub struct LogCount {
 /// `strongroom audit verify --expect SEGMENT:COUNT:HASH` detect a trail that was cut or rewritten.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct AuditPosition {
     /// The segment's identity.
     pub segment: String,

@@ -8,7 +8,15 @@ use serde::Serialize;
 use crate::ids::Digest;
 
 /// The specification of one run.
+///
+/// ```
+/// use strongroom::spec::RunSpec;
+///
+/// let spec = RunSpec::new("train.wasm").input("dataset").output("model").parameter("epochs", "20").args(["--fast"]);
+/// assert_eq!(spec.parameters["epochs"], "20");
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct RunSpec {
     /// The component's file. It is read once; the digest is that of the bytes that run.
     pub component: PathBuf,
@@ -27,6 +35,34 @@ impl RunSpec {
     /// A run of a component with nothing else.
     pub fn new(component: impl Into<PathBuf>) -> Self {
         Self { component: component.into(), input: None, output: None, parameters: BTreeMap::new(), args: Vec::new() }
+    }
+
+    /// The folder that the component sees as `/input`.
+    #[must_use]
+    pub fn input(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.input = Some(dir.into());
+        self
+    }
+
+    /// The folder for what it leaves in `/output`.
+    #[must_use]
+    pub fn output(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.output = Some(dir.into());
+        self
+    }
+
+    /// One more parameter; one of the same name is replaced.
+    #[must_use]
+    pub fn parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.parameters.insert(name.into(), value.into());
+        self
+    }
+
+    /// More arguments.
+    #[must_use]
+    pub fn args(mut self, args: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
     }
 
     /// SHA-256 over the canonical form: a JSON document of format version, component digest, parameters in order of name,

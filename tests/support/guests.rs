@@ -1,11 +1,14 @@
-//! Builds the guests, once for a test process, the way their authors would.
+//! Builds the guests, once for a test process: those in Rust the way their authors would, those written by hand from their text.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The component of a guest in `tests/guests` (`hello`, ...), `plugin`, or the example (`training-example`).
+/// The component of a guest in `tests/guests` (`hello`, ...), `plugin`, or the example (`training-example`). A whole path stands for itself.
 pub(crate) fn guest(name: &str) -> PathBuf {
+    if Path::new(name).is_absolute() {
+        return PathBuf::from(name);
+    }
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let folder = BUILT.get_or_init(build);
     // A library's file is named with underscores.
@@ -23,15 +26,34 @@ fn target() -> PathBuf {
 
 fn build() -> PathBuf {
     let target = target();
-    for (folder, package) in
-        [("guest-example/rust", "training-example"), ("tests/guests", ""), ("tests/guests/plugin", "")]
-    {
+    for (folder, package) in [
+        ("guest-example/rust", "training-example"),
+        ("tests/guests", ""),
+        ("tests/guests/plugin", ""),
+        ("tests/guests/scorer", ""),
+    ] {
         let folder = super::project().join(folder);
         if folder.join("Cargo.toml").exists() {
             cargo(&folder, package, &target);
         }
     }
-    target.join("wasm32-wasip2/release")
+    let built = target.join("wasm32-wasip2/release");
+    for text in super::files_below(&super::project().join("tests/guests/wat")) {
+        write_by_hand(&text, &built);
+    }
+    built
+}
+
+/// Makes the component of a guest in text. Another process of the tests may do the same at this moment, or run what is there.
+fn write_by_hand(text: &Path, built: &Path) {
+    let component = wat::parse_file(text).unwrap_or_else(|error| panic!("{error}"));
+    let path = built.join(text.file_stem().expect("a guest has a name")).with_extension("wasm");
+    if std::fs::read(&path).is_ok_and(|there| there == component) {
+        return;
+    }
+    let new = tempfile::NamedTempFile::new_in(built).expect("a file beside it");
+    std::fs::write(&new, component).expect("it can be written");
+    new.persist(path).expect("it can be put in its place");
 }
 
 fn cargo(folder: &Path, bin: &str, target: &Path) {

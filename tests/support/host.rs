@@ -123,7 +123,33 @@ impl Host {
     pub(crate) fn run_with(&self, component: &str, policy: &str, more: &[&str], args: &[&str]) -> Ended {
         let all = self.run_args(component, policy, more, args);
         let output = self.output(&all.iter().map(String::as_str).collect::<Vec<_>>());
-        Ended::from(output)
+        let ended = Ended::from(output);
+        self.audit_tells(&ended.record);
+        ended
+    }
+
+    /// The run's last event in the audit says what its record says, and the record that is kept is the one that was printed.
+    #[track_caller]
+    fn audit_tells(&self, record: &RunRecord) {
+        let events = self.events(record);
+        let end = events.last().expect("a run has events");
+        assert_eq!(end["event"], "run-end", "{end}");
+        assert_eq!(end["outcome"], record.outcome.as_str(), "{end}");
+        let detail = |name: &str| end["detail"][name].as_str().map(str::to_owned);
+        assert_eq!(detail("limit").as_deref(), record.limit.map(Limit::as_str), "{end}");
+        assert_eq!(detail("blame"), record.blame.map(|blame| format!("{blame:?}").to_lowercase()), "{end}");
+        let kept = std::fs::read(self.home().join("runs").join(format!("{}.json", record.id))).expect("a kept record");
+        // As JSON: a metric may be NaN, which is not equal to itself.
+        let printed = serde_json::to_value(record).expect("a record is JSON");
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&kept).expect("a record"), printed);
+    }
+
+    /// A run's events, read from the segment that its process wrote.
+    pub(crate) fn events(&self, record: &RunRecord) -> Vec<serde_json::Value> {
+        let segment = self.home().join("audit").join(format!("{}.jsonl", record.segment));
+        let text = std::fs::read_to_string(segment).expect("a segment");
+        let events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("an event"));
+        events.filter(|event| event["run"] == record.id.to_string()).collect()
     }
 
     /// Starts a run and does not wait for it.

@@ -1,7 +1,10 @@
 //! What the tests share: guests, a host in a temporary home, and a PostgreSQL.
 
+pub(crate) mod apart;
 pub(crate) mod guests;
 pub(crate) mod host;
+pub(crate) mod inside;
+pub(crate) mod patch;
 pub(crate) mod postgres;
 
 pub(crate) use guests::guest;

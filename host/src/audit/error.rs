@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 /// What went wrong with the trail. The text is for operators; a guest only ever learns that the host cannot serve now.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum AuditError {
     /// The operating system refused something.
     #[error("cannot {what} `{}`: {cause}{}", .path.display(), Hint(.cause))]

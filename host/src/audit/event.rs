@@ -7,6 +7,7 @@ use crate::ids::{RunId, SecretName, SecretVersion};
 /// One thing that happened. Sequence number, time and chain hash are added by the writer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Event {
     /// What happened.
     pub event: Kind,
@@ -45,6 +46,7 @@ pub struct Event {
 /// The kinds of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Kind {
     /// The first event of a segment: program version, process, user.
     #[default]
@@ -61,6 +63,8 @@ pub enum Kind {
     Outcome,
     /// Decision and outcome of a request that was answered from the cache or denied, in one event.
     Use,
+    /// The first connection to a destination, or the first look-up of a name, was decided. Written before it is opened or answered.
+    Network,
     /// Repeated reads of a value that the run already held, in sum.
     Repeats,
     /// A summary of requests that were cut off by a limit.
@@ -74,6 +78,7 @@ pub enum Kind {
 /// Allowed or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Decision {
     /// The policy grants it.
     Allowed,

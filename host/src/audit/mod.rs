@@ -43,6 +43,7 @@ pub const FORMAT: u32 = 1;
 /// When an event counts as written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum SyncMode {
     /// When it is on the disk: it survives a power cut. Concurrent events share a sync.
     #[default]

@@ -1,5 +1,6 @@
 //! Reads the trail's events, segment by segment, for showing. Whether they are what was written, `verify` says.
 
+use std::fmt;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
@@ -47,6 +48,12 @@ struct Current {
     segment: String,
     lines: Lines<BufReader<File>>,
     line: u64,
+}
+
+impl fmt::Debug for Trail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trail").field("to_come", &self.segments).finish_non_exhaustive()
+    }
 }
 
 /// Opens the trail of a folder. A segment's last piece without a newline is no event and is left out.

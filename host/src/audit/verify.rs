@@ -16,6 +16,20 @@ use super::scan::{Known, Scan, scan};
 /// [`AuditError::Absent`] where there is no audit, [`AuditError::Newer`] where a newer program wrote it, [`AuditError::Busy`]
 /// where a process holds the ledger and hangs, [`AuditError::Io`] where something cannot be read. What was altered is no
 /// error but a verdict.
+///
+/// ```
+/// use strongroom::audit::{Audit, Event, Kind, SyncMode, Verdict, verify};
+///
+/// let folder = tempfile::tempdir()?;
+/// let dir = folder.path().join("audit");
+/// let audit = Audit::open(&dir, SyncMode::Always)?;
+/// let mut event = Event::default();
+/// event.event = Kind::Operator;
+/// let position = audit.append_blocking(event)?;
+/// audit.close()?;
+/// assert_eq!((position.count, verify(&dir, None)?.overall()), (2, Verdict::Intact));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn verify(dir: &Path, expect: Option<&Expect>) -> Result<Report, AuditError> {
     let folder = Folder::open(dir)?;
     let snapshot = Snapshot::take(&folder)?;

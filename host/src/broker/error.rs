@@ -7,6 +7,7 @@ use crate::vault::VaultError;
 
 /// What a component is told. The variants are those of the guest contract (`wit/training.wit`).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum GuestError {
     /// The policy does not grant it.
     Denied(String),
@@ -48,11 +49,14 @@ impl GuestError {
     }
 }
 
-/// Why a request was not served.
+/// Why a request was not served. `Display` and `Debug` show what the component may know.
+#[derive(thiserror::Error)]
 pub enum RequestError {
     /// The component gets an answer and goes on.
+    #[error("{0}")]
     Answer(Answer),
     /// The run is over its limit and stops.
+    #[error("the run is over its `{}` limit", .0.as_str())]
     Stop(Limit),
 }
 
@@ -95,6 +99,37 @@ impl fmt::Debug for RequestError {
 impl From<Answer> for RequestError {
     fn from(answer: Answer) -> Self {
         Self::Answer(answer)
+    }
+}
+
+impl fmt::Display for GuestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Denied(text)
+            | Self::NotFound(text)
+            | Self::InvalidName(text)
+            | Self::InvalidValue(text)
+            | Self::Exhausted(text)
+            | Self::Expired(text)
+            | Self::InvalidBatch(text)
+            | Self::Conflict(text)
+            | Self::Unavailable(text) => write!(f, "{}: {text}", self.kind()),
+            Self::Partial(names) => write!(f, "{}: {}", self.kind(), names.join(", ")),
+        }
+    }
+}
+
+impl std::error::Error for GuestError {}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.guest.fmt(f)
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Answer").field(&self.guest).finish()
     }
 }
 

@@ -15,18 +15,25 @@
 
 mod error;
 mod ledger;
+mod network;
 mod request;
+mod session;
 mod steps;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
 pub use error::{Answer, GuestError, RequestError};
 use ledger::Ledger;
+pub use network::{Contact, DESTINATIONS_MAX};
+#[cfg(feature = "runtime")]
+pub(crate) use session::settle;
+pub use session::{Ended, Session, SessionError};
 
 use crate::audit::{Audit, Event, Kind};
 use crate::ids::{RunId, SecretName};
@@ -42,6 +49,7 @@ pub const BATCH_MAX: usize = 256;
 /// How repeated reads of a value that a run already holds are audited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Repeats {
     /// One event for each secret, with the count, at the end of the run.
     #[default]
@@ -83,6 +91,12 @@ impl Broker {
     }
 }
 
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").field("audit", &self.audit).field("repeats", &self.repeats).finish_non_exhaustive()
+    }
+}
+
 /// One run's way to secrets.
 pub struct RunBroker {
     broker: Broker,
@@ -102,6 +116,7 @@ struct State {
     /// What the run has seen, by the name in the vault.
     held: HashMap<SecretName, Held>,
     ledger: Ledger,
+    network: network::Contacts,
     /// Names that were asked for in a spelling which holds a value the run was given, and how they may be shown. Folding a name to lower
     /// case hides the value from the redactor, but not from a reader.
     spelled: HashMap<SecretName, String>,
@@ -115,6 +130,12 @@ struct Held {
     value: Option<Arc<Secret>>,
     /// Reads of the value after the first, not yet audited.
     repeats: u64,
+}
+
+impl fmt::Debug for RunBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunBroker").field("run", &self.run).finish_non_exhaustive()
+    }
 }
 
 impl RunBroker {

@@ -14,6 +14,9 @@ use crate::record::Limit;
 use crate::secret::Secret;
 use crate::vault::{Description, Stored, VaultError};
 
+/// The most of a component's text that the audit and the record keep, in characters.
+const SHOWN_MAX: usize = 160;
+
 /// A grant's facts, kept for the events after the vault has consumed the grant itself.
 #[derive(Clone)]
 pub(super) struct Facts {
@@ -258,11 +261,7 @@ impl RunBroker {
 
     /// Guest text as it may stand in the audit and the record: redacted, then escaped, then short.
     pub(super) fn shown(&self, text: &str) -> String {
-        let text = self.redactor.shown(text);
-        match text.char_indices().nth(160) {
-            Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-            None => text,
-        }
+        self.redactor.shown_start(text, SHOWN_MAX)
     }
 
     /// The same for a name that was folded: in the spelling in which it was asked for, where that one holds a value.

@@ -1,3 +1,5 @@
+mod sessions;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -311,6 +313,58 @@ async fn over_the_request_limit_the_run_stops() {
     assert_eq!(world.trail().matches(r#""event":"summary""#).count(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_reads_that_race_for_the_last_use_one_wins() {
+    for cached in [false, true] {
+        let world = world(r#"key = { allow = ["get", "describe"], max-uses = 3 }"#);
+        world.vault.put("key", "hunter2hunter2");
+        world.vault.cached.store(cached, Ordering::SeqCst);
+        let run = Arc::new(world.run);
+        let racing: Vec<_> = (0..40)
+            .map(|n| {
+                let run = Arc::clone(&run);
+                tokio::spawn(async move {
+                    if n % 2 == 0 { run.get("key").await.map(drop) } else { run.describe("KEY").await.map(drop) }
+                })
+            })
+            .collect();
+        let mut served = 0;
+        for one in racing {
+            match one.await.unwrap() {
+                Ok(()) => served += 1,
+                lost => assert_eq!(answer(lost), GuestError::Exhausted("key".into())),
+            }
+        }
+        assert_eq!(served, 3, "cached: {cached}");
+        assert!(world.vault.calls.load(Ordering::SeqCst) <= 3);
+        assert_eq!(
+            run.uses().iter().map(|one| (one.count, one.denied)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)),
+            (3, 37)
+        );
+    }
+}
+
+#[tokio::test]
+async fn after_its_expiry_a_grant_reads_nothing_that_the_run_already_holds() {
+    static NOW: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(0);
+    let mut world = world(r#"key = { allow = ["get", "describe", "list"], expires = 1970-01-01T00:01:00Z }"#);
+    world.run.now = || Timestamp::from_second(NOW.load(Ordering::SeqCst)).unwrap();
+    world.vault.put("key", "hunter2hunter2");
+    NOW.store(59, Ordering::SeqCst);
+    assert_eq!(world.run.get("key").await.unwrap().expose(), "hunter2hunter2");
+    assert_eq!(world.run.get("key").await.unwrap().expose(), "hunter2hunter2");
+    NOW.store(60, Ordering::SeqCst);
+    world.vault.cached.store(true, Ordering::SeqCst);
+    let calls = world.calls();
+    let expired = GuestError::Expired("key".into());
+    assert_eq!(answer(world.run.get("key").await), expired);
+    assert_eq!(answer(world.run.get_many(&["key".to_owned()]).await), expired);
+    assert_eq!(answer(world.run.describe("KEY").await), expired);
+    assert_eq!(answer(world.run.list().await).kind(), "expired");
+    assert_eq!(world.calls(), calls);
+    assert_eq!(world.trail().matches("grant expired").count(), 4);
+}
+
 #[tokio::test]
 async fn what_may_not_be_used_now_is_not_found() {
     let at = |second| Some(Timestamp::from_second(second).unwrap());
@@ -420,4 +474,63 @@ async fn a_value_that_is_folded_as_a_name_is_not_written_down() {
     let left = format!("{:?}{}", world.run.uses(), world.trail()).to_ascii_lowercase();
     assert!(!left.contains(&value.to_ascii_lowercase()), "{left}");
     assert!(left.contains("log-[redacted:key]"), "{left}");
+}
+
+fn connect<'a>(target: &'a str, entry: Option<&'a str>) -> Contact<'a> {
+    let would_allow = entry.is_none().then(|| target.to_owned());
+    Contact { operation: crate::record::NetworkOperation::Connect, target, entry, would_allow }
+}
+
+#[tokio::test]
+async fn a_connection_is_audited_before_it_is_opened() {
+    let world = world("");
+    assert!(world.run.contact(connect("10.0.0.1:5432", Some("db.example:5432"))).await);
+    let trail = world.trail();
+    assert!(
+        trail.contains(r#""event":"network""#)
+            && trail.contains(r#""decision":"allowed","rule":"tcp \"db.example:5432\"","#)
+            && trail.contains(r#""target":"10.0.0.1:5432""#),
+        "{trail}"
+    );
+    assert!(world.run.contact(connect("10.0.0.1:5432", Some("db.example:5432"))).await);
+    assert!(!world.run.contact(connect("10.0.0.2:1", None)).await);
+    assert!(!world.run.contact(connect("10.0.0.2:1", None)).await);
+    assert_eq!(world.trail().matches(r#""event":"network""#).count(), 2, "once for each destination");
+    let seen: Vec<_> = world.run.contacts().into_iter().map(|used| (used.target, used.count, used.denied)).collect();
+    assert_eq!(seen, [("10.0.0.1:5432".to_owned(), 2, 0), ("10.0.0.2:1".to_owned(), 0, 2)]);
+    world.audit.close().unwrap();
+    assert!(
+        !world.run.contact(connect("10.0.0.3:1", Some("10.0.0.3:1"))).await,
+        "what cannot be audited is not opened"
+    );
+}
+
+#[tokio::test]
+async fn destinations_that_were_denied_are_bounded() {
+    let world = world("");
+    for port in 1..=DESTINATIONS_MAX + 50 {
+        assert!(!world.run.contact(connect(&format!("10.0.0.1:{port}"), None)).await);
+    }
+    assert!(world.run.contact(connect("10.0.0.2:1", Some("10.0.0.2:1"))).await);
+    let seen = world.run.contacts();
+    assert_eq!(seen.len(), DESTINATIONS_MAX + 2);
+    let others = seen.iter().find(|used| used.target == "(others)").unwrap();
+    assert_eq!((others.denied, others.would_allow.as_deref()), (50, None));
+    assert_eq!(world.trail().matches(r#""event":"network""#).count(), DESTINATIONS_MAX + 2);
+}
+
+#[tokio::test]
+async fn a_value_in_a_name_that_is_looked_up_is_redacted() {
+    let world = world(r#"key = ["get"]"#);
+    world.vault.put("key", "hunter2hunter2");
+    world.run.get("key").await.unwrap();
+    let long = "x".repeat(300);
+    for target in ["hunter2hunter2.evil.example", "a\u{1b}[2J\nb", long.as_str()] {
+        let operation = crate::record::NetworkOperation::LookUp;
+        let would_allow = Some(format!("{target}:PORT"));
+        assert!(!world.run.contact(Contact { operation, target, entry: None, would_allow }).await);
+    }
+    let seen = format!("{:?}{}", world.run.contacts(), world.trail());
+    assert!(!seen.contains("hunter2") && !seen.contains('\u{1b}') && !seen.contains(&long), "{seen}");
+    assert!(world.run.contacts().iter().all(|used| used.would_allow.is_none()));
 }

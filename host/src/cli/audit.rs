@@ -148,14 +148,15 @@ fn line_of(item: &Item, with_run: bool) -> String {
 }
 
 /// The kind as the trail writes it.
-fn kind(event: &Event) -> String {
+pub(super) fn kind(event: &Event) -> String {
     match serde_json::to_value(event.event) {
         Ok(serde_json::Value::String(kind)) => kind,
         _ => String::new(),
     }
 }
 
-fn about(event: &Event, with_run: bool) -> String {
+/// What the event says, without its kind.
+pub(super) fn about(event: &Event, with_run: bool) -> String {
     let mut parts: Vec<String> = Vec::new();
     let subject: Vec<&str> = [event.operation.as_deref(), event.secret.as_ref().map(|secret| secret.as_str())]
         .into_iter()

@@ -14,8 +14,9 @@ const FORM: &str = "{before-help}{usage-heading} {usage}\n\n{all-args}{after-hel
 pub(super) const FIRST: &[&str] = &[
     "strongroom init",
     "strongroom secret set dataset-key",
-    "strongroom inspect train.wasm",
+    "strongroom inspect train.wasm --starter-policy > policy.toml",
     "strongroom run train.wasm --policy policy.toml --input data --output model",
+    "strongroom policy suggest",
     "strongroom runs show",
     "strongroom audit verify",
 ];
@@ -46,9 +47,15 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("runs list", &["strongroom runs list", "strongroom runs list --json | jq -r '.[].outcome'"]),
-    ("runs show", &["strongroom runs show", "strongroom runs show 01ARZ3NDEK --json"]),
-    ("inspect", &["strongroom inspect train.wasm"]),
+    ("runs log", &["strongroom runs log", "strongroom runs log 01ARZ3NDEK | less"]),
+    (
+        "runs show",
+        &["strongroom runs show", "strongroom runs show --html run.html", "strongroom runs show 01ARZ3NDEK --json"],
+    ),
+    ("inspect", &["strongroom inspect train.wasm", "strongroom inspect train.wasm --starter-policy > policy.toml"]),
     ("policy check", &["strongroom policy check policy.toml"]),
+    ("policy suggest", &["strongroom policy suggest", "strongroom policy suggest --run last > suggested.toml"]),
+    ("policy schema", &["strongroom policy schema > policy.schema.json"]),
     ("policy explain", &["strongroom policy explain policy.toml get db-password"]),
     ("audit show", &["strongroom audit show --run last", "strongroom audit show --last 20 --json"]),
     ("audit verify", &["strongroom audit verify", "strongroom audit verify --json"]),

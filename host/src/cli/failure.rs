@@ -70,19 +70,28 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    fn said(exit: Exit, what: impl fmt::Display) -> Self {
+        Self::Said { exit, what: what.to_string(), help: None, usage: None }
+    }
+
     /// Wrong usage or invalid input.
     pub(super) fn invalid(what: impl fmt::Display) -> Self {
-        Self::Said { exit: Exit::Invalid, what: what.to_string(), help: None, usage: None }
+        Self::said(Exit::Invalid, what)
     }
 
     /// The host or the vault failed.
     pub(super) fn host(what: impl fmt::Display) -> Self {
-        Self::Said { exit: Exit::Host, what: what.to_string(), help: None, usage: None }
+        Self::said(Exit::Host, what)
     }
 
     /// Whoever typed did not go on.
     pub(super) fn cancelled(what: impl fmt::Display) -> Self {
-        Self::Said { exit: Exit::Cancelled, what: what.to_string(), help: None, usage: None }
+        Self::said(Exit::Cancelled, what)
+    }
+
+    /// No policy grants what the component imports.
+    pub(super) fn refused(what: impl fmt::Display) -> Self {
+        Self::said(Exit::Refused, what)
     }
 
     /// Adds what to do.

@@ -106,7 +106,7 @@ impl Surroundings {
         let home = self.config.home()?;
         make_folder(home.path())?;
         let audit = Audit::open(&home.audit(), self.config.audit_sync)?;
-        let runs = Arc::new(RunStore::open(&home.runs())?);
+        let runs = Arc::new(RunStore::open(&home.runs())?.keeping(self.config.run_log));
         let opened = Opened { home, vault, audit, runs };
         mark_lost(&opened.home, &opened.runs)?;
         Ok(opened)

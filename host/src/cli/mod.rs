@@ -16,6 +16,7 @@ mod logging;
 mod man;
 mod operate;
 mod out;
+mod page;
 mod passphrase;
 mod policy;
 mod progress;

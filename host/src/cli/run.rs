@@ -164,17 +164,14 @@ async fn execute(
     let cancel = cancelled()?;
     let settings = cache::Settings { time_to_live: config.cache_ttl, ..cache::Settings::default() };
     let vault: Arc<dyn Vault> = Arc::new(Cache::new(Arc::new(opened.vault.clone()), settings));
-    let runner = Runner::new(RunnerOptions {
-        audit: opened.audit.clone(),
-        vault,
-        repeats: config.repeats,
-        records: Some(Arc::clone(&opened.runs)),
-        code_store: Some(opened.home.code()),
-        compile: Compile::Child(ChildCompiler::new("/proc/self/exe")),
-        ceilings: config.ceilings.clone(),
-        temp: opened.home.temp(),
-    })
-    .map_err(Failure::host)?;
+    let compile = Compile::Child(ChildCompiler::new("/proc/self/exe"));
+    let options = RunnerOptions::new(vault, opened.audit.clone(), compile)
+        .repeats(config.repeats)
+        .records(Arc::clone(&opened.runs))
+        .code_store(opened.home.code())
+        .ceilings(config.ceilings.clone())
+        .temp(opened.home.temp());
+    let runner = Runner::new(options).map_err(Failure::host)?;
     runner
         .run(spec, Arc::new(policy), screen, cancel)
         .await

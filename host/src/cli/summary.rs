@@ -6,7 +6,7 @@ use anstyle::Style;
 
 use super::style::{self, To};
 use super::{out, show};
-use crate::record::{Blame, Metric, Outcome, RunRecord, SecretUse};
+use crate::record::{Blame, Metric, NetworkUse, Outcome, RunRecord, SecretUse};
 use crate::redact::escape_controls;
 
 /// How many lines one section has before it says how many more there are.
@@ -46,6 +46,7 @@ fn summary(record: &RunRecord, width: usize, paint: &dyn Fn(Style, &str) -> Stri
         .map(|used| vec![used.operation.clone(), used.name.clone(), show::times(used.count)])
         .collect();
     table.add("secrets", cut(&served, &[]));
+    table.add("network", network(&record.network, without_policy));
     if record.peak_memory_bytes > 0 {
         table.add("memory", vec![format!("{} at most", show::size(record.peak_memory_bytes))]);
     }
@@ -80,7 +81,7 @@ fn summary(record: &RunRecord, width: usize, paint: &dyn Fn(Style, &str) -> Stri
 }
 
 /// The outcome in a few words, and the time that it took.
-fn headline(record: &RunRecord) -> (String, String) {
+pub(super) fn headline(record: &RunRecord) -> (String, String) {
     let span = |word: &str| took(record).map(|span| format!(" {word} {span}")).unwrap_or_default();
     match record.outcome {
         Outcome::Running => ("running".to_owned(), String::new()),
@@ -112,7 +113,7 @@ pub(super) fn took(record: &RunRecord) -> Option<String> {
     Some(show::duration(Duration::try_from(span).unwrap_or_default()))
 }
 
-fn blame_text(blame: Blame) -> &'static str {
+pub(super) fn blame_text(blame: Blame) -> &'static str {
     match blame {
         Blame::Guest => "the component",
         Blame::Policy => "the policy",
@@ -143,9 +144,43 @@ fn denied(uses: &[SecretUse], without_policy: bool, width: usize) -> Vec<String>
     lines
 }
 
+/// What was wanted of the network, what was denied, and the line of the policy that would allow that.
+fn network(uses: &[NetworkUse], without_policy: bool) -> Vec<String> {
+    let row = |denied: &str, used: &NetworkUse, count| {
+        vec![format!("{denied}{}", used.operation.as_str()), used.target.clone(), show::times(count)]
+    };
+    let allowed = uses.iter().filter(|used| used.count > 0).map(|used| row("", used, used.count));
+    let denied: Vec<&NetworkUse> = uses.iter().filter(|used| used.denied > 0).collect();
+    let rows: Vec<Vec<String>> = allowed.chain(denied.iter().map(|used| row("denied ", used, used.denied))).collect();
+    let mut lines = cut(&rows, &[]);
+    if let Some(line) = allowing_tcp(uses) {
+        lines.push(match without_policy {
+            true => {
+                "there was no policy; one (`--policy FILE`) with `version = 1` and this line would allow it:".to_owned()
+            }
+            false => "`tcp` of the policy, above its tables, with these in it would allow it:".to_owned(),
+        });
+        lines.push(format!("  {line}"));
+    }
+    lines
+}
+
+/// The line of a policy that would allow the connections that were denied, where one would.
+pub(super) fn allowing_tcp(uses: &[NetworkUse]) -> Option<String> {
+    let denied = uses.iter().filter(|used| used.denied > 0);
+    let mut entries: Vec<String> = Vec::new();
+    for entry in denied.filter_map(|used| used.would_allow.as_ref()).take(SECTION_MAX) {
+        let entry = format!("\"{}\"", escape_controls(entry));
+        if !entries.contains(&entry) {
+            entries.push(entry);
+        }
+    }
+    (!entries.is_empty()).then(|| format!("tcp = [{}]", entries.join(", ")))
+}
+
 /// The lines, with those for one key made one, since a policy takes no two entries of one name. Lines that differ in more than their
 /// operations stay as they are.
-fn merged<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
+pub(super) fn merged<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut merged: Vec<(String, Vec<String>)> = Vec::new();
     let mut plain: Vec<String> = Vec::new();
     for line in lines {

@@ -11,8 +11,9 @@ use serde::{Deserialize, Deserializer};
 use super::ConfigError;
 use crate::audit::SyncMode;
 use crate::broker::Repeats;
-use crate::policy::{Ceilings, parse_duration};
+use crate::policy::{Ceilings, parse_duration, parse_size, show_size};
 use crate::redact::escape_controls;
+use crate::runs::{LOG_MAX, LOG_MIN};
 
 /// The most bytes of a configuration file.
 const FILE_MAX: u64 = 1024 * 1024;
@@ -28,6 +29,7 @@ pub(super) struct File {
     pub(super) audit: Audit,
     pub(super) ceilings: Ceilings,
     pub(super) cache: Cache,
+    pub(super) runs: Runs,
 }
 
 /// `[audit]`
@@ -44,6 +46,24 @@ pub(super) struct Audit {
 pub(super) struct Cache {
     #[serde(deserialize_with = "duration")]
     pub(super) ttl: Option<Duration>,
+}
+
+/// `[runs]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Runs {
+    #[serde(deserialize_with = "log_size")]
+    pub(super) log: Option<u64>,
+}
+
+/// A size that a log can have. One that cannot be kept is an error and not the nearest that can: somebody relies on it.
+fn log_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let size = parse_size(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)?;
+    if size == 0 || (LOG_MIN..=LOG_MAX).contains(&size) {
+        return Ok(Some(size));
+    }
+    let (min, max) = (show_size(LOG_MIN), show_size(LOG_MAX));
+    Err(serde::de::Error::custom(format!("expected \"0B\", which keeps none, or a size from {min} to {max}")))
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {

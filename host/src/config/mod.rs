@@ -24,6 +24,7 @@ use etcetera::BaseStrategy;
 use crate::audit::SyncMode;
 use crate::broker::Repeats;
 use crate::policy::Ceilings;
+use crate::runs::LOG_DEFAULT;
 use crate::vault::cache;
 
 pub use place::{Home, VaultPlace};
@@ -52,6 +53,8 @@ pub struct Config {
     pub ceilings: Ceilings,
     /// How old an answer of the cache may be.
     pub cache_ttl: Duration,
+    /// How many bytes are kept of what a run prints.
+    pub run_log: u64,
     /// The file with the vault's passphrase, where the environment names one.
     pub passphrase_file: Option<PathBuf>,
     /// The vault as the environment or the file names it, and which of them.
@@ -148,6 +151,7 @@ impl Config {
             repeats: file.audit.repeats.unwrap_or_default(),
             ceilings: file.ceilings.clone(),
             cache_ttl: file.cache.ttl.unwrap_or_else(|| cache::Settings::default().time_to_live),
+            run_log: file.runs.log.unwrap_or(LOG_DEFAULT),
             passphrase_file: path(PASSPHRASE_FILE)?,
             vault,
             home: path(HOME)?,

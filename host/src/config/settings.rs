@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::file::{Audit, Cache, File};
+use super::file::{Audit, Cache, File, Runs};
 use super::{CONFIG, Config, ConfigError, HOME, LOG, PASSPHRASE_FILE, VaultPlace, log_filter};
 use crate::policy::{Ceilings, show_duration, show_size};
 
@@ -69,7 +69,13 @@ impl Config {
         let log = log_filter();
         let log_origin = if log.is_some() { Origin::Variable(LOG) } else { Origin::Default };
         // Taken apart, so that a new key does not compile until it is listed here.
-        let File { vault: _, audit: Audit { sync, repeats }, ceilings: _, cache: Cache { ttl } } = &self.file;
+        let File {
+            vault: _,
+            audit: Audit { sync, repeats },
+            ceilings: _,
+            cache: Cache { ttl },
+            runs: Runs { log: run_log },
+        } = &self.file;
         let mut settings = vec![
             Setting { key: "home", value: Some(shown(self.home()?.path())), origin: home_origin },
             Setting { key: "vault", value: Some(format!("local:{}", shown(&dir))), origin: vault_origin },
@@ -83,6 +89,7 @@ impl Config {
             self.setting(key, value, in_file)
         }));
         settings.push(self.setting("cache.ttl", Some(show_duration(self.cache_ttl)), ttl.is_some()));
+        settings.push(self.setting("runs.log", Some(show_size(self.run_log)), run_log.is_some()));
         Ok(settings)
     }
 

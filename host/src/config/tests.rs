@@ -26,6 +26,7 @@ fn without_a_file_the_defaults_hold() {
     assert_eq!(config.repeats, Repeats::Sum);
     assert_eq!(config.ceilings, Ceilings::default());
     assert_eq!(config.cache_ttl, Duration::from_secs(300));
+    assert_eq!(config.run_log, 1 << 20);
 }
 
 #[test]
@@ -34,7 +35,7 @@ fn every_key_is_read() {
         &[],
         Some(
             "vault = \"local:/srv/vault\"\n[audit]\nsync = \"os\"\nrepeats = \"each\"\n[ceilings]\nmemory = \"1GiB\"\n\
-             requests = 5\n[cache]\nttl = \"0s\"\n",
+             requests = 5\n[cache]\nttl = \"0s\"\n[runs]\nlog = \"64KiB\"\n",
         ),
     )
     .unwrap();
@@ -43,6 +44,7 @@ fn every_key_is_read() {
     assert_eq!(config.ceilings.memory, Some(1 << 30));
     assert_eq!(config.ceilings.requests, Some(5));
     assert_eq!(config.cache_ttl, Duration::ZERO);
+    assert_eq!(config.run_log, 64 << 10);
     assert_eq!(config.vault(None).unwrap(), VaultPlace::Local("/srv/vault".into()));
 }
 
@@ -55,6 +57,9 @@ fn what_is_not_understood_is_an_error_with_file_line_and_key() {
         ("[ceilings]\n\nmemory = \"2GB\"", "config.toml:3:10", "memory"),
         ("[ceilings]\ntime = 5", "config.toml:2:8", "time"),
         ("[cache]\nttl = \"soon\"", "config.toml:2:7", "ttl"),
+        ("[runs]\nlog = \"1B\"", "config.toml:2:7", "from 4KiB to 64MiB"),
+        ("[runs]\nlog = \"65MiB\"", "config.toml:2:7", "\"0B\", which keeps none"),
+        ("[runs]\nlogs = \"1MiB\"", "config.toml:2:1", "`logs`"),
         ("[tenants]", "config.toml:1:2", "`tenants`"),
         ("vault = \"local:relative\"", "config.toml:1", "absolute"),
         ("credential = \"x\"", "config.toml:1:1", "`credential`"),

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::problem::Place;
 use super::rules::{Entry, EntryId, Pattern, Rules};
@@ -30,6 +31,7 @@ struct State {
 
 /// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum RefusalReason {
     /// No entry matches, or the entry that does lacks the operation.
     Denied,
@@ -59,6 +61,7 @@ impl fmt::Display for RefusalReason {
 /// A request was refused. For the operator: a guest learns the reason and the name, not the policy's lines.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: `{operation}`{}", .name.as_ref().map(|name| format!(" of `{name}`")).unwrap_or_default())]
+#[non_exhaustive]
 pub struct Refusal {
     /// The name asked for; the first one refused of a batch; none for a list.
     pub name: Option<SecretName>,
@@ -74,6 +77,7 @@ pub struct Refusal {
 
 /// What the policy says about one request at the start of a run, when no budget is used yet. `Display` tells a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Explanation {
     /// What was asked.
     pub operation: Operation,
@@ -85,6 +89,8 @@ pub struct Explanation {
     pub rule: Option<String>,
     /// The line of the policy on which that entry stands.
     pub line: Option<usize>,
+    /// The other entries that match the name, the next most specific first. They do not count.
+    pub overruled: Vec<Overruled>,
     /// The name in the vault, where it is allowed.
     pub stored: Option<SecretName>,
     /// The version that the entry pins, where it is allowed.
@@ -95,6 +101,17 @@ pub struct Explanation {
     pub expires: Option<Timestamp>,
     /// The line of `[secrets]` that would allow it, where it is refused.
     pub would_allow: Option<String>,
+}
+
+/// An entry that matches a name and does not decide about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Overruled {
+    /// The entry, such as `secrets."db-*"`.
+    pub rule: String,
+    /// The line on which it stands.
+    pub line: usize,
+    /// Whether it lists the operation asked about: what a reader may have counted on, or feared.
+    pub allows: bool,
 }
 
 impl Explanation {
@@ -116,6 +133,11 @@ impl fmt::Display for Explanation {
         match (&self.rule, self.line) {
             (Some(rule), Some(line)) => write!(f, "\n  decided by {rule} (line {line})")?,
             _ => f.write_str("\n  no entry of [secrets] matches this name")?,
+        }
+        for other in &self.overruled {
+            let verb = if other.allows { "allows" } else { "does not allow" };
+            let (rule, line) = (&other.rule, other.line);
+            write!(f, "\n  less specific, so it does not count: {rule} (line {line}), which {verb} it")?;
         }
         if let Some(stored) = self.stored.as_ref().filter(|stored| **stored != self.name) {
             write!(f, "\n  in the vault: `{stored}`")?;
@@ -316,6 +338,7 @@ impl Policy {
             reason,
             rule: entry.map(Entry::rule),
             line: entry.map(|entry| entry.place.line),
+            overruled: self.rules.matching(name).skip(1).map(|other| Overruled::of(other, operation)).collect(),
             stored: granting.map(|entry| entry.stored(name).clone()),
             version: granting.and_then(|entry| entry.version.clone()),
             max_uses: entry.and_then(|entry| entry.max_uses),
@@ -323,6 +346,12 @@ impl Policy {
             would_allow: reason
                 .map(|reason| refusal(&self.rules, operation, name, now, reason, entry, |_| 1).would_allow),
         }
+    }
+}
+
+impl Overruled {
+    fn of(entry: &Entry, operation: Operation) -> Self {
+        Self { rule: entry.rule(), line: entry.place.line, allows: entry.allow.contains(&operation) }
     }
 }
 

@@ -102,17 +102,6 @@ impl ListGrant {
         crate::policy::Decisions::new(Arc::new(policy)).decide_list(now).expect("a test's entries grant `list`")
     }
 
-    /// The same from names as the component and as the vault knows them, and prefixes without their `*`.
-    #[cfg(test)]
-    pub(crate) fn for_names(exact: &[(&str, &str)], prefixes: &[&str]) -> Self {
-        let exact = exact.iter().map(|(asked, stored)| match asked == stored {
-            true => format!("{asked} = [\"list\"]\n"),
-            false => format!("{asked} = {{ allow = [\"list\"], stored-as = \"{stored}\" }}\n"),
-        });
-        let prefixes = prefixes.iter().map(|prefix| format!("\"{prefix}*\" = [\"list\"]\n"));
-        Self::for_test(&exact.chain(prefixes).collect::<String>())
-    }
-
     /// The exact names that may be listed: the name in the vault, and the name that the component knows. A vault answers these one
     /// by one, so that a list over exact names never pages through a whole vault.
     pub fn exact(&self) -> impl Iterator<Item = (&SecretName, &SecretName)> {

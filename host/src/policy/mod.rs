@@ -14,15 +14,20 @@
 
 mod address;
 mod decide;
+mod entries;
 mod grant;
 mod limits;
 mod parse;
 mod problem;
 mod rules;
+mod schema;
+mod starter;
+mod suggest;
 mod tcp;
 #[cfg(test)]
 mod tests;
 mod units;
+mod write;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,11 +38,15 @@ use self::rules::Rules;
 use crate::ids::Digest;
 
 pub use self::address::{is_loopback, refused_address};
-pub use self::decide::{Decisions, Explanation, Refusal, RefusalReason};
+pub use self::decide::{Decisions, Explanation, Overruled, Refusal, RefusalReason};
+pub use self::entries::EntryInfo;
 pub use self::grant::{Grant, ListGrant};
 pub use self::limits::{Ceilings, Limits, MEMORY_MIN, TIME_MIN};
 pub use self::parse::{ENTRIES_MAX, TEXT_MAX};
 pub use self::problem::{Place, PolicyError, Problem};
+pub use self::schema::SCHEMA;
+pub use self::starter::{Asks, starter};
+pub use self::suggest::{Observed, SecretAsked, SuggestError, TcpAsked, Usage, suggest};
 pub use self::tcp::{InvalidTarget, TARGETS_MAX, TcpHost, TcpTarget};
 pub use self::units::{DURATION_MAX, UnitError, parse_duration, parse_size, show_duration, show_size};
 

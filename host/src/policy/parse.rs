@@ -79,11 +79,16 @@ impl Walk<'_> {
 
     /// Only the parser's own words are used: its `Display` shows the line, which may hold a value.
     fn syntax(&mut self, error: &toml::de::Error) {
+        let span = error.span().unwrap_or_default();
+        let key = self.lines.line(&span).split('=').next().unwrap_or_default();
         let message = match error.message() {
             "duplicate key" => "this name is written twice; keep one".to_owned(),
+            _ if key.contains('*') && !key.contains(['"', '\'', '#']) => {
+                "this is not TOML: a name with `*` stands in quotes, such as \"db-*\"".to_owned()
+            }
             other => format!("this is not TOML: {other}"),
         };
-        self.problem(&error.span().unwrap_or_default(), "", message);
+        self.problem(&span, "", message);
     }
 
     fn document(&mut self, document: &DeTable<'_>, parsed: &mut Parsed) {

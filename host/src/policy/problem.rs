@@ -19,6 +19,7 @@ pub struct Place {
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Problem {
     /// Where; none where it concerns the file as a whole.
     pub place: Option<Place>,
@@ -30,6 +31,7 @@ pub struct Problem {
 
 /// A policy was not accepted. `Display` gives one line for each problem, in the order of the file, at most twenty.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PolicyError {
     origin: String,
     problems: Vec<Problem>,
@@ -90,6 +92,13 @@ impl<'a> Lines<'a> {
             .chain(text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(i, _)| i + 1))
             .collect();
         Self { text, starts }
+    }
+
+    /// The line in which a span begins, without its end.
+    pub(in crate::policy) fn line(&self, span: &Range<usize>) -> &'a str {
+        let next = self.starts.partition_point(|start| *start <= span.start);
+        let start = self.starts.get(next.saturating_sub(1)).copied().unwrap_or(0);
+        self.text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default()
     }
 
     /// Where a span begins.
@@ -201,6 +210,7 @@ mod tests {
         assert_eq!(place(11), Place { line: 4, column: 1 });
         assert_eq!(place(12), Place { line: 4, column: 2 });
         assert_eq!(place(999).line, 4);
+        assert_eq!((lines.line(&(0..0)), lines.line(&(5..6)), lines.line(&(10..10))), ("a", "ä = 1", ""));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The entries of `[secrets]`, and which of them decides about a name.
 //!
-//! There is one look-up, [`Rules::deciding`]: decisions, lists and the check for ambiguous aliases all ask it, so precedence cannot
+//! There is one look-up, by [`Rules::deciding`]: decisions, lists and the check for ambiguous aliases all ask it, so precedence cannot
 //! come to mean two things.
 
 use std::collections::{BTreeSet, HashMap};
@@ -118,12 +118,20 @@ impl Rules {
 
     /// The entry that alone decides about a name: the exact one, else that of the longest prefix.
     pub(in crate::policy) fn deciding(&self, name: &SecretName) -> Option<(EntryId, &Entry)> {
+        let id = self.ids(name).next()?;
+        self.entries.get(id).map(|entry| (id, entry))
+    }
+
+    /// Every entry that matches a name, the one that decides first, then by falling length of the prefix.
+    pub(in crate::policy) fn matching(&self, name: &SecretName) -> impl Iterator<Item = &Entry> {
+        self.ids(name).filter_map(|id| self.entries.get(id))
+    }
+
+    fn ids(&self, name: &SecretName) -> impl Iterator<Item = EntryId> {
         let name = name.as_str();
-        let id = self.exact.get(name).or_else(|| {
-            // A prefix stands for at least one more character, so the whole name is not among them.
-            (1..name.len()).rev().find_map(|length| self.prefixes.get(name.get(..length)?))
-        })?;
-        self.entries.get(*id).map(|entry| (*id, entry))
+        // A prefix stands for at least one more character, so the whole name is not among them.
+        let prefixes = (1..name.len()).rev().filter_map(move |length| self.prefixes.get(name.get(..length)?));
+        self.exact.get(name).into_iter().chain(prefixes).copied()
     }
 
     /// The entry through which a run would reach the stored secret that `entry`, asked for as `name`, leads to; none where that is

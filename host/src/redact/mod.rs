@@ -68,6 +68,9 @@ pub const VALUES_MAX: usize = 8 * 1024 * 1024;
 /// lines.
 pub const NEEDLES_MAX: usize = 1 << 20;
 
+/// How much of a long text is read at a time where only its beginning is wanted, in bytes.
+const START_CHUNK: usize = 4 * 1024;
+
 /// What a stretch becomes where every longer marker would itself hold a registered value (a value can be the word `redacted`). No
 /// needle is as short.
 const LAST_MARKER: &str = "***";
@@ -76,6 +79,23 @@ const LAST_MARKER: &str = "***";
 ///
 /// Clones share one set. A value that is too short to be redacted is accepted and not covered: one shorter than [`MIN_VALUE`] or
 /// of nothing but white space. Its lines are covered by themselves from [`MIN_LINE`] bytes on.
+///
+/// ```
+/// use strongroom::ids::SecretName;
+/// use strongroom::redact::Redactor;
+/// use strongroom::secret::Secret;
+///
+/// let redactor = Redactor::new();
+/// redactor.register(&SecretName::parse("db-password")?, &Secret::new("hunter2hunter2".to_owned())?);
+/// assert_eq!(redactor.redact("the password is hunter2hunter2"), "the password is [redacted:db-password]");
+/// // A stream may be cut anywhere.
+/// let (mut stream, mut out) = (redactor.stream(), Vec::new());
+/// stream.push(b"hunter2h", &mut out);
+/// stream.push(b"unter2", &mut out);
+/// stream.finish(&mut out);
+/// assert_eq!(out, b"[redacted:db-password]");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct Redactor(Arc<Shared>);
 
@@ -163,6 +183,28 @@ impl Redactor {
     /// A component's text as it may stand in a frame of ours (a name, a message, a reason): redacted, then escaped.
     pub fn shown(&self, text: &str) -> String {
         escape_controls(&self.redact(text))
+    }
+
+    /// The beginning of such a text, at most `max` characters of it, where a component may have sent millions. No more of it is read than that
+    /// takes, and what is shown is a beginning of what [`shown`](Self::shown) shows of the whole.
+    pub fn shown_start(&self, text: &str, max: usize) -> String {
+        let enough = max.saturating_mul(char::MAX.len_utf8());
+        let mut out = Vec::new();
+        let mut stream = self.stream();
+        let mut chunks = text.as_bytes().chunks(START_CHUNK);
+        while out.len() <= enough {
+            let Some(chunk) = chunks.next() else {
+                stream.finish(&mut out);
+                break;
+            };
+            stream.push(chunk, &mut out);
+        }
+        // Where it ends in the middle of a character, that one is beyond `max`.
+        let shown = escape_controls(&String::from_utf8_lossy(&out));
+        match shown.char_indices().nth(max) {
+            Some((end, _)) => format!("{}…", shown.get(..end).unwrap_or_default()),
+            None => shown,
+        }
     }
 
     /// Redacts a whole buffer, which need not be text.

@@ -118,6 +118,26 @@ fn the_end_of_a_stream_flushes_and_begins_anew() {
 }
 
 #[test]
+fn the_beginning_of_a_long_text_is_that_of_the_whole() {
+    let redactor = redactor(&[("key", "hunter2-hunter2"), ("other", "a-much-longer-value")]);
+    let piece = "x hunter2-hunter2 \u{1b}[2J \u{e4}\u{1f600} a-much-longer-value hunter2-hunter";
+    for text in ["", "short", piece, &piece.repeat(10), &piece.repeat(1_000), &"hunter2-hunter2".repeat(3_000)] {
+        let whole = redactor.shown(text);
+        for max in [0, 1, 7, 100, 4_096] {
+            let start = redactor.shown_start(text, max);
+            match start.strip_suffix('…') {
+                Some(start) => {
+                    assert!(whole.starts_with(start) && start.chars().count() == max, "{max}: {start}");
+                    assert!(whole.chars().count() > max);
+                }
+                None => assert_eq!(start, whole),
+            }
+            assert!(!start.contains("hunter2-hunter2"));
+        }
+    }
+}
+
+#[test]
 fn bytes_that_are_no_text() {
     case(&[("x", "pässwörd")], "ä pässwörd ö".as_bytes(), "ä [redacted:x] ö".as_bytes());
     case(&[("x", "nul\0inside\u{1}")], b"\0nul\0inside\x01\0nul\0", b"\0[redacted:x]\0nul\0");

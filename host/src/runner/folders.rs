@@ -10,6 +10,7 @@ use crate::spec::RunSpec;
 
 /// Why a run's folders cannot be used. Nothing has been created.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum FolderError {
     /// The input folder cannot be read.
     #[error("the input folder `{}` {}", path.display(), match cause.kind() {

@@ -4,25 +4,28 @@
 //! first event in the audit; and from there every way out ends in [`RunRecord`].
 
 mod folders;
+mod log;
 mod outputs;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 pub use folders::FolderError;
 
-use crate::audit::{Audit, AuditError, Event, Kind};
-use crate::broker::{Broker, Repeats};
-use crate::ids::RunId;
-use crate::policy::{Ceilings, Limits, Policy, show_duration, show_size};
-use crate::record::{Blame, ComponentRef, FORMAT, Limit, LogCount, Outcome, RunRecord};
+use crate::audit::Audit;
+use crate::broker::{Broker, Ended, Repeats, Session, settle};
+use crate::policy::{Ceilings, Limits, Policy};
+use crate::record::{Limit, Outcome, Output, RunRecord};
+use crate::redact::Redactor;
 use crate::runs::{RunStore, RunStoreError};
+use crate::runtime::engine::MAX_RUNS;
 use crate::runtime::{
-    Account, Candidate, CodeStore, Compile, CompileError, Ended, EngineError, EngineOptions, Execution, Executor,
-    Handover, LoadError, Loaded, Loader, Observer, Reachable, ResolveError, Ticker,
+    Account, Candidate, CodeStore, Compile, CompileError, EngineError, EngineOptions, Execution, Executor, Handover,
+    LoadError, Loaded, Loader, Observer, Reachable, Recorder, ResolveError, Ticker,
 };
 use crate::spec::RunSpec;
 use crate::vault::Vault;
@@ -30,24 +33,84 @@ use crate::vault::Vault;
 /// How long a run that was stopped waits for whoever reads what it printed.
 const READER_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What a [`Runner`] is made of.
+/// What a [`Runner`] is made of. Three things have no default; the rest has one that suits a process without a home on the disk.
+#[derive(Clone)]
+#[must_use]
 pub struct RunnerOptions {
-    /// Where every use of a secret is written.
-    pub audit: Audit,
-    /// Where secrets live.
-    pub vault: Arc<dyn Vault>,
-    /// How repeated reads are audited.
-    pub repeats: Repeats,
-    /// Where records are kept; without one they are only returned.
-    pub records: Option<Arc<RunStore>>,
-    /// Where compiled code is kept; without one each process compiles anew.
-    pub code_store: Option<PathBuf>,
-    /// Where compilation happens.
-    pub compile: Compile,
-    /// What no policy may exceed.
-    pub ceilings: Ceilings,
-    /// Where the output of runs without an output folder is kept while they go on. It must exist.
-    pub temp: PathBuf,
+    pub(crate) audit: Audit,
+    pub(crate) vault: Arc<dyn Vault>,
+    pub(crate) repeats: Repeats,
+    pub(crate) records: Option<Arc<RunStore>>,
+    pub(crate) code_store: Option<PathBuf>,
+    pub(crate) compile: Compile,
+    pub(crate) ceilings: Ceilings,
+    pub(crate) temp: PathBuf,
+    pub(crate) max_runs: u32,
+}
+
+impl RunnerOptions {
+    /// Where every use of a secret is written, where secrets live, and where compilation happens. The last is a decision about how far components
+    /// are trusted, see [`Compile`].
+    pub fn new(vault: Arc<dyn Vault>, audit: Audit, compile: Compile) -> Self {
+        Self {
+            audit,
+            vault,
+            repeats: Repeats::default(),
+            records: None,
+            code_store: None,
+            compile,
+            ceilings: Ceilings::default(),
+            temp: std::env::temp_dir(),
+            max_runs: MAX_RUNS,
+        }
+    }
+
+    /// How repeated reads are audited. In sum by default.
+    pub fn repeats(mut self, repeats: Repeats) -> Self {
+        self.repeats = repeats;
+        self
+    }
+
+    /// Where records and logs are kept. By default they are only returned, and a run that is cut off with its process leaves none.
+    pub fn records(mut self, records: Arc<RunStore>) -> Self {
+        self.records = Some(records);
+        self
+    }
+
+    /// Where compiled code is kept, a folder of this user's alone. By default each process compiles anew.
+    pub fn code_store(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.code_store = Some(dir.into());
+        self
+    }
+
+    /// What no policy may exceed. By default a policy may ask for anything.
+    pub fn ceilings(mut self, ceilings: Ceilings) -> Self {
+        self.ceilings = ceilings;
+        self
+    }
+
+    /// Where the output of runs without an output folder is kept while they go on: a folder that exists. By default the system's folder for
+    /// temporary files.
+    pub fn temp(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.temp = dir.into();
+        self
+    }
+
+    /// How many runs may be alive at once; one more is told [`StartError::Busy`]. [`MAX_RUNS`] by default. Each costs address space from the
+    /// beginning, and memory only while it is alive.
+    pub fn max_runs(mut self, max_runs: u32) -> Self {
+        self.max_runs = max_runs;
+        self
+    }
+}
+
+impl fmt::Debug for RunnerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunnerOptions")
+            .field("audit", &self.audit)
+            .field("compile", &self.compile)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Runs components. One serves a whole process: engine, compiled code and cache are shared by its runs.
@@ -59,10 +122,18 @@ pub struct Runner {
     records: Option<Arc<RunStore>>,
     ceilings: Ceilings,
     temp: PathBuf,
+    room: Arc<Semaphore>,
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runner").field("broker", &self.broker).field("loader", &self.loader).finish_non_exhaustive()
+    }
 }
 
 /// Why a runner cannot be made.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RunnerError {
     /// The engine cannot be made.
     #[error(transparent)]
@@ -77,7 +148,11 @@ pub enum RunnerError {
 
 /// Why a run did not start. Nothing was created or changed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
+    /// As many runs are alive as there is room for.
+    #[error("the host is busy: as many runs are alive as it has room for; try again later")]
+    Busy,
     /// The component cannot be read, or is none.
     #[error(transparent)]
     Component(#[from] LoadError),
@@ -110,7 +185,7 @@ impl StartError {
     /// Whether the host is at fault (exit code 5) rather than what it was given (exit code 2).
     pub fn is_host_fault(&self) -> bool {
         match self {
-            Self::Record(_) => true,
+            Self::Record(_) | Self::Busy => true,
             Self::Component(error) => error.is_host_fault(),
             Self::Invalid { .. } | Self::Pin(_) | Self::Ceiling(_) | Self::Folder(_) | Self::Resolve(_) => false,
         }
@@ -132,7 +207,7 @@ impl Runner {
     /// # Errors
     /// [`RunnerError`], see there.
     pub fn new(options: RunnerOptions) -> Result<Self, RunnerError> {
-        let engine = crate::runtime::engine(&EngineOptions::default())?;
+        let engine = crate::runtime::engine(&EngineOptions { max_runs: options.max_runs, ..EngineOptions::default() })?;
         let store = options.code_store.as_deref().map(CodeStore::open).transpose()?;
         let executor = Executor::new(engine.clone()).map_err(|error| RunnerError::Linker(format!("{error:#}")))?;
         let ticker = Ticker::new(&engine)?;
@@ -145,6 +220,7 @@ impl Runner {
             records: options.records,
             ceilings: options.ceilings,
             temp: options.temp,
+            room: Arc::new(Semaphore::new((options.max_runs as usize).min(Semaphore::MAX_PERMITS))),
         })
     }
 
@@ -162,6 +238,7 @@ impl Runner {
         observer: Arc<dyn Observer>,
         cancel: impl Future<Output = ()> + Send,
     ) -> Result<RunRecord, StartError> {
+        let room = self.room.try_acquire().map_err(|_| StartError::Busy)?;
         let candidate = self.loader.read(&spec.component).await?;
         policy.serves(candidate.digest())?;
         let limits = policy.limits_under(&self.ceilings)?;
@@ -172,20 +249,20 @@ impl Runner {
         let mut cancel = std::pin::pin!(cancel);
         let prepared = self.prepare(&spec.component, &candidate, &limits, &*observer, cancel.as_mut()).await?;
 
-        let mut record = self.new_record(&spec, &policy, &candidate);
-        let id = record.id;
+        let component = candidate.component_ref(&spec.component);
+        let mut session = Session::prepare(&self.broker, &spec, component, policy, limits);
+        let id = session.id();
         let staging_path = checked.staging_path(&id);
         // Before the folder is made: what a crash leaves behind is named in the store and cleared away by the next process.
         if let Some(records) = &self.records {
-            records.begin(&record, Some(&staging_path))?;
+            records.begin(session.record(), Some(&staging_path))?;
         }
-        let redactor = crate::redact::Redactor::new();
-        let broker = Arc::new(self.broker.for_run(id, Arc::clone(&policy), redactor.clone(), limits.requests));
+        let log = log::Log::of(self.records.as_deref(), &id);
         let ((mut ended, handover), staging) = match checked.stage(&id) {
             Ok(staging) => {
-                let run = Started { runner: self, spec: &spec, policy: &policy, limits: &limits, broker: &broker };
-                let outside = Outside { reachable, output: staging.path(), observer, cancel };
-                (run.to_end(&candidate, prepared, outside, &mut record).await, Some(staging))
+                let recorder = log.recorder();
+                let outside = Outside { reachable, output: staging.path(), observer, recorder, cancel };
+                (self.to_end(&spec, &mut session, &candidate, prepared, outside).await, Some(staging))
             }
             Err(error) => {
                 let path = staging_path.display();
@@ -194,63 +271,29 @@ impl Runner {
             }
         };
 
-        if let Err(error) = broker.finish().await {
-            ended = audit_fault(&error);
+        session.record_mut().warnings.extend(log.finish(&id).await);
+        // Before outputs are published: without its account a run has not finished.
+        if let Err(error) = session.broker().finish().await {
+            ended = Ended::audit_fault(&error);
         }
-        record.redactions = redactor.count();
-        record.secrets = broker.uses();
         if let Some(staging) = staging {
-            ended = self.conclude(staging, ended, &spec, &broker, &mut record).await;
+            ended = conclude(staging, ended, &spec, &mut session).await;
         }
-        settle(&mut record, ended);
-        record.ended = Some(Timestamp::now());
-        match self.broker.audit().append(end_event(&record)).await {
-            Ok(position) => record.audit = Some(position),
-            Err(error) => settle(&mut record, audit_fault(&error)),
-        }
+        let mut record = session.end(ended).await;
         if let Some(records) = &self.records
             && let Err(error) = records.finish(&record)
         {
             tracing::error!(run = %id, %error, "a run's record could not be written");
             settle(&mut record, Ended::HostFault(format!("the record could not be written: {error}")));
         }
+        // The sandbox is gone; what follows takes no more of the machine.
+        drop(room);
         // Last, because the observer may take as long as it likes.
         if let Some(handover) = handover {
             let stopped = matches!(record.outcome, Outcome::Limit | Outcome::Cancelled);
             handover.wait(stopped.then_some(READER_PATIENCE)).await;
         }
         Ok(record)
-    }
-
-    /// Publishes or discards what the run has left in its folder.
-    async fn conclude(
-        &self,
-        staging: folders::Staging,
-        ended: Ended,
-        spec: &RunSpec,
-        broker: &Arc<crate::broker::RunBroker>,
-        record: &mut RunRecord,
-    ) -> Ended {
-        if matches!(ended, Ended::Finished) {
-            return match publish(staging, broker).await {
-                Ok(outputs) => {
-                    record.outputs = outputs;
-                    ended
-                }
-                Err(outputs::ListError::Deep) => {
-                    Ended::Failed { exit_code: Some(0), reason: outputs::ListError::Deep.to_string() }
-                }
-                Err(outputs::ListError::Io(error)) => {
-                    Ended::HostFault(format!("the outputs could not be put in their folder: {error}"))
-                }
-            };
-        }
-        if spec.output.is_some() {
-            record.warnings.push("outputs of a run that did not finish are discarded".to_owned());
-        }
-        // Removing a large tree is no work for the executor.
-        let _ = tokio::task::spawn_blocking(move || drop(staging)).await;
-        ended
     }
 
     /// Compiles the component, unless it is refused. The inner error is the end of a run that has yet to start.
@@ -282,43 +325,46 @@ impl Runner {
         }
     }
 
-    fn new_record(&self, spec: &RunSpec, policy: &Policy, candidate: &Candidate) -> RunRecord {
-        let digest = *candidate.digest();
-        let mut warnings = Vec::new();
-        if policy.component().is_none() && !policy.text().is_empty() {
-            warnings.push(format!(
-                "the policy serves any component: add `component = \"{digest}\"` to serve this one alone"
-            ));
+    async fn to_end(
+        &self,
+        spec: &RunSpec,
+        session: &mut Session,
+        candidate: &Candidate,
+        prepared: Result<Loaded, NotRun>,
+        outside: Outside<'_, impl Future<Output = ()>>,
+    ) -> (Ended, Option<Handover>) {
+        // The first event binds what this run is.
+        if let Err(error) = session.begin().await {
+            return (Ended::audit_fault(&error), None);
         }
-        RunRecord {
-            format: FORMAT,
-            id: RunId::generate(),
-            segment: self.broker.audit().segment().to_owned(),
-            component: ComponentRef {
-                digest,
-                path: crate::redact::escape_controls(&spec.component.to_string_lossy()),
-                bytes: candidate.len(),
-            },
-            policy: policy.digest(),
-            spec: spec.digest(&digest),
-            started: Timestamp::now(),
-            ended: None,
-            outcome: Outcome::Running,
-            blame: None,
-            reason: None,
-            exit_code: None,
-            limit: None,
-            secrets: Vec::new(),
-            peak_memory_bytes: 0,
-            cpu_micros: 0,
-            metrics: Default::default(),
-            progress: None,
-            outputs: Vec::new(),
-            redactions: 0,
-            log: LogCount::default(),
-            audit: None,
-            warnings,
-        }
+        let loaded = match prepared {
+            Ok(loaded) => loaded,
+            Err(not_run) => {
+                session.record_mut().reason = not_run.reason;
+                return (not_run.ended, None);
+            }
+        };
+        let _ticking = self.ticker.run();
+        let execution = Execution {
+            spec,
+            limits: session.limits(),
+            environment: session.policy().environment(),
+            reachable: outside.reachable,
+            output: outside.output,
+            broker: Arc::clone(session.broker()),
+            observer: outside.observer,
+            recorder: outside.recorder,
+        };
+        let account: Account =
+            self.executor.execute(&loaded.component, candidate.interfaces(), execution, outside.cancel).await;
+        let record = session.record_mut();
+        record.warnings.extend(loaded.warnings);
+        record.peak_memory_bytes = account.peak_memory_bytes;
+        record.cpu_micros = u64::try_from(account.cpu.as_micros()).unwrap_or(u64::MAX);
+        record.metrics = account.metrics;
+        record.progress = account.progress;
+        record.log = account.log;
+        (account.ended, Some(account.handover))
     }
 }
 
@@ -329,160 +375,44 @@ struct NotRun {
     reason: Option<String>,
 }
 
-/// A run that has started.
-struct Started<'a> {
-    runner: &'a Runner,
-    spec: &'a RunSpec,
-    policy: &'a Policy,
-    limits: &'a Limits,
-    broker: &'a Arc<crate::broker::RunBroker>,
-}
-
 /// What a run has to do with the world outside it.
 struct Outside<'a, C> {
     reachable: Reachable,
     output: &'a Path,
     observer: Arc<dyn Observer>,
+    recorder: Option<Box<dyn Recorder>>,
     cancel: C,
 }
 
-impl Started<'_> {
-    async fn to_end(
-        &self,
-        candidate: &Candidate,
-        prepared: Result<Loaded, NotRun>,
-        outside: Outside<'_, impl Future<Output = ()>>,
-        record: &mut RunRecord,
-    ) -> (Ended, Option<Handover>) {
-        if let Err(error) = self.audit_start(record).await {
-            return (audit_fault(&error), None);
-        }
-        let loaded = match prepared {
-            Ok(loaded) => loaded,
-            Err(not_run) => {
-                record.reason = not_run.reason;
-                return (not_run.ended, None);
+/// Publishes or discards what the run has left in its folder.
+async fn conclude(staging: folders::Staging, ended: Ended, spec: &RunSpec, session: &mut Session) -> Ended {
+    if matches!(ended, Ended::Finished) {
+        return match publish(staging, session.broker().redactor().clone()).await {
+            Ok(outputs) => {
+                session.record_mut().outputs = outputs;
+                ended
+            }
+            Err(outputs::ListError::Deep) => {
+                Ended::Failed { exit_code: Some(0), reason: outputs::ListError::Deep.to_string() }
+            }
+            Err(outputs::ListError::Io(error)) => {
+                Ended::HostFault(format!("the outputs could not be put in their folder: {error}"))
             }
         };
-        record.warnings.extend(loaded.warnings.iter().cloned());
-        let _ticking = self.runner.ticker.run();
-        let execution = Execution {
-            spec: self.spec,
-            limits: self.limits,
-            environment: self.policy.environment(),
-            reachable: outside.reachable,
-            output: outside.output,
-            broker: Arc::clone(self.broker),
-            observer: outside.observer,
-        };
-        let account: Account =
-            self.runner.executor.execute(&loaded.component, candidate.interfaces(), execution, outside.cancel).await;
-        record.peak_memory_bytes = account.peak_memory_bytes;
-        record.cpu_micros = u64::try_from(account.cpu.as_micros()).unwrap_or(u64::MAX);
-        record.metrics = account.metrics;
-        record.progress = account.progress;
-        record.log = account.log;
-        if let Ended::Limit(limit) = account.ended {
-            record.reason = Some(over(limit, self.limits));
-        }
-        (account.ended, Some(account.handover))
     }
-
-    /// The first event binds what this run is.
-    async fn audit_start(&self, record: &RunRecord) -> Result<(), AuditError> {
-        let audit = self.runner.broker.audit();
-        audit.keep_policy(&record.policy, self.policy.text())?;
-        let detail = [
-            ("component", record.component.digest.to_string()),
-            ("policy", record.policy.to_string()),
-            ("spec", record.spec.to_string()),
-            ("uid", rustix::process::getuid().as_raw().to_string()),
-        ];
-        let detail = detail.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        audit.append(Event { event: Kind::RunStart, run: Some(record.id), detail, ..Event::default() }).await?;
-        Ok(())
+    if spec.output.is_some() {
+        session.record_mut().warnings.push("outputs of a run that did not finish are discarded".to_owned());
     }
+    // Removing a large tree is no work for the executor.
+    let _ = tokio::task::spawn_blocking(move || drop(staging)).await;
+    ended
 }
 
-async fn publish(
-    staging: folders::Staging,
-    broker: &Arc<crate::broker::RunBroker>,
-) -> Result<Vec<crate::record::Output>, outputs::ListError> {
-    let redactor = broker.redactor().clone();
+async fn publish(staging: folders::Staging, redactor: Redactor) -> Result<Vec<Output>, outputs::ListError> {
     let published = tokio::task::spawn_blocking(move || {
         let outputs = outputs::list(staging.path(), |name| redactor.shown(name))?;
         staging.publish()?;
         Ok(outputs)
     });
     published.await.unwrap_or_else(|_| Err(std::io::Error::other("the task that lists them failed").into()))
-}
-
-/// What a run did that a limit stopped, and what an operator can do.
-fn over(limit: Limit, limits: &Limits) -> String {
-    let (did, allowed) = match limit {
-        Limit::Memory => ("took more memory", show_size(limits.memory)),
-        Limit::Time => ("ran longer", show_duration(limits.time)),
-        Limit::OutputBytes => ("put more into `/output`", show_size(limits.output_bytes)),
-        Limit::OutputFiles => ("made more files and folders", limits.output_files.to_string()),
-        Limit::Requests => ("asked for secrets more often", limits.requests.to_string()),
-        Limit::Metrics => ("reported more metrics and progress", limits.metrics.to_string()),
-        Limit::Stack => return "it recursed deeper than the engine's stack: no policy changes that".to_owned(),
-        Limit::Tables | Limit::HostCall | Limit::Resources | Limit::Compile => {
-            return format!("it went over the host's fixed limit on `{}`: no policy changes that", limit.as_str());
-        }
-    };
-    let name = limit.as_str();
-    format!("it {did} than `{name}` allows ({allowed}): raise it in the policy's [limits] if the component needs more")
-}
-
-fn audit_fault(error: &AuditError) -> Ended {
-    Ended::HostFault(format!("the audit could not be written: {error}"))
-}
-
-/// Writes an end into the record: outcome, blame, reason.
-fn settle(record: &mut RunRecord, ended: Ended) {
-    record.limit = None;
-    record.exit_code = None;
-    let (outcome, blame, reason) = match ended {
-        Ended::Finished => {
-            record.exit_code = Some(0);
-            (Outcome::Finished, None, None)
-        }
-        Ended::Failed { exit_code, reason } => {
-            record.exit_code = exit_code;
-            (Outcome::Failed, Some(Blame::Guest), Some(reason))
-        }
-        Ended::Refused(reason) => (Outcome::Refused, Some(Blame::Policy), Some(reason)),
-        Ended::Limit(limit) => {
-            record.limit = Some(limit);
-            let reason = record.reason.take().unwrap_or_else(|| format!("stopped at the limit `{}`", limit.as_str()));
-            (Outcome::Limit, Some(Blame::Guest), Some(reason))
-        }
-        Ended::Cancelled => (Outcome::Cancelled, Some(Blame::Operator), None),
-        Ended::HostFault(reason) => (Outcome::HostFault, Some(Blame::Host), Some(reason)),
-    };
-    record.outcome = outcome;
-    record.blame = blame;
-    record.reason = reason;
-}
-
-fn end_event(record: &RunRecord) -> Event {
-    let mut detail = std::collections::BTreeMap::new();
-    if let Some(blame) = record.blame {
-        detail.insert("blame".to_owned(), format!("{blame:?}").to_ascii_lowercase());
-    }
-    if let Some(limit) = record.limit {
-        detail.insert("limit".to_owned(), limit.as_str().to_owned());
-    }
-    let elapsed = record.ended.map(|ended| ended.duration_since(record.started));
-    if let Some(elapsed) = elapsed.and_then(|elapsed| Duration::try_from(elapsed).ok()) {
-        detail.insert("milliseconds".to_owned(), elapsed.as_millis().to_string());
-    }
-    Event {
-        event: Kind::RunEnd,
-        run: Some(record.id),
-        outcome: Some(record.outcome.as_str().to_owned()),
-        detail,
-        ..Event::default()
-    }
 }

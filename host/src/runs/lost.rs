@@ -23,10 +23,26 @@ impl RunStore {
     ///
     /// `is_live` tells whether the process that writes a segment is still there.
     ///
+    /// A log whose record somebody has removed is removed too.
+    ///
     /// A folder is removed only where its name is exactly `.strongroom-<id>` and it is a real folder of this user; links are never followed.
     ///
     /// # Errors
     /// The file system refuses. What was marked before stays marked.
+    ///
+    /// ```
+    /// use strongroom::audit;
+    /// use strongroom::runs::RunStore;
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let home = folder.path();
+    /// // At the start of a process, before its first run.
+    /// let records = RunStore::open(&home.join("runs"))?;
+    /// for run in records.mark_lost(|segment| audit::is_live(&home.join("audit"), segment))? {
+    ///     eprintln!("run {run} was cut off");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn mark_lost(&self, is_live: impl Fn(&str) -> bool) -> Result<Vec<RunId>, RunStoreError> {
         let _lock = self.lock()?;
         let mut lost = Vec::new();
@@ -35,6 +51,8 @@ impl RunStore {
                 if self.sweep_run(&id, &is_live)? {
                     lost.push(id);
                 }
+            } else if let Some(id) = name.strip_suffix(".log").and_then(id_of) {
+                self.sweep_log(&id);
             } else if let Some(rest) = name.strip_prefix(TEMP_PREFIX) {
                 let writer = rest.split('-').next().unwrap_or_default();
                 if writer == SWEEP || !is_live(writer) {
@@ -76,6 +94,16 @@ impl RunStore {
         }
         self.remove_note(id)?;
         Ok(marked)
+    }
+
+    /// Removes a log that nothing belongs to. A run that goes on has a note, and its record is there before its log.
+    fn sweep_log(&self, id: &RunId) {
+        let gone = |path: std::path::PathBuf| {
+            fs::symlink_metadata(path).is_err_and(|cause| cause.kind() == io::ErrorKind::NotFound)
+        };
+        if gone(self.record_path(id)) && gone(self.note_path(id)) {
+            let _ = fs::remove_file(self.log_path(id));
+        }
     }
 
     fn replace_lost(&self, mut record: RunRecord) -> Result<(), RunStoreError> {

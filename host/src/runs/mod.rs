@@ -6,7 +6,10 @@
 //! Beside a record that is under way lies a *note*, `<id>.open`, written first and removed last. It names the audit segment of
 //! the process and the folder in which outputs are staged. [`RunStore::mark_lost`] looks at notes alone, so a start of the program costs
 //! nothing for runs that ended well, and a crash at any point leaves enough to clean up after it.
+//!
+//! What a run printed is kept in `<id>.log`, while it goes on ([`LogWriter`]). A log goes with its record: one without is removed.
 
+mod log;
 mod lost;
 mod note;
 mod tree;
@@ -19,6 +22,7 @@ use std::path::{Path, PathBuf};
 use crate::ids::RunId;
 use crate::record::{FORMAT, RunRecord};
 
+pub use log::{LOG_DEFAULT, LOG_MAX, LOG_MIN, LogLine, LogStream, LogWriter};
 use note::Note;
 pub(crate) use tree::remove_tree;
 
@@ -32,10 +36,12 @@ const TEMP_PREFIX: &str = ".new-";
 #[derive(Debug)]
 pub struct RunStore {
     dir: PathBuf,
+    log_max: u64,
 }
 
 /// Why a record was not stored or read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RunStoreError {
     /// The file system refuses.
     #[error("cannot {what} `{}`: {cause}", .path.display())]
@@ -58,6 +64,14 @@ pub enum RunStoreError {
     /// The file is no run record.
     #[error("the run record `{}` is damaged: {reason}", .path.display())]
     Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file is no log of a run.
+    #[error("the log `{}` is damaged: {reason}", .path.display())]
+    DamagedLog {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -107,7 +121,13 @@ impl RunStore {
         if meta.mode() & 0o022 != 0 {
             return refuse("others may write to it; `chmod 700` it");
         }
-        Ok(RunStore { dir: dir.to_owned() })
+        Ok(RunStore { dir: dir.to_owned(), log_max: LOG_DEFAULT })
+    }
+
+    /// The same store, which keeps so many bytes of what each run prints: none, or from [`LOG_MIN`] to [`LOG_MAX`], to which others are raised or
+    /// lowered. Without this it is [`LOG_DEFAULT`].
+    pub fn keeping(self, log_max: u64) -> RunStore {
+        RunStore { log_max, ..self }
     }
 
     /// Writes the record of a run that begins. `staging` is the folder, named `.strongroom-<id>`, in which its outputs will be staged;

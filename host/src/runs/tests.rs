@@ -20,6 +20,7 @@ fn record(segment: &str) -> RunRecord {
         exit_code: None,
         limit: None,
         secrets: Vec::new(),
+        network: Vec::new(),
         peak_memory_bytes: 0,
         cpu_micros: 0,
         metrics: BTreeMap::new(),
@@ -227,6 +228,50 @@ fn nothing_but_a_real_staging_folder_is_removed() {
     assert_eq!(store.mark_lost(|_| false).unwrap().len(), 3);
     assert!(precious.exists() && link.is_symlink());
     assert!(dir.path().join(format!(".strongroom-{}x", foreign.id)).exists());
+}
+
+#[test]
+fn a_log_goes_with_its_record_and_stays_with_a_lost_run() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_dir, store) = store();
+    let (kept, lost, removed) = (record("LIVE"), record("DEAD"), record("DEAD"));
+    for record in [&kept, &lost, &removed] {
+        store.begin(record, None).unwrap();
+        let mut log = store.keep_log(&record.id).unwrap();
+        log.write(LogStream::Out, b"one\n");
+        assert!(log.finish().is_none());
+    }
+    let mode = fs::metadata(store.log_path(&kept.id)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    store.finish(&finished(&removed)).unwrap();
+    fs::remove_file(store.record_path(&removed.id)).unwrap();
+    store.mark_lost(|segment| segment == "LIVE").unwrap();
+    let line = LogLine::Text { stream: LogStream::Out, goes_on: false, text: "one".into() };
+    assert_eq!(store.log(&kept.id).unwrap(), Some(vec![line.clone()]));
+    assert_eq!(store.log(&lost.id).unwrap(), Some(vec![line]));
+    assert_eq!(store.log(&removed.id).unwrap(), None);
+    assert_eq!(store.list().unwrap().count(), 2);
+}
+
+#[test]
+fn a_store_keeps_no_logs_where_it_should_not() {
+    let (_dir, store) = store();
+    assert!(store.keeping(0).keep_log(&RunId::generate()).is_none());
+}
+
+#[test]
+fn a_link_in_place_of_a_log_is_neither_read_nor_written() {
+    let (dir, store) = store();
+    let begun = record("01A");
+    store.begin(&begun, None).unwrap();
+    let precious = dir.path().join("precious");
+    fs::write(&precious, "strongroom log 1\n").unwrap();
+    std::os::unix::fs::symlink(&precious, store.log_path(&begun.id)).unwrap();
+    let mut log = store.keep_log(&begun.id).unwrap();
+    log.write(LogStream::Out, b"one\n");
+    assert!(log.finish().is_some());
+    assert!(store.log(&begun.id).is_err());
+    assert_eq!(fs::read(&precious).unwrap(), b"strongroom log 1\n");
 }
 
 #[test]

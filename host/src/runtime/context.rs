@@ -15,7 +15,7 @@ pub const METRIC_NAME_MAX: usize = 128;
 pub const MESSAGE_MAX: usize = 1_024;
 
 /// One run's context.
-pub struct Context {
+pub(super) struct Context {
     run: RunId,
     parameters: BTreeMap<String, String>,
     redactor: Redactor,
@@ -29,7 +29,7 @@ pub struct Context {
 
 impl Context {
     /// The context of a run. `reports_max` is the policy's `metrics` limit.
-    pub fn new(
+    pub(super) fn new(
         run: RunId,
         parameters: BTreeMap<String, String>,
         redactor: Redactor,
@@ -51,12 +51,12 @@ impl Context {
     }
 
     /// The run's identity.
-    pub fn run_id(&self) -> RunId {
+    pub(super) fn run_id(&self) -> RunId {
         self.run
     }
 
     /// The parameters, by name.
-    pub fn parameters(&self) -> &BTreeMap<String, String> {
+    pub(super) fn parameters(&self) -> &BTreeMap<String, String> {
         &self.parameters
     }
 

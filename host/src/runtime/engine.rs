@@ -61,6 +61,7 @@ pub const TICK: Duration = Duration::from_millis(10);
 
 /// What an engine is for.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct EngineOptions {
     /// How many runs may be alive at once where the pool can be had; one more is told that the host is busy.
     pub max_runs: u32,
@@ -86,6 +87,7 @@ pub enum Allocation {
 
 /// There is no engine.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum EngineError {
     /// wasmtime refuses the configuration or the machine.
     #[error("the sandbox engine cannot be made: {0}")]
@@ -231,6 +233,18 @@ struct Shared {
 struct State {
     running: usize,
     ended: bool,
+}
+
+impl fmt::Debug for Ticker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticker").field("running", &self.0.shared.lock().running).finish()
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Running")
+    }
 }
 
 impl Ticker {

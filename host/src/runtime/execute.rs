@@ -1,33 +1,29 @@
 //! One execution: a store, its limits, the call, and what became of it.
 
-use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use wasmtime::component::{Component, Instance, InstancePre, Linker, ResourceTableError};
-use wasmtime::{Engine, PoolConcurrencyLimitError, Store, Trap};
-use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx};
+use wasmtime::component::{Component, Instance, InstancePre, Linker};
+use wasmtime::{Engine, Store};
+use wasmtime_wasi::{FsPerms, WasiCtx};
 
 use super::context::Context;
+use super::guard::{Guard, contain};
 use super::imports::{Entry, Interfaces};
-use super::limits::HOST_CALL_BYTES_MAX;
-use super::network::Reachable;
+use super::network::{Network, Reachable};
 use super::observer::{Observer, Stream};
-use super::output::{Handover, Output};
+use super::output::{Handover, Output, Recorder};
 use super::quota::Quota;
 use super::state::RunState;
 use super::stop::StopCell;
-use crate::broker::RunBroker;
+use super::training::Training;
+use crate::broker::{Ended, RunBroker};
 use crate::policy::Limits;
-use crate::record::{Limit, LogCount, Metric, Progress};
+use crate::record::{LogCount, Metric, Progress};
 use crate::spec::RunSpec;
-
-/// The longest text of a component that a record keeps as the reason of its failure, in bytes.
-const REASON_MAX: usize = 4 * 1024;
 
 /// What a run is made of, besides its component.
 pub(crate) struct Execution<'a> {
@@ -39,28 +35,8 @@ pub(crate) struct Execution<'a> {
     pub(crate) output: &'a Path,
     pub(crate) broker: Arc<RunBroker>,
     pub(crate) observer: Arc<dyn Observer>,
-}
-
-/// What became of it.
-#[derive(Debug)]
-pub(crate) enum Ended {
-    /// The component ended with success.
-    Finished,
-    /// The component ended with failure, or trapped.
-    Failed {
-        /// Its exit code, where it got that far.
-        exit_code: Option<i32>,
-        /// Redacted and escaped.
-        reason: String,
-    },
-    /// Stopped at a limit.
-    Limit(Limit),
-    /// It needs something that is not linked.
-    Refused(String),
-    /// Ended from outside.
-    Cancelled,
-    /// The host failed.
-    HostFault(String),
+    /// What keeps what it prints.
+    pub(crate) recorder: Option<Box<dyn Recorder>>,
 }
 
 /// What was seen of it.
@@ -92,12 +68,14 @@ impl Executor {
         &self,
         component: &Component,
         interfaces: &Interfaces,
-        execution: Execution<'_>,
+        mut execution: Execution<'_>,
         cancelled: impl Future<Output = ()>,
     ) -> Account {
         let stop = StopCell::default();
         let broker = Arc::clone(&execution.broker);
-        let output = Output::start(broker.redactor(), execution.limits.log_bytes, Arc::clone(&execution.observer));
+        let recorder = execution.recorder.take();
+        let observer = Arc::clone(&execution.observer);
+        let output = Output::recorded(broker.redactor(), execution.limits.log_bytes, observer, recorder);
         let limits = execution.limits;
         let quota = Quota::new(limits.output_bytes, limits.output_files, stop.clone());
         let mut cpu = Duration::ZERO;
@@ -105,9 +83,9 @@ impl Executor {
         let (ended, peak_memory_bytes, (metrics, progress)) = match set_up {
             Err(error) => (Ended::HostFault(format!("the sandbox cannot be set up: {error:#}")), 0, Default::default()),
             Ok(mut store) => {
-                let ended = self.drive(component, interfaces, &execution, &mut store, &stop, cancelled, &mut cpu).await;
-                let state = store.data_mut();
-                let seen = (ended, state.limiter.peak(), state.training.context().take_reports());
+                let ended = self.drive(component, interfaces, &mut store, cancelled, &mut cpu).await;
+                let training = &mut store.data_mut().training;
+                let seen = (ended, training.peak_memory(), training.take_reports());
                 // The store goes before the output is closed: a print that the guest left under way goes nowhere. A write to a
                 // file that it left under way lands before its outputs are looked at.
                 drop(store);
@@ -115,43 +93,25 @@ impl Executor {
                 seen
             }
         };
-        let (log, handover) = output.close();
+        let (log, handover) = output.close().await;
         Account { ended, peak_memory_bytes, cpu, metrics, progress, log, handover }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one call, borrowed apart")]
     async fn drive(
         &self,
         component: &Component,
         interfaces: &Interfaces,
-        execution: &Execution<'_>,
         store: &mut Store<RunState>,
-        stop: &StopCell,
         cancelled: impl Future<Output = ()>,
         cpu: &mut Duration,
     ) -> Ended {
+        let guard = store.data_mut().training.guard();
         let pre = match self.linker.instantiate_pre(component) {
             Ok(pre) => pre,
-            Err(error) => return Ended::Refused(execution.shown(&format!("{error:#}"))),
+            Err(error) => return Ended::Refused(guard.shown(&format!("{error:#}"))),
         };
-        let called = {
-            let run = AssertUnwindSafe(call(&pre, interfaces, store)).catch_unwind();
-            let run = with_cpu_time(tokio::time::timeout(execution.limits.time, run), cpu);
-            let cancelled = pin!(cancelled);
-            match futures_util::future::select(pin!(run), cancelled).await {
-                futures_util::future::Either::Left((called, _)) => Some(called),
-                futures_util::future::Either::Right(((), _)) => None,
-            }
-        };
-        match called {
-            None => Ended::Cancelled,
-            Some(Err(_elapsed)) => Ended::Limit(stop.limit().unwrap_or(Limit::Time)),
-            Some(Ok(Err(_panic))) => Ended::HostFault("the host panicked while it served the component".to_owned()),
-            Some(Ok(Ok(result))) => match stop.limit() {
-                Some(limit) => Ended::Limit(limit),
-                None => result.unwrap_or_else(|error| execution.classify(&error)),
-            },
-        }
+        let call = with_cpu_time(call(&pre, interfaces, store, &guard), cpu);
+        guard.call(call, cancelled).await.unwrap_or_else(|ended| ended)
     }
 
     fn store(
@@ -172,83 +132,21 @@ impl Executor {
             wasi.preopened_dir(input, "/input", FsPerms::ReadOnly)?;
         }
         wasi.preopened_dir(execution.output, "/output", FsPerms::ReadWrite)?;
-        execution.reachable.configure(&mut wasi);
-        let limits = execution.limits;
+        let network = Network::new(execution.reachable.clone(), Arc::clone(&execution.broker));
+        network.configure(&mut wasi);
         let context = Context::new(
             execution.broker.run_id(),
             execution.spec.parameters.clone(),
             execution.broker.redactor().clone(),
             Arc::clone(&execution.observer),
-            limits.metrics,
+            execution.limits.metrics,
             stop.clone(),
         );
-        let state = RunState::new(
-            wasi.build(),
-            limits.memory,
-            execution.reachable.clone(),
-            quota,
-            Arc::clone(&execution.broker),
-            context,
-            stop,
-        );
+        let training = Training::of(Arc::clone(&execution.broker), context, stop, execution.limits);
+        let state = RunState::new(wasi.build(), network, quota, training);
         let mut store = Store::new(&self.engine, state);
-        store.limiter(|state| &mut state.limiter);
-        store.set_hostcall_fuel(HOST_CALL_BYTES_MAX);
-        store.set_max_component_handles(4 * super::limits::RESOURCES_MAX);
-        store.epoch_deadline_async_yield_and_update(1);
-        store.set_epoch_deadline(1);
+        contain(&mut store);
         Ok(store)
-    }
-}
-
-impl Execution<'_> {
-    /// Text that may hold a component's words, as it may stand in a record.
-    fn shown(&self, text: &str) -> String {
-        shown(&self.broker, text)
-    }
-
-    fn classify(&self, error: &wasmtime::Error) -> Ended {
-        if let Some(I32Exit(code)) = error.downcast_ref() {
-            return match code {
-                0 => Ended::Finished,
-                code => Ended::Failed { exit_code: Some(*code), reason: format!("exit code {code}") },
-            };
-        }
-        if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
-            return Ended::HostFault(
-                "the host is busy: as many runs are alive as it has room for; try again later".to_owned(),
-            );
-        }
-        if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) {
-            return Ended::Limit(Limit::Resources);
-        }
-        if matches!(error.downcast_ref(), Some(Trap::StackOverflow)) {
-            return Ended::Limit(Limit::Stack);
-        }
-        // The engine keeps the types of these two to itself; tests with real guests hold the texts.
-        let text = format!("{error:#}");
-        if text.contains("fuel allocated for hostcalls has been exhausted") {
-            return Ended::Limit(Limit::HostCall);
-        }
-        if text.contains("store handle limit exceeded") {
-            return Ended::Limit(Limit::Resources);
-        }
-        let reason = match error.downcast_ref::<Trap>() {
-            // What a panic of most languages ends in; the component has said more on its standard error.
-            Some(trap @ Trap::UnreachableCodeReached) => format!("it panicked or aborted (trap: {trap})"),
-            Some(trap) => format!("trap: {trap}"),
-            None => text,
-        };
-        Ended::Failed { exit_code: None, reason: self.shown(&reason) }
-    }
-}
-
-/// Redacts, escapes and shortens.
-fn shown(broker: &RunBroker, text: &str) -> String {
-    let text = broker.redactor().shown(text);
-    match text.char_indices().find(|(at, _)| *at > REASON_MAX) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text,
     }
 }
 
@@ -257,11 +155,12 @@ async fn call(
     pre: &InstancePre<RunState>,
     interfaces: &Interfaces,
     store: &mut Store<RunState>,
+    guard: &Guard,
 ) -> wasmtime::Result<Ended> {
     let instance = pre.instantiate_async(&mut *store).await?;
     match interfaces.entry() {
         Some(Entry::Run(name)) => call_run(&instance, name, store).await,
-        Some(Entry::Train) => call_train(&instance, store).await,
+        Some(Entry::Train) => call_train(&instance, store, guard).await,
         None => Ok(Ended::Refused("the component exports neither `wasi:cli/run` nor `train`".to_owned())),
     }
 }
@@ -280,7 +179,7 @@ async fn call_run(instance: &Instance, name: &str, store: &mut Store<RunState>) 
     })
 }
 
-async fn call_train(instance: &Instance, store: &mut Store<RunState>) -> wasmtime::Result<Ended> {
+async fn call_train(instance: &Instance, store: &mut Store<RunState>, guard: &Guard) -> wasmtime::Result<Ended> {
     let Some(function) = instance.get_export_index(&mut *store, None, "train") else {
         return Ok(Ended::Refused("the component has no function `train`".to_owned()));
     };
@@ -288,10 +187,7 @@ async fn call_train(instance: &Instance, store: &mut Store<RunState>) -> wasmtim
     let (result,) = function.call_async(&mut *store, ()).await?;
     Ok(match result {
         Ok(()) => Ended::Finished,
-        Err(text) => {
-            let reason = shown(&store.data().training.broker(), &text);
-            Ended::Failed { exit_code: Some(1), reason }
-        }
+        Err(text) => Ended::Failed { exit_code: Some(1), reason: guard.shown(&text) },
     })
 }
 

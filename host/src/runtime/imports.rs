@@ -57,6 +57,7 @@ pub const TRAINING: &[&str] = &["strongroom:training/secrets", "strongroom:train
 
 /// What a component imports and exports at its top level, in its own order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Interfaces {
     /// What it needs.
     pub imports: Vec<Item>,
@@ -66,6 +67,7 @@ pub struct Interfaces {
 
 /// One import or export.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Item {
     /// The name, such as `wasi:cli/run@0.2.6` or `train`; escaped and shortened where it is none that could be linked.
     pub name: String,
@@ -75,6 +77,7 @@ pub struct Item {
 
 /// What an import or export is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kind {
     /// An interface: functions and types under one name.
     Interface,
@@ -172,11 +175,24 @@ fn newer(run: Option<&str>) -> String {
     }
 }
 
-/// Reads what a component imports and exports.
+/// Reads what a component imports and exports. It has to have an [entry](Interfaces::entry).
 ///
 /// # Errors
 /// [`Malformed`]. Bytes that pass may still be refused when they are compiled.
 pub fn inspect(bytes: &[u8]) -> Result<Interfaces, Malformed> {
+    let interfaces = inspect_for_world(bytes)?;
+    if interfaces.entry().is_none() {
+        let run = interfaces.exports.iter().find(|item| item.name.starts_with("wasi:cli/run@"));
+        return Err(Malformed::NoEntry { run: run.map(|item| item.name.clone()) });
+    }
+    Ok(interfaces)
+}
+
+/// As [`inspect`], of a component for a world of the embedder's own, whose entry the embedder knows.
+///
+/// # Errors
+/// As [`inspect`], but for the entry.
+pub fn inspect_for_world(bytes: &[u8]) -> Result<Interfaces, Malformed> {
     recognise(bytes)?;
     let mut interfaces = Interfaces::default();
     let mut parser = Parser::new(0);
@@ -210,10 +226,6 @@ pub fn inspect(bytes: &[u8]) -> Result<Interfaces, Malformed> {
             }
             _ => {}
         }
-    }
-    if interfaces.entry().is_none() {
-        let run = interfaces.exports.iter().find(|item| item.name.starts_with("wasi:cli/run@"));
-        return Err(Malformed::NoEntry { run: run.map(|item| item.name.clone()) });
     }
     Ok(interfaces)
 }

@@ -62,7 +62,8 @@ impl ResourceLimiter for Limiter {
     }
 
     fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
+        // A maximum of its own below ours; the engine passes what the pool has room for where the component states none.
+        if maximum.is_some_and(|maximum| desired > maximum && maximum < TABLE_ELEMENTS_MAX) {
             return Ok(false);
         }
         if desired > TABLE_ELEMENTS_MAX {
@@ -113,6 +114,9 @@ mod tests {
         let stop = StopCell::default();
         let mut limiter = Limiter::new(0, stop.clone());
         assert!(limiter.table_growing(0, TABLE_ELEMENTS_MAX, None).unwrap());
+        assert!(!limiter.table_growing(0, TABLE_ELEMENTS_MAX + 1, Some(10)).unwrap());
+        assert_eq!(stop.limit(), None);
+        assert!(limiter.table_growing(0, TABLE_ELEMENTS_MAX + 1, Some(TABLE_ELEMENTS_MAX)).is_err());
         assert!(limiter.table_growing(0, TABLE_ELEMENTS_MAX + 1, None).is_err());
         assert_eq!(stop.limit(), Some(Limit::Tables));
     }

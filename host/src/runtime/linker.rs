@@ -50,7 +50,7 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<RunState>> {
     sockets::tcp_create_socket::add_to_linker::<RunState, WasiSockets>(l, |state| state.sockets())?;
     sockets::udp::add_to_linker::<RunState, WasiSockets>(l, |state| state.sockets())?;
     sockets::udp_create_socket::add_to_linker::<RunState, WasiSockets>(l, |state| state.sockets())?;
-    network::add_lookup(l, |state| (&state.reachable, &mut state.table))?;
+    network::add_lookup(l, |state| (&state.network, &mut state.table))?;
     training::add_to_linker(l)?;
     Ok(linker)
 }

@@ -3,18 +3,21 @@
 //! Names are resolved once, by the host, when the run starts. A guest's look-up answers from those addresses and never asks DNS, so that
 //! it can neither be a channel to the outside nor be rebound between look-up and connection.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use wasmtime::component::{Linker, Resource, ResourceTable, ResourceType};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::async_trait;
-use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddress, Network};
+use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddress, Network as Capability};
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 use wasmtime_wasi::sockets::SocketAddrUse;
 
+use crate::broker::{Contact, RunBroker};
 use crate::policy::{TcpHost, TcpTarget};
+use crate::record::NetworkOperation;
 
 /// The most addresses of one name that are used.
 const ADDRESSES_MAX: usize = 64;
@@ -22,12 +25,21 @@ const ADDRESSES_MAX: usize = 64;
 /// What a run may connect to.
 #[derive(Clone, Debug, Default)]
 pub struct Reachable {
-    addresses: BTreeSet<SocketAddr>,
-    names: BTreeMap<String, Vec<IpAddr>>,
+    /// Each with the entry of the policy's `tcp` that grants it.
+    addresses: BTreeMap<SocketAddr, String>,
+    names: BTreeMap<String, Known>,
+}
+
+/// The addresses of a name, and the first entry that has it.
+#[derive(Clone, Debug)]
+struct Known {
+    entry: String,
+    addresses: Vec<IpAddr>,
 }
 
 /// Why the policy's `tcp` cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ResolveError {
     /// The name has no address.
     #[error(
@@ -62,7 +74,8 @@ impl Reachable {
         for target in targets {
             match &target.host {
                 TcpHost::Address(address) => {
-                    reachable.addresses.insert(SocketAddr::new(*address, target.port));
+                    // What is written literally is what is named, also where a name leads there.
+                    reachable.addresses.insert(SocketAddr::new(*address, target.port), target.to_string());
                 }
                 TcpHost::Name(name) => {
                     let found = tokio::net::lookup_host((name.as_str(), target.port))
@@ -84,38 +97,103 @@ impl Reachable {
             address,
             why: why.to_owned(),
         })?;
-        self.addresses.insert(SocketAddr::new(address, target.port));
-        let known = self.names.entry(name.to_ascii_lowercase()).or_default();
-        if !known.contains(&address) {
-            known.push(address);
+        self.addresses.entry(SocketAddr::new(address, target.port)).or_insert_with(|| target.to_string());
+        let known = self
+            .names
+            .entry(name.to_ascii_lowercase())
+            .or_insert_with(|| Known { entry: target.to_string(), addresses: Vec::new() });
+        if !known.addresses.contains(&address) {
+            known.addresses.push(address);
         }
         Ok(())
     }
 
-    /// Sets up sockets: TCP connections to the addresses resolved; no listening, no explicit bind, no UDP, no look-up by the engine.
-    pub(super) fn configure(&self, wasi: &mut WasiCtxBuilder) {
-        let addresses = self.addresses.clone();
-        wasi.allow_tcp(!addresses.is_empty()).allow_udp(false).allow_ip_name_lookup(false).socket_addr_check(
-            move |address, purpose| {
-                let allowed = match purpose {
-                    SocketAddrUse::TcpConnect => addresses.contains(&address),
-                    // Every connection first asks for an implicit bind to the wildcard address.
-                    SocketAddrUse::TcpBind => address.ip().is_unspecified() && address.port() == 0,
-                    _ => false,
-                };
-                Box::pin(async move { allowed })
-            },
-        );
-    }
-
-    /// The answer to a guest's look-up: a granted name, or an IP literal, which needs no look-up.
-    fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, ErrorCode> {
+    /// The answer to a guest's look-up: an IP literal, which needs no look-up, or the addresses of a granted name.
+    fn look_up(&self, name: &str) -> LookUp {
         let literal = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
         if let Ok(address) = IpAddr::from_str(literal) {
-            return Ok(vec![address]);
+            return LookUp::Literal(address);
         }
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-        self.names.get(&name).cloned().ok_or(ErrorCode::NameUnresolvable)
+        match self.names.get(&name) {
+            Some(known) => LookUp::Granted { entry: known.entry.clone(), addresses: known.addresses.clone() },
+            None => LookUp::Denied,
+        }
+    }
+}
+
+/// What a name leads to.
+#[derive(Debug, PartialEq, Eq)]
+enum LookUp {
+    /// It is an address.
+    Literal(IpAddr),
+    /// A name that an entry of `tcp` grants.
+    Granted { entry: String, addresses: Vec<IpAddr> },
+    /// No entry of `tcp` has it.
+    Denied,
+}
+
+/// One run's network: what it may reach, and where it is written down what it tried.
+#[derive(Clone)]
+pub(super) struct Network {
+    reachable: Arc<Reachable>,
+    broker: Arc<RunBroker>,
+}
+
+impl Network {
+    pub(super) fn new(reachable: Reachable, broker: Arc<RunBroker>) -> Self {
+        Self { reachable: Arc::new(reachable), broker }
+    }
+
+    /// Sets up sockets: TCP connections to the addresses resolved; no listening, no UDP, no look-up by the engine.
+    ///
+    /// A socket can be made by every run, for only when it is to be connected is it known where to, and that is what a person needs to
+    /// be told. A socket that is connected to nothing reaches nothing.
+    pub(super) fn configure(&self, wasi: &mut WasiCtxBuilder) {
+        let network = self.clone();
+        wasi.allow_tcp(true).allow_udp(false).allow_ip_name_lookup(false).socket_addr_check(move |address, purpose| {
+            let network = network.clone();
+            Box::pin(async move { network.admits(address, purpose).await })
+        });
+    }
+
+    /// Whether a socket may be used so; written down before it is.
+    async fn admits(&self, address: SocketAddr, purpose: SocketAddrUse) -> bool {
+        let operation = match purpose {
+            SocketAddrUse::TcpConnect => NetworkOperation::Connect,
+            // Every connection first asks for an implicit bind to the wildcard address.
+            SocketAddrUse::TcpBind if address.ip().is_unspecified() && address.port() == 0 => return true,
+            SocketAddrUse::TcpBind | SocketAddrUse::TcpListen => NetworkOperation::Listen,
+            _ => return false,
+        };
+        let granted = self.reachable.addresses.get(&address).filter(|_| operation == NetworkOperation::Connect);
+        let target = address.to_string();
+        let would_allow = match (operation, granted) {
+            (NetworkOperation::Connect, None) => TcpTarget::parse(&target).ok().map(|target| target.to_string()),
+            _ => None,
+        };
+        let entry = granted.map(String::as_str);
+        self.broker.contact(Contact { operation, target: &target, entry, would_allow }).await
+    }
+
+    /// Answers a guest's look-up; written down before.
+    async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, ErrorCode> {
+        let (entry, would_allow, addresses) = match self.reachable.look_up(name) {
+            LookUp::Literal(address) => return Ok(vec![address]),
+            LookUp::Granted { entry, addresses } => (Some(entry), None, addresses),
+            LookUp::Denied => {
+                // Whether the name could stand in a policy: any port shows it.
+                let target = TcpTarget::parse(&format!("{}:1", name.strip_suffix('.').unwrap_or(name))).ok();
+                let named = target.and_then(|target| match target.host {
+                    TcpHost::Name(name) => Some(format!("{name}:PORT")),
+                    TcpHost::Address(_) => None,
+                });
+                (None, named, Vec::new())
+            }
+        };
+        let contact =
+            Contact { operation: NetworkOperation::LookUp, target: name, entry: entry.as_deref(), would_allow };
+        if self.broker.contact(contact).await { Ok(addresses) } else { Err(ErrorCode::NameUnresolvable) }
     }
 }
 
@@ -130,22 +208,28 @@ impl Pollable for Answers {
 /// Adds `wasi:sockets/ip-name-lookup`, answered from the addresses of the run. The engine's own implementation is never linked.
 pub(super) fn add_lookup<T: Send + 'static>(
     linker: &mut Linker<T>,
-    get: impl Fn(&mut T) -> (&Reachable, &mut ResourceTable) + Copy + Send + Sync + 'static,
+    get: impl Fn(&mut T) -> (&Network, &mut ResourceTable) + Copy + Send + Sync + 'static,
 ) -> wasmtime::Result<()> {
     let mut instance = linker.instance("wasi:sockets/ip-name-lookup@0.2.12")?;
     instance.resource("resolve-address-stream", ResourceType::host::<Answers>(), move |mut store, rep| {
         get(store.data_mut()).1.delete(Resource::<Answers>::new_own(rep))?;
         Ok(())
     })?;
-    instance.func_wrap("resolve-addresses", move |mut store, (network, name): (Resource<Network>, String)| {
-        let (reachable, table) = get(store.data_mut());
-        table.get(&network)?;
-        let answer: Result<Resource<Answers>, ErrorCode> = match reachable.look_up(&name) {
-            Ok(addresses) => Ok(table.push(Answers(addresses.into_iter()))?),
-            Err(code) => Err(code),
-        };
-        Ok((answer,))
-    })?;
+    instance.func_wrap_async(
+        "resolve-addresses",
+        move |mut store, (capability, name): (Resource<Capability>, String)| {
+            Box::new(async move {
+                let (network, table) = get(store.data_mut());
+                table.get(&capability)?;
+                let found = network.clone().look_up(&name).await;
+                let answer: Result<Resource<Answers>, ErrorCode> = match found {
+                    Ok(addresses) => Ok(get(store.data_mut()).1.push(Answers(addresses.into_iter()))?),
+                    Err(code) => Err(code),
+                };
+                Ok((answer,))
+            })
+        },
+    )?;
     instance.func_wrap(
         "[method]resolve-address-stream.resolve-next-address",
         move |mut store, (stream,): (Resource<Answers>,)| {
@@ -179,11 +263,12 @@ mod tests {
     fn look_ups_answer_from_what_was_resolved() {
         let mut reachable = Reachable::default();
         let address: IpAddr = "192.0.2.1".parse().unwrap();
-        reachable.names.insert("db.example".into(), vec![address]);
-        assert_eq!(reachable.look_up("DB.example.").unwrap(), [address]);
-        assert_eq!(reachable.look_up("192.0.2.9").unwrap(), ["192.0.2.9".parse::<IpAddr>().unwrap()]);
-        assert_eq!(reachable.look_up("[::1]").unwrap(), ["::1".parse::<IpAddr>().unwrap()]);
-        assert!(reachable.look_up("secret.attacker.example").is_err());
+        let entry = "db.example:5432".to_owned();
+        reachable.names.insert("db.example".into(), Known { entry: entry.clone(), addresses: vec![address] });
+        assert_eq!(reachable.look_up("DB.example."), LookUp::Granted { entry, addresses: vec![address] });
+        assert_eq!(reachable.look_up("192.0.2.9"), LookUp::Literal("192.0.2.9".parse().unwrap()));
+        assert_eq!(reachable.look_up("[::1]"), LookUp::Literal("::1".parse().unwrap()));
+        assert_eq!(reachable.look_up("secret.attacker.example"), LookUp::Denied);
     }
 
     #[test]
@@ -195,6 +280,7 @@ mod tests {
         }
         assert!(reachable.addresses.is_empty() && reachable.names.is_empty());
         reachable.admit(&target, "db.example", "192.0.2.1".parse().unwrap()).unwrap();
-        assert_eq!(reachable.addresses.iter().next().unwrap().to_string(), "192.0.2.1:5432");
+        let (address, entry) = reachable.addresses.first_key_value().unwrap();
+        assert_eq!((address.to_string().as_str(), entry.as_str()), ("192.0.2.1:5432", "db.example:5432"));
     }
 }

@@ -3,7 +3,12 @@
 //! A write is redacted where it is made and then queued; a thread of its own hands it on, so that an observer that blocks (a terminal
 //! that was stopped) holds up the component and not the executor. The queue is bounded in bytes: a component that writes faster than its
 //! observer reads waits.
+//!
+//! A recorder gets the same bytes in the same order, before the observer, and never waits for it: what a run has printed by its end is recorded
+//! even where its observer stands still.
 
+use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,8 +33,46 @@ const QUEUE_BYTES: usize = 256 * 1024;
 /// How many bytes one write may have. A write is redacted in one go, and a run's time limit is looked at between writes.
 const WRITE_MAX: usize = 8 * 1024;
 
-/// Both streams of a run.
-pub(super) struct Output {
+/// Keeps what a run prints. It is called from one thread at a time and may take as long as a write to a disk does, but does not wait for a person.
+pub(crate) trait Recorder: Send {
+    /// Redacted bytes that the component wrote.
+    fn output(&mut self, stream: Stream, bytes: &[u8]);
+}
+
+/// A recorder, and what it has not yet got.
+struct Recording {
+    recorder: Mutex<Box<dyn Recorder>>,
+    waiting: Mutex<VecDeque<(Stream, Bytes)>>,
+}
+
+impl Recording {
+    fn push(&self, stream: Stream, bytes: Bytes) {
+        self.waiting().push_back((stream, bytes));
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<(Stream, Bytes)>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether everything is recorded, as far as can be told without waiting.
+    fn is_idle(&self) -> bool {
+        self.recorder.try_lock().is_ok() && self.waiting().is_empty()
+    }
+
+    /// Records what is waiting. On return everything is recorded that was there at the call, by whomever.
+    fn drain(&self) {
+        let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            // Taken by itself, so that a component can go on writing.
+            let next = self.waiting().pop_front();
+            let Some((stream, bytes)) = next else { return };
+            recorder.output(stream, &bytes);
+        }
+    }
+}
+
+/// Both output streams of a run: what the component writes is redacted, counted against `log-bytes`, and handed to the run's [`Observer`].
+pub struct Output {
     shared: Arc<Shared>,
     handed_on: tokio::task::JoinHandle<()>,
 }
@@ -37,6 +80,7 @@ pub(super) struct Output {
 struct Shared {
     state: Mutex<State>,
     queued: Arc<Queued>,
+    recording: Option<Arc<Recording>>,
 }
 
 #[derive(Default)]
@@ -51,18 +95,34 @@ struct State {
     count: LogCount,
     max: u64,
     /// None once the run has ended: a late write goes nowhere.
-    queue: Option<mpsc::UnboundedSender<(Stream, Vec<u8>)>>,
+    queue: Option<mpsc::UnboundedSender<(Stream, Bytes)>>,
 }
 
 impl Output {
     /// Starts handing on to the observer. Must be called on a tokio runtime.
-    pub(super) fn start(redactor: &Redactor, log_bytes: u64, observer: Arc<dyn Observer>) -> Self {
+    pub fn start(redactor: &Redactor, log_bytes: u64, observer: Arc<dyn Observer>) -> Self {
+        Self::recorded(redactor, log_bytes, observer, None)
+    }
+
+    /// The same, with a recorder.
+    pub(super) fn recorded(
+        redactor: &Redactor,
+        log_bytes: u64,
+        observer: Arc<dyn Observer>,
+        recorder: Option<Box<dyn Recorder>>,
+    ) -> Self {
         // Bounded by `queued`, which counts bytes: a bound on the number of writes would say little.
-        let (queue, mut waiting) = mpsc::unbounded_channel::<(Stream, Vec<u8>)>();
+        let (queue, mut waiting) = mpsc::unbounded_channel::<(Stream, Bytes)>();
         let queued = Arc::new(Queued::default());
         let drained = Arc::clone(&queued);
+        let recording =
+            recorder.map(|recorder| Arc::new(Recording { recorder: Mutex::new(recorder), waiting: Mutex::default() }));
+        let recorded = recording.clone();
         let handed_on = tokio::task::spawn_blocking(move || {
             while let Some((stream, bytes)) = waiting.blocking_recv() {
+                if let Some(recording) = &recorded {
+                    recording.drain();
+                }
                 observer.output(stream, &bytes);
                 drained.bytes.fetch_sub(bytes.len(), Ordering::AcqRel);
                 drained.drained.notify_waiters();
@@ -75,17 +135,17 @@ impl Output {
             max: log_bytes,
             queue: Some(queue),
         };
-        Self { shared: Arc::new(Shared { state: Mutex::new(state), queued }), handed_on }
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), queued, recording }), handed_on }
     }
 
     /// One of the two, for the engine.
-    pub(super) fn stream(&self, stream: Stream) -> GuestStream {
+    pub fn stream(&self, stream: Stream) -> GuestStream {
         GuestStream { shared: Arc::clone(&self.shared), stream, permit: 0 }
     }
 
-    /// Flushes what the redactor held back and counts. What is queued still has to be handed on: an observer that blocks holds up
-    /// whoever waits for that, and not the run's record.
-    pub(super) fn close(self) -> (LogCount, Handover) {
+    /// Flushes what the redactor held back, has all of it recorded, and counts. What is queued still has to be handed on to the observer: one that
+    /// blocks holds up whoever waits for that, and not the run's record.
+    pub async fn close(self) -> (LogCount, Handover) {
         let count = {
             let mut state = self.shared.state();
             for stream in [Stream::Stdout, Stream::Stderr] {
@@ -96,17 +156,25 @@ impl Output {
             state.queue = None;
             state.count
         };
+        if let Some(recording) = self.shared.recording.clone()
+            && !recording.is_idle()
+            && tokio::task::spawn_blocking(move || recording.drain()).await.is_err()
+        {
+            tracing::error!("the recorder of a run's output panicked: its log is not whole");
+        }
         (count, Handover(self.handed_on))
     }
 }
 
 /// What a run has printed and its observer has not yet seen.
-pub(crate) struct Handover(tokio::task::JoinHandle<()>);
+#[derive(Debug)]
+#[must_use = "wait for it, so that the observer has seen all output"]
+pub struct Handover(tokio::task::JoinHandle<()>);
 
 impl Handover {
     /// Waits until the observer has everything, but no longer than `patience`: who stopped a run does not wait for a reader that may
     /// never read. The observer then gets the rest when it gets to it.
-    pub(crate) async fn wait(self, patience: Option<Duration>) {
+    pub async fn wait(self, patience: Option<Duration>) {
         let handed_on = match patience {
             Some(patience) => tokio::time::timeout(patience, self.0).await.unwrap_or(Ok(())),
             None => self.0.await,
@@ -114,6 +182,18 @@ impl Handover {
         if handed_on.is_err() {
             tracing::error!("the observer of a run's output panicked: output was lost");
         }
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output").field("count", &self.shared.state().count).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for GuestStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuestStream").field("stream", &self.stream).finish_non_exhaustive()
     }
 }
 
@@ -143,8 +223,16 @@ impl Shared {
         }
         if let Some(queue) = &state.queue {
             let length = bytes.len();
+            let bytes = Bytes::from(bytes);
+            if let Some(recording) = &self.recording {
+                recording.push(stream, bytes.clone());
+            }
             self.queued.bytes.fetch_add(length, Ordering::AcqRel);
             if queue.send((stream, bytes)).is_err() {
+                // The observer panicked, and with it went the thread that has things recorded: this must not pile up.
+                if let Some(recording) = &self.recording {
+                    recording.waiting().pop_back();
+                }
                 self.queued.bytes.fetch_sub(length, Ordering::AcqRel);
             }
         }
@@ -164,8 +252,8 @@ impl Shared {
     }
 }
 
-/// A stream as the engine sees it.
-pub(super) struct GuestStream {
+/// One stream of an [`Output`], as the engine sees it: give it to the builder of a WASI context as standard output or standard error.
+pub struct GuestStream {
     shared: Arc<Shared>,
     stream: Stream,
     /// What `check_write` permitted and was not written yet. Writing more is an error of the component, and would be queued without bound.
@@ -257,6 +345,16 @@ mod tests {
         }
     }
 
+    type Recorded = Arc<Mutex<Vec<(Stream, Vec<u8>)>>>;
+
+    struct Lines(Recorded);
+
+    impl Recorder for Lines {
+        fn output(&mut self, stream: Stream, bytes: &[u8]) {
+            self.0.lock().unwrap().push((stream, bytes.to_vec()));
+        }
+    }
+
     #[tokio::test]
     async fn output_beyond_the_limit_is_counted_and_dropped() {
         let collect = Arc::new(Collect::default());
@@ -264,7 +362,7 @@ mod tests {
         output.shared.write(Stream::Stdout, b"0123456");
         output.shared.write(Stream::Stdout, b"789abc");
         output.shared.write(Stream::Stderr, b"def");
-        let (count, handover) = output.close();
+        let (count, handover) = output.close().await;
         handover.wait(None).await;
         assert_eq!(count, LogCount { kept: 10, dropped: 6 });
         assert_eq!(*collect.0.lock().unwrap(), b"0123456789");
@@ -279,7 +377,7 @@ mod tests {
         let output = Output::start(&redactor, 10, collect.clone());
         output.shared.write(Stream::Stdout, b"key: corr");
         output.shared.write(Stream::Stdout, b"ect horse");
-        let (count, handover) = output.close();
+        let (count, handover) = output.close().await;
         handover.wait(None).await;
         assert_eq!(*collect.0.lock().unwrap(), b"key: [reda");
         assert_eq!(count, LogCount { kept: 10, dropped: 9 });
@@ -293,7 +391,7 @@ mod tests {
         let permit = stream.check_write().unwrap();
         stream.write(Bytes::from(vec![b'x'; permit])).unwrap();
         assert!(stream.write(Bytes::from_static(b"x")).is_err());
-        assert_eq!(output.close().0.kept, permit as u64);
+        assert_eq!(output.close().await.0.kept, permit as u64);
     }
 
     #[tokio::test]
@@ -305,11 +403,23 @@ mod tests {
             }
         }
         let (open, gate) = std::sync::mpsc::channel();
-        let output = Output::start(&Redactor::new(), u64::MAX, Arc::new(Stuck(Mutex::new(gate))));
+        let recorded = Recorded::default();
+        let output = Output::recorded(
+            &Redactor::new(),
+            u64::MAX,
+            Arc::new(Stuck(Mutex::new(gate))),
+            Some(Box::new(Lines(recorded.clone()))),
+        );
         output.shared.write(Stream::Stdout, b"abc\n");
-        let (count, handover) = output.close();
+        output.shared.write(Stream::Stderr, b"def\n");
+        let (count, handover) = output.close().await;
         handover.wait(Some(Duration::ZERO)).await;
-        assert_eq!(count.kept, 4);
+        assert_eq!(count.kept, 8);
+        // It was recorded all the same.
+        assert_eq!(
+            *recorded.lock().unwrap(),
+            [(Stream::Stdout, b"abc\n".to_vec()), (Stream::Stderr, b"def\n".to_vec())]
+        );
         drop(open);
     }
 
@@ -332,6 +442,6 @@ mod tests {
         drop(open);
         stream.ready().await;
         assert!(stream.check_write().unwrap() > 0);
-        output.close().1.wait(None).await;
+        output.close().await.1.wait(None).await;
     }
 }

@@ -1,49 +1,28 @@
 //! What one run's store holds.
 
-use std::sync::Arc;
-
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::context::Context;
 use super::files::{Files, OpenFiles};
-use super::limits::{Limiter, RESOURCES_MAX};
-use super::network::Reachable;
+use super::limits::RESOURCES_MAX;
+use super::network::Network;
 use super::quota::Quota;
-use super::stop::StopCell;
 use super::training::{Training, TrainingView};
-use crate::broker::RunBroker;
 
 /// The state of one run. Nothing in it is shared with another run but the broker's vault, cache and audit.
 pub(super) struct RunState {
     pub(super) wasi: WasiCtx,
     pub(super) table: ResourceTable,
-    pub(super) limiter: Limiter,
-    pub(super) reachable: Reachable,
+    pub(super) network: Network,
     pub(super) files: OpenFiles,
     pub(super) training: Training,
 }
 
 impl RunState {
-    pub(super) fn new(
-        wasi: WasiCtx,
-        memory_max: u64,
-        reachable: Reachable,
-        quota: Quota,
-        broker: Arc<RunBroker>,
-        context: Context,
-        stop: StopCell,
-    ) -> Self {
+    pub(super) fn new(wasi: WasiCtx, network: Network, quota: Quota, training: Training) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
-        Self {
-            wasi,
-            table,
-            limiter: Limiter::new(memory_max, stop.clone()),
-            reachable,
-            files: OpenFiles::new(quota),
-            training: Training::new(broker, context, stop),
-        }
+        Self { wasi, table, network, files: OpenFiles::new(quota), training }
     }
 
     pub(super) fn files(&mut self) -> Files<'_> {

@@ -12,16 +12,16 @@ pub struct Stop(pub Limit);
 
 /// The first limit that a run went over.
 #[derive(Clone, Debug, Default)]
-pub struct StopCell(Arc<OnceLock<Limit>>);
+pub(super) struct StopCell(Arc<OnceLock<Limit>>);
 
 impl StopCell {
     /// Notes the limit and makes the trap. The first limit noted stays.
-    pub fn stop(&self, limit: Limit) -> Stop {
+    pub(super) fn stop(&self, limit: Limit) -> Stop {
         Stop(*self.0.get_or_init(|| limit))
     }
 
     /// The limit that the run went over, if it did.
-    pub fn limit(&self) -> Option<Limit> {
+    pub(super) fn limit(&self) -> Option<Limit> {
         self.0.get().copied()
     }
 }

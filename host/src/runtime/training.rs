@@ -3,14 +3,22 @@
 //! A host with a world of its own uses this the way it uses the engine's own WASI crates: its store's state owns a [`Training`], shows it
 //! through [`TrainingView`], and [`add_to_linker`] adds both interfaces.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{HasData, Linker};
 
 use super::context::Context;
+use super::guard::Guard;
+use super::limits::Limiter;
+use super::observer::Observer;
 use super::stop::StopCell;
-use crate::broker::{GuestError, RequestError, RunBroker};
+use crate::broker::{GuestError, RequestError, RunBroker, Session};
+use crate::policy::Limits;
+use crate::record::{Metric, Progress, RunRecord};
 use crate::secret::Secret;
 use crate::vault::Description;
 
@@ -19,7 +27,7 @@ mod bindings {
 
     // No `tracing` here: it would print the strings that pass, and those are secrets.
     wasmtime::component::bindgen!({
-        path: "../wit",
+        path: "wit",
         world: "program",
         imports: { default: trappable },
     });
@@ -29,27 +37,56 @@ use bindings::strongroom::training::{context, secrets};
 
 const SECRETS: &str = "strongroom:training/secrets@0.1.0";
 
-/// One run's state behind the guest contract.
+/// One run's state behind the guest contract: its way to secrets, its context, and the limits that its store keeps to.
 pub struct Training {
     broker: Arc<RunBroker>,
     context: Context,
     stop: StopCell,
+    limiter: Limiter,
+    time: Duration,
 }
 
 impl Training {
-    /// The state of a run: its way to secrets, its context, and where a limit is noted.
-    pub fn new(broker: Arc<RunBroker>, context: Context, stop: StopCell) -> Self {
-        Self { broker, context, stop }
+    /// The state of a run that has begun. The parameters are what the component reads through `context`; what it reports there goes to the
+    /// observer.
+    pub fn new(session: &Session, parameters: BTreeMap<String, String>, observer: Arc<dyn Observer>) -> Self {
+        let (broker, stop) = (session.broker(), StopCell::default());
+        let (redactor, reports) = (broker.redactor().clone(), session.limits().metrics);
+        let context = Context::new(session.id(), parameters, redactor, observer, reports, stop.clone());
+        Self::of(Arc::clone(broker), context, stop, session.limits())
     }
 
-    /// The run's way to secrets.
-    pub(super) fn broker(&self) -> Arc<RunBroker> {
-        Arc::clone(&self.broker)
+    pub(super) fn of(broker: Arc<RunBroker>, context: Context, stop: StopCell, limits: &Limits) -> Self {
+        Self { broker, context, limiter: Limiter::new(limits.memory, stop.clone()), stop, time: limits.time }
     }
 
-    /// The run's context.
-    pub fn context(&mut self) -> &mut Context {
-        &mut self.context
+    /// What has to stand around the calls into the guest.
+    pub fn guard(&self) -> Guard {
+        Guard::new(Arc::clone(&self.broker), self.stop.clone(), self.time)
+    }
+
+    /// Puts what the run took and reported into its record: memory, metrics, progress. Once, at the end.
+    pub fn report(&mut self, record: &mut RunRecord) {
+        record.peak_memory_bytes = self.peak_memory();
+        (record.metrics, record.progress) = self.take_reports();
+    }
+
+    pub(super) fn limiter(&mut self) -> &mut Limiter {
+        &mut self.limiter
+    }
+
+    pub(super) fn peak_memory(&self) -> u64 {
+        self.limiter.peak()
+    }
+
+    pub(super) fn take_reports(&mut self) -> (BTreeMap<String, Metric>, Option<Progress>) {
+        self.context.take_reports()
+    }
+}
+
+impl fmt::Debug for Training {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Training").field("run", &self.context.run_id()).finish_non_exhaustive()
     }
 }
 
@@ -59,13 +96,13 @@ pub trait TrainingView: Send {
     fn training(&mut self) -> &mut Training;
 }
 
-/// Adds both interfaces to a linker.
+/// Adds both interfaces to a linker. It has to be one for an engine that runs guests asynchronously, as [`engine`](super::engine()) makes it.
 ///
 /// # Errors
 /// Where the linker has one of them already.
 pub fn add_to_linker<T: TrainingView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     context::add_to_linker::<T, TrainingData>(linker, |state| state.training())?;
-    add_secrets(linker)
+    add_secrets_to_linker(linker)
 }
 
 struct TrainingData;
@@ -98,9 +135,14 @@ impl context::Host for &mut Training {
 
 type Answer<T> = wasmtime::Result<(Result<T, secrets::Error>,)>;
 
+/// Adds `strongroom:training/secrets` alone, for a world that has a context of its own.
+///
 /// The interface is defined function by function rather than by generated code for one reason: a generated signature returns a `String`, which
 /// the engine frees without overwriting it. The shared text that goes out here stays owned by the [`Secret`], which overwrites it.
-fn add_secrets<T: TrainingView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+///
+/// # Errors
+/// Where the linker has it already.
+pub fn add_secrets_to_linker<T: TrainingView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     let mut secrets = linker.instance(SECRETS)?;
     secrets.func_wrap_async("get-secret", |mut store, (name,): (String,)| {
         let run = Run::of(&mut store);

@@ -36,6 +36,7 @@ pub const NEGATIVE_MAX: Duration = Duration::from_secs(5);
 
 /// How a cache behaves.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Settings {
     /// How old an answer may be, counted from when its fetch began. Zero turns caching off.
     pub time_to_live: Duration,
@@ -55,6 +56,20 @@ impl Default for Settings {
 }
 
 /// A cache around a vault.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// use strongroom::vault::Vault;
+/// use strongroom::vault::cache::{Cache, Settings};
+///
+/// fn cached(vault: Arc<dyn Vault>) -> Arc<dyn Vault> {
+///     let mut settings = Settings::default();
+///     settings.time_to_live = Duration::from_secs(60);
+///     Arc::new(Cache::new(vault, settings))
+/// }
+/// ```
 pub struct Cache {
     vault: Arc<dyn Vault>,
     shared: Arc<Shared>,

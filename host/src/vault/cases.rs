@@ -1,7 +1,16 @@
 //! The common list of test cases: what every vault does alike. A case names the abilities that it needs, and a vault runs all
-//! cases that its abilities allow.
+//! cases that its abilities allow. With the feature `vault-cases` a vault that is not of this crate can be held against it too.
 //!
-//! A case uses names of its own, so that it runs against a vault that holds other secrets, or that keeps deleted names.
+//! A case uses names of its own, so that it runs against a vault that holds other secrets, or that keeps deleted names. It asks as a run does,
+//! with grants that a policy made, and panics where the vault does not answer as it should.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "cases of a test fail by panicking"
+)]
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,42 +19,65 @@ use jiff::Timestamp;
 
 use super::{Abilities, Attributes, Description, NewSecret, Operator, Stored, Vault, VaultError};
 use crate::ids::{SecretName, SecretVersion};
-use crate::policy::{Grant, ListGrant, Operation};
+use crate::policy::{Decisions, Grant, ListGrant, Operation, Policy};
 use crate::secret::{Secret, VALUE_MAX};
 
 /// The vault under test, on both paths, and a prefix for the names of one case.
 #[derive(Clone)]
-pub(super) struct Bench {
+struct Bench {
     vault: Arc<dyn Vault>,
-    operator: Arc<dyn Operator>,
+    /// None where only the guest-facing path is tested.
+    operator: Option<Arc<dyn Operator>>,
     prefix: String,
 }
 
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// What a case may need.
+#[derive(Clone, Copy)]
+struct Able {
+    vault: Abilities,
+    operator: bool,
+}
+
 struct Case {
     name: &'static str,
-    needs: fn(Abilities) -> bool,
+    needs: fn(Able) -> bool,
     run: fn(Bench) -> Running,
 }
 
-/// Runs every case that the vault's abilities allow. `unique` sets the names apart from those of another time. Answers the names of
+/// Runs every case that the vault's abilities allow, on both paths. `unique` sets the names apart from those of another time. Answers the names of
 /// the cases that ran.
-pub(super) async fn run_all(vault: Arc<dyn Vault>, operator: Arc<dyn Operator>, unique: &str) -> Vec<&'static str> {
+///
+/// # Panics
+/// Where the vault does not do what the case asks of it.
+pub async fn run_all(vault: Arc<dyn Vault>, operator: Arc<dyn Operator>, unique: &str) -> Vec<&'static str> {
+    run(vault, Some(operator), unique).await
+}
+
+/// Runs the cases that need no [`Operator`], for a vault that is filled in some other way than by this crate's command line.
+///
+/// # Panics
+/// As [`run_all`].
+pub async fn run_guest_path(vault: Arc<dyn Vault>, unique: &str) -> Vec<&'static str> {
+    run(vault, None, unique).await
+}
+
+async fn run(vault: Arc<dyn Vault>, operator: Option<Arc<dyn Operator>>, unique: &str) -> Vec<&'static str> {
+    let able = Able { vault: vault.abilities(), operator: operator.is_some() };
     let mut ran = Vec::new();
-    for case in CASES {
-        if (case.needs)(vault.abilities()) {
-            println!("case: {}", case.name);
-            let prefix = format!("{unique}-{}", case.name.replace('_', "-"));
-            (case.run)(Bench { vault: Arc::clone(&vault), operator: Arc::clone(&operator), prefix }).await;
-            ran.push(case.name);
-        }
+    for case in CASES.iter().filter(|case| (case.needs)(able)) {
+        // Shown where a case fails: the panic does not name it.
+        eprintln!("case: {}", case.name);
+        let prefix = format!("{unique}-{}", case.name.replace('_', "-"));
+        (case.run)(Bench { vault: Arc::clone(&vault), operator: operator.clone(), prefix }).await;
+        ran.push(case.name);
     }
     ran
 }
 
 /// How many cases there are.
-pub(super) fn count() -> usize {
+pub fn count() -> usize {
     CASES.len()
 }
 
@@ -59,22 +91,39 @@ cases! {
     what_is_set_is_got needs |_| true;
     what_is_not_there_is_not_found needs |_| true;
     the_newest_version_is_got needs |_| true;
-    an_old_version_is_got_by_its_name needs |able| able.versions;
-    a_version_belongs_to_its_secret needs |able| able.versions;
-    versions_are_listed_newest_first needs |able| able.versions;
-    attributes_come_back needs |_| true;
-    a_guest_keeps_no_attributes_of_the_old_version needs |_| true;
-    a_content_type_has_limits needs |_| true;
+    an_old_version_is_got_by_its_name needs |able| able.vault.versions;
+    a_version_belongs_to_its_secret needs |able| able.vault.versions;
+    versions_are_listed_newest_first needs |able| able.vault.versions && able.operator;
+    attributes_come_back needs |able| able.operator;
+    a_guest_keeps_no_attributes_of_the_old_version needs |able| able.operator;
+    a_content_type_has_limits needs |able| able.operator;
     values_come_back_whole needs |_| true;
     a_batch_answers_in_order needs |_| true;
     an_empty_batch_is_nothing needs |_| true;
     deleting_takes_every_version needs |_| true;
-    a_deleted_name_can_be_set_again needs |able| !able.soft_delete;
-    a_batch_deletes_all_or_nothing needs |able| able.transactions;
-    a_refused_batch_writes_nothing needs |_| true;
+    a_deleted_name_can_be_set_again needs |able| !able.vault.soft_delete;
+    a_batch_deletes_all_or_nothing needs |able| able.vault.transactions;
+    a_refused_batch_writes_nothing needs |able| able.operator;
     a_guest_lists_what_the_grant_admits needs |_| true;
-    an_operator_lists_the_newest needs |_| true;
-    a_dropped_write_is_done_or_undone needs |able| able.transactions;
+    an_operator_lists_the_newest needs |able| able.operator;
+    a_dropped_write_is_done_or_undone needs |able| able.vault.transactions;
+}
+
+/// What a policy with these entries of `[secrets]` decides.
+fn decisions(entries: &str) -> Decisions {
+    let policy = Policy::parse(&format!("version = 1\n[secrets]\n{entries}"), "cases");
+    Decisions::new(Arc::new(policy.expect("a case writes its policy rightly")))
+}
+
+/// Leave to list names, as the component and as the vault knows them, and prefixes without their `*`.
+fn list_grant(exact: &[(&str, &str)], prefixes: &[&str]) -> ListGrant {
+    let exact = exact.iter().map(|(asked, stored)| match asked == stored {
+        true => format!("{asked} = [\"list\"]\n"),
+        false => format!("{asked} = {{ allow = [\"list\"], stored-as = \"{stored}\" }}\n"),
+    });
+    let prefixes = prefixes.iter().map(|prefix| format!("\"{prefix}*\" = [\"list\"]\n"));
+    let entries: String = exact.chain(prefixes).collect();
+    decisions(&entries).decide_list(Timestamp::UNIX_EPOCH).expect("the entries grant `list`")
 }
 
 impl Bench {
@@ -87,7 +136,13 @@ impl Bench {
     }
 
     fn grant(&self, operation: Operation, name: &str) -> Grant {
-        Grant::for_test(operation, &self.text(name))
+        let decisions = decisions(&format!("{} = [\"{operation}\"]", self.text(name)));
+        decisions.decide(operation, &self.name(name), Timestamp::UNIX_EPOCH).expect("the entry grants it")
+    }
+
+    /// For cases that need one.
+    fn operator(&self) -> &dyn Operator {
+        self.operator.as_deref().expect("the case said that it needs an operator")
     }
 
     async fn get(&self, name: &str) -> Result<Stored, VaultError> {
@@ -113,7 +168,7 @@ impl Bench {
 
     /// The operator's list without the secrets of other cases.
     async fn listed(&self) -> Vec<Description> {
-        let mut all = self.operator.list().await.unwrap();
+        let mut all = self.operator().list().await.unwrap();
         all.retain(|description| description.name.as_str().starts_with(&self.text("")));
         all
     }
@@ -144,7 +199,9 @@ async fn what_is_set_is_got(bench: Bench) {
     assert_eq!(got.value.expose(), "hunter2");
     assert_eq!(got.description, set);
     assert_eq!(bench.vault.describe(bench.grant(Operation::Describe, "a")).await.unwrap(), set);
-    assert_eq!(bench.operator.get(&bench.name("a"), None).await.unwrap().description, set);
+    if let Some(operator) = &bench.operator {
+        assert_eq!(operator.get(&bench.name("a"), None).await.unwrap().description, set);
+    }
 }
 
 async fn what_is_not_there_is_not_found(bench: Bench) {
@@ -154,9 +211,11 @@ async fn what_is_not_there_is_not_found(bench: Bench) {
     assert_not_found(bench.get_at("a", &nothing).await, &name);
     assert_not_found(bench.vault.describe(bench.grant(Operation::Describe, "a")).await, &name);
     assert_not_found(bench.vault.delete_many(vec![bench.grant(Operation::Delete, "a")]).await, &name);
-    assert_not_found(bench.operator.get(&name, None).await, &name);
-    assert_not_found(bench.operator.versions(&name).await, &name);
-    assert_not_found(bench.operator.delete(&name).await, &name);
+    if let Some(operator) = &bench.operator {
+        assert_not_found(operator.get(&name, None).await, &name);
+        assert_not_found(operator.versions(&name).await, &name);
+        assert_not_found(operator.delete(&name).await, &name);
+    }
     bench.set("a", "there").await;
     assert_not_found(bench.get_at("a", &nothing).await, &name);
     assert_eq!(bench.value("a").await, "there", "what was missed before is seen once it is set");
@@ -187,8 +246,10 @@ async fn an_old_version_is_got_by_its_name(bench: Bench) {
     assert_eq!((got.value.expose(), &got.description), ("new", &new));
     let pinned = bench.grant(Operation::Describe, "a").at_version(old.version.clone());
     assert_eq!(bench.vault.describe(pinned).await.unwrap(), old);
-    let got = bench.operator.get(&bench.name("a"), Some(&old.version)).await.unwrap();
-    assert_eq!(got.value.expose(), "old");
+    if let Some(operator) = &bench.operator {
+        let got = operator.get(&bench.name("a"), Some(&old.version)).await.unwrap();
+        assert_eq!(got.value.expose(), "old");
+    }
 }
 
 async fn a_version_belongs_to_its_secret(bench: Bench) {
@@ -204,7 +265,7 @@ async fn versions_are_listed_newest_first(bench: Bench) {
     }
     bench.set("b", "of another").await;
     made.reverse();
-    assert_eq!(bench.operator.versions(&bench.name("a")).await.unwrap(), made);
+    assert_eq!(bench.operator().versions(&bench.name("a")).await.unwrap(), made);
 }
 
 async fn attributes_come_back(bench: Bench) {
@@ -213,7 +274,7 @@ async fn attributes_come_back(bench: Bench) {
         not_before: Some(Timestamp::from_second(1_000_000_000).unwrap()),
         expires: Some(Timestamp::from_second(1_000_000_001).unwrap()),
     };
-    let set = bench.operator.set_many(vec![bench.new_secret("a", "{}", attributes.clone())]).await.unwrap();
+    let set = bench.operator().set_many(vec![bench.new_secret("a", "{}", attributes.clone())]).await.unwrap();
     assert_eq!(set[0].attributes, attributes);
     // Expired long ago, and served: keeping times is the broker's part.
     assert_eq!(bench.get("a").await.unwrap().description, set[0]);
@@ -222,7 +283,7 @@ async fn attributes_come_back(bench: Bench) {
 }
 
 async fn a_guest_keeps_no_attributes_of_the_old_version(bench: Bench) {
-    bench.operator.set_many(vec![bench.new_secret("a", "old", typed("text/plain"))]).await.unwrap();
+    bench.operator().set_many(vec![bench.new_secret("a", "old", typed("text/plain"))]).await.unwrap();
     let set = bench.set("a", "new").await;
     assert_eq!(set.attributes, Attributes::default());
     assert_eq!(bench.get("a").await.unwrap().description.attributes, Attributes::default());
@@ -230,10 +291,10 @@ async fn a_guest_keeps_no_attributes_of_the_old_version(bench: Bench) {
 
 async fn a_content_type_has_limits(bench: Bench) {
     let longest = "ä".repeat(255);
-    bench.operator.set_many(vec![bench.new_secret("a", "x", typed(&longest))]).await.unwrap();
+    bench.operator().set_many(vec![bench.new_secret("a", "x", typed(&longest))]).await.unwrap();
     assert_eq!(bench.get("a").await.unwrap().description.attributes.content_type, Some(longest));
     for bad in ["x".repeat(256), "a\nb".into(), "\u{1b}[31m".into(), "\u{9b}31m".into()] {
-        let answer = bench.operator.set_many(vec![bench.new_secret("b", "x", typed(&bad))]).await;
+        let answer = bench.operator().set_many(vec![bench.new_secret("b", "x", typed(&bad))]).await;
         assert!(matches!(answer, Err(VaultError::Invalid(_))), "{bad:?}: {answer:?}");
     }
     assert_not_found(bench.get("b").await, &bench.name("b"));
@@ -268,7 +329,9 @@ async fn an_empty_batch_is_nothing(bench: Bench) {
     assert!(bench.vault.get_many(Vec::new()).await.unwrap().is_empty());
     assert!(bench.vault.set_many(Vec::new()).await.unwrap().is_empty());
     bench.vault.delete_many(Vec::new()).await.unwrap();
-    assert!(bench.operator.set_many(Vec::new()).await.unwrap().is_empty());
+    if let Some(operator) = &bench.operator {
+        assert!(operator.set_many(Vec::new()).await.unwrap().is_empty());
+    }
 }
 
 async fn deleting_takes_every_version(bench: Bench) {
@@ -279,10 +342,12 @@ async fn deleting_takes_every_version(bench: Bench) {
     bench.vault.delete_many(vec![bench.grant(Operation::Delete, "a")]).await.unwrap();
     assert_not_found(bench.get("a").await, &bench.name("a"));
     assert_not_found(bench.get_at("a", &old.version).await, &bench.name("a"));
-    assert_not_found(bench.operator.versions(&bench.name("a")).await, &bench.name("a"));
     assert_eq!(bench.value("b").await, "stays");
-    bench.operator.delete(&bench.name("b")).await.unwrap();
-    assert!(bench.listed().await.is_empty());
+    if let Some(operator) = &bench.operator {
+        assert_not_found(operator.versions(&bench.name("a")).await, &bench.name("a"));
+        operator.delete(&bench.name("b")).await.unwrap();
+        assert!(bench.listed().await.is_empty());
+    }
 }
 
 async fn a_deleted_name_can_be_set_again(bench: Bench) {
@@ -291,7 +356,9 @@ async fn a_deleted_name_can_be_set_again(bench: Bench) {
     let new = bench.set("a", "new").await;
     assert_ne!(old.version, new.version);
     assert_eq!(bench.value("a").await, "new");
-    assert_eq!(bench.operator.versions(&bench.name("a")).await.unwrap(), [new]);
+    if let Some(operator) = &bench.operator {
+        assert_eq!(operator.versions(&bench.name("a")).await.unwrap(), [new]);
+    }
 }
 
 async fn a_batch_deletes_all_or_nothing(bench: Bench) {
@@ -313,10 +380,10 @@ async fn a_refused_batch_writes_nothing(bench: Bench) {
         bench.new_secret("a", "new", Attributes::default()),
         bench.new_secret("b", "new", typed(&"x".repeat(256))),
     ];
-    let answer = bench.operator.set_many(batch).await;
+    let answer = bench.operator().set_many(batch).await;
     assert!(matches!(answer, Err(VaultError::Invalid(_))), "{answer:?}");
-    assert_eq!(bench.operator.get(&bench.name("a"), None).await.unwrap().value.expose(), "old");
-    assert_not_found(bench.operator.get(&bench.name("b"), None).await, &bench.name("b"));
+    assert_eq!(bench.operator().get(&bench.name("a"), None).await.unwrap().value.expose(), "old");
+    assert_not_found(bench.operator().get(&bench.name("b"), None).await, &bench.name("b"));
 }
 
 async fn a_guest_lists_what_the_grant_admits(bench: Bench) {
@@ -325,17 +392,17 @@ async fn a_guest_lists_what_the_grant_admits(bench: Bench) {
     }
     let texts = ["z", "none", "alias", "kept", "db-own", "gone"].map(|name| bench.text(name));
     let [z, none, alias, kept, own, gone] = texts.each_ref().map(String::as_str);
-    let exact = ListGrant::for_names(&[(z, z), (none, none), (alias, kept)], &[]);
+    let exact = list_grant(&[(z, z), (none, none), (alias, kept)], &[]);
     assert!(!exact.needs_paging());
     // As the component knows them: `alias`, and not the name in the vault.
     assert_eq!(bench.vault.list(exact).await.unwrap(), [bench.name("alias"), bench.name("z")]);
 
     // One stored name on two ways is two names of the component's; one name on two ways is one.
     let prefix = bench.text("db-");
-    let both = ListGrant::for_names(&[(own, gone), (alias, kept)], &[&prefix, &bench.text("db")]);
+    let both = list_grant(&[(own, gone), (alias, kept)], &[&prefix, &bench.text("db")]);
     let expected = ["alias", "db-", "db-a", "db-b"].map(|name| bench.name(name));
     assert_eq!(bench.vault.list(both).await.unwrap(), expected);
-    assert!(bench.vault.list(ListGrant::for_names(&[(none, none)], &[])).await.unwrap().is_empty());
+    assert!(bench.vault.list(list_grant(&[(none, none)], &[])).await.unwrap().is_empty());
 }
 
 async fn an_operator_lists_the_newest(bench: Bench) {

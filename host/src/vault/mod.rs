@@ -2,13 +2,16 @@
 //!
 //! [`Vault`] is the guest-facing path: every method consumes a [`Grant`] or [`ListGrant`], which only the policy makes.
 //! [`Operator`] is for the person at the command line and takes names.
-//! Implementations: [`local`] (an encrypted file), and [`cache`] around any other vault.
+//! Implementations: [`local`] (an encrypted file, feature `local-vault`), and [`cache`] around any other vault. A vault of your own implements
+//! [`Vault`]; the example `own_vault` is one, and `vault::cases` (feature `vault-cases`) is what it can be held against.
 
 pub mod cache;
+#[cfg(any(test, feature = "vault-cases"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "vault-cases")))]
+pub mod cases;
+#[cfg(feature = "local-vault")]
+#[cfg_attr(docsrs, doc(cfg(feature = "local-vault")))]
 pub mod local;
-
-#[cfg(test)]
-mod cases;
 
 use std::sync::Arc;
 
@@ -19,8 +22,9 @@ use crate::ids::{SecretName, SecretVersion};
 use crate::policy::{Grant, ListGrant};
 use crate::secret::Secret;
 
-/// What a vault can do beyond the common operations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a vault can do beyond the common operations. By default nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Abilities {
     /// A batch is written or deleted whole or not at all.
     pub transactions: bool,
@@ -30,8 +34,32 @@ pub struct Abilities {
     pub soft_delete: bool,
 }
 
+impl Abilities {
+    /// With [`Abilities::transactions`].
+    #[must_use]
+    pub const fn with_transactions(mut self) -> Self {
+        self.transactions = true;
+        self
+    }
+
+    /// With [`Abilities::versions`].
+    #[must_use]
+    pub const fn with_versions(mut self) -> Self {
+        self.versions = true;
+        self
+    }
+
+    /// With [`Abilities::soft_delete`].
+    #[must_use]
+    pub const fn with_soft_delete(mut self) -> Self {
+        self.soft_delete = true;
+        self
+    }
+}
+
 /// What is stored beside a value. None of it is secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Attributes {
     /// The media type or other label, at most 255 characters.
     pub content_type: Option<String>,
@@ -43,6 +71,7 @@ pub struct Attributes {
 
 /// A secret without its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Description {
     /// The name in the vault.
     pub name: SecretName,
@@ -58,8 +87,16 @@ pub struct Description {
     pub enabled: bool,
 }
 
+impl Description {
+    /// A version that was made at a moment and not changed since, enabled and without attributes.
+    pub fn new(name: SecretName, version: SecretVersion, created: Timestamp) -> Self {
+        Self { name, version, attributes: Attributes::default(), created, updated: created, enabled: true }
+    }
+}
+
 /// A secret with its value. The value is shared, not copied.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Stored {
     /// The value.
     pub value: Arc<Secret>,
@@ -67,8 +104,16 @@ pub struct Stored {
     pub description: Description,
 }
 
+impl Stored {
+    /// A value and what is known about it.
+    pub fn new(value: Arc<Secret>, description: Description) -> Self {
+        Self { value, description }
+    }
+}
+
 /// A value to be stored by an operator.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct NewSecret {
     /// The name in the vault.
     pub name: SecretName,
@@ -78,9 +123,17 @@ pub struct NewSecret {
     pub attributes: Attributes,
 }
 
+impl NewSecret {
+    /// A value without attributes.
+    pub fn new(name: SecretName, value: Arc<Secret>) -> Self {
+        Self { name, value, attributes: Attributes::default() }
+    }
+}
+
 /// Why a vault did not serve. This is the operator's face: the text may name files and upstream answers, and never goes to a guest;
 /// the broker maps each variant to what a guest may know.
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum VaultError {
     /// There is no such secret, or no such version of it.
     #[error("there is no secret `{0}` in the vault")]
@@ -140,6 +193,17 @@ impl VaultError {
 }
 
 /// The guest-facing path. Every call consumes the proof that it was allowed.
+///
+/// What an implementation may rely on, and what it owes:
+///
+/// - A [`Grant`] says which secret: ask for [`Grant::stored`], the name in the vault, at [`Grant::version`] where it names one. The policy,
+///   the audit and the redactor are no concern of a vault.
+/// - A version never changes its value, and a new write makes a new version, whose name is not used again: a run keeps to the version that it saw first.
+///   A vault that keeps no old versions answers for an old one [`VaultError::NotFound`].
+/// - Not to be had is [`VaultError::NotFound`] or [`VaultError::Disabled`]; anything else is a failure of the vault, which the component is
+///   told as `unavailable`. Dates in [`Attributes`] are passed on, not judged: the broker does that.
+/// - Error texts are for the operator. They may name hosts and files, and never hold a value.
+/// - A vault bounds its own time. A run's limit ends the waiting and not the work.
 ///
 /// A run may be dropped while it waits on any of these futures: an implementation finishes or undoes what it began on its own.
 #[async_trait]

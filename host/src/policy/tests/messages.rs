@@ -55,6 +55,10 @@ fn toml_itself() {
         message("version = 1\n[secrets]\na = [\"get\"]\na = []"),
         "policy.toml:4:1: this name is written twice; keep one"
     );
+    assert_eq!(
+        message("version = 1\n[secrets]\ndb-* = [\"get\"]"),
+        "policy.toml:3:4: this is not TOML: a name with `*` stands in quotes, such as \"db-*\""
+    );
     assert!(
         message("version = 1\n[environment]\nTOKEN = \"hunter2").starts_with("policy.toml:3:17: this is not TOML: ")
     );

@@ -4,7 +4,9 @@ mod documentation;
 mod golden;
 mod messages;
 mod properties;
+mod schema;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;

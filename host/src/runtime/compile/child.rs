@@ -62,9 +62,28 @@ impl ChildLimits {
 
 struct Failure(u8, String);
 
-/// The whole of the compiling process. The binary calls this before anything else when its first argument is
-/// [`CHILD_ARGUMENT`](super::CHILD_ARGUMENT), with the arguments after it.
-pub fn child_main(args: impl Iterator<Item = OsString>) -> ExitCode {
+/// Does the work of the compiling process, where the arguments (the program's name first) say that this is one: the way out is the answer. Any
+/// program that compiles with [`Compile::Child`](super::Compile::Child) in a child of itself calls this before anything else.
+///
+/// ```no_run
+/// # use std::process::ExitCode;
+/// use strongroom::runtime::compile;
+///
+/// fn main() -> ExitCode {
+///     let arguments: Vec<_> = std::env::args_os().collect();
+///     if let Some(ended) = compile::as_child(&arguments) {
+///         return ended;
+///     }
+///     // ... the program itself, with `Compile::Child(ChildCompiler::new("/proc/self/exe"))`
+///     ExitCode::SUCCESS
+/// }
+/// ```
+pub fn as_child(arguments: &[OsString]) -> Option<ExitCode> {
+    let asked = arguments.get(1).is_some_and(|argument| argument == super::CHILD_ARGUMENT);
+    asked.then(|| child_main(arguments.iter().skip(2).cloned()))
+}
+
+fn child_main(args: impl Iterator<Item = OsString>) -> ExitCode {
     match compile(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(code, message)) => {

@@ -12,14 +12,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use wasmtime::Engine;
 
-pub use self::child::child_main;
+pub use self::child::as_child;
 pub use self::parent::ChildCompiler;
 pub(super) use self::parent::ChildOutput;
 use super::component::text;
 use super::engine::EngineHash;
 use super::store::AuthenticatedCode;
 
-/// The hidden first argument by which the binary knows that it is to compile. What follows it is for [`child_main`].
+/// The hidden first argument by which the binary knows that it is to compile. See [`as_child`].
 pub const CHILD_ARGUMENT: &str = "__compile";
 
 /// The most compiled code of one component that is accepted, in bytes. Code is about twice the size of its component.
@@ -30,8 +30,9 @@ pub(super) const MESSAGE_MAX: usize = 1_000;
 
 /// Where compilation happens.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Compile {
-    /// In a child process with limits.
+    /// In a child process with limits. The child's program has to call [`as_child`].
     Child(ChildCompiler),
     /// In this process, on a thread for blocking work. A component can keep that thread and its memory as long as the compiler takes:
     /// for components that are trusted that far.
@@ -40,6 +41,7 @@ pub enum Compile {
 
 /// A component was not compiled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CompileError {
     /// It is not valid. The message is escaped and bounded; it may hold names from the component.
     #[error("{0}")]

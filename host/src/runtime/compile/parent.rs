@@ -18,7 +18,7 @@ use crate::runtime::engine::EngineHash;
 /// How much of the child's standard error is kept, in bytes. The rest is read and dropped, so that the child does not block.
 const STDERR_MAX: u64 = 8 * 1024;
 
-/// Compiles in a child process of `exe`, which hands its arguments to [`child_main`](super::child_main).
+/// Compiles in a child process of `exe`, which hands its arguments to [`as_child`](super::as_child).
 #[derive(Clone, Debug)]
 pub struct ChildCompiler {
     /// The program. On Linux `/proc/self/exe` is this process's own binary even where it has been replaced or removed since.

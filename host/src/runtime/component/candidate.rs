@@ -8,6 +8,7 @@ use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
 
 use crate::ids::Digest;
+use crate::record::ComponentRef;
 use crate::runtime::imports::{self, Interfaces, Malformed, Refused};
 
 /// A component's bytes, and what their top-level sections say.
@@ -27,6 +28,7 @@ impl std::fmt::Debug for Candidate {
 
 /// A file is no component that can run. Nothing was created or changed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LoadError {
     /// There is no such file, or it cannot be read.
     #[error("the component `{}` cannot be read: {cause}; check the path and its permissions", path.display())]
@@ -91,12 +93,19 @@ fn is_link_loop(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
+/// How a component's interfaces are read.
+pub(super) type Inspect = fn(&[u8]) -> Result<Interfaces, imports::Malformed>;
+
 impl Candidate {
     /// Reads a component's file of at most `max` bytes, and compiles nothing. Blocks.
     ///
     /// # Errors
     /// [`LoadError`]; nothing was created or changed.
     pub fn read(path: &Path, max: u64) -> Result<Self, LoadError> {
+        Self::read_as(path, max, imports::inspect)
+    }
+
+    pub(super) fn read_as(path: &Path, max: u64, inspect: Inspect) -> Result<Self, LoadError> {
         let unreadable = |cause| LoadError::Unreadable { path: path.to_owned(), cause };
         // Opening a pipe would wait for whoever writes to it; this does not.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -113,14 +122,14 @@ impl Candidate {
         // The file may grow while it is read.
         let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
         (&file).take(max.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
-        Self::new(path, bytes.into(), max)
+        Self::new(path, bytes.into(), max, inspect)
     }
 
-    pub(super) fn new(path: &Path, bytes: Bytes, max: u64) -> Result<Self, LoadError> {
+    pub(super) fn new(path: &Path, bytes: Bytes, max: u64, inspect: Inspect) -> Result<Self, LoadError> {
         if bytes.len() as u64 > max {
             return Err(LoadError::TooLarge { path: path.to_owned(), max });
         }
-        let interfaces = imports::inspect(&bytes).map_err(|why| LoadError::Malformed { path: path.to_owned(), why })?;
+        let interfaces = inspect(&bytes).map_err(|why| LoadError::Malformed { path: path.to_owned(), why })?;
         let refused = imports::refused(&interfaces);
         Ok(Self { digest: Digest::of(&bytes), bytes, interfaces, refused })
     }
@@ -128,6 +137,11 @@ impl Candidate {
     /// The SHA-256 digest of the bytes.
     pub fn digest(&self) -> &Digest {
         &self.digest
+    }
+
+    /// The component as a record names it, with the file that it came from.
+    pub fn component_ref(&self, path: &Path) -> ComponentRef {
+        ComponentRef::new(path, self.digest, self.len())
     }
 
     /// The bytes.

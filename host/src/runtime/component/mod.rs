@@ -20,11 +20,12 @@ use tokio::sync::watch;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use self::candidate::Inspect;
 pub use self::candidate::{Candidate, LoadError};
 use self::flight::{Flight, WeakFlight};
 use super::compile::{Compile, CompileError, shown};
 use super::engine::EngineHash;
-use super::imports::Interfaces;
+use super::imports::{self, Interfaces};
 use super::observer::Observer;
 use super::store::{AuthenticatedCode, CodeStore, Found};
 use crate::ids::Digest;
@@ -40,6 +41,7 @@ const KEPT_BYTES: usize = 512 * 1024 * 1024;
 
 /// A component ready to be instantiated.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Loaded {
     /// The SHA-256 digest of the bytes that were compiled.
     pub digest: Digest,
@@ -117,9 +119,22 @@ impl Loader {
     /// # Errors
     /// [`LoadError`]; nothing was created or changed.
     pub async fn read(&self, path: &Path) -> Result<Candidate, LoadError> {
+        self.read_as(path, imports::inspect).await
+    }
+
+    /// As [`Loader::read`], of a component for a world of the embedder's own: what it exports and imports is for that world's linker to judge, and
+    /// [`Candidate::refused`] has no say in it.
+    ///
+    /// # Errors
+    /// [`LoadError`]; nothing was created or changed.
+    pub async fn read_for_world(&self, path: &Path) -> Result<Candidate, LoadError> {
+        self.read_as(path, imports::inspect_for_world).await
+    }
+
+    async fn read_as(&self, path: &Path, inspect: Inspect) -> Result<Candidate, LoadError> {
         let (path, max) = (path.to_owned(), self.0.component_max);
         let name = path.clone();
-        let reading = tokio::task::spawn_blocking(move || Candidate::read(&path, max));
+        let reading = tokio::task::spawn_blocking(move || Candidate::read_as(&path, max, inspect));
         reading.await.unwrap_or_else(|_| Err(LoadError::Interrupted { path: name }))
     }
 
@@ -128,7 +143,7 @@ impl Loader {
     /// # Errors
     /// [`LoadError`], with `name` in the place of the path.
     pub fn take(&self, name: &Path, bytes: Bytes) -> Result<Candidate, LoadError> {
-        Candidate::new(name, bytes, self.0.component_max)
+        Candidate::new(name, bytes, self.0.component_max, imports::inspect)
     }
 
     /// Makes a candidate ready to run, and waits for that at most `time`. The observer hears of compiling, not of loading code that is

@@ -95,6 +95,7 @@ fn a_program_of_another_wasi_is_named() {
     // An interface called `train`, a function called `run`.
     for other in ["train", "run"] {
         assert_eq!(inspect(&exporting(other)).unwrap_err(), Malformed::NoEntry { run: None });
+        assert!(inspect_for_world(&exporting(other)).is_ok(), "an embedder's own world knows its entry");
     }
 }
 

@@ -39,6 +39,7 @@ pub struct CodeStore {
 
 /// The store cannot be used. A run can go on without it, and compiles.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
     /// What is there is not this user's alone.
     #[error("`{}` cannot hold compiled code: {why}; remove it, and it is made anew", path.display())]

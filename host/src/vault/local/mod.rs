@@ -62,6 +62,24 @@ pub enum Unlock {
     Passphrase(Zeroizing<String>),
 }
 
+impl fmt::Debug for Protection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::KeyFile => "KeyFile",
+            Self::Passphrase(_) => "Passphrase(..)",
+        })
+    }
+}
+
+impl fmt::Debug for Unlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::KeyFile => "KeyFile",
+            Self::Passphrase(_) => "Passphrase(..)",
+        })
+    }
+}
+
 /// An open local vault. Clones share it.
 #[derive(Clone)]
 pub struct LocalVault(Arc<Inner>);

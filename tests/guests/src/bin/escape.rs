@@ -1,6 +1,9 @@
-//! Tries to leave its folders: `..`, absolute paths, links made in `/output` or present in `/input`, renames. Prints what came of each.
+//! Tries to leave its folders: `..`, absolute paths, links made in `/output` or present in `/input`, renames, and the paths that its arguments name.
+//! Prints what came of each.
 use std::fs;
 use std::io;
+use wasip2::filesystem::preopens::get_directories;
+use wasip2::filesystem::types::{Descriptor, DescriptorFlags, OpenFlags, PathFlags};
 
 fn report<T>(what: &str, result: io::Result<T>) {
     match result {
@@ -18,10 +21,26 @@ fn main() {
         "/output/../../../../etc/passwd",
         "/proc/self/environ",
         "/",
+        "/proc/1/environ",
+        "/dev/null",
         "/input/link-out",
         "/input/folder-out/passwd",
+        "/input/up/outside.txt",
+        "/input/link-to-link",
+        "/input/link-home",
+        "/output/../policy.toml",
+        "/output/../home/vault/vault.key",
+        "/output//../../outside.txt",
+        "/output/./../outside.txt",
+        "/output/sub/../../outside.txt",
+        "/input/\0/../../etc/passwd",
     ] {
         report(&format!("read {path}"), fs::read(path));
+    }
+    for path in std::env::args().skip(1) {
+        report(&format!("read {path}"), fs::read(&path));
+        report(&format!("write {path}"), fs::write(&path, "x"));
+        report(&format!("list {path}"), fs::read_dir(&path).map(|entries| entries.count()));
     }
     report("list /", fs::read_dir("/").map(|entries| entries.count()));
     for path in [
@@ -30,6 +49,8 @@ fn main() {
         "../escaped.txt",
         "/input/escaped.txt",
         "/input/folder-out/escaped.txt",
+        "/input/up/escaped.txt",
+        "/input/dangling",
     ] {
         report(&format!("write {path}"), fs::write(path, "x"));
     }
@@ -44,10 +65,39 @@ fn main() {
     report("rename into input", fs::rename("/output/file", "/input/planted.txt"));
     report("remove input", fs::remove_file("/input/data.txt"));
     report("read fifo", fs::read("/input/fifo"));
+    report("write fifo", fs::write("/input/fifo", "x"));
+    moved();
+}
+
+/// Handles of folders that were moved since, so that `..` leads elsewhere than it did.
+fn moved() {
+    let output = output();
+    for path in ["a", "a/b", "a/b/c"] {
+        output.create_directory_at(path).unwrap();
+    }
+    let folder = |path: &str| {
+        let flags = DescriptorFlags::READ | DescriptorFlags::MUTATE_DIRECTORY;
+        output.open_at(PathFlags::SYMLINK_FOLLOW, path, OpenFlags::DIRECTORY, flags).unwrap()
+    };
+    let deep = folder("a/b/c");
+    output.rename_at("a/b/c", &output, "moved").unwrap();
+    let at = |what: &str, done: bool| println!("{what} from a moved folder: {}", if done { "DONE" } else { "no" });
+    for path in ["..", "../..", "../outside.txt", "../../outside.txt", "../../../etc/passwd", "/etc/passwd"] {
+        let opened = deep.open_at(PathFlags::SYMLINK_FOLLOW, path, OpenFlags::empty(), DescriptorFlags::READ);
+        at(&format!("open {path}"), opened.is_ok());
+        at(&format!("stat {path}"), deep.stat_at(PathFlags::SYMLINK_FOLLOW, path).is_ok());
+        at(&format!("hash {path}"), deep.metadata_hash_at(PathFlags::empty(), path).is_ok());
+    }
+    at("make ../escaped.txt", deep.create_directory_at("../escaped.txt").is_ok());
+    at("rename .", output.rename_at(".", &deep, "x").is_ok());
+    at("rename onto ..", output.rename_at("file", &deep, "../../escaped.txt").is_ok());
+    at("remove ..", deep.remove_directory_at("..").is_ok());
+}
+
+fn output() -> Descriptor {
+    get_directories().into_iter().find(|(_, path)| path == "/output").unwrap().0
 }
 
 fn symlink(target: &str, name: &str) -> io::Result<()> {
-    let output =
-        wasip2::filesystem::preopens::get_directories().into_iter().find(|(_, path)| path == "/output").unwrap().0;
-    output.symlink_at(target, name).map_err(|code| io::Error::other(format!("{code:?}")))
+    output().symlink_at(target, name).map_err(|code| io::Error::other(format!("{code:?}")))
 }

@@ -1,0 +1,136 @@
+//! What a run wants of the network: written into the audit, and counted for its record.
+//!
+//! The sandbox decides, by the addresses that the policy's `tcp` came to when the run started; what it decided is written down here, in the
+//! trail that the run's secrets are in, so that a reviewer sees in one place what a component had and where it could take it. The first use
+//! of each destination is an event of its own; what is allowed waits until that is durable, and where it cannot be written the answer is
+//! no. Later uses of the same destination tell nothing new and are counted.
+
+use std::collections::BTreeMap;
+
+use futures_util::FutureExt as _;
+
+use super::RunBroker;
+use crate::audit::{Decision, Event, Kind};
+use crate::record::{NetworkOperation, NetworkUse};
+
+/// How many destinations that were denied a record lists and the audit has an event for. A hostile component can try as many as its time
+/// allows; what is over is counted under `(others)`. Those that are allowed are bounded by the policy.
+pub const DESTINATIONS_MAX: usize = 100;
+
+/// Under which the rest is counted. No destination is written so.
+const OTHERS: &str = "(others)";
+
+/// Longer than any name of the domain name system, and than any address.
+const TARGET_MAX: usize = 253;
+
+/// What a component wants of the network, and what was decided about it.
+#[derive(Debug)]
+pub struct Contact<'a> {
+    /// What it wants.
+    pub operation: NetworkOperation,
+    /// `ADDRESS:PORT`, or a name as the component wrote it.
+    pub target: &'a str,
+    /// The entry of the policy's `tcp` that allows it; none where it is denied.
+    pub entry: Option<&'a str>,
+    /// The entry that would allow it, where it is denied and a policy can.
+    pub would_allow: Option<String>,
+}
+
+/// What a run wanted so far, by operation and destination as they are shown.
+#[derive(Default)]
+pub(super) struct Contacts {
+    uses: BTreeMap<(NetworkOperation, String), Counts>,
+    denied: usize,
+}
+
+#[derive(Default)]
+struct Counts {
+    allowed: u64,
+    denied: u64,
+    entry: Option<String>,
+    would_allow: Option<String>,
+    audited: bool,
+}
+
+impl Contacts {
+    /// The name under which a destination is counted.
+    fn key(&self, operation: NetworkOperation, shown: String, allowed: bool) -> (NetworkOperation, String) {
+        let key = (operation, shown);
+        if allowed || self.denied < DESTINATIONS_MAX || self.uses.contains_key(&key) {
+            key
+        } else {
+            (operation, OTHERS.to_owned())
+        }
+    }
+}
+
+impl RunBroker {
+    /// Audits and counts what was decided. Whether the component may go on: what was allowed, unless the audit cannot be written.
+    pub async fn contact(&self, contact: Contact<'_>) -> bool {
+        let allowed = contact.entry.is_some();
+        let shown = if contact.target.len() > TARGET_MAX {
+            "(a text too long for a name)".to_owned()
+        } else {
+            self.shown(contact.target)
+        };
+        let (key, audited) = {
+            let state = self.state();
+            let key = state.network.key(contact.operation, shown, allowed);
+            let audited = state.network.uses.get(&key).is_some_and(|counts| counts.audited);
+            (key, audited)
+        };
+        if !audited {
+            let event = Event {
+                event: Kind::Network,
+                run: Some(self.run),
+                operation: Some(contact.operation.as_str().to_owned()),
+                decision: Some(if allowed { Decision::Allowed } else { Decision::Denied }),
+                rule: contact.entry.map(|entry| format!("tcp \"{entry}\"")),
+                detail: [("target".to_owned(), key.1.clone())].into(),
+                ..Event::default()
+            };
+            let written = self.audit(event);
+            let failed = if allowed {
+                written.await.is_err()
+            } else {
+                // A no needs no durable event first, and has to be given at once: what comes later some components' libraries take for
+                // a connection. The line is written all the same, and durable with the run's last event.
+                matches!(written.now_or_never(), Some(Err(_)))
+            };
+            if failed {
+                return false;
+            }
+        }
+        let mut state = self.state();
+        let contacts = &mut state.network;
+        if !allowed && !contacts.uses.contains_key(&key) {
+            contacts.denied = contacts.denied.saturating_add(1);
+        }
+        // What had to be redacted could not be used in a policy.
+        let would_allow = contact.would_allow.filter(|_| key.1 == contact.target);
+        let counts = contacts.uses.entry(key).or_default();
+        counts.audited = true;
+        if allowed {
+            counts.allowed = counts.allowed.saturating_add(1);
+            counts.entry = contact.entry.map(str::to_owned);
+        } else {
+            counts.denied = counts.denied.saturating_add(1);
+            counts.would_allow = would_allow;
+        }
+        allowed
+    }
+
+    /// What was wanted of the network so far, for the run record.
+    pub fn contacts(&self) -> Vec<NetworkUse> {
+        let state = self.state();
+        let uses = state.network.uses.iter().map(|((operation, target), counts)| NetworkUse {
+            operation: *operation,
+            target: target.clone(),
+            count: counts.allowed,
+            denied: counts.denied,
+            entry: counts.entry.clone(),
+            would_allow: counts.would_allow.clone(),
+        });
+        uses.collect()
+    }
+}

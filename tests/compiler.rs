@@ -1,0 +1,151 @@
+//! Components that are made to break the compiler: it works in a child process under limits, and what goes wrong there ends there.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use strongroom::record::{Limit, Outcome};
+use strongroom::runtime::ChildCompiler;
+
+use crate::support::inside::{Inside, compiler};
+use crate::support::{Host, apart};
+
+/// A component whose `train` has this body, after the functions that it calls.
+fn component(functions: &str, body: &str) -> Vec<u8> {
+    let text = format!(
+        r#"(component
+            (core module $m
+                {functions}
+                (memory (export "memory") 1)
+                (func (export "train") (result i32) {body} (i32.const 0)))
+            (core instance $i (instantiate $m))
+            (func $train (result (result (error string)))
+                (canon lift (core func $i "train") (memory (core memory $i "memory"))))
+            (export "train" (func $train)))"#
+    );
+    wat::parse_str(text).unwrap()
+}
+
+/// Functions in which every block can be left for every other: hard work for whoever allocates registers.
+fn tangle(functions: usize, blocks: usize) -> Vec<u8> {
+    let mut text = String::new();
+    for n in 0..functions {
+        let _ = write!(text, "(func $f{n} (param i32) (result i32) (local i32 i32 i32 i32 i32 i32 i32 i32)");
+        text.push_str(&"(block ".repeat(blocks));
+        for block in 0..blocks {
+            let local = block % 8 + 1;
+            let labels: String = (0..blocks - block).map(|label| format!(" {label}")).collect();
+            let _ = write!(
+                text,
+                "(local.set {local} (i32.add (local.get {local}) (i32.mul (local.get 0) (i32.const {block})))) \
+                 (br_table{labels} (i32.xor (local.get {local}) (local.get 0))))"
+            );
+        }
+        text.push_str("(i32.add (local.get 1) (i32.add (local.get 2) (i32.add (local.get 3) (local.get 4)))))");
+    }
+    component(&text, "(drop (call $f0 (i32.const 1)))")
+}
+
+/// Blocks nested so deeply that whoever walks them by recursion runs out of stack.
+fn deep(depth: usize) -> Vec<u8> {
+    component("", &format!("{}{}", "block ".repeat(depth), "end ".repeat(depth)))
+}
+
+fn kept(folder: &std::path::Path, name: &str, component: &[u8]) -> String {
+    let path: PathBuf = folder.join(name);
+    std::fs::write(&path, component).unwrap();
+    path.to_string_lossy().into_owned()
+}
+
+#[test]
+fn a_component_that_takes_the_compiler_long_is_stopped() {
+    let host = Host::new();
+    let bomb = kept(host.path(), "tangle.wasm", &tangle(40, 300));
+    let run = host.run(&bomb, "version = 1\n[limits]\ncompile-time = \"1s\"", &[]).stopped(Limit::Compile);
+    assert!(run.record.reason.unwrap().contains("compile-time"));
+    assert_eq!(run.record.cpu_micros, 0, "none of its code ran");
+    host.audit_is_whole();
+}
+
+#[test]
+fn a_component_that_takes_the_compiler_much_is_stopped() {
+    apart::passes("compiler::the_compiler_is_held_by_its_own_limits");
+}
+
+#[test]
+#[ignore = "looks at the whole process: `a_component_that_takes_the_compiler_much_is_stopped` runs it apart"]
+fn the_compiler_is_held_by_its_own_limits() {
+    let bomb = tangle(40, 300);
+    let cases: [(&str, ChildCompiler, &str); 3] = [
+        ("memory", ChildCompiler { memory: 256 << 20, ..compiler() }, "MiB of memory"),
+        ("cpu", ChildCompiler { cpu: Duration::from_secs(1), ..compiler() }, "of CPU time"),
+        ("wall", ChildCompiler { wall: Duration::from_secs(1), ..compiler() }, "took longer than"),
+    ];
+    for (limit, compiler, says) in cases {
+        let inside = Inside::with_compiler(&[], compiler);
+        let path = kept(inside.path(), "tangle.wasm", &bomb);
+        let before = apart::kilobytes("VmRSS:");
+        let seen = inside.run(&path, "version = 1", &[]).stopped(Limit::Compile);
+        let reason = seen.record.reason.unwrap();
+        assert!(reason.contains(says), "{limit}: {reason}");
+        // What the compiler took was not this process's.
+        assert!(apart::kilobytes("VmRSS:").saturating_sub(before) < 64 << 10, "{limit}");
+        assert_eq!(apart::Holdings::now().children, Vec::<String>::new(), "{limit}: the compiler is still there");
+    }
+}
+
+#[test]
+fn what_nests_too_deeply_ends_in_the_child() {
+    let host = Host::new();
+    let bomb = kept(host.path(), "deep.wasm", &deep(3_000_000));
+    let policy = host.file("policy.toml", "version = 1\n[limits]\ncompile-time = \"20s\"");
+    let output = host.output(&["run", &bomb, "--json", "--policy", policy.to_str().unwrap()]);
+    // Whether it is invalid, over a limit or fine is the compiler's to say; this process is not what breaks.
+    assert!(
+        matches!(output.status.code(), Some(0 | 2 | 4)),
+        "{:?} {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn more_instances_than_a_run_may_have_are_refused() {
+    let host = Host::new();
+    for (what, count, fits) in [("instance", 60, true), ("instance", 70, false)] {
+        let text = format!(
+            r#"(component
+                (core module $e (func (export "f")))
+                {}
+                (core module $m (memory (export "memory") 1) (func (export "train") (result i32) (i32.const 0)))
+                (core instance $i (instantiate $m))
+                (func $train (result (result (error string)))
+                    (canon lift (core func $i "train") (memory (core memory $i "memory"))))
+                (export "train" (func $train)))"#,
+            "(core instance (instantiate $e))".repeat(count)
+        );
+        let path = kept(host.path(), &format!("{what}-{count}.wasm"), &wat::parse_str(text).unwrap());
+        if fits {
+            host.run(&path, "version = 1", &[]).finished();
+        } else {
+            assert!(host.fails(2, &["run", &path]).contains("needs more than a run may have"));
+        }
+    }
+}
+
+#[test]
+fn a_component_over_the_greatest_size_is_not_read() {
+    let host = Host::new();
+    let path = host.path().join("huge.wasm");
+    let file = std::fs::File::create(&path).unwrap();
+    std::io::Write::write_all(&mut &file, b"\0asm\x0d\0\x01\0").unwrap();
+    file.set_len(10 << 30).unwrap();
+    assert!(host.fails(2, &["run", path.to_str().unwrap()]).contains("over 64 MiB"));
+}
+
+#[test]
+fn what_goes_wrong_in_the_compiler_is_recorded() {
+    let inside = Inside::with_compiler(&[], ChildCompiler::new("/bin/false"));
+    let seen = inside.run("hello", "version = 1", &[]);
+    assert_eq!(seen.record.outcome, Outcome::HostFault, "{:?}", seen.record.reason);
+}

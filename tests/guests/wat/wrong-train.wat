@@ -1,0 +1,6 @@
+;; Exports a `train` of another type than the contract's.
+(component
+  (core module $m (func (export "train") (param i32) (result i32) (local.get 0)))
+  (core instance $i (instantiate $m))
+  (func $train (param "epochs" u32) (result u32) (canon lift (core func $i "train")))
+  (export "train" (func $train)))

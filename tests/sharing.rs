@@ -1,0 +1,162 @@
+//! What runs share (the pool of memories, the cache, the compiled code, the audit) tells one run nothing of another: runs in one process, at
+//! once and one after the other.
+
+use std::collections::BTreeSet;
+use std::io::Read as _;
+
+use strongroom::record::Outcome;
+
+use crate::support::Host;
+use crate::support::inside::{Inside, Work};
+
+const VALUE: &str = "LEFT-BEHIND-by-the-run-before-1234567890";
+
+#[test]
+fn a_run_finds_nothing_of_the_one_before_it() {
+    let inside = Inside::new(&[("key", VALUE)]);
+    let leave = "version = 1\n[secrets]\nkey = [\"get\"]\n[environment]\nMODE = \"leaving\"";
+    for _ in 0..5 {
+        inside.run("residue", leave, &["leave", "key"]).finished().shows("left");
+        // The same component, so that the pool gives it the same memory again where it can.
+        let seen = inside.run("residue", "version = 1", &["look", "key"]).finished();
+        seen.shows("values: 0\n")
+            .shows("bytes: 0\n")
+            .shows("files: 0\n")
+            .shows("environment: []\n")
+            .shows("again: false\n");
+    }
+}
+
+#[test]
+fn a_run_that_is_stopped_half_way_leaves_nothing_either() {
+    let inside = Inside::new(&[("key", VALUE)]);
+    let leave = "version = 1\n[secrets]\nkey = [\"get\"]\n[limits]\noutput-bytes = \"1B\"";
+    for _ in 0..3 {
+        let seen = inside.run("residue", leave, &["leave", "key"]);
+        assert_eq!(seen.record.outcome, Outcome::Limit);
+        inside.run("residue", "version = 1", &["look", "key"]).finished().shows("values: 0\n").shows("bytes: 0\n");
+    }
+}
+
+#[test]
+fn memory_tables_and_globals_are_as_new_in_every_run() {
+    let inside = Inside::new(&[]);
+    for _ in 0..20 {
+        inside.run("fresh", "version = 1", &[]).finished();
+    }
+    // And in many at once, which take each other's places.
+    let runs: Vec<Work> = (0..60).map(|_| ("fresh", "version = 1".to_owned(), &[][..])).collect();
+    for seen in inside.run_all(&runs, 8) {
+        seen.finished();
+    }
+}
+
+#[test]
+fn a_handle_that_was_not_given_is_none() {
+    let inside = Inside::new(&[]);
+    // Others hold streams at this moment, each in a table of its own.
+    let mut runs: Vec<Work> = (0..8)
+        .map(|_| ("handles", "version = 1\n[limits]\ntime = \"500ms\"".to_owned(), &["poll", "100"][..]))
+        .collect();
+    runs.insert(4, ("forge", "version = 1".to_owned(), &[]));
+    let seen = inside.run_all(&runs, 9).remove(4);
+    assert_eq!(seen.record.outcome, Outcome::Failed);
+    let reason = seen.record.reason.unwrap();
+    assert!(reason.contains("handle"), "{reason}");
+}
+
+#[test]
+fn runs_at_once_in_one_process_see_only_their_own() {
+    let secrets: Vec<(String, String)> =
+        (0..8).map(|n| (format!("key-{n}"), format!("value-of-run-{n}-only"))).collect();
+    let borrowed: Vec<_> = secrets.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let inside = Inside::new(&borrowed);
+    const ASK: &[&str] = &[
+        "len=key-0",
+        "len=key-1",
+        "len=key-2",
+        "len=key-3",
+        "len=key-4",
+        "len=key-5",
+        "len=key-6",
+        "len=key-7",
+        "list",
+    ];
+    let policy = |n: usize| format!("version = 1\n[secrets]\nkey-{n} = [\"get\", \"list\"]");
+    let runs: Vec<Work> = (0..64).map(|run| ("exercise", policy(run % 8), ASK)).collect();
+    let mut identities = BTreeSet::new();
+    for (run, seen) in inside.run_all(&runs, 8).into_iter().enumerate() {
+        let seen = seen.finished();
+        assert!(identities.insert(seen.record.id.to_string()));
+        for n in 0..8 {
+            let granted = seen.shown.contains(&format!("len key-{n}: ok: 19"));
+            let denied = seen.shown.contains(&format!("len key-{n}: error: denied: key-{n}"));
+            assert_eq!((granted, denied), (n == run % 8, n != run % 8), "run {run}:\n{}", seen.shown);
+        }
+        let own = run % 8;
+        assert!(seen.shown.contains(&format!("list : ok: [\"key-{own}\"]")), "{}", seen.shown);
+        assert!(!seen.shown.contains("value-of-run"), "{}", seen.shown);
+        assert_eq!(seen.record.secrets.len(), 9, "{:?}", seen.record.secrets);
+    }
+}
+
+#[test]
+fn what_another_run_made_the_cache_hold_is_not_even_looked_up() {
+    let inside = Inside::new(&[("key", VALUE), ("other", "of no interest to anybody")]);
+    inside.run("exercise", "version = 1\n[secrets]\nkey = [\"get\"]", &["len=key"]).finished();
+    let before = inside.asked.so_far();
+    assert_eq!(before, (1, 1));
+    // One name in the cache, one in the vault alone, one nowhere; each operation, in every spelling. No grant, no contact: so no difference in time.
+    let seen = inside.run("spell", "version = 1", &["key"]).finished();
+    let answers = |shown: &str| shown.lines().map(answer).collect::<Vec<_>>();
+    for name in ["other", "absent"] {
+        let theirs = inside.run("spell", "version = 1", &[name]).finished();
+        assert_eq!(answers(&theirs.shown), answers(&seen.shown));
+        assert_eq!(theirs.record.secrets.len(), seen.record.secrets.len());
+    }
+    assert_eq!(inside.asked.so_far(), before, "the cache or the vault was asked on behalf of a run without a grant");
+    // A batch in which one name is granted and in the cache, the other not granted: decided whole, nothing is looked up.
+    let policy = "version = 1\n[secrets]\nkey = [\"get\"]";
+    inside.run("exercise", policy, &["get-many=key,other"]).finished().shows("error: denied: other");
+    assert_eq!(inside.asked.so_far(), before);
+}
+
+/// What came of a request, without the name that it was about.
+fn answer(line: &str) -> String {
+    let (operation, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let kind = rest.split("error: ").nth(1).and_then(|rest| rest.split(':').next()).unwrap_or("ok");
+    format!("{operation} {kind}")
+}
+
+#[test]
+fn the_outputs_of_another_run_are_out_of_reach() {
+    let host = Host::new();
+    // One run stands still with a file in its private folder, while another looks around beside it.
+    let mut other = host.start("sleep", "version = 1", &["--output", "theirs"], &["what the other run has made"]);
+    let mut said = [0; 8];
+    other.stderr.as_mut().unwrap().read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"sleeping");
+    let staged: Vec<_> = std::fs::read_dir(host.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("private").exists())
+        .collect();
+    let [folder] = staged.as_slice() else { panic!("where is its folder? {staged:?}") };
+    let name = folder.file_name().unwrap().to_string_lossy();
+    let paths = [
+        format!("/output/../{name}/private"),
+        format!("../{name}/private"),
+        folder.join("private").display().to_string(),
+    ];
+    let run =
+        host.run_with("escape", "version = 1", &["--output", "out"], &paths.each_ref().map(String::as_str)).finished();
+    for path in &paths {
+        for way in ["read", "write", "list"] {
+            assert!(run.shown.contains(&format!("{way} {path}: ")), "{}", run.shown);
+            assert!(!run.shown.contains(&format!("{way} {path}: DONE")), "{}", run.shown);
+        }
+    }
+    assert_eq!(std::fs::read_to_string(folder.join("private")).unwrap(), "what the other run has made");
+    other.kill().unwrap();
+    other.wait().unwrap();
+}

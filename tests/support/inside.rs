@@ -1,0 +1,196 @@
+//! The library in this process: a runner as a host that embeds it would have.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use strongroom::audit::{Audit, SyncMode};
+use strongroom::ids::SecretName;
+use strongroom::policy::{Grant, ListGrant, Policy};
+use strongroom::record::{Limit, Outcome, RunRecord};
+use strongroom::runner::{Runner, RunnerOptions};
+use strongroom::runtime::{ChildCompiler, Compile, Observer, Stream};
+use strongroom::secret::Secret;
+use strongroom::spec::RunSpec;
+use strongroom::vault::cache::{Cache, Settings};
+use strongroom::vault::local::{LocalVault, Protection};
+use strongroom::vault::{Abilities, Description, NewSecret, Operator, Stored, Vault, VaultError};
+use tempfile::TempDir;
+
+use super::guest;
+
+/// A host process within the test's own.
+pub(crate) struct Inside {
+    folder: TempDir,
+    runtime: tokio::runtime::Runtime,
+    runner: Arc<Runner>,
+    /// What goes past the cache, and what goes to the cache.
+    pub(crate) asked: Arc<Counted>,
+}
+
+/// A run that has ended.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) record: RunRecord,
+    pub(crate) shown: String,
+}
+
+impl Inside {
+    /// A host whose vault holds these secrets.
+    pub(crate) fn new(secrets: &[(&str, &str)]) -> Self {
+        Self::with_compiler(secrets, compiler())
+    }
+
+    pub(crate) fn with_compiler(secrets: &[(&str, &str)], compiler: ChildCompiler) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.expect("threads");
+        let (runner, asked) = {
+            let _context = runtime.enter();
+            let local = LocalVault::create(&folder.path().join("vault"), Protection::KeyFile).expect("a vault");
+            let secrets = secrets.iter().map(|(name, value)| {
+                let value = Arc::new(Secret::new((*value).to_owned()).expect("a value"));
+                NewSecret::new(SecretName::parse(name).expect("a name"), value)
+            });
+            runtime.block_on(Operator::set_many(&local, secrets.collect())).expect("the secrets are set");
+            let cache = Cache::new(Arc::new(local), Settings::default());
+            let asked = Arc::new(Counted { inner: cache, calls: AtomicUsize::new(0), looks: AtomicUsize::new(0) });
+            let temp = folder.path().join("tmp");
+            std::fs::create_dir(&temp).expect("a folder");
+            let audit = Audit::open(&folder.path().join("audit"), SyncMode::Os).expect("an audit");
+            let vault = Arc::clone(&asked) as Arc<dyn Vault>;
+            let runner = Runner::new(RunnerOptions::new(vault, audit, Compile::Child(compiler)).temp(temp));
+            (Arc::new(runner.expect("a runner")), asked)
+        };
+        Self { folder, runtime, runner, asked }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Runs a guest to its end.
+    pub(crate) fn run(&self, component: &str, policy: &str, args: &[&str]) -> Seen {
+        self.runtime.block_on(self.start(component, policy, args))
+    }
+
+    /// Runs many guests, `at_once` of them at any time. Each answer comes with the run's place in the list.
+    pub(crate) fn run_all(&self, runs: &[Work], at_once: usize) -> Vec<Seen> {
+        use futures_util::StreamExt as _;
+        let started = runs.iter().map(|(component, policy, args)| {
+            let run = self.start(component, policy, args);
+            // A task each, so that both of the runtime's threads work.
+            let task = self.runtime.spawn(run);
+            async move { task.await.expect("no run panics") }
+        });
+        let _context = self.runtime.enter();
+        self.runtime.block_on(futures_util::stream::iter(started).buffered(at_once).collect())
+    }
+
+    fn start(&self, component: &str, policy: &str, args: &[&str]) -> impl Future<Output = Seen> + Send + use<> {
+        let mut spec = RunSpec::new(guest(component));
+        spec.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let policy = Arc::new(Policy::parse(policy, "policy.toml").expect("a policy"));
+        let (runner, collected) = (Arc::clone(&self.runner), Arc::new(Collected::default()));
+        async move {
+            let observer = Arc::clone(&collected) as Arc<dyn Observer>;
+            let record = runner.run(spec, policy, observer, std::future::pending()).await.expect("the run starts");
+            let shown = String::from_utf8_lossy(&collected.0.lock().expect("no panic")).into_owned();
+            Seen { record, shown }
+        }
+    }
+}
+
+/// One run of many: a guest, its policy and its arguments.
+pub(crate) type Work = (&'static str, String, &'static [&'static str]);
+
+/// The compiler of the real program.
+pub(crate) fn compiler() -> ChildCompiler {
+    ChildCompiler::new(PathBuf::from(env!("CARGO_BIN_EXE_strongroom")))
+}
+
+impl Seen {
+    #[track_caller]
+    pub(crate) fn finished(self) -> Self {
+        assert_eq!(self.record.outcome, Outcome::Finished, "{:?}\n{}", self.record.reason, self.shown);
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn stopped(self, limit: Limit) -> Self {
+        assert_eq!(self.record.outcome, Outcome::Limit, "{:?}\n{}", self.record.reason, self.shown);
+        assert_eq!(self.record.limit, Some(limit), "{:?}", self.record.reason);
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn shows(self, text: &str) -> Self {
+        assert!(self.shown.contains(text), "`{text}` is not in:\n{}", self.shown);
+        self
+    }
+}
+
+#[derive(Default)]
+struct Collected(Mutex<Vec<u8>>);
+
+impl Observer for Collected {
+    fn output(&self, _stream: Stream, bytes: &[u8]) {
+        self.0.lock().expect("no panic").extend_from_slice(bytes);
+    }
+}
+
+/// A vault behind its cache, and how often it was asked for anything.
+pub(crate) struct Counted {
+    inner: Cache,
+    calls: AtomicUsize,
+    looks: AtomicUsize,
+}
+
+impl Counted {
+    /// How often the vault was called, and how often the cache was looked into.
+    pub(crate) fn so_far(&self) -> (usize, usize) {
+        (self.calls.load(Ordering::SeqCst), self.looks.load(Ordering::SeqCst))
+    }
+
+    fn call(&self) -> &Cache {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        &self.inner
+    }
+}
+
+#[async_trait]
+impl Vault for Counted {
+    fn abilities(&self) -> Abilities {
+        self.inner.abilities()
+    }
+
+    fn cached(&self, grant: Grant) -> Result<Result<Stored, VaultError>, Grant> {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        self.inner.cached(grant)
+    }
+
+    async fn get(&self, grant: Grant) -> Result<Stored, VaultError> {
+        self.call().get(grant).await
+    }
+
+    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Option<Stored>>, VaultError> {
+        self.call().get_many(grants).await
+    }
+
+    async fn describe(&self, grant: Grant) -> Result<Description, VaultError> {
+        self.call().describe(grant).await
+    }
+
+    async fn set_many(&self, secrets: Vec<(Grant, Arc<Secret>)>) -> Result<Vec<Description>, VaultError> {
+        self.call().set_many(secrets).await
+    }
+
+    async fn delete_many(&self, grants: Vec<Grant>) -> Result<(), VaultError> {
+        self.call().delete_many(grants).await
+    }
+
+    async fn list(&self, grant: ListGrant) -> Result<Vec<SecretName>, VaultError> {
+        self.call().list(grant).await
+    }
+}
