@@ -52,6 +52,10 @@ struct Listen {
 /// Why a request was not carried out.
 struct No(StatusCode, String);
 
+fn broken(error: std::io::Error) -> No {
+    No(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+}
+
 fn body<T: DeserializeOwned>(asked: &Asked) -> Result<T, No> {
     serde_json::from_slice(&asked.body).map_err(|error| No(StatusCode::BAD_REQUEST, error.to_string()))
 }
@@ -122,10 +126,10 @@ async fn carry_out(shared: &Arc<Shared>, listeners: &Arc<Listeners>, asked: &Ask
         },
         ("POST", ["federated-token"]) => {
             let subject = shared.principal(|one| one.subject.is_some()).and_then(|one| one.subject).unwrap_or_default();
-            let token = shared.federated_token(&subject);
-            token
-                .map(|token| json!({ "token": token }))
-                .map_err(|error| No(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+            shared.federated_token(&subject).map(|token| json!({ "token": token })).map_err(broken)
+        }
+        ("POST", ["client-certificate"]) => {
+            shared.client_certificate().map(|pem| json!({ "pem": pem })).map_err(broken)
         }
         ("PUT", ["secrets", name]) => match shared.put(name, body::<Change>(asked)?) {
             true => Ok(json!({})),
@@ -136,9 +140,7 @@ async fn carry_out(shared: &Arc<Shared>, listeners: &Arc<Listeners>, asked: &Ask
             match (service, open) {
                 (Service::Admin, _) => return Err(No(StatusCode::BAD_REQUEST, "this port stays open".to_owned())),
                 (service, false) => listeners.close(service).await,
-                (service, true) => listeners
-                    .open(shared, service)
-                    .map_err(|error| No(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?,
+                (service, true) => listeners.open(shared, service).map_err(broken)?,
             }
             Ok(json!({}))
         }

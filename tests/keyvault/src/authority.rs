@@ -10,7 +10,7 @@ use crate::principals::{Principal, uuid};
 use crate::reply::{self, Reply};
 use crate::service::Service;
 use crate::shared::{CLUSTER, Shared};
-use crate::tokens::{EXCHANGE, Federated};
+use crate::tokens::{Certificate, EXCHANGE, Federated};
 
 /// Answers a request to the authority.
 pub(crate) fn answer(shared: &Shared, asked: &Asked) -> Outcome {
@@ -150,8 +150,16 @@ fn client<'a>(shared: &Shared, field: &impl Fn(&str) -> Option<&'a str>) -> Resu
             return Err(Refusal::client(7000215, text));
         }
         (None, Some(assertion)) => {
-            federated(shared, &principal, field("client_assertion_type"), assertion)?;
-            "token-client-assertion"
+            if field("client_assertion_type") != Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer") {
+                return Err(Refusal::bad("invalid_request", 900144, "'client_assertion_type' is not supported."));
+            }
+            if Certificate::is_named_by(assertion) {
+                certified(shared, &principal, assertion)?;
+                "token-client-certificate"
+            } else {
+                federated(shared, &principal, assertion)?;
+                "token-client-assertion"
+            }
         }
         _ => {
             let text = "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.";
@@ -165,10 +173,7 @@ fn client<'a>(shared: &Shared, field: &impl Fn(&str) -> Option<&'a str>) -> Resu
 }
 
 /// Whether the other issuer's token is one that the application takes.
-fn federated(shared: &Shared, principal: &Principal, kind: Option<&str>, assertion: &str) -> Result<(), Refusal> {
-    if kind != Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer") {
-        return Err(Refusal::bad("invalid_request", 900144, "'client_assertion_type' is not supported."));
-    }
+fn federated(shared: &Shared, principal: &Principal, assertion: &str) -> Result<(), Refusal> {
     let claims = shared
         .cluster()
         .ok()
@@ -182,8 +187,28 @@ fn federated(shared: &Shared, principal: &Principal, kind: Option<&str>, asserti
              case-sensitive comparison.",
         ));
     }
+    in_time(shared, claims.nbf, claims.exp)
+}
+
+/// Whether the client signed the assertion itself, with its certificate, for this endpoint.
+fn certified(shared: &Shared, principal: &Principal, assertion: &str) -> Result<(), Refusal> {
+    let certificate = principal.certificate.as_ref();
+    let claims = certificate
+        .and_then(|certificate| certificate.check(assertion))
+        .ok_or_else(|| Refusal::client(700027, "Client assertion failed signature validation."))?;
+    let endpoint = format!("{}/{}/oauth2/v2.0/token", shared.url(Service::Authority), shared.tenant);
+    if claims.aud != endpoint {
+        return Err(Refusal::client(700023, format!("Client assertion audience claim does not match {endpoint}.")));
+    }
+    if claims.iss != principal.client_id || claims.sub != principal.client_id {
+        return Err(Refusal::client(700021, "Client assertion does not match the application identifier."));
+    }
+    in_time(shared, claims.nbf.0, claims.exp.0)
+}
+
+fn in_time(shared: &Shared, from: i64, until: i64) -> Result<(), Refusal> {
     let now = shared.clock.now();
-    match claims.nbf <= now && now < claims.exp {
+    match from <= now && now < until {
         true => Ok(()),
         false => Err(Refusal::client(700024, "Client assertion is not within its valid time range.")),
     }

@@ -1,6 +1,10 @@
 //! Who may do what: applications and managed identities, and what each was granted.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
+
+use crate::tokens::Certificate;
 
 /// What a principal may do with secrets: the data actions of Azure's role-based access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +85,8 @@ pub(crate) struct Principal {
     pub(crate) client_secret: Option<String>,
     /// Whose tokens are taken in exchange: `sub` of the federated token.
     pub(crate) subject: Option<String>,
+    /// What it may sign with.
+    pub(crate) certificate: Option<Arc<Certificate>>,
     pub(crate) identity: Option<Identity>,
     pub(crate) permissions: Vec<Permission>,
     /// No token for it any more.
@@ -98,6 +104,7 @@ impl Principal {
             object_id: uuid(),
             client_secret: Some(format!("{}{}", uuid(), uuid())),
             subject: None,
+            certificate: None,
             identity: None,
             permissions,
             disabled: false,

@@ -14,7 +14,7 @@ use crate::lock;
 use crate::principals::{Identity, Permission, Principal};
 use crate::service::Service;
 use crate::shared::{Options, Settings, Shared};
-use crate::tokens::Signer;
+use crate::tokens::{Certificate, Signer};
 use crate::vault::{Change, Now};
 
 /// An application, as a test needs it to log in. No `Debug`: it holds the client's secret.
@@ -117,6 +117,11 @@ impl Server {
         self.shared.federated_token(&subject.unwrap_or_default())
     }
 
+    /// A new certificate for the application, with its key, as PEM. A former one is taken no longer.
+    pub fn client_certificate(&self) -> io::Result<String> {
+        self.shared.client_certificate()
+    }
+
     /// What a principal may do from now on. `client` is a client identifier, or the name in the journal.
     pub fn permit(&self, client: &str, permissions: Vec<Permission>) -> bool {
         self.shared.change(client, |principal| principal.permissions = permissions)
@@ -211,6 +216,12 @@ impl Shared {
         let mut principals = lock(&self.principals);
         let found = principals.iter_mut().find(|one| one.client_id.eq_ignore_ascii_case(client) || one.name == client);
         found.map(change).is_some()
+    }
+
+    pub(crate) fn client_certificate(&self) -> io::Result<String> {
+        let certificate = Arc::new(Certificate::new()?);
+        self.change("application", |principal| principal.certificate = Some(certificate.clone()));
+        Ok(certificate.pem.clone())
     }
 
     pub(crate) fn put(&self, name: &str, change: Change) -> bool {

@@ -1,7 +1,11 @@
 //! The token endpoint.
 
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use keyvault_server::Permission;
-use serde_json::Value;
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
+use serde_json::{Value, json};
 
 use crate::support::{Got, Setting, start};
 
@@ -137,4 +141,45 @@ fn a_federated_token_is_checked() {
         ("scope", SCOPE),
     ];
     refused(vault.token_endpoint(&form), 401, "invalid_client", 700213);
+}
+
+#[test]
+fn a_client_signs_with_its_certificate() {
+    let vault = start();
+    let pem = vault.server.client_certificate().unwrap();
+    let (key, certificate) = pem.split_once("-----BEGIN CERTIFICATE-----").unwrap();
+    let der = STANDARD.decode(certificate.lines().filter(|line| !line.starts_with("--")).collect::<String>()).unwrap();
+    let key = EncodingKey::from_rsa_pem(key.as_bytes()).unwrap();
+    let id = vault.server.client().id;
+    let endpoint = format!("{}/{}/oauth2/v2.0/token", vault.server.authority_url(), vault.server.tenant());
+    let now = vault.server.clock().now();
+    let sign = |algorithm, change: &dyn Fn(&mut Value, &mut Header)| {
+        let mut claims = json!({ "aud": endpoint, "iss": id, "sub": id, "nbf": now - 5, "exp": now + 600 });
+        let mut header = Header::new(algorithm);
+        header.x5t_s256 = Some(URL_SAFE_NO_PAD.encode(digest(&SHA256, &der)));
+        change(&mut claims, &mut header);
+        encode(&header, &claims, &key).unwrap()
+    };
+    let sha1 = URL_SAFE_NO_PAD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &der));
+    let by_sha1 = |_: &mut Value, header: &mut Header| {
+        header.x5t_s256 = None;
+        header.x5t = Some(sha1.clone());
+    };
+    with_assertion(&vault, &sign(Algorithm::RS256, &|_, _| {})).expect(200);
+    with_assertion(&vault, &sign(Algorithm::PS256, &|_, _| {})).expect(200);
+    with_assertion(&vault, &sign(Algorithm::RS256, &by_sha1)).expect(200);
+    with_assertion(&vault, &sign(Algorithm::RS256, &|claims, _| claims["exp"] = (now as f64 + 600.5).into()))
+        .expect(200);
+    assert_eq!(vault.server.counters().of("token-client-certificate"), 4);
+
+    let refuse = |code, change: &dyn Fn(&mut Value, &mut Header)| {
+        refused(with_assertion(&vault, &sign(Algorithm::RS256, change)), 401, "invalid_client", code);
+    };
+    refuse(700023, &|claims, _| claims["aud"] = "https://elsewhere.example".into());
+    refuse(700021, &|claims, _| claims["iss"] = "somebody".into());
+    refuse(700024, &|claims, _| claims["exp"] = now.into());
+    refuse(700027, &|_, header| header.x5t_s256 = Some("AAAA".to_owned()));
+    let good = sign(Algorithm::RS256, &|_, _| {});
+    vault.server.client_certificate().unwrap();
+    refused(with_assertion(&vault, &good), 401, "invalid_client", 700027);
 }

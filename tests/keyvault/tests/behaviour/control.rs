@@ -66,13 +66,17 @@ fn requests_are_counted_by_kind_and_status() {
 #[test]
 fn the_most_requests_at_once_are_counted() {
     let vault = start();
-    vault.server.fault(Fault::new(Kind::Slow { milliseconds: 300, after: None }));
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| vault.get("/secrets").expect(200));
-        }
+    vault.server.fault(Fault::new(Kind::Slow { milliseconds: 200, after: None }));
+    // On a busy machine the requests of one round may miss each other.
+    let met = (0..50).any(|_| {
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| vault.get("/secrets").expect(200));
+            }
+        });
+        vault.server.counters().most_at_once > 1
     });
-    assert!((2..=4).contains(&vault.server.counters().most_at_once));
+    assert!(met && vault.server.counters().most_at_once <= 4);
 }
 
 #[test]
