@@ -10,6 +10,7 @@ use crate::service::Service;
 
 /// One request, as it was answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Entry {
     /// The server's clock.
     pub at: i64,
@@ -33,6 +34,7 @@ pub struct Entry {
 
 /// Counts since the start, or since they were last cleared.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Counters {
     /// Requests by kind.
     pub requests: BTreeMap<&'static str, u64>,
