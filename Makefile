@@ -1,7 +1,7 @@
 # The two commands: `make demo` shows strongroom at work, `make test` proves what is there. Both build what they need. `make demo-postgres` is a second
 # demonstration, which needs a PostgreSQL server.
 
-.PHONY: all build demo demo-postgres test test-keyvault lint features fmt doc clean wasm-target postgres example
+.PHONY: all build demo demo-postgres test test-keyvault lint features fmt doc clean wasm-target postgres example fuzz
 
 CARGO ?= cargo
 # The flags of the example are in its own `.cargo/config.toml`, which RUSTFLAGS would replace.
@@ -57,6 +57,7 @@ lint: wasm-target features
 	cd guest-example/rust && $(CARGO) fmt --all --check
 	cd tests/guests && $(CARGO) fmt --all --check
 	cd tests/keyvault && $(CARGO) fmt --all --check
+	cd fuzz && $(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --target-dir $(TARGET) -- -D warnings
 	cd guest-example/rust && $(CARGO) clippy --locked --release --all-targets --target-dir $(GUESTS) -- -D warnings
 	cd guest-example/rust && $(EXAMPLE_CARGO) clippy --locked --release --target wasm32-wasip2 --target-dir $(GUESTS) -- -D warnings
@@ -76,9 +77,15 @@ fmt:
 	cd guest-example/rust && $(CARGO) fmt --all
 	cd tests/guests && $(CARGO) fmt --all
 	cd tests/keyvault && $(CARGO) fmt --all
+	cd fuzz && $(CARGO) fmt --all
 
 doc:
 	$(CARGO) doc --workspace --no-deps --target-dir $(TARGET) --open
 
 clean:
 	$(CARGO) clean --target-dir $(TARGET)
+
+# Each reader of what others wrote, against inputs that are made up: docs/fuzzing.md.
+FUZZ_SECONDS ?= 20
+fuzz:
+	@CARGO=$(CARGO) scripts/fuzz.sh $(FUZZ_SECONDS)

@@ -89,6 +89,7 @@ impl fmt::Display for Hint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => f.write_str("; make room on that disk"),
+            io::ErrorKind::FileTooLarge => f.write_str("; raise the limit on the size of files (`ulimit -f`)"),
             io::ErrorKind::PermissionDenied => {
                 f.write_str("; the audit folder has to belong to the user who runs this")
             }

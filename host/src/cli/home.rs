@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::{Global, out, passphrase};
 use crate::audit::{self, Audit};
 use crate::config::{Config, Home, Setting, VaultPlace};
-use crate::runs::RunStore;
+use crate::runs::{RunStore, RunStoreError};
 use crate::vault::VaultError;
 use crate::vault::local::{LocalVault, Unlock};
 
@@ -120,18 +120,21 @@ impl Opened {
     }
 }
 
-/// The run records of a home; none where there are none yet. Gives lost runs their outcome.
+/// The run records of a home, for whoever only reads them; none where there are none yet. Gives lost runs their outcome, where the disk lets it.
 pub(super) fn existing_runs(home: &Home) -> Result<Option<RunStore>, Failure> {
     let dir = home.runs();
     if !dir.is_dir() {
         return Ok(None);
     }
     let runs = RunStore::open(&dir)?;
-    mark_lost(home, &runs)?;
+    // On a disk that is full or read-only, what is there can be read all the same.
+    if let Err(error) = mark_lost(home, &runs) {
+        out::note(format!("note: a run that was cut off may still be shown as running: {error}"));
+    }
     Ok(Some(runs))
 }
 
-fn mark_lost(home: &Home, runs: &RunStore) -> Result<(), Failure> {
+fn mark_lost(home: &Home, runs: &RunStore) -> Result<(), RunStoreError> {
     let dir = home.audit();
     for id in runs.mark_lost(|segment| audit::is_live(&dir, segment))? {
         out::note(format!("note: run {id} was cut off when its process ended; its record now says `lost`"));

@@ -46,7 +46,7 @@ fn summary(record: &RunRecord, width: usize, paint: &dyn Fn(Style, &str) -> Stri
         .map(|used| vec![used.operation.clone(), used.name.clone(), show::times(used.count)])
         .collect();
     table.add("secrets", cut(&served, &[]));
-    table.add("network", network(&record.network, without_policy));
+    table.add_each("network", network(&record.network, without_policy, width));
     if record.peak_memory_bytes > 0 {
         table.add("memory", vec![format!("{} at most", show::size(record.peak_memory_bytes))]);
     }
@@ -144,25 +144,26 @@ fn denied(uses: &[SecretUse], without_policy: bool, width: usize) -> Vec<String>
     lines
 }
 
-/// What was wanted of the network, what was denied, and the line of the policy that would allow that.
-fn network(uses: &[NetworkUse], without_policy: bool) -> Vec<String> {
+/// What was wanted of the network; what was denied, marked, and the line of the policy that would allow that.
+fn network(uses: &[NetworkUse], without_policy: bool, width: usize) -> Vec<(Style, String)> {
     let row = |denied: &str, used: &NetworkUse, count| {
         vec![format!("{denied}{}", used.operation.as_str()), used.target.clone(), show::times(count)]
     };
     let allowed = uses.iter().filter(|used| used.count > 0).map(|used| row("", used, used.count));
     let denied: Vec<&NetworkUse> = uses.iter().filter(|used| used.denied > 0).collect();
     let rows: Vec<Vec<String>> = allowed.chain(denied.iter().map(|used| row("denied ", used, used.denied))).collect();
+    let allowed = rows.len() - denied.len();
     let mut lines = cut(&rows, &[]);
     if let Some(line) = allowing_tcp(uses) {
-        lines.push(match without_policy {
-            true => {
-                "there was no policy; one (`--policy FILE`) with `version = 1` and this line would allow it:".to_owned()
-            }
-            false => "`tcp` of the policy, above its tables, with these in it would allow it:".to_owned(),
-        });
+        let advice = match without_policy {
+            true => "there was no policy; one (`--policy FILE`) with `version = 1` and this line would allow it:",
+            false => "`tcp` of the policy, above its tables, with these in it would allow it:",
+        };
+        lines.extend(sentence(advice, width));
         lines.push(format!("  {line}"));
     }
-    lines
+    let style = |at| if at < allowed { Style::new() } else { style::WARNING };
+    lines.into_iter().enumerate().map(|(at, line)| (style(at), line)).collect()
 }
 
 /// The line of a policy that would allow the connections that were denied, where one would.
@@ -274,7 +275,11 @@ impl Sections<'_> {
     }
 
     fn add_marked(&mut self, name: &str, lines: Vec<String>, style: Style) {
-        for (at, line) in lines.into_iter().enumerate() {
+        self.add_each(name, lines.into_iter().map(|line| (style, line)).collect());
+    }
+
+    fn add_each(&mut self, name: &str, lines: Vec<(Style, String)>) {
+        for (at, (style, line)) in lines.into_iter().enumerate() {
             let name = if at == 0 { name } else { "" };
             let line = if style.is_plain() { line } else { (self.paint)(style, &line) };
             self.lines.push(format!("  {name:<11}{line}").trim_end().to_owned());
@@ -299,7 +304,10 @@ mod tests {
             assert_eq!(is_marked, marked != &plain);
             assert_eq!(
                 is_marked,
-                marked.starts_with("<failed> after") || plain.contains("db-admin") || plain.contains("would allow"),
+                marked.starts_with("<failed> after")
+                    || ["db-admin", "would allow", "denied connect", "denied look-up", "tcp = ["]
+                        .iter()
+                        .any(|word| plain.contains(word)),
                 "{marked}"
             );
         }

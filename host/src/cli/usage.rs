@@ -183,7 +183,7 @@ fn elsewhere(command: &Command, name: &str) -> Vec<String> {
 
 /// The name of an option without the value that it takes.
 fn option(argument: &str) -> &str {
-    argument.split(' ').next().unwrap_or(argument)
+    argument.split(' ').next().unwrap_or(argument).trim_matches(['[', ']'])
 }
 
 /// Whether an argument that is not understood may be a value, given where a value never is.

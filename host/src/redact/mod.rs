@@ -39,6 +39,8 @@ mod needles;
 mod oracle;
 #[cfg(test)]
 mod planted;
+#[cfg(any(test, fuzzing))]
+pub mod reference;
 mod scan;
 mod stream;
 #[cfg(test)]

@@ -4,54 +4,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use super::encoders::{FORMS, MIN_NEEDLE, pieces};
+use super::reference::{Known, known, oracle};
 use super::tests::{name, secret};
 use super::*;
-
-/// One value as the oracle sees it: all its needles in full, and from which place of the stream it counts.
-struct Known {
-    name: String,
-    needles: Vec<Vec<u8>>,
-    from: usize,
-}
-
-fn known(of: &str, value: &str, from: usize) -> Known {
-    let whole = |form: &'static encoders::Form| {
-        pieces(form.over, value).into_iter().map(|(at, len)| form.encode(&value[at..at + len], true).to_vec())
-    };
-    let mut needles: Vec<_> = FORMS.iter().flat_map(whole).filter(|needle| needle.len() >= MIN_NEEDLE).collect();
-    needles.sort();
-    needles.dedup();
-    Known { name: of.to_owned(), needles, from }
-}
-
-/// Finds every needle at every place, unites what they cover, and writes one marker for each stretch.
-fn oracle(values: &[Known], text: &[u8]) -> (Vec<u8>, u64) {
-    let mut covered = vec![false; text.len()];
-    let mut longest: Vec<(usize, &str)> = vec![(0, ""); text.len()];
-    for value in values {
-        for needle in &value.needles {
-            for at in value.from..text.len() {
-                if text[at..].starts_with(needle) {
-                    covered[at..at + needle.len()].fill(true);
-                    if needle.len() > longest[at].0 {
-                        longest[at] = (needle.len(), &value.name);
-                    }
-                }
-            }
-        }
-    }
-    let (mut out, mut count) = (Vec::new(), 0);
-    for at in 0..text.len() {
-        if !covered[at] {
-            out.push(text[at]);
-        } else if at == 0 || !covered[at - 1] {
-            out.extend_from_slice(format!("[redacted:{}]", longest[at].1).as_bytes());
-            count += 1;
-        }
-    }
-    (out, count)
-}
 
 /// How many bytes at the end are the beginning of a needle that goes on.
 fn undecided(values: &[Known], text: &[u8]) -> usize {

@@ -77,8 +77,8 @@ impl RedactStream {
     }
 
     /// How many bytes are held back.
-    #[cfg(test)]
-    pub(super) fn held(&self) -> usize {
+    #[cfg(any(test, fuzzing))]
+    pub fn held(&self) -> usize {
         self.held.bytes().len()
     }
 

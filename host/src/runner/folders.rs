@@ -141,13 +141,13 @@ impl Staging {
     }
 }
 
-/// The process's mask for new folders, read off a folder made for this: asking for the mask would change it for all threads.
-fn umask(beside: &Path) -> io::Result<u32> {
-    let probe = beside.with_extension("mode");
-    fs::create_dir(&probe)?;
-    let mode = fs::metadata(&probe).map(|made| made.mode());
-    fs::remove_dir(&probe)?;
-    Ok(0o777 & !mode?)
+/// The process's mask for new folders, read off a folder made for this: asking for the mask would change it for all threads. It is made inside the
+/// private folder, so that a process that dies here leaves nothing else behind.
+fn umask(private: &Path) -> io::Result<u32> {
+    let probe = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o777)).tempdir_in(private)?;
+    let mode = fs::metadata(probe.path())?.mode();
+    probe.close()?;
+    Ok(0o777 & !mode)
 }
 
 impl Drop for Staging {
@@ -188,6 +188,26 @@ mod tests {
         drop(staging);
         assert!(!second.exists());
         assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn nothing_is_made_beside_the_private_folder() {
+        let temp = tempfile::tempdir().unwrap();
+        let (target, plain) = (temp.path().join("out"), temp.path().join("plain"));
+        fs::create_dir(&plain).unwrap();
+        let staging = check(&spec(None, Some(&target)), temp.path()).unwrap().stage(&RunId::generate()).unwrap();
+        fs::write(staging.path().join("a"), "a").unwrap();
+        // The file system tells, also of what is gone again.
+        let watch = rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::NONBLOCK).unwrap();
+        let flags = rustix::fs::inotify::WatchFlags::CREATE;
+        rustix::fs::inotify::add_watch(&watch, temp.path(), flags).unwrap();
+        staging.publish().unwrap();
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 512];
+        let mut events = rustix::fs::inotify::Reader::new(&watch, &mut buffer);
+        let made = events.next();
+        assert!(matches!(made, Err(rustix::io::Errno::AGAIN)), "{made:?}");
+        assert_eq!(fs::metadata(&target).unwrap().mode(), fs::metadata(&plain).unwrap().mode());
+        assert_eq!(fs::read_dir(&target).unwrap().count(), 1);
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub struct RunStore {
 #[non_exhaustive]
 pub enum RunStoreError {
     /// The file system refuses.
-    #[error("cannot {what} `{}`: {cause}", .path.display())]
+    #[error("cannot {what} `{}`: {cause}{}", .path.display(), hint(.cause))]
     Io {
         /// What was tried.
         what: &'static str,
@@ -275,6 +275,17 @@ impl RunStore {
 impl RunStoreError {
     fn io(what: &'static str, path: &Path, cause: io::Error) -> Self {
         RunStoreError::Io { what, path: path.to_owned(), cause }
+    }
+}
+
+/// What an operator can do about an error of the file system.
+fn hint(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make room on that disk",
+        io::ErrorKind::FileTooLarge => "; raise the limit on the size of files (`ulimit -f`)",
+        io::ErrorKind::ReadOnlyFilesystem => "; the run records have to be on a disk that can be written",
+        io::ErrorKind::PermissionDenied => "; the folder has to belong to the user who runs this",
+        _ => "",
     }
 }
 

@@ -290,3 +290,13 @@ fn a_record_over_the_bound_is_thinned_and_stays_readable() {
     assert!(!read.outputs.is_empty() && read.outputs.len() < 10_000);
     assert_eq!(read.warnings.len(), 2, "{:?}", read.warnings);
 }
+
+#[test]
+fn a_disk_that_takes_no_record_is_explained() {
+    let told = |kind: io::ErrorKind| RunStoreError::io("write", Path::new("a.json"), kind.into()).to_string();
+    assert_eq!(told(io::ErrorKind::StorageFull), "cannot write `a.json`: no storage space; make room on that disk");
+    assert!(told(io::ErrorKind::FileTooLarge).ends_with("; raise the limit on the size of files (`ulimit -f`)"));
+    assert!(told(io::ErrorKind::ReadOnlyFilesystem).contains("have to be on a disk that can be written"));
+    assert!(told(io::ErrorKind::PermissionDenied).contains("belong to the user who runs this"));
+    assert_eq!(told(io::ErrorKind::Interrupted), "cannot write `a.json`: operation interrupted");
+}

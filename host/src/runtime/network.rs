@@ -167,7 +167,9 @@ impl Network {
             _ => return false,
         };
         let granted = self.reachable.addresses.get(&address).filter(|_| operation == NetworkOperation::Connect);
-        let target = address.to_string();
+        // The port of a bind to the wildcard address is the system's choice and tells nothing.
+        let chosen = operation == NetworkOperation::Listen && address.ip().is_unspecified();
+        let target = SocketAddr::new(address.ip(), if chosen { 0 } else { address.port() }).to_string();
         let would_allow = match (operation, granted) {
             (NetworkOperation::Connect, None) => TcpTarget::parse(&target).ok().map(|target| target.to_string()),
             _ => None,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rustix::io::Errno;
 
 use crate::vault::VaultError;
 
@@ -80,7 +81,8 @@ impl Place {
                     self.damaged(&error.to_string())
                 }
                 _ => VaultError::Unavailable(format!(
-                    "the vault `{path}` could not be {done} ({error}): check the disk and the file's permissions"
+                    "the vault `{path}` could not be {done} ({error}): {}",
+                    self.advice(*cause)
                 )),
             },
             // The rows or the schema are not those that this program writes.
@@ -92,6 +94,20 @@ impl Place {
             | Sql::QueryReturnedMoreThanOneRow
             | Sql::SqlInputError { .. } => self.damaged(&error.to_string()),
             _ => VaultError::Unavailable(format!("the vault `{path}` could not be {done} ({error})")),
+        }
+    }
+
+    /// What an operator can do about a file system that refuses. SQLite says little about why, so the folder is asked too.
+    fn advice(&self, cause: rusqlite::ffi::Error) -> &'static str {
+        use rusqlite::ffi;
+        let no_room = [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_SHMSIZE, ffi::SQLITE_IOERR_TRUNCATE];
+        match rustix::fs::access(&self.dir, rustix::fs::Access::WRITE_OK) {
+            Err(Errno::ROFS) => "its disk is read-only: put the vault on one that can be written",
+            Err(Errno::ACCESS) => "its folder has to belong to the user who runs this",
+            _ if cause.code == ErrorCode::DiskFull || no_room.contains(&cause.extended_code) => {
+                "make room on its disk, or raise the limit on the size of files (`ulimit -f`), and try again"
+            }
+            _ => "check the disk and the file's permissions",
         }
     }
 
