@@ -25,6 +25,7 @@ use strongroom::spec::RunSpec;
 use strongroom::vault::local::{LocalVault, Unlock};
 use strongroom::vault::{NewSecret, Operator, VaultError};
 
+use crate::support::random::Random;
 use crate::support::{Host, files_below, guest};
 
 /// How many processes are killed while they write, and while they run components: more than 200 together.
@@ -34,31 +35,6 @@ const KILLED_RUNNERS: usize = 80;
 /// How many changes, and how many pairs of runs, a child makes that nobody kills.
 const CHANGES: u64 = 12;
 const PAIRS: u64 = 2;
-
-/// SplitMix64: the same numbers for the same seed, everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    /// A new one for each run of the tests, or the one that a failure has shown.
-    fn for_this_test() -> Self {
-        let seed = std::env::var("STRONGROOM_TEST_SEED").map(|seed| seed.parse().expect("a seed is a number"));
-        let seed = seed.unwrap_or_else(|_| std::process::id().into());
-        println!("to see this again: STRONGROOM_TEST_SEED={seed}");
-        Self(seed)
-    }
-}
 
 /// When to kill: this long after that many words.
 struct Moment {
@@ -204,7 +180,7 @@ impl Change {
         {
             return Self::Delete(before[0].0.clone());
         }
-        let mut random = Random(seed ^ step.wrapping_mul(0xd134_2543_de82_ef95));
+        let mut random = Random::of(seed ^ step.wrapping_mul(0xd134_2543_de82_ef95));
         let count = if random.below(2) == 0 { 1 } else { 2 + random.below(6) };
         let first = random.below(30);
         let values = (0..count).map(|at| {

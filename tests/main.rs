@@ -22,6 +22,7 @@ mod exhaustion;
 mod files;
 mod kills;
 mod leaks;
+mod mutations;
 mod network;
 mod patch_levels;
 mod postgres;

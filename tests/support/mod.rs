@@ -6,6 +6,7 @@ pub(crate) mod host;
 pub(crate) mod inside;
 pub(crate) mod patch;
 pub(crate) mod postgres;
+pub(crate) mod random;
 
 pub(crate) use guests::guest;
 pub(crate) use host::{Ended, Host};
