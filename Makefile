@@ -1,13 +1,14 @@
 # The two commands: `make demo` shows strongroom at work, `make test` proves what is there. Both build what they need. `make demo-postgres` is a second
 # demonstration, which needs a PostgreSQL server.
 
-.PHONY: all build demo demo-postgres test lint features fmt doc clean wasm-target postgres example fuzz
+.PHONY: all build demo demo-postgres test test-keyvault lint features fmt doc clean wasm-target postgres example fuzz
 
 CARGO ?= cargo
 # The flags of the example are in its own `.cargo/config.toml`, which RUSTFLAGS would replace.
 EXAMPLE_CARGO := env -u RUSTFLAGS $(CARGO)
 TARGET ?= $(CURDIR)/target
 GUESTS := $(TARGET)/guests
+KEYVAULT := $(TARGET)/keyvault
 EXAMPLE := $(GUESTS)/wasm32-wasip2/release/training-example.wasm
 
 all: build
@@ -40,22 +41,30 @@ demo-postgres: postgres
 	@STRONGROOM=$(TARGET)/debug/strongroom GUESTS=$(GUESTS) scripts/demo-postgres.sh
 
 # Unit, property, integration and command-line tests. The integration tests build their guests themselves, and run a real PostgreSQL.
-test: wasm-target
+test: wasm-target test-keyvault
 	@INSTALL=1 scripts/postgres.sh
 	cd guest-example/rust && $(CARGO) test --locked --release --target-dir $(GUESTS)
 	$(CARGO) test --locked --workspace --target-dir $(TARGET)
+
+# The Key Vault test server: each behaviour of it, and Microsoft's own client for Python against it, in an environment that the test makes once.
+# Without Python, or the packages, the latter is skipped, except with CI=true.
+test-keyvault:
+	cd tests/keyvault && $(CARGO) test --locked --target-dir $(KEYVAULT)
 
 # Formatting, clippy and documentation, warnings as errors; the guests too, as what they are.
 lint: wasm-target features
 	$(CARGO) fmt --all --check
 	cd guest-example/rust && $(CARGO) fmt --all --check
 	cd tests/guests && $(CARGO) fmt --all --check
+	cd tests/keyvault && $(CARGO) fmt --all --check
 	cd fuzz && $(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --target-dir $(TARGET) -- -D warnings
 	cd guest-example/rust && $(CARGO) clippy --locked --release --all-targets --target-dir $(GUESTS) -- -D warnings
 	cd guest-example/rust && $(EXAMPLE_CARGO) clippy --locked --release --target wasm32-wasip2 --target-dir $(GUESTS) -- -D warnings
 	cd tests/guests && $(CARGO) clippy --locked --release --workspace --target wasm32-wasip2 --target-dir $(GUESTS) -- -D warnings
+	cd tests/keyvault && $(CARGO) clippy --locked --all-targets --target-dir $(KEYVAULT) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --target-dir $(TARGET)
+	cd tests/keyvault && RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --target-dir $(KEYVAULT)
 
 # Each choice of features that an embedder has compiles by itself and without a warning.
 features:
@@ -67,6 +76,7 @@ fmt:
 	$(CARGO) fmt --all
 	cd guest-example/rust && $(CARGO) fmt --all
 	cd tests/guests && $(CARGO) fmt --all
+	cd tests/keyvault && $(CARGO) fmt --all
 	cd fuzz && $(CARGO) fmt --all
 
 doc:

@@ -1,0 +1,184 @@
+//! Faults, as a client meets them.
+
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+use keyvault_server::{Fault, Kind, Service};
+use serde_json::Value;
+use ureq::http::Request;
+
+use crate::support::start;
+
+#[test]
+fn throttling_comes_with_and_without_the_time_to_wait() {
+    let vault = start();
+    vault.server.fault(Fault::new(Kind::Throttle { retry_after: Some(7) }).times(1));
+    vault.server.fault(Fault::new(Kind::Throttle { retry_after: None }).times(1));
+    let got = vault.get("/secrets").fails(429, "Throttled", None);
+    assert_eq!(got.header("retry-after"), "7");
+    let got = vault.get("/secrets").fails(429, "Throttled", None);
+    assert!(got.headers.get("retry-after").is_none());
+    vault.get("/secrets").expect(200);
+    assert_eq!(vault.server.counters().faults["throttle"], 2);
+}
+
+#[test]
+fn a_fault_spares_the_request_without_a_token() {
+    let vault = start();
+    vault.server.fault(Fault::new(Kind::Status { code: 503 }).times(1));
+    let url = format!("{}/secrets?api-version=7.4", vault.server.vault_url());
+    vault.send("GET", &url, &[], "").unwrap().expect(401);
+    vault.get("/secrets").fails(503, "ServiceUnavailable", None);
+    vault.get("/secrets").expect(200);
+}
+
+#[test]
+fn the_token_endpoint_and_the_metadata_service_fail_too() {
+    let vault = start();
+    for service in [Service::Authority, Service::Metadata] {
+        vault.server.fault(Fault::new(Kind::Status { code: 500 }).at(service).times(1));
+    }
+    assert_eq!(vault.token_endpoint(&[]).expect(500).json()["error"], "temporarily_unavailable");
+    let url = format!("{}/metadata/identity/oauth2/token", vault.server.metadata_url());
+    vault.send("GET", &url, &[], "").unwrap().expect(500);
+    vault.token_endpoint(&[]).expect(400);
+}
+
+#[test]
+fn a_connection_is_reset_before_and_within_a_reply() {
+    let vault = start();
+    vault.set("x", "hunter2");
+    vault.server.fault(Fault::new(Kind::Reset { after: None }).times(1));
+    vault.server.fault(Fault::new(Kind::Reset { after: Some(10) }).times(1));
+    assert!(vault.with(&vault.token, "GET", "/secrets/x", &Value::Null).is_err());
+    assert!(vault.with(&vault.token, "GET", "/secrets/x", &Value::Null).is_err());
+    vault.get("/secrets/x").expect(200);
+    let statuses: Vec<_> = vault.server.journal().iter().skip(1).map(|line| line.status).collect();
+    assert_eq!(statuses, [0, 200, 200]);
+}
+
+#[test]
+fn a_reset_is_one_for_the_socket() {
+    let vault = start();
+    vault.server.fault(Fault::new(Kind::Reset { after: Some(5) }).at(Service::Metadata));
+    let address = vault.server.metadata_url().replace("http://", "");
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /metadata/identity/oauth2/token HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut got = Vec::new();
+    let error = stream.read_to_end(&mut got).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert!(String::from_utf8(got).unwrap().ends_with("\r\n\r\n{\"err"));
+}
+
+#[test]
+fn a_reply_is_late_at_its_beginning_or_within() {
+    let vault = start();
+    vault.set("x", "hunter2");
+    for after in [None, Some(5)] {
+        vault.server.fault(Fault::new(Kind::Slow { milliseconds: 200, after }).times(1));
+        let began = Instant::now();
+        assert_eq!(vault.get("/secrets/x").expect(200).json()["value"], "hunter2");
+        assert!(began.elapsed() >= Duration::from_millis(200), "{after:?}");
+    }
+}
+
+#[test]
+fn pages_have_no_end() {
+    let vault = start();
+    vault.set("x", "1");
+    vault.server.fault(Fault::new(Kind::EndlessPages).path("/secrets"));
+    let bearer = format!("Bearer {}", vault.token);
+    let mut url = format!("{}/secrets?api-version=7.4", vault.server.vault_url());
+    let mut seen = Vec::new();
+    for _ in 0..20 {
+        let page = vault.send("GET", &url, &[("authorization", &bearer)], "").unwrap().expect(200).json();
+        page["nextLink"].as_str().unwrap().clone_into(&mut url);
+        assert!(!seen.contains(&url), "each link is another");
+        seen.push(url.clone());
+    }
+    assert!(vault.get("/secrets/x").expect(200).json().get("nextLink").is_none());
+}
+
+#[test]
+fn the_next_page_is_at_another_host() {
+    let vault = start();
+    vault.server.fault(Fault::new(Kind::ForeignNextLink { to: "https://evil.example".to_owned() }));
+    let page = vault.get("/secrets").expect(200).json();
+    let link = page["nextLink"].as_str().unwrap();
+    assert!(link.starts_with("https://evil.example/secrets?api-version=2025-07-01&$skiptoken="), "{link}");
+}
+
+#[test]
+fn a_reply_is_huge_and_comes_as_it_is_read() {
+    let vault = start();
+    for (bytes, declared) in [(3_000_000, false), (3_000_000, true), (10 << 30, true)] {
+        vault.server.fault(Fault::new(Kind::Huge { bytes, declared }).times(1));
+        let url = format!("{}/secrets/x?api-version=7.4", vault.server.vault_url());
+        let request = Request::get(url).header("authorization", format!("Bearer {}", vault.token)).body(()).unwrap();
+        let mut response = vault.agent.run(request).unwrap();
+        let length = response.headers().get("content-length").map(|length| length.to_str().unwrap().to_owned());
+        assert_eq!(length, declared.then(|| (bytes + 12).to_string()));
+        // Of the big one only the beginning: nobody waits for ten gigabytes, and nobody keeps them.
+        let mut text = Vec::new();
+        response.body_mut().as_reader().take(4_000_000).read_to_end(&mut text).unwrap();
+        assert_eq!(text.len() as u64, (bytes + 12).min(4_000_000));
+        assert!(text.starts_with(b"{\"value\":\"AAAA"));
+    }
+}
+
+#[test]
+fn the_content_is_of_another_type() {
+    let vault = start();
+    let html = || Some("<html>".to_owned());
+    for (body, expected) in [(html(), "<html>"), (None, "{\"nextLink\":null,\"value\":[]}")] {
+        vault.server.fault(Fault::new(Kind::ContentType { value: "text/html".to_owned(), body }).times(1));
+        let got = vault.get("/secrets").expect(200);
+        assert_eq!((got.header("content-type"), got.text.as_str()), ("text/html", expected));
+    }
+}
+
+#[test]
+fn a_redirect_leads_to_another_host() {
+    let vault = start();
+    vault.server.fault(Fault::new(Kind::Redirect { to: "https://evil.example".to_owned() }).times(1));
+    let got = vault.get("/secrets/x").expect(307);
+    assert_eq!(got.header("location"), "https://evil.example/secrets/x?api-version=2025-07-01");
+}
+
+#[test]
+fn a_challenge_names_an_authority_of_somebody_else() {
+    let vault = start();
+    let authority = "https://evil.example/tenant".to_owned();
+    vault.server.fault(Fault::new(Kind::ForeignChallenge { authority: authority.clone(), resource: None }).times(1));
+    let other = Some("https://evil.example".to_owned());
+    vault.server.fault(Fault::new(Kind::ForeignChallenge { authority, resource: other }).times(1));
+    let url = format!("{}/secrets?api-version=7.4", vault.server.vault_url());
+    for resource in ["https://vault.azure.net", "https://evil.example"] {
+        let got = vault.send("GET", &url, &[], "").unwrap().expect(401);
+        let expected = format!("Bearer authorization=\"https://evil.example/tenant\", resource=\"{resource}\"");
+        assert_eq!(got.header("www-authenticate"), expected);
+    }
+}
+
+#[test]
+fn a_closed_port_refuses_and_opens_again_under_its_number() {
+    let vault = start();
+    let url = vault.server.vault_url();
+    vault.get("/secrets").expect(200);
+    for service in [Service::Vault, Service::Authority] {
+        vault.server.listen(service, false).unwrap();
+        vault.server.listen(service, false).unwrap();
+    }
+    // The client had a connection open: that is gone too.
+    assert!(vault.with(&vault.token, "GET", "/secrets", &Value::Null).is_err());
+    let address = url.replace("https://localhost", "127.0.0.1");
+    let error = std::net::TcpStream::connect(&address).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+    for service in [Service::Vault, Service::Authority] {
+        vault.server.listen(service, true).unwrap();
+        vault.server.listen(service, true).unwrap();
+    }
+    assert_eq!(vault.server.vault_url(), url);
+    vault.get("/secrets").expect(200);
+    vault.login(&vault.server.client(), "https://vault.azure.net/.default");
+}
