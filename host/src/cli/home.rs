@@ -84,6 +84,20 @@ impl Surroundings {
         }
     }
 
+    /// What no component may see or change: the home, the vault, and whatever opens it.
+    pub(super) fn private(&self) -> Result<Vec<PathBuf>, Failure> {
+        let mut private = vec![self.config.home()?.path().to_owned()];
+        private.extend(self.passphrase_file().map(Path::to_owned));
+        match self.place()? {
+            VaultPlace::Local(dir) => private.push(dir),
+            VaultPlace::Azure(_) => {
+                let credential = self.config.credential(self.credential_option.as_deref())?;
+                private.extend(credential.files().cloned());
+            }
+        }
+        Ok(private)
+    }
+
     /// The file with the passphrase: the option, else the variable.
     pub(super) fn passphrase_file(&self) -> Option<&Path> {
         self.passphrase_option.as_deref().or(self.config.passphrase_file.as_deref())

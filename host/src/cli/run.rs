@@ -147,7 +147,7 @@ fn check(spec: &RunSpec, policy: &Policy, log: Option<&Path>, surroundings: &Sur
     policy.serves(component.digest()).map_err(Failure::invalid)?;
     policy.limits_under(&surroundings.config.ceilings).map_err(Failure::invalid)?;
     check_folders(spec).map_err(Failure::invalid)?;
-    keep_apart(spec, &[surroundings.config.home()?.path(), &surroundings.vault_dir()?])?;
+    keep_apart(spec, &surroundings.private()?)?;
     match log {
         Some(log) if log.symlink_metadata().is_ok() => Err(log_exists(log)),
         _ => Ok(()),
@@ -155,7 +155,7 @@ fn check(spec: &RunSpec, policy: &Policy, log: Option<&Path>, surroundings: &Sur
 }
 
 /// Refuses folders through which a component would see what strongroom keeps for itself, the vault and its key above all, or could change it.
-fn keep_apart(spec: &RunSpec, private: &[&Path]) -> Result<(), Failure> {
+fn keep_apart(spec: &RunSpec, private: &[PathBuf]) -> Result<(), Failure> {
     for private in private.iter().filter_map(|private| private.canonicalize().ok()) {
         let shown = |folder: &Path| crate::redact::escape_controls(&folder.to_string_lossy());
         if let Some(input) = &spec.input

@@ -115,6 +115,15 @@ pub struct CredentialSettings {
     pub identity_endpoint: Option<Url>,
 }
 
+impl CredentialSettings {
+    /// The files that hold what proves this host's identity.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let files =
+            [&self.token_file, &self.client_secret_file, &self.certificate_file, &self.certificate_password_file];
+        files.into_iter().flatten()
+    }
+}
+
 /// The identity endpoint of App Service and its like, where the text is one: on this machine, or at an address of the link.
 pub fn identity_endpoint(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok().filter(|url| url.scheme() == "http" && url.username().is_empty())?;
