@@ -322,6 +322,7 @@ fn end_event(record: &RunRecord) -> Event {
 
 /// A session with an empty policy and vault, in a folder of its own.
 #[cfg(all(test, feature = "local-vault", feature = "runtime"))]
+#[expect(clippy::unwrap_used, reason = "for tests, which fail by panicking")]
 pub(crate) async fn session_for_tests() -> (tempfile::TempDir, Session) {
     use crate::vault::local::{LocalVault, Protection};
     let home = tempfile::tempdir().unwrap();
