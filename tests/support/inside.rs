@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use strongroom::audit::{Audit, SyncMode};
@@ -44,7 +45,9 @@ impl Inside {
 
     pub(crate) fn with_compiler(secrets: &[(&str, &str)], compiler: ChildCompiler) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        // Threads for blocking work end soon after it, so that those that are there can be counted.
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(2).thread_keep_alive(Duration::from_millis(20)).enable_all().build();
         let runtime = runtime.expect("threads");
         let (runner, asked) = {
             let _context = runtime.enter();
