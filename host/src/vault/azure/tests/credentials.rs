@@ -104,18 +104,19 @@ fn a_managed_identity_is_asked_for_at_the_metadata_address() {
     });
 }
 
+/// What a pod with a workload identity is told, and the folder of its token.
+fn workload(of: CredentialKind) -> (tempfile::TempDir, CredentialSettings) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, "token-of-the-pod").unwrap();
+    let (tenant_id, client_id) = (Some("t".into()), Some("c".into()));
+    (dir, CredentialSettings { tenant_id, client_id, token_file: Some(file), ..kind(of) })
+}
+
 #[test]
 fn a_workload_shows_its_token_to_the_authority() {
     paused(async {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("token");
-        std::fs::write(&file, "token-of-the-pod").unwrap();
-        let settings = CredentialSettings {
-            tenant_id: Some("t".into()),
-            client_id: Some("c".into()),
-            token_file: Some(file),
-            ..kind(CredentialKind::WorkloadIdentity)
-        };
+        let (_dir, settings) = workload(CredentialKind::WorkloadIdentity);
         let script = world(|seen| {
             assert!(seen.body.contains("client_assertion=token-of-the-pod"), "{}", seen.body);
             Reply::token("exchanged")
@@ -161,15 +162,7 @@ fn auto_goes_on_only_from_what_is_not_there() {
         assert_eq!(shown(&script), "Bearer token-of-the-machine");
 
         // A workload that is refused is the answer: nobody else is asked.
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("token");
-        std::fs::write(&file, "token-of-the-pod").unwrap();
-        let settings = CredentialSettings {
-            tenant_id: Some("t".into()),
-            client_id: Some("c".into()),
-            token_file: Some(file),
-            ..kind(CredentialKind::Auto)
-        };
+        let (_dir, settings) = workload(CredentialKind::Auto);
         let script = world(|seen| {
             assert!(seen.url.starts_with(AUTHORITY), "{}", seen.url);
             let error = serde_json::json!({"error_codes": [70_0211], "error_description": "AADSTS700211: No matching federated identity record found"});
