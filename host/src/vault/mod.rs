@@ -121,8 +121,8 @@ impl Stored {
     }
 }
 
-/// A value to be stored by an operator.
-#[derive(Debug)]
+/// A value to be stored by an operator. A clone shares the value.
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct NewSecret {
     /// The name in the vault.

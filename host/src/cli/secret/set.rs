@@ -138,16 +138,13 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
 
 /// Stores secrets. With `recover` there is one, and a deleted one of its name is brought back first.
 async fn store(vault: &dyn Operator, new: Vec<NewSecret>, recover: bool) -> Result<Vec<Description>, VaultError> {
-    let again = |secret: &NewSecret| NewSecret {
-        name: secret.name.clone(),
-        value: Arc::clone(&secret.value),
-        attributes: secret.attributes.clone(),
-    };
-    let kept: Vec<NewSecret> = if recover { new.iter().map(again).collect() } else { Vec::new() };
-    match vault.set_many(new).await {
-        Err(VaultError::Conflict { name, .. }) if recover => {
+    if !recover {
+        return vault.set_many(new).await;
+    }
+    match vault.set_many(new.clone()).await {
+        Err(VaultError::Conflict { name, .. }) => {
             vault.recover(&name).await?;
-            vault.set_many(kept).await
+            vault.set_many(new).await
         }
         answer => answer,
     }
