@@ -121,6 +121,19 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome there is.
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Running,
+        Self::Finished,
+        Self::Failed,
+        Self::Refused,
+        Self::Limit,
+        Self::Cancelled,
+        Self::HostFault,
+        Self::Lost,
+    ];
+
     /// The exit code of `strongroom run` for this outcome.
     pub fn exit_code(self) -> u8 {
         match self {

@@ -21,7 +21,7 @@ use super::{block_on, component, out, policy, summary};
 use crate::config::Config;
 use crate::policy::Policy;
 use crate::record::{Outcome, RunRecord};
-use crate::runner::{Runner, RunnerOptions, check_folders};
+use crate::runner::{FolderError, Runner, RunnerOptions, check_folders};
 use crate::runtime::{ChildCompiler, Compile};
 use crate::spec::RunSpec;
 use crate::vault::Vault;
@@ -84,7 +84,8 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
         None => Policy::empty(),
     };
     warn_of_misplaced(args);
-    check(&spec, &policy, args.log.as_deref(), surroundings)?;
+    let private = surroundings.private()?;
+    check(&spec, &policy, args.log.as_deref(), &surroundings.config, &private)?;
     let opened = surroundings.open(surroundings.find()?)?;
     make_folder(&opened.home.temp())?;
     let log = args.log.as_deref().map(Log::create).transpose()?;
@@ -95,7 +96,7 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
     };
     let draws = style::draws() && !args.json && !args.no_progress;
     let screen = Arc::new(if draws { screen.with_progress() } else { screen });
-    let ran = block_on(execute(spec, policy, Arc::clone(&screen), &opened, &surroundings.config)).flatten();
+    let ran = block_on(execute(spec, policy, Arc::clone(&screen), &opened, &surroundings.config, private)).flatten();
     let closed = opened.audit.close();
     let record = match ran {
         Ok(record) => record,
@@ -142,47 +143,27 @@ fn warn_of_misplaced(args: &Args) {
 }
 
 /// Looks for what is wrong with what was given, and makes nothing. The runner checks all of it once more.
-fn check(spec: &RunSpec, policy: &Policy, log: Option<&Path>, surroundings: &Surroundings) -> Result<(), Failure> {
+fn check(
+    spec: &RunSpec,
+    policy: &Policy,
+    log: Option<&Path>,
+    config: &Config,
+    private: &[PathBuf],
+) -> Result<(), Failure> {
     let component = component::read(&spec.component)?;
     policy.serves(component.digest()).map_err(Failure::invalid)?;
-    policy.limits_under(&surroundings.config.ceilings).map_err(Failure::invalid)?;
-    check_folders(spec).map_err(Failure::invalid)?;
-    keep_apart(spec, &surroundings.private()?)?;
+    policy.limits_under(&config.ceilings).map_err(Failure::invalid)?;
+    check_folders(spec, private).map_err(|error| match error {
+        FolderError::InputPrivate(_) => {
+            Failure::invalid(error).help("give a folder that holds only what the component may read")
+        }
+        FolderError::OutputPrivate(_) => Failure::invalid(error).help("give a folder outside of it"),
+        error => Failure::invalid(error),
+    })?;
     match log {
         Some(log) if log.symlink_metadata().is_ok() => Err(log_exists(log)),
         _ => Ok(()),
     }
-}
-
-/// Refuses folders through which a component would see what strongroom keeps for itself, the vault and its key above all, or could change it.
-fn keep_apart(spec: &RunSpec, private: &[PathBuf]) -> Result<(), Failure> {
-    for private in private.iter().filter_map(|private| private.canonicalize().ok()) {
-        let shown = |folder: &Path| crate::redact::escape_controls(&folder.to_string_lossy());
-        if let Some(input) = &spec.input
-            && let Ok(whole) = input.canonicalize()
-            && (whole.starts_with(&private) || private.starts_with(&whole))
-        {
-            return Err(Failure::invalid(format!(
-                "the input folder `{}` holds what strongroom keeps for itself",
-                shown(input)
-            ))
-            .help("give a folder that holds only what the component may read"));
-        }
-        // An output folder need not be there yet: then the one above it counts.
-        if let Some(output) = &spec.output
-            && let Ok(whole) = output
-                .canonicalize()
-                .or_else(|_| std::path::absolute(output).and_then(|path| path.parent().unwrap_or(&path).canonicalize()))
-            && whole.starts_with(&private)
-        {
-            return Err(Failure::invalid(format!(
-                "the output folder `{}` is among what strongroom keeps for itself",
-                shown(output)
-            ))
-            .help("give a folder outside of it"));
-        }
-    }
-    Ok(())
 }
 
 /// Runs a component in an open home.
@@ -192,6 +173,7 @@ async fn execute(
     screen: Arc<Screen>,
     opened: &Opened,
     config: &Config,
+    private: Vec<PathBuf>,
 ) -> Result<RunRecord, Failure> {
     let cancel = cancelled()?;
     let settings =
@@ -203,6 +185,7 @@ async fn execute(
         .records(Arc::clone(&opened.runs))
         .code_store(opened.home.code())
         .ceilings(config.ceilings.clone())
+        .private(private)
         .temp(opened.home.temp());
     let runner = Runner::new(options).map_err(Failure::host)?;
     runner
@@ -313,16 +296,7 @@ mod tests {
 
     #[test]
     fn the_exit_code_is_that_of_the_record() {
-        for outcome in [
-            Outcome::Running,
-            Outcome::Finished,
-            Outcome::Failed,
-            Outcome::Refused,
-            Outcome::Limit,
-            Outcome::Cancelled,
-            Outcome::HostFault,
-            Outcome::Lost,
-        ] {
+        for outcome in Outcome::ALL {
             assert_eq!(exit_of(outcome) as u8, outcome.exit_code(), "{outcome:?}");
         }
     }

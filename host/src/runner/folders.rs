@@ -47,6 +47,12 @@ pub enum FolderError {
         /// The output folder.
         output: PathBuf,
     },
+    /// The component would see what is private to the host.
+    #[error("the input folder `{}` holds what strongroom keeps for itself", crate::redact::escape_controls(&.0.to_string_lossy()))]
+    InputPrivate(PathBuf),
+    /// The component could change what is private to the host.
+    #[error("the output folder `{}` is among what strongroom keeps for itself", crate::redact::escape_controls(&.0.to_string_lossy()))]
+    OutputPrivate(PathBuf),
 }
 
 /// Folders that were found to be usable.
@@ -58,12 +64,31 @@ pub(super) struct Checked {
     beside: PathBuf,
 }
 
-/// Checks the folders of a specification and creates nothing. `temp` is where the output of a run without an output folder is kept.
-pub(super) fn check(spec: &RunSpec, temp: &Path) -> Result<Checked, FolderError> {
+/// Checks the folders of a specification and creates nothing. `temp` is where the output of a run without an output folder is kept, and `private`
+/// what no component may see or change.
+pub(super) fn check(spec: &RunSpec, temp: &Path, private: &[PathBuf]) -> Result<Checked, FolderError> {
     let input = spec.input.as_deref().map(check_input).transpose()?;
-    let Some(output) = spec.output.as_deref() else {
-        return Ok(Checked { target: None, beside: temp.to_owned() });
+    let checked = match spec.output.as_deref() {
+        Some(output) => check_output(output, input.as_deref())?,
+        None => Checked { target: None, beside: temp.to_owned() },
     };
+    // What is not there cannot be seen, and is not made by a run.
+    for private in private.iter().filter_map(|private| private.canonicalize().ok()) {
+        if let (Some(input), Some(given)) = (&input, &spec.input)
+            && (input.starts_with(&private) || private.starts_with(input))
+        {
+            return Err(FolderError::InputPrivate(given.clone()));
+        }
+        if let (Some(target), Some(given)) = (&checked.target, &spec.output)
+            && target.starts_with(&private)
+        {
+            return Err(FolderError::OutputPrivate(given.clone()));
+        }
+    }
+    Ok(checked)
+}
+
+fn check_output(output: &Path, input: Option<&Path>) -> Result<Checked, FolderError> {
     let failed = |cause| FolderError::Output { path: output.to_owned(), cause };
     let target = match fs::read_dir(output) {
         Ok(mut entries) => {
@@ -84,9 +109,9 @@ pub(super) fn check(spec: &RunSpec, temp: &Path) -> Result<Checked, FolderError>
         Err(error) => return Err(failed(error)),
     };
     if let Some(input) = input
-        && (target.starts_with(&input) || input.starts_with(&target))
+        && (target.starts_with(input) || input.starts_with(&target))
     {
-        return Err(FolderError::Overlap { input, output: target });
+        return Err(FolderError::Overlap { input: input.to_owned(), output: target });
     }
     let beside = target.parent().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?.to_owned();
     rustix::fs::access(&beside, rustix::fs::Access::WRITE_OK).map_err(|error| failed(error.into()))?;
@@ -176,14 +201,14 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let target = temp.path().join("out");
         let run = RunId::generate();
-        let staging = check(&spec(None, Some(&target)), temp.path()).unwrap().stage(&run).unwrap();
+        let staging = check(&spec(None, Some(&target)), temp.path(), &[]).unwrap().stage(&run).unwrap();
         fs::write(staging.path().join("a"), "a").unwrap();
         assert!(!target.exists());
         staging.publish().unwrap();
         assert_eq!(fs::read_to_string(target.join("a")).unwrap(), "a");
 
         let second = temp.path().join("second");
-        let staging = check(&spec(None, Some(&second)), temp.path()).unwrap().stage(&run).unwrap();
+        let staging = check(&spec(None, Some(&second)), temp.path(), &[]).unwrap().stage(&run).unwrap();
         fs::write(staging.path().join("a"), "a").unwrap();
         drop(staging);
         assert!(!second.exists());
@@ -195,7 +220,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let (target, plain) = (temp.path().join("out"), temp.path().join("plain"));
         fs::create_dir(&plain).unwrap();
-        let staging = check(&spec(None, Some(&target)), temp.path()).unwrap().stage(&RunId::generate()).unwrap();
+        let staging = check(&spec(None, Some(&target)), temp.path(), &[]).unwrap().stage(&RunId::generate()).unwrap();
         fs::write(staging.path().join("a"), "a").unwrap();
         // The file system tells, also of what is gone again.
         let watch = rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::NONBLOCK).unwrap();
@@ -215,7 +240,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let target = temp.path().join("out");
         fs::DirBuilder::new().mode(0o750).create(&target).unwrap();
-        let staging = check(&spec(None, Some(&target)), temp.path()).unwrap().stage(&RunId::generate()).unwrap();
+        let staging = check(&spec(None, Some(&target)), temp.path(), &[]).unwrap().stage(&RunId::generate()).unwrap();
         fs::write(staging.path().join("a"), "a").unwrap();
         staging.publish().unwrap();
         assert!(target.join("a").exists());
@@ -229,14 +254,39 @@ mod tests {
         fs::create_dir(&full).unwrap();
         fs::write(full.join("a"), "a").unwrap();
         let file = full.join("a");
-        assert!(matches!(check(&spec(None, Some(&full)), temp.path()), Err(FolderError::OutputNotEmpty(_))));
-        assert!(matches!(check(&spec(None, Some(&file)), temp.path()), Err(FolderError::Output { .. })));
-        assert!(matches!(check(&spec(Some(&file), None), temp.path()), Err(FolderError::Input { .. })));
-        assert!(matches!(check(&spec(Some(Path::new("/nowhere")), None), temp.path()), Err(FolderError::Input { .. })));
+        assert!(matches!(check(&spec(None, Some(&full)), temp.path(), &[]), Err(FolderError::OutputNotEmpty(_))));
+        assert!(matches!(check(&spec(None, Some(&file)), temp.path(), &[]), Err(FolderError::Output { .. })));
+        assert!(matches!(check(&spec(Some(&file), None), temp.path(), &[]), Err(FolderError::Input { .. })));
+        assert!(matches!(
+            check(&spec(Some(Path::new("/nowhere")), None), temp.path(), &[]),
+            Err(FolderError::Input { .. })
+        ));
         let inside = full.join("out");
-        assert!(matches!(check(&spec(Some(&full), Some(&inside)), temp.path()), Err(FolderError::Overlap { .. })));
+        assert!(matches!(check(&spec(Some(&full), Some(&inside)), temp.path(), &[]), Err(FolderError::Overlap { .. })));
         let dangling = temp.path().join("dangling");
         std::os::unix::fs::symlink("/nowhere", &dangling).unwrap();
-        assert!(matches!(check(&spec(None, Some(&dangling)), temp.path()), Err(FolderError::Output { .. })));
+        assert!(matches!(check(&spec(None, Some(&dangling)), temp.path(), &[]), Err(FolderError::Output { .. })));
+    }
+
+    #[test]
+    fn what_is_private_is_neither_seen_nor_changed() {
+        let temp = tempfile::tempdir().unwrap();
+        let (home, other, data) = (temp.path().join("home"), temp.path().join("other"), temp.path().join("data"));
+        for folder in [&home, &home.join("code"), &other, &data] {
+            fs::create_dir(folder).unwrap();
+        }
+        let file = data.join("passphrase");
+        fs::write(&file, "words").unwrap();
+        let link = temp.path().join("link");
+        std::os::unix::fs::symlink(&home, &link).unwrap();
+        let private = [home.clone(), file, temp.path().join("not there")];
+        let checked = |input: Option<&Path>, output: Option<&Path>| check(&spec(input, output), temp.path(), &private);
+        for input in [&home, &home.join("code"), temp.path(), &data, &link] {
+            assert!(matches!(checked(Some(input), None), Err(FolderError::InputPrivate(_))), "{input:?}");
+        }
+        for output in [&home.join("out"), &home.join("code"), &link.join("out")] {
+            assert!(matches!(checked(None, Some(output)), Err(FolderError::OutputPrivate(_))), "{output:?}");
+        }
+        assert!(checked(Some(&other), Some(&data.join("out"))).is_ok());
     }
 }

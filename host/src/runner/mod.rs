@@ -46,6 +46,7 @@ pub struct RunnerOptions {
     pub(crate) ceilings: Ceilings,
     pub(crate) temp: PathBuf,
     pub(crate) max_runs: u32,
+    pub(crate) private: Vec<PathBuf>,
 }
 
 impl RunnerOptions {
@@ -62,6 +63,7 @@ impl RunnerOptions {
             ceilings: Ceilings::default(),
             temp: std::env::temp_dir(),
             max_runs: MAX_RUNS,
+            private: Vec::new(),
         }
     }
 
@@ -96,6 +98,14 @@ impl RunnerOptions {
         self
     }
 
+    /// Files and folders that no component may see or change: a run whose input folder holds or is in one of them, or whose output folder is in
+    /// one, is told [`FolderError::InputPrivate`] or [`FolderError::OutputPrivate`]. None by default: name where the vault, what opens it, audit and
+    /// records are.
+    pub fn private(mut self, paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.private = paths.into_iter().collect();
+        self
+    }
+
     /// How many runs may be alive at once; one more is told [`StartError::Busy`]. [`MAX_RUNS`] by default. Each costs address space from the
     /// beginning, and memory only while it is alive.
     pub fn max_runs(mut self, max_runs: u32) -> Self {
@@ -123,6 +133,7 @@ pub struct Runner {
     ceilings: Ceilings,
     temp: PathBuf,
     room: Arc<Semaphore>,
+    private: Vec<PathBuf>,
 }
 
 impl fmt::Debug for Runner {
@@ -192,13 +203,14 @@ impl StartError {
     }
 }
 
-/// Checks the folders of a specification, for whoever wants to know before making a [`Runner`]. Creates nothing.
+/// Checks the folders of a specification, for whoever wants to know before making a [`Runner`]; `private` as for
+/// [`RunnerOptions::private`]. Creates nothing.
 ///
 /// # Errors
 /// [`FolderError`], as [`Runner::run`] would answer.
-pub fn check_folders(spec: &RunSpec) -> Result<(), FolderError> {
+pub fn check_folders(spec: &RunSpec, private: &[PathBuf]) -> Result<(), FolderError> {
     // Only a run without an output folder is staged elsewhere, and nothing is checked of that.
-    folders::check(spec, Path::new("/")).map(drop)
+    folders::check(spec, Path::new("/"), private).map(drop)
 }
 
 impl Runner {
@@ -220,6 +232,7 @@ impl Runner {
             records: options.records,
             ceilings: options.ceilings,
             temp: options.temp,
+            private: options.private,
             room: Arc::new(Semaphore::new((options.max_runs as usize).min(Semaphore::MAX_PERMITS))),
         })
     }
@@ -242,7 +255,7 @@ impl Runner {
         let candidate = self.loader.read(&spec.component).await?;
         policy.serves(candidate.digest())?;
         let limits = policy.limits_under(&self.ceilings)?;
-        let checked = folders::check(&spec, &self.temp)?;
+        let checked = folders::check(&spec, &self.temp, &self.private)?;
         let reachable = Reachable::resolve(policy.tcp()).await?;
 
         // Compiled before the run starts: what turns out to be no valid component is an input error, like a file that is none.

@@ -244,16 +244,7 @@ fn every_outcome_and_a_bare_record_have_a_page() {
     bare.outputs.clear();
     bare.warnings.clear();
     bare.log = Default::default();
-    for outcome in [
-        Outcome::Running,
-        Outcome::Finished,
-        Outcome::Failed,
-        Outcome::Refused,
-        Outcome::Limit,
-        Outcome::Cancelled,
-        Outcome::HostFault,
-        Outcome::Lost,
-    ] {
+    for outcome in Outcome::ALL {
         bare.outcome = outcome;
         check(&page_with(&bare, Vec::new(), ""));
     }
