@@ -27,10 +27,10 @@ pub(crate) fn value(n: usize) -> String {
 }
 
 pub(crate) struct Host {
-    pub(crate) folder: TempDir,
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) runner: Arc<Runner>,
-    pub(crate) audit: Audit,
+    /// Last, because what is above it writes to it until it ends.
+    pub(crate) folder: TempDir,
 }
 
 /// The executor of both: this program's and raw wasmtime's.
@@ -63,9 +63,9 @@ impl Host {
         let audit = Audit::open(&folder.path().join("audit"), sync).unwrap();
         let temp = folder.path().join("tmp");
         std::fs::create_dir(&temp).unwrap();
-        let options = RunnerOptions::new(vault, audit.clone(), Compile::InProcess).temp(temp).repeats(Repeats::Sum);
+        let options = RunnerOptions::new(vault, audit, Compile::InProcess).temp(temp).repeats(Repeats::Sum);
         let runner = Arc::new(Runner::new(more(options)).unwrap());
-        Self { folder, runtime: Arc::clone(runtime), runner, audit }
+        Self { runtime: Arc::clone(runtime), runner, folder }
     }
 
     /// Runs a component to its end.
@@ -91,12 +91,19 @@ impl Host {
     pub(crate) fn printed(&self, component: &Path, policy: &Arc<Policy>, args: &[&str]) -> String {
         let collected = Arc::new(Collected::default());
         self.run_watched(component, policy, args, Arc::clone(&collected) as Arc<dyn Observer>);
-        String::from_utf8(collected.0.lock().unwrap().clone()).unwrap()
+        collected.text()
     }
 }
 
+/// What a run printed.
 #[derive(Default)]
-struct Collected(Mutex<Vec<u8>>);
+pub(crate) struct Collected(Mutex<Vec<u8>>);
+
+impl Collected {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
 
 impl Observer for Collected {
     fn output(&self, _stream: Stream, bytes: &[u8]) {

@@ -14,11 +14,18 @@
     reason = "a benchmark stops where it goes wrong"
 )]
 
+mod alive;
 mod calls;
+mod compute;
+mod decisions;
 mod guests;
 mod host;
+mod large;
+mod many;
+mod process;
 mod raw;
 mod table;
+mod trail;
 mod warm;
 
 /// How much is measured.
@@ -40,7 +47,17 @@ impl Size {
 type Measure = fn(Size);
 
 /// The measures by name, in the order of the document.
-const MEASURES: &[(&str, Measure)] = &[("warm", warm::measure), ("calls", calls::measure)];
+const MEASURES: &[(&str, Measure)] = &[
+    ("warm", warm::measure),
+    ("calls", calls::measure),
+    ("process", process::measure),
+    ("large", large::measure),
+    ("many", many::measure),
+    ("alive", alive::measure),
+    ("decisions", decisions::measure),
+    ("trail", trail::measure),
+    ("compute", compute::measure),
+];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

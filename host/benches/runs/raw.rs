@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use strongroom::runtime::wasmtime;
-use strongroom::runtime::wasmtime::component::{Component, ComponentType, Linker, Lower, ResourceTable};
+use strongroom::runtime::wasmtime::component::{Component, ComponentType, InstancePre, Linker, Lower, ResourceTable};
 use strongroom::runtime::wasmtime::{Engine, Store};
 use strongroom::runtime::wasmtime_wasi::p2::bindings::CommandPre;
 use strongroom::runtime::wasmtime_wasi::p2::pipe::MemoryOutputPipe;
@@ -59,9 +59,10 @@ pub(crate) struct Raw {
 }
 
 /// A component that is linked, so that each run instantiates and calls only.
-pub(crate) struct Ready<'a> {
-    raw: &'a Raw,
-    pre: CommandPre<State>,
+pub(crate) struct Ready<P> {
+    engine: Engine,
+    runtime: Arc<Runtime>,
+    pre: P,
 }
 
 impl Raw {
@@ -69,7 +70,7 @@ impl Raw {
         Self::with_engine(runtime, engine(&EngineOptions::default()).unwrap())
     }
 
-    pub(crate) fn with_engine(runtime: &Arc<Runtime>, engine: Engine) -> Self {
+    fn with_engine(runtime: &Arc<Runtime>, engine: Engine) -> Self {
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
         let value: Arc<str> = super::host::value(0).into();
@@ -83,26 +84,33 @@ impl Raw {
         Self { engine, linker, runtime: Arc::clone(runtime) }
     }
 
-    pub(crate) fn engine(&self) -> &Engine {
-        &self.engine
+    /// A program.
+    pub(crate) fn ready(&self, component: &Path) -> Ready<CommandPre<State>> {
+        let component = Component::from_file(&self.engine, component).unwrap();
+        let pre = CommandPre::new(self.linker.instantiate_pre(&component).unwrap()).unwrap();
+        Ready { engine: self.engine.clone(), runtime: Arc::clone(&self.runtime), pre }
     }
 
-    pub(crate) fn ready(&self, component: &Path) -> Ready<'_> {
-        self.ready_component(&Component::from_file(&self.engine, component).unwrap())
-    }
-
-    pub(crate) fn ready_component(&self, component: &Component) -> Ready<'_> {
-        Ready { raw: self, pre: CommandPre::new(self.linker.instantiate_pre(component).unwrap()).unwrap() }
+    /// A component that exports `train`, and uses nothing of what it imports besides.
+    pub(crate) fn ready_plugin(&self, component: &Path) -> Ready<InstancePre<State>> {
+        let component = Component::from_file(&self.engine, component).unwrap();
+        let mut linker = self.linker.clone();
+        linker.allow_shadowing(true);
+        linker.define_unknown_imports_as_traps(&component).unwrap();
+        let pre = linker.instantiate_pre(&component).unwrap();
+        Ready { engine: self.engine.clone(), runtime: Arc::clone(&self.runtime), pre }
     }
 }
 
-impl Ready<'_> {
+impl<P> Ready<P> {
     fn store(&self, wasi: WasiCtx) -> Store<State> {
-        let mut store = Store::new(&self.raw.engine, State { wasi, table: ResourceTable::new() });
+        let mut store = Store::new(&self.engine, State { wasi, table: ResourceTable::new() });
         store.set_epoch_deadline(u64::MAX / 2);
         store
     }
+}
 
+impl Ready<CommandPre<State>> {
     async fn call(&self, mut store: Store<State>) {
         let command = self.pre.instantiate_async(&mut store).await.unwrap();
         command.wasi_cli_run().call_run(&mut store).await.unwrap().unwrap();
@@ -110,16 +118,32 @@ impl Ready<'_> {
 
     /// Runs the component to its end.
     pub(crate) fn run(&self) {
-        let store = self.store(WasiCtx::builder().build());
-        self.raw.runtime.block_on(self.call(store));
+        self.runtime.block_on(self.call(self.store(WasiCtx::builder().build())));
+    }
+
+    /// The same within a task.
+    pub(crate) async fn run_in_task(&self, args: &[&str]) {
+        self.call(self.store(WasiCtx::builder().arg("guest").args(args).build())).await;
     }
 
     /// Runs the component and answers with what it printed.
     pub(crate) fn printed(&self, args: &[&str]) -> String {
         let pipe = MemoryOutputPipe::new(64 * 1024);
         let wasi = WasiCtx::builder().stdout(pipe.clone()).arg("guest").args(args).build();
-        self.raw.runtime.block_on(self.call(self.store(wasi)));
+        self.runtime.block_on(self.call(self.store(wasi)));
         String::from_utf8(pipe.contents().to_vec()).unwrap()
+    }
+}
+
+impl Ready<InstancePre<State>> {
+    /// Runs the component to its end.
+    pub(crate) fn run(&self) {
+        let mut store = self.store(WasiCtx::builder().build());
+        self.runtime.block_on(async {
+            let instance = self.pre.instantiate_async(&mut store).await.unwrap();
+            let train = instance.get_typed_func::<(), (Result<(), String>,)>(&mut store, "train").unwrap();
+            train.call_async(&mut store, ()).await.unwrap().0.unwrap();
+        });
     }
 }
 
