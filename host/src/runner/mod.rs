@@ -275,7 +275,7 @@ impl Runner {
             Ok(staging) => {
                 let recorder = log.recorder();
                 let outside = Outside { reachable, output: staging.path(), observer, recorder, cancel };
-                (self.to_end(&spec, &mut session, &candidate, prepared, outside).await, Some(staging))
+                (self.to_end(&spec, &mut session, prepared, outside).await, Some(staging))
             }
             Err(error) => {
                 let path = staging_path.display();
@@ -342,7 +342,6 @@ impl Runner {
         &self,
         spec: &RunSpec,
         session: &mut Session,
-        candidate: &Candidate,
         prepared: Result<Loaded, NotRun>,
         outside: Outside<'_, impl Future<Output = ()>>,
     ) -> (Ended, Option<Handover>) {
@@ -368,8 +367,7 @@ impl Runner {
             observer: outside.observer,
             recorder: outside.recorder,
         };
-        let account: Account =
-            self.executor.execute(&loaded.component, candidate.interfaces(), execution, outside.cancel).await;
+        let account: Account = self.executor.execute(&loaded, execution, outside.cancel).await;
         let record = session.record_mut();
         record.warnings.extend(loaded.warnings);
         record.peak_memory_bytes = account.peak_memory_bytes;
