@@ -122,8 +122,15 @@ fn hostile_runs_in_this_process() {
         left = Holdings::now();
     }
     assert!(left.threads <= holdings.threads, "{} threads, {} before", left.threads, holdings.threads);
-    let files: Vec<_> = files_below(&inside.path().join("tmp"));
-    assert!(files.is_empty() && std::fs::read_dir(inside.path().join("tmp")).unwrap().count() == 0, "{files:?}");
+    let temp = inside.path().join("tmp");
+    let files: Vec<_> = files_below(&temp);
+    assert!(files.is_empty(), "{files:?}");
+    // No file and no folder of a component's: the private folders that no run has touched, each of which the next run takes over.
+    let folders: Vec<_> = std::fs::read_dir(&temp).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(folders.len() <= 64, "{folders:?}");
+    for folder in &folders {
+        assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0, "{}", folder.display());
+    }
 }
 
 /// What the process holds once what was under way has come to rest: what a stopped run has left to the background ends by itself.

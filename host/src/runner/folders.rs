@@ -4,7 +4,9 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::spares::{Home, Spares};
 use crate::ids::RunId;
 use crate::spec::RunSpec;
 
@@ -129,7 +131,10 @@ fn check_input(input: &Path) -> Result<PathBuf, FolderError> {
 pub(super) struct Staging {
     path: PathBuf,
     target: Option<PathBuf>,
-    published: bool,
+    /// It is no longer this run's.
+    placed: bool,
+    /// Where it goes back to if nobody touches it.
+    home: Option<Home>,
 }
 
 impl Checked {
@@ -142,13 +147,30 @@ impl Checked {
     pub(super) fn stage(self, run: &RunId) -> io::Result<Staging> {
         let path = self.staging_path(run);
         fs::DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Staging { path, target: self.target, published: false })
+        Ok(Staging { path, target: self.target, placed: false, home: None })
+    }
+
+    /// The same, or a folder that is to spare where the output is discarded.
+    pub(super) fn stage_or_take(self, run: &RunId, spares: &Arc<Spares>) -> io::Result<Staging> {
+        if self.target.is_some() {
+            return self.stage(run);
+        }
+        let spare = spares.take(self.staging_path(run))?;
+        let path = spare.path.clone();
+        Ok(Staging { path, target: None, placed: false, home: Some((Arc::clone(spares), spare)) })
     }
 }
 
 impl Staging {
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Gives a folder back to those that are to spare, where it came from there and is as it was. Otherwise it is still here.
+    pub(super) fn give_back(mut self) -> Option<Self> {
+        let Some((spares, spare)) = self.home.take() else { return Some(self) };
+        self.placed = spares.give_back(spare).is_ok();
+        (!self.placed).then_some(self)
     }
 
     /// Puts the output in its place in one step. A folder that was made or filled there since the check is not replaced.
@@ -161,7 +183,7 @@ impl Staging {
         };
         fs::set_permissions(&self.path, fs::Permissions::from_mode(mode))?;
         fs::rename(&self.path, target)?;
-        self.published = true;
+        self.placed = true;
         Ok(())
     }
 }
@@ -177,7 +199,7 @@ fn umask(private: &Path) -> io::Result<u32> {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if !self.published
+        if !self.placed
             && let Err(error) = crate::runs::remove_tree(&self.path)
         {
             tracing::warn!(path = %self.path.display(), %error, "a run's private output folder could not be removed");

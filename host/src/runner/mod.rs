@@ -6,6 +6,7 @@
 mod folders;
 mod log;
 mod outputs;
+mod spares;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -134,6 +135,8 @@ pub struct Runner {
     temp: PathBuf,
     room: Arc<Semaphore>,
     private: Vec<PathBuf>,
+    /// Where there are no records, which name the folder that each run has.
+    spares: Option<Arc<spares::Spares>>,
 }
 
 impl fmt::Debug for Runner {
@@ -229,6 +232,7 @@ impl Runner {
             loader,
             executor,
             ticker,
+            spares: options.records.is_none().then(Arc::default),
             records: options.records,
             ceilings: options.ceilings,
             temp: options.temp,
@@ -271,7 +275,11 @@ impl Runner {
             records.begin(session.record(), Some(&staging_path))?;
         }
         let log = log::Log::of(self.records.as_deref(), &id);
-        let ((mut ended, handover), staging) = match checked.stage(&id) {
+        let staged = match &self.spares {
+            Some(spares) => checked.stage_or_take(&id, spares),
+            None => checked.stage(&id),
+        };
+        let (Ran { mut ended, handover, untouched }, staging) = match staged {
             Ok(staging) => {
                 let recorder = log.recorder();
                 let outside = Outside { reachable, output: staging.path(), observer, recorder, cancel };
@@ -280,7 +288,7 @@ impl Runner {
             Err(error) => {
                 let path = staging_path.display();
                 let why = format!("the private output folder `{path}` cannot be made: {error}");
-                ((Ended::HostFault(why), None), None)
+                (Ran::not(Ended::HostFault(why)), None)
             }
         };
 
@@ -290,7 +298,10 @@ impl Runner {
             ended = Ended::audit_fault(&error);
         }
         if let Some(staging) = staging {
-            ended = conclude(staging, ended, &spec, &mut session).await;
+            let staging = if untouched { staging.give_back() } else { Some(staging) };
+            if let Some(staging) = staging {
+                ended = conclude(staging, ended, &spec, &mut session).await;
+            }
         }
         let mut record = session.end(ended).await;
         if let Some(records) = &self.records
@@ -344,16 +355,16 @@ impl Runner {
         session: &mut Session,
         prepared: Result<Loaded, NotRun>,
         outside: Outside<'_, impl Future<Output = ()>>,
-    ) -> (Ended, Option<Handover>) {
+    ) -> Ran {
         // The first event binds what this run is.
         if let Err(error) = session.begin().await {
-            return (Ended::audit_fault(&error), None);
+            return Ran::not(Ended::audit_fault(&error));
         }
         let loaded = match prepared {
             Ok(loaded) => loaded,
             Err(not_run) => {
                 session.record_mut().reason = not_run.reason;
-                return (not_run.ended, None);
+                return Ran::not(not_run.ended);
             }
         };
         let _ticking = self.ticker.run();
@@ -375,7 +386,7 @@ impl Runner {
         record.metrics = account.metrics;
         record.progress = account.progress;
         record.log = account.log;
-        (account.ended, Some(account.handover))
+        Ran { ended: account.ended, handover: Some(account.handover), untouched: account.untouched }
     }
 }
 
@@ -384,6 +395,21 @@ struct NotRun {
     ended: Ended,
     /// More than the end says by itself.
     reason: Option<String>,
+}
+
+/// What came of a run's execution.
+struct Ran {
+    ended: Ended,
+    handover: Option<Handover>,
+    /// Nothing was made in its output folder.
+    untouched: bool,
+}
+
+impl Ran {
+    /// No instruction of the component was executed.
+    fn not(ended: Ended) -> Self {
+        Self { ended, handover: None, untouched: true }
+    }
 }
 
 /// What a run has to do with the world outside it.

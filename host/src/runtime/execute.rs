@@ -50,6 +50,8 @@ pub(crate) struct Account {
     pub(crate) log: LogCount,
     /// What the observer has not yet seen.
     pub(crate) handover: Handover,
+    /// Nothing was made in its output folder.
+    pub(crate) untouched: bool,
 }
 
 /// A component linked, and its entry found: the same for every run, so it is done once for a component that is at hand.
@@ -96,10 +98,10 @@ impl Executor {
         let quota = Quota::new(limits.output_bytes, limits.output_files, stop.clone());
         let mut cpu = Duration::ZERO;
         let set_up = self.store(&execution, &output, quota.clone(), stop.clone());
-        let (ended, peak_memory_bytes, (metrics, progress)) = match set_up {
+        let (ended, peak_memory_bytes, (metrics, progress), untouched) = match set_up {
             Err(error) => {
                 let ended = Ended::HostFault(format!("the sandbox cannot be set up: {error:#}"));
-                (ended, 0, Default::default())
+                (ended, 0, Default::default(), false)
             }
             Ok(mut store) => {
                 let ended = self.drive(loaded, &mut store, cancelled, &mut cpu).await;
@@ -109,11 +111,11 @@ impl Executor {
                 // file that it left under way lands before its outputs are looked at.
                 drop(store);
                 drop(quota.settled().await);
-                (ended, peak, reports)
+                (ended, peak, reports, quota.is_untouched())
             }
         };
         let (log, handover) = output.close().await;
-        Account { ended, peak_memory_bytes, cpu, metrics, progress, log, handover }
+        Account { ended, peak_memory_bytes, cpu, metrics, progress, log, handover, untouched }
     }
 
     async fn drive(
