@@ -17,6 +17,7 @@ use super::error::{AuditError, Hint};
 use super::event::{Event, Kind};
 use super::folder::{Folder, file_name};
 use super::ledger::{Ledger, View};
+use super::policies::Kept;
 use super::scan::{Known, scan};
 use super::{FORMAT, SyncMode, now};
 use crate::record::AuditPosition;
@@ -39,6 +40,7 @@ struct Inner {
     sink: Arc<dyn Sink>,
     commit: Arc<Commit>,
     state: Mutex<State>,
+    policies: Kept,
     /// Held while the segment is being closed, so that a second closing waits for the first.
     closing: Mutex<()>,
 }
@@ -110,6 +112,7 @@ impl Audit {
             commit: Arc::new(Commit::new(Arc::clone(&sink))),
             sink,
             state: Mutex::new(State { count: 0, head: genesis, phase: Phase::Open }),
+            policies: Kept::default(),
             closing: Mutex::new(()),
         };
         let position = inner.write(&first_event())?;
@@ -170,7 +173,7 @@ impl Audit {
     /// # Errors
     /// [`AuditError::PolicyDigest`] where the digest is not the text's; [`AuditError::Io`] where it cannot be written.
     pub fn keep_policy(&self, digest: &crate::ids::Digest, text: &str) -> Result<(), AuditError> {
-        super::policies::keep(&self.inner.folder, self.inner.mode, digest, text)
+        self.inner.policies.keep(&self.inner.folder, self.inner.mode, digest, text)
     }
 }
 
