@@ -51,6 +51,9 @@ struct State {
     phase: Phase,
 }
 
+/// Room for the lines of a run, so that writing one does not move what is written.
+const LINE_USUAL: usize = 640;
+
 enum Phase {
     Open,
     /// The last event is written, the ledger does not say so yet.
@@ -262,7 +265,8 @@ impl Inner {
             return Err(self.failed(cause));
         }
         let line = Line { seq: state.count.saturating_add(1), time: now(), event, prev: Hex(state.head) };
-        let mut bytes = serde_json::to_vec(&line).map_err(AuditError::Encode)?;
+        let mut bytes = Vec::with_capacity(LINE_USUAL);
+        serde_json::to_writer(&mut bytes, &line).map_err(AuditError::Encode)?;
         bytes.push(b'\n');
         if bytes.len() > LINE_MAX {
             return Err(AuditError::TooLong(bytes.len()));
