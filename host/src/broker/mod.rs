@@ -121,6 +121,8 @@ struct State {
     /// Reads of a value that the run held already, not yet audited, by what was read. Apart from `held`, because a value that the run deletes or
     /// replaces was read all the same.
     repeats: BTreeMap<(SecretName, SecretVersion), u64>,
+    /// What can be read again without a new decision, by the name asked for, folded.
+    again: HashMap<String, Again>,
     ledger: Ledger,
     network: network::Contacts,
     /// Names that were asked for in a spelling which holds a value the run was given, and how they may be shown. Folding a name to lower
@@ -134,6 +136,37 @@ struct State {
 struct Held {
     description: Description,
     value: Option<Arc<Secret>>,
+}
+
+/// A value that the run holds under a grant that stands until it ends. Reads of it are counted here, and taken over into `repeats` and `ledger` before
+/// anybody looks at those.
+struct Again {
+    stored: SecretName,
+    version: SecretVersion,
+    /// The name as the ledger has it.
+    shown: String,
+    value: Arc<Secret>,
+    reads: u64,
+}
+
+impl State {
+    /// Takes over the reads that were counted apart.
+    fn settle(&mut self) {
+        for again in self.again.values_mut() {
+            let reads = std::mem::take(&mut again.reads);
+            if reads > 0 {
+                let count = self.repeats.entry((again.stored.clone(), again.version.clone())).or_default();
+                *count = count.saturating_add(reads);
+                self.ledger.served(&again.shown, Operation::Get, reads);
+            }
+        }
+    }
+
+    /// The same, before what is held of a secret changes.
+    fn forget(&mut self, stored: &SecretName) {
+        self.settle();
+        self.again.retain(|_, again| again.stored != *stored);
+    }
 }
 
 impl fmt::Debug for RunBroker {
@@ -158,7 +191,11 @@ impl RunBroker {
     /// # Errors
     /// [`crate::audit::AuditError`] where the audit cannot be written.
     pub async fn finish(&self) -> Result<(), crate::audit::AuditError> {
-        let repeated = std::mem::take(&mut self.state().repeats);
+        let repeated = {
+            let mut state = self.state();
+            state.settle();
+            std::mem::take(&mut state.repeats)
+        };
         // Naming looks at the state again.
         let events: Vec<Event> = repeated
             .into_iter()
@@ -177,7 +214,9 @@ impl RunBroker {
 
     /// The uses so far, for the run record.
     pub fn uses(&self) -> Vec<SecretUse> {
-        self.state().ledger.uses()
+        let mut state = self.state();
+        state.settle();
+        state.ledger.uses()
     }
 
     /// The state stays whole between statements, so that a panic elsewhere while it was locked has not broken it.
