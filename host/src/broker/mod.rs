@@ -15,6 +15,7 @@
 
 mod error;
 mod ledger;
+mod meter;
 mod network;
 mod request;
 mod session;
@@ -30,6 +31,9 @@ use jiff::Timestamp;
 
 pub use error::{Answer, GuestError, RequestError};
 use ledger::Ledger;
+#[cfg(feature = "runtime")]
+pub(crate) use meter::Begun;
+pub(crate) use meter::Meter;
 pub use network::{Contact, DESTINATIONS_MAX};
 #[cfg(all(test, feature = "local-vault", feature = "runtime"))]
 pub(crate) use session::session_for_tests;
@@ -89,6 +93,7 @@ impl Broker {
             redactor,
             requests,
             state: Mutex::new(State::default()),
+            meter: Meter::default(),
             now: Timestamp::now,
         }
     }
@@ -108,6 +113,7 @@ pub struct RunBroker {
     redactor: Redactor,
     requests: u64,
     state: Mutex<State>,
+    meter: Meter,
     /// The clock: another one in tests.
     now: fn() -> Timestamp,
 }
@@ -181,6 +187,12 @@ impl RunBroker {
         self.run
     }
 
+    /// What measures where the run's time goes.
+    #[cfg(feature = "runtime")]
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
     /// The run's redactor.
     pub fn redactor(&self) -> &Redactor {
         &self.redactor
@@ -207,7 +219,10 @@ impl RunBroker {
             })
             .collect();
         for event in events {
-            self.broker.audit.append(event).await?;
+            let begun = self.meter.begin();
+            let appended = self.broker.audit.append(event).await;
+            self.meter.audited(begun);
+            appended?;
         }
         Ok(())
     }

@@ -336,7 +336,10 @@ impl RunBroker {
     }
 
     pub(super) async fn audit(&self, event: Event) -> Result<(), RequestError> {
-        match self.broker.audit.append(event).await {
+        let begun = self.meter.begin();
+        let appended = self.broker.audit.append(event).await;
+        self.meter.audited(begun);
+        match appended {
             Ok(_) => Ok(()),
             Err(error) => {
                 // Once for a run: a component can ask as often as its limit allows.

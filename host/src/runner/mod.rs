@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 pub use folders::FolderError;
 
 use crate::audit::Audit;
-use crate::broker::{Broker, Ended, Repeats, Session, settle};
+use crate::broker::{Broker, Ended, Meter, Repeats, Session, settle};
 use crate::policy::{Ceilings, Limits, Policy};
 use crate::record::{Limit, Outcome, Output, RunRecord};
 use crate::redact::Redactor;
@@ -48,6 +48,7 @@ pub struct RunnerOptions {
     pub(crate) temp: PathBuf,
     pub(crate) max_runs: u32,
     pub(crate) private: Vec<PathBuf>,
+    pub(crate) timings: bool,
 }
 
 impl RunnerOptions {
@@ -65,6 +66,7 @@ impl RunnerOptions {
             temp: std::env::temp_dir(),
             max_runs: MAX_RUNS,
             private: Vec::new(),
+            timings: false,
         }
     }
 
@@ -113,6 +115,12 @@ impl RunnerOptions {
         self.max_runs = max_runs;
         self
     }
+
+    /// Whether each record says where the run's time went ([`RunRecord::timings`]). It does not by default.
+    pub fn timings(mut self, timings: bool) -> Self {
+        self.timings = timings;
+        self
+    }
 }
 
 impl fmt::Debug for RunnerOptions {
@@ -135,6 +143,7 @@ pub struct Runner {
     temp: PathBuf,
     room: Arc<Semaphore>,
     private: Vec<PathBuf>,
+    timings: bool,
     /// Where there are no records, which name the folder that each run has.
     spares: Option<Arc<spares::Spares>>,
 }
@@ -237,6 +246,7 @@ impl Runner {
             ceilings: options.ceilings,
             temp: options.temp,
             private: options.private,
+            timings: options.timings,
             room: Arc::new(Semaphore::new((options.max_runs as usize).min(Semaphore::MAX_PERMITS))),
         })
     }
@@ -256,18 +266,23 @@ impl Runner {
         cancel: impl Future<Output = ()> + Send,
     ) -> Result<RunRecord, StartError> {
         let room = self.room.try_acquire().map_err(|_| StartError::Busy)?;
+        let meter = if self.timings { Meter::started() } else { Meter::default() };
         let candidate = self.loader.read(&spec.component).await?;
+        meter.lap(|timings| &mut timings.load);
         policy.serves(candidate.digest())?;
         let limits = policy.limits_under(&self.ceilings)?;
         let checked = folders::check(&spec, &self.temp, &self.private)?;
         let reachable = Reachable::resolve(policy.tcp()).await?;
+        meter.lap(|timings| &mut timings.start);
 
         // Compiled before the run starts: what turns out to be no valid component is an input error, like a file that is none.
         let mut cancel = std::pin::pin!(cancel);
         let prepared = self.prepare(&spec.component, &candidate, &limits, &*observer, cancel.as_mut()).await?;
 
+        meter.lap(|timings| &mut timings.load);
+
         let component = candidate.component_ref(&spec.component);
-        let mut session = Session::prepare(&self.broker, &spec, component, policy, limits);
+        let mut session = Session::prepare(&self.broker, &spec, component, policy, limits, meter.clone());
         let id = session.id();
         let staging_path = checked.staging_path(&id);
         // Before the folder is made: what a crash leaves behind is named in the store and cleared away by the next process.
@@ -304,6 +319,8 @@ impl Runner {
             }
         }
         let mut record = session.end(ended).await;
+        meter.lap(|timings| &mut timings.finish);
+        record.timings = meter.timings();
         if let Some(records) = &self.records
             && let Err(error) = records.finish(&record)
         {

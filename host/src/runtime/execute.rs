@@ -21,7 +21,7 @@ use super::quota::Quota;
 use super::state::RunState;
 use super::stop::StopCell;
 use super::training::Training;
-use crate::broker::{Ended, RunBroker};
+use crate::broker::{Ended, Meter, RunBroker};
 use crate::policy::Limits;
 use crate::record::{LogCount, Metric, Progress};
 use crate::spec::RunSpec;
@@ -98,13 +98,15 @@ impl Executor {
         let quota = Quota::new(limits.output_bytes, limits.output_files, stop.clone());
         let mut cpu = Duration::ZERO;
         let set_up = self.store(&execution, &output, quota.clone(), stop.clone());
+        broker.meter().lap(|timings| &mut timings.start);
         let (ended, peak_memory_bytes, (metrics, progress), untouched) = match set_up {
             Err(error) => {
                 let ended = Ended::HostFault(format!("the sandbox cannot be set up: {error:#}"));
                 (ended, 0, Default::default(), false)
             }
             Ok(mut store) => {
-                let ended = self.drive(loaded, &mut store, cancelled, &mut cpu).await;
+                let ended = self.drive(loaded, &mut store, broker.meter(), cancelled, &mut cpu).await;
+                broker.meter().lap(|timings| &mut timings.guest);
                 let training = &mut store.data_mut().training;
                 let (peak, reports) = (training.peak_memory(), training.take_reports());
                 // The store goes before the output is closed: a print that the guest left under way goes nowhere. A write to a
@@ -122,14 +124,16 @@ impl Executor {
         &self,
         loaded: &Loaded,
         store: &mut Store<RunState>,
+        meter: &Meter,
         cancelled: impl Future<Output = ()>,
         cpu: &mut Duration,
     ) -> Ended {
         let guard = store.data_mut().training.guard();
         let linked = loaded.linked.0.get_or_init(|| self.link(&loaded.component, &loaded.interfaces));
+        meter.lap(|timings| &mut timings.link);
         match linked {
             Ok(ready) => {
-                let call = with_cpu_time(call(ready, store, &guard), cpu);
+                let call = with_cpu_time(call(ready, store, &guard, meter), cpu);
                 guard.call(call, cancelled).await.unwrap_or_else(|ended| ended)
             }
             Err(error) => Ended::Refused(guard.shown(error)),
@@ -191,8 +195,9 @@ impl Executor {
 }
 
 /// Instantiates and calls. The result is the component's own end; an error is a trap.
-async fn call(ready: &Ready, store: &mut Store<RunState>, guard: &Guard) -> wasmtime::Result<Ended> {
+async fn call(ready: &Ready, store: &mut Store<RunState>, guard: &Guard, meter: &Meter) -> wasmtime::Result<Ended> {
     let instance = ready.pre.instantiate_async(&mut *store).await?;
+    meter.lap(|timings| &mut timings.instantiate);
     match &ready.entry {
         Start::Run(function) => call_run(&instance, function, store).await,
         Start::Train(function) => call_train(&instance, function, store, guard).await,

@@ -16,7 +16,7 @@ use super::guard::Guard;
 use super::limits::Limiter;
 use super::observer::Observer;
 use super::stop::StopCell;
-use crate::broker::{GuestError, RequestError, RunBroker, Session};
+use crate::broker::{Begun, GuestError, RequestError, RunBroker, Session};
 use crate::policy::Limits;
 use crate::record::{Metric, Progress, RunRecord};
 use crate::secret::Secret;
@@ -147,7 +147,9 @@ pub fn add_secrets_to_linker<T: TrainingView + 'static>(linker: &mut Linker<T>) 
     secrets.func_wrap_async("get-secret", |mut store, (name,): (String,)| {
         // Looked for before a future of the whole way is made, which alone would take longer.
         let broker = &store.data_mut().training().broker;
+        let begun = broker.meter().begin();
         if let Some(value) = broker.read_again(&name) {
+            broker.meter().served(begun);
             return boxed(std::future::ready(Ok((Ok(released(&value)),))));
         }
         let run = Run::of(&mut store);
@@ -212,6 +214,7 @@ pub fn add_secrets_to_linker<T: TrainingView + 'static>(linker: &mut Linker<T>) 
 struct Run {
     broker: Arc<RunBroker>,
     stop: StopCell,
+    begun: Begun,
 }
 
 impl Run {
@@ -220,11 +223,13 @@ impl Run {
         Self {
             broker: Arc::clone(&training.broker),
             stop: training.stop.clone(),
+            begun: training.broker.meter().begin(),
         }
     }
 
     /// The component's answer, or the trap that ends its run.
     fn answer<T>(self, result: Result<T, RequestError>) -> Answer<T> {
+        self.broker.meter().served(self.begun);
         match result {
             Ok(value) => Ok((Ok(value),)),
             Err(RequestError::Answer(answer)) => Ok((Err(to_guest(answer.into_guest())),)),
