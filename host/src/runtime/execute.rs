@@ -12,7 +12,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx};
 
 use super::component::Loaded;
 use super::context::Context;
-use super::guard::{Guard, contain};
+use super::guard::{Guard, contain, exhausted};
 use super::imports::{Entry, Interfaces};
 use super::network::{Network, Reachable};
 use super::observer::{Observer, Stream};
@@ -101,7 +101,8 @@ impl Executor {
         broker.meter().lap(|timings| &mut timings.start);
         let (ended, peak_memory_bytes, (metrics, progress), untouched) = match set_up {
             Err(error) => {
-                let ended = Ended::HostFault(format!("the sandbox cannot be set up: {error:#}"));
+                let broken = || Ended::HostFault(format!("the sandbox cannot be set up: {error:#}"));
+                let ended = exhausted(&error).unwrap_or_else(broken);
                 (ended, 0, Default::default(), false)
             }
             Ok(mut store) => {

@@ -29,7 +29,8 @@ fn main() {
     let (mut fit, mut product, mut sum) = (f64::INFINITY, f64::INFINITY, 0.0);
     for _ in 0..number(0).max(1) {
         let begun = Instant::now();
-        let fitted = model::fit(black_box(&samples), model::Settings::default(), |_, _| Ok::<(), Infallible>(())).unwrap();
+        let fitted =
+            model::fit(black_box(&samples), model::Settings::default(), |_, _| Ok::<(), Infallible>(())).unwrap();
         fit = fit.min(begun.elapsed().as_secs_f64());
         let begun = Instant::now();
         let c = multiply(black_box(&a), black_box(&b));
