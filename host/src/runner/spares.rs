@@ -24,12 +24,19 @@ pub(super) struct Spare {
     made: Stamp,
 }
 
-type Stamp = ([u64; 5], [i64; 4]);
+type Stamp = ([u64; 5], [i64; 6]);
 
 fn stamp(metadata: &Metadata) -> Stamp {
     (
         [metadata.dev(), metadata.ino(), metadata.mode().into(), metadata.nlink(), metadata.len()],
-        [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()],
+        [
+            metadata.atime(),
+            metadata.atime_nsec(),
+            metadata.mtime(),
+            metadata.mtime_nsec(),
+            metadata.ctime(),
+            metadata.ctime_nsec(),
+        ],
     )
 }
 
