@@ -92,10 +92,10 @@ fn no_error_text_and_no_log_holds_a_token() {
         server.fault(&json!({"what": {"kind": "status", "code": status}, "service": service}));
     };
     let host = host(&server);
-    let policy = "version = 1\n[secrets]\nkey = [\"get\", \"set\", \"describe\", \"list\", \"delete\"]\n";
-    let steps = ["get=key", "get-many=key,key", "set=key=x", "describe=key", "list", "delete=key"];
+    let policy =
+        "version = 1\n[secrets]\nkey = [\"get\", \"set\", \"describe\", \"list\"]\n\"gone-*\" = [\"delete\"]\n";
     let mut texts = Vec::new();
-    for fault in [
+    let faults = [
         json!({"what": {"kind": "content-type", "value": "application/json", "body": echo.to_string()}}),
         json!({"what": {"kind": "content-type", "value": "text/html", "body": format!("<html>{token}")}}),
         json!({"what": {"kind": "content-type", "value": "application/json", "body": format!("\"{token}")}}),
@@ -103,8 +103,13 @@ fn no_error_text_and_no_log_holds_a_token() {
         json!({"what": {"kind": "foreign-challenge", "authority": format!("https://evil.example/{token}")}}),
         json!({"what": {"kind": "content-type", "value": "application/json", "body": echo.to_string()}, "service": "authority"}),
         json!({"what": {"kind": "content-type", "value": "application/json", "body": format!("{{\"access_token\":[\"{token}\"]}}")}, "service": "authority"}),
-    ] {
+    ];
+    for (round, fault) in faults.into_iter().enumerate() {
         server.no_faults();
+        // The fault is in the answer: the deletion is carried out.
+        server.put(&format!("gone-{round}"), &json!({"value": "v"}));
+        let delete = format!("delete=gone-{round}");
+        let steps = ["get=key", "get-many=key,none", "set=key=x", "describe=key", "list", &delete];
         server.fault(&fault);
         let run = host.run("exercise", policy, &steps).finished().never_shows("the-value-of");
         assert!(!run.shown.contains(": ok"), "{fault}: {}", run.shown);
