@@ -111,6 +111,9 @@ fn of_a_batch_that_was_written_in_part_exactly_that_is_told() {
     server.fault(&json!({"what": {"kind": "status", "code": 403}, "method": "PUT", "path": "/secrets/k11"}));
     let run = host.run("exercise", policy, &[&format!("set-many={}", pairs.join(","))]).finished();
 
+    // Refused once, and not tried again.
+    assert_eq!(server.counters()["faults"]["status"], 1);
+    assert!(server.journal().iter().any(|seen| seen.fault.as_deref() == Some("status") && seen.status == 403));
     let written = server.journal().into_iter().filter(|seen| seen.method == "PUT" && seen.status == 200);
     let written: BTreeSet<String> =
         written.map(|seen| seen.path.split(['/', '?']).nth(2).unwrap().replace("stored-", "k")).collect();
