@@ -39,29 +39,25 @@ fn an_application_with_a_certificate() {
         let (tenant, client) = (&told.tenant, &told.client_id);
         format!("tenant-id = \"{tenant}\"\nclient-id = \"{client}\"\ncertificate-file = \"{file}\"\n{password}")
     };
-    let password = password_file.to_str();
-    // The server takes the newest certificate alone.
-    for (file, password) in
-        [(pkcs12(&server, "open.pfx", ""), None), (pkcs12(&server, "locked.pfx", "correct horse"), password)]
-            .into_iter()
-            .rev()
-            .take(1)
-    {
-        let host = server.host_as("client-certificate", &azure(&file, password));
+    let serves = |azure: &str| {
+        server.forget();
+        let host = server.host_as("client-certificate", azure);
         let status = host.ok(&["vault", "status"]);
         assert!(status.contains("`client-certificate`") && status.contains("may read      yes"), "{status}");
         host.run("exercise", policy, &["get=key"]).finished().shows("get key: ok").never_shows("hunter2");
         assert!(server.journal().iter().any(|seen| seen.kind == "token-client-certificate"));
-    }
+    };
+    let open = azure(&pkcs12(&server, "open.pfx", ""), None);
+    serves(&open);
+    let locked = pkcs12(&server, "locked.pfx", "correct horse");
+    serves(&azure(&locked, password_file.to_str()));
     // One that the application does not list any more.
-    let old = azure(&server.folder().join("open.pfx").display().to_string(), None);
-    let said = server.host_as("client-certificate", &old).fails(5, &["vault", "status"]);
+    let said = server.host_as("client-certificate", &open).fails(5, &["vault", "status"]);
     assert!(
         said.contains("`client-certificate`: Entra does not accept the application's certificate (AADSTS700027"),
         "{said}"
     );
     // The wrong password.
-    let locked = azure(&server.folder().join("locked.pfx").display().to_string(), None);
-    let said = server.host_as("client-certificate", &locked).fails(2, &["vault", "status"]);
+    let said = server.host_as("client-certificate", &azure(&locked, None)).fails(2, &["vault", "status"]);
     assert!(said.contains("`client-certificate`") && !said.contains("correct horse"), "{said}");
 }
