@@ -40,7 +40,8 @@ demo-postgres: postgres
 	@$(MAKE) --no-print-directory build example
 	@STRONGROOM=$(TARGET)/debug/strongroom GUESTS=$(GUESTS) scripts/demo-postgres.sh
 
-# Unit, property, integration and command-line tests. The integration tests build their guests themselves, and run a real PostgreSQL.
+# Unit, property, integration and command-line tests. The integration tests build their guests and the Key Vault test server themselves, and run a real
+# PostgreSQL.
 test: wasm-target test-keyvault
 	@INSTALL=1 scripts/postgres.sh
 	cd guest-example/rust && $(CARGO) test --locked --release --target-dir $(GUESTS)

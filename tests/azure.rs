@@ -1,0 +1,3 @@
+//! The real host with a Key Vault as its vault: the test server of `tests/keyvault`, over TLS on loopback.
+
+mod base;
