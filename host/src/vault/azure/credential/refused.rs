@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The least time between two tokens that are asked for because others were refused.
-const REST: Duration = Duration::from_secs(5);
+const REST: Duration = Duration::from_secs(1);
 
 /// What is known about refused tokens. A token is known by a keyed hash: it is not kept for longer because it is of no use.
 #[derive(Default)]
