@@ -74,9 +74,14 @@ pub(crate) struct Seen {
 impl KeyVault {
     /// Starts a server and returns when it serves.
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with more options of the server's.
+    pub(crate) fn start_with(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = Command::new(program());
-        command.arg("--dir").arg(folder.path());
+        command.arg("--dir").arg(folder.path()).args(options);
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the Key Vault test server starts");
         let mut line = String::new();
@@ -141,7 +146,7 @@ impl KeyVault {
         let made = self.admin("POST", "/principals", Some(&json!({"name": name, "permissions": permissions})));
         let text = |field: &str| made[field].as_str().expect("the server tells it").to_owned();
         let file = self.folder().join(format!("secret-of-{name}"));
-        write_private(&file, &text("client-secret"));
+        write_private(&file, text("client-secret"));
         application(&self.told.tenant, &text("client-id"), &file)
     }
 

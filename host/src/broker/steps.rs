@@ -192,7 +192,10 @@ impl RunBroker {
             return Answer::new(GuestError::Partial(names), error.to_string()).into();
         }
         let concerned = match error {
-            VaultError::NotFound(name) | VaultError::Disabled(name) | VaultError::Conflict { name, .. } => Some(name),
+            VaultError::NotFound(name)
+            | VaultError::Disabled(name)
+            | VaultError::Deleted(name)
+            | VaultError::Conflict { name, .. } => Some(name),
             _ => None,
         };
         let asked = places.iter().find(|(_, facts)| Some(&facts.stored) == concerned).or(places.first());

@@ -129,6 +129,9 @@ impl Trouble {
             Self::Answer(answer) if answer.status == 403 && answer.is("SecretDisabled") => {
                 VaultError::Disabled(name.clone())
             }
+            Self::Answer(answer) if answer.status == 409 && answer.is("ObjectIsDeletedButRecoverable") => {
+                VaultError::Deleted(name.clone())
+            }
             Self::Answer(answer) if answer.status == 409 => answer.conflict(name),
             _ => self.general(),
         }
@@ -181,12 +184,7 @@ impl Answer {
     }
 
     fn conflict(&self, name: &SecretName) -> VaultError {
-        let reason = if self.is("ObjectIsDeletedButRecoverable") {
-            format!(
-                "it was deleted, and the vault keeps it to be recovered: `strongroom secret recover {name}` brings it back, \
-                 `strongroom secret purge {name}` removes it for good"
-            )
-        } else if self.is("ObjectIsBeingDeleted") {
+        let reason = if self.is("ObjectIsBeingDeleted") {
             "it is being deleted: try again in a few seconds".to_owned()
         } else if self.is("ObjectIsBeingRecovered") {
             "it is being recovered: try again in a few seconds".to_owned()

@@ -141,7 +141,7 @@ impl Guard {
     /// Whom a request is for; an error where it is for nobody that it may go to.
     fn role(&self, request: &Request) -> Result<Role, Breach> {
         let url = request.url();
-        let foreign = || Breach::Foreign(crate::redact::escape_controls(url.host_str().unwrap_or_default()));
+        let foreign = || Breach::Foreign(super::error::scrub(url.host_str().unwrap_or_default()));
         if !url.username().is_empty() || url.password().is_some() {
             return Err(foreign());
         }
@@ -210,10 +210,8 @@ impl Guard {
 
     /// A challenge may ask for a token of this vault's audience, from its authority. The SDK reads the first and trusts it.
     fn check_challenge(&self, challenge: &str) -> Result<(), Breach> {
-        let foreign = |text: &str| {
-            let short: String = text.chars().take(200).collect();
-            Breach::Challenge(crate::redact::escape_controls(&short))
-        };
+        // Who writes challenges may have seen a token before.
+        let foreign = |text: &str| Breach::Challenge(super::error::scrub(text));
         let mut named_audience = false;
         for (key, value) in parameters(challenge) {
             match key.to_ascii_lowercase().as_str() {

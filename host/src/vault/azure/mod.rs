@@ -196,6 +196,10 @@ impl Vault for AzureVault {
         Abilities { transactions: false, versions: true, soft_delete: true }
     }
 
+    fn place(&self) -> Option<String> {
+        Some(AzureVault::place(self).to_string())
+    }
+
     async fn get(&self, grant: Grant) -> Result<Stored, VaultError> {
         Operator::get(self, grant.stored(), grant.version()).await
     }
