@@ -94,9 +94,14 @@ impl Folder {
         let mut key = Zeroizing::new([0; KEY_LEN]);
         getrandom::fill(key.as_mut()).map_err(|error| StoreError::Random(error.to_string()))?;
         let io = |cause| StoreError::Io { path: self.path.join(KEY_NAME), cause };
-        let partial = self.write_partial(&[key.as_ref()]).map_err(io)?;
+        let (partial, file) = self.write_partial(&[key.as_ref()]).map_err(io)?;
+        // Entries can be made again; a key that is cut short by a power failure would have to be removed by hand.
+        let synced = file.sync_all();
         // Unlike a rename, a link does not replace what another process has put there meanwhile.
-        let linked = rustix::fs::linkat(&self.dir, &partial, &self.dir, KEY_NAME, AtFlags::empty());
+        let linked = match synced {
+            Ok(()) => rustix::fs::linkat(&self.dir, &partial, &self.dir, KEY_NAME, AtFlags::empty()),
+            Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+        };
         let _ = rustix::fs::unlinkat(&self.dir, &partial, AtFlags::empty());
         match linked {
             Ok(()) | Err(Errno::EXIST) => self.key()?.ok_or_else(|| io(ErrorKind::NotFound.into())),
@@ -125,7 +130,7 @@ impl Folder {
 
     /// Writes a file whole: readers see the old one or the new one. It need not survive a power cut.
     pub(super) fn replace(&self, name: &str, parts: &[&[u8]]) -> std::io::Result<()> {
-        let partial = self.write_partial(parts)?;
+        let (partial, _) = self.write_partial(parts)?;
         let renamed = rustix::fs::renameat(&self.dir, &partial, &self.dir, name);
         if renamed.is_err() {
             let _ = rustix::fs::unlinkat(&self.dir, &partial, AtFlags::empty());
@@ -133,7 +138,7 @@ impl Folder {
         Ok(renamed?)
     }
 
-    fn write_partial(&self, parts: &[&[u8]]) -> std::io::Result<String> {
+    fn write_partial(&self, parts: &[&[u8]]) -> std::io::Result<(String, File)> {
         let name = format!("{PARTIAL}{}", ulid::Ulid::generate());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.dir, &name, flags, Mode::RUSR | Mode::WUSR)?;
@@ -143,7 +148,7 @@ impl Folder {
             let _ = rustix::fs::unlinkat(&self.dir, &name, AtFlags::empty());
             return Err(error);
         }
-        Ok(name)
+        Ok((name, file))
     }
 
     /// Removes a file, if it is still there.
