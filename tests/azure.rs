@@ -5,7 +5,14 @@ mod cases;
 #[cfg(feature = "azure-client-certificate")]
 mod certificate;
 mod credentials;
+mod faults;
 mod guests;
+mod lifetimes;
+mod load;
+mod malice;
 mod operator;
+mod outage;
 mod proxy;
 mod secrecy;
+mod telemetry;
+mod tokens;

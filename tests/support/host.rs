@@ -156,10 +156,7 @@ impl Host {
 
     /// A run's events, read from the segment that its process wrote.
     pub(crate) fn events(&self, record: &RunRecord) -> Vec<serde_json::Value> {
-        let segment = self.home().join("audit").join(format!("{}.jsonl", record.segment));
-        let text = std::fs::read_to_string(segment).expect("a segment");
-        let events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("an event"));
-        events.filter(|event| event["run"] == record.id.to_string()).collect()
+        events_in(&self.home().join("audit"), record)
     }
 
     /// Starts a run and does not wait for it.
@@ -178,6 +175,14 @@ impl Host {
         let verdict = self.ok(&["audit", "verify"]);
         assert!(!verdict.contains("altered"), "{verdict}");
     }
+}
+
+/// A run's events in an audit's folder.
+pub(crate) fn events_in(audit: &Path, record: &RunRecord) -> Vec<serde_json::Value> {
+    let segment = audit.join(format!("{}.jsonl", record.segment));
+    let text = std::fs::read_to_string(segment).expect("a segment");
+    let events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("an event"));
+    events.filter(|event| event["run"] == record.id.to_string()).collect()
 }
 
 impl From<Output> for Ended {

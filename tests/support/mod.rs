@@ -1,6 +1,7 @@
 //! What the tests share: guests, a host in a temporary home, a PostgreSQL and a Key Vault.
 
 pub(crate) mod apart;
+pub(crate) mod azure;
 pub(crate) mod guests;
 pub(crate) mod host;
 pub(crate) mod inside;

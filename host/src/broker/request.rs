@@ -237,7 +237,7 @@ impl RunBroker {
         let facts = Facts::from(&grant);
         let grant = self.pinned(grant);
         self.audit(self.decided(Kind::Decision, &facts)).await?;
-        let answer = self.broker.vault.describe(grant).await;
+        let answer = self.broker.vault.describe(grant).await.inspect_err(|error| self.tell_operator(error));
         let (outcome, version, answer) = match answer {
             Ok(description) => match self.usable(&description) {
                 Ok(()) => ("described", Some(description.version.clone()), Ok(description)),
@@ -276,7 +276,7 @@ impl RunBroker {
             ..about.clone()
         })
         .await?;
-        let answer = self.broker.vault.list(grant).await;
+        let answer = self.broker.vault.list(grant).await.inspect_err(|error| self.tell_operator(error));
         let (outcome, count) = match &answer {
             Ok(names) => ("listed", Some(names.len() as u64)),
             Err(error) => (error.kind(), None),

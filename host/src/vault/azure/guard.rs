@@ -24,6 +24,7 @@ use futures_util::StreamExt;
 use url::Url;
 use zeroize::Zeroizing;
 
+use super::credential::Refused;
 use super::place::Place;
 
 /// The most bytes of a reply. A page of a list has 25 entries, a secret 25 KiB.
@@ -120,6 +121,8 @@ pub(super) struct Guard {
     place: Place,
     /// The identity endpoint of App Service and its like, where the environment names one.
     identity_endpoint: Option<Url>,
+    /// Told of tokens that the vault does not take.
+    refused: Arc<Refused>,
     /// How long one request may take, its reply included.
     time: Duration,
 }
@@ -129,9 +132,10 @@ impl Guard {
         inner: Arc<dyn HttpClient>,
         place: Place,
         identity_endpoint: Option<Url>,
+        refused: Arc<Refused>,
         time: Duration,
     ) -> Self {
-        Self { inner, place, identity_endpoint, time }
+        Self { inner, place, identity_endpoint, refused, time }
     }
 
     /// Whom a request is for; an error where it is for nobody that it may go to.
@@ -182,11 +186,15 @@ impl Guard {
                 return Err(Breach::NotJson(role.name()).into_error());
             }
         }
-        if role == Role::Vault
-            && status == StatusCode::Unauthorized
-            && let Some(challenge) = headers.get_optional_str(&WWW_AUTHENTICATE)
-        {
-            self.check_challenge(challenge).map_err(Breach::into_error)?;
+        if role == Role::Vault && status == StatusCode::Unauthorized {
+            if let Some(challenge) = headers.get_optional_str(&WWW_AUTHENTICATE) {
+                self.check_challenge(challenge).map_err(Breach::into_error)?;
+            }
+            if let Some((_, token)) =
+                request.headers().get_optional_str(&AUTHORIZATION).and_then(|text| text.split_once(' '))
+            {
+                self.refused.note(token);
+            }
         }
         tracing::debug!(
             from = role.name(),

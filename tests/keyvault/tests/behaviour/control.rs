@@ -174,5 +174,5 @@ fn a_fault_written_as_json_is_the_one_that_was_meant() {
         assert_eq!(serde_json::from_str::<Kind>(text).unwrap(), kind);
     }
     let fault: Fault = serde_json::from_str(r#"{"what":{"kind":"status","code":500},"service":"authority"}"#).unwrap();
-    assert_eq!(fault, Fault::new(Kind::Status { code: 500 }).at(Service::Authority));
+    assert_eq!(fault, Fault::new(Kind::status(500)).at(Service::Authority));
 }
