@@ -11,6 +11,7 @@ use strongroom::ids::SecretName;
 use strongroom::policy::{Grant, ListGrant, Policy};
 use strongroom::record::{Limit, Outcome, RunRecord};
 use strongroom::runner::{Runner, RunnerOptions};
+use strongroom::runs::RunStore;
 use strongroom::runtime::{ChildCompiler, Compile, Observer, Stream};
 use strongroom::secret::Secret;
 use strongroom::spec::RunSpec;
@@ -63,7 +64,12 @@ impl Inside {
             std::fs::create_dir(&temp).expect("a folder");
             let audit = Audit::open(&folder.path().join("audit"), SyncMode::Os).expect("an audit");
             let vault = Arc::clone(&asked) as Arc<dyn Vault>;
-            let runner = Runner::new(RunnerOptions::new(vault, audit, Compile::Child(compiler)).temp(temp));
+            let records = RunStore::open(&folder.path().join("runs")).expect("a folder for records");
+            let options = RunnerOptions::new(vault, audit, Compile::Child(compiler))
+                .records(Arc::new(records))
+                .code_store(folder.path().join("code"))
+                .temp(temp);
+            let runner = Runner::new(options);
             (Arc::new(runner.expect("a runner")), asked)
         };
         Self { folder, runtime, runner, asked }
