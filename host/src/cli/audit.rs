@@ -237,7 +237,7 @@ fn verify(args: &Verify, home: &Home) -> Result<Exit, Failure> {
         lines.iter().try_for_each(out::line)?;
         let there = kept.iter().filter(|kept| report.segments.iter().any(|one| one.segment == kept.segment())).count();
         if there > 0 && !overall.is_tampering() {
-            out::line(format!("it agrees with {}", plural(there as u64, "run record")))?;
+            out::line(format!("the trail agrees with {}", plural(there as u64, "run record")))?;
         }
         if let (Some(expect), false) = (&args.expect, overall.is_tampering()) {
             out::line(format!("the position expected in segment {} is there", expect.segment()))?;
