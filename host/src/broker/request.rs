@@ -104,7 +104,7 @@ impl RunBroker {
         try_join_all(outcomes).await?;
         for ((place, facts), judged) in places.into_iter().zip(judged) {
             let value = match judged {
-                Some((Ok(()), stored)) => Some(self.hand_out(&facts, stored)?),
+                Some((Ok(()), stored)) => Some(self.hand_out(&facts, stored).await?),
                 _ => None,
             };
             if let Some(answer) = answers.get_mut(place) {
@@ -153,7 +153,10 @@ impl RunBroker {
         };
         event.outcome = Some(outcome.to_owned());
         self.audit(event).await?;
-        stored.map(|stored| self.hand_out(facts, stored)).transpose()
+        match stored {
+            Some(stored) => Ok(Some(self.hand_out(facts, stored).await?)),
+            None => Ok(None),
+        }
     }
 
     /// Stores one value.
@@ -195,7 +198,7 @@ impl RunBroker {
         try_join_all(facts.iter().map(|facts| self.audit(self.decided(Kind::Decision, facts)))).await?;
         // Before the write: a value that the vault holds is watched for from the first moment on.
         for (facts, value) in facts.iter().zip(&secrets) {
-            self.watch(facts, value)?;
+            self.watch(facts, value).await?;
         }
         let pairs: Vec<_> = grants.into_iter().zip(secrets.iter().cloned()).collect();
         let written = match self.broker.vault.set_many(pairs).await {

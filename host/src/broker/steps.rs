@@ -192,6 +192,11 @@ impl RunBroker {
             VaultError::NotFound(_) | VaultError::Disabled(_) => {}
             error => tracing::warn!(run = %self.run, %error, "the vault did not serve a run"),
         }
+        for (_, facts) in places.iter().filter(|(_, facts)| written.contains(&facts.stored)) {
+            self.served(facts.asked.as_str(), facts.operation);
+            // What the run knew of it is no longer so.
+            self.state().held.remove(&facts.stored);
+        }
         if let Err(error) = audited {
             return error;
         }
@@ -235,8 +240,8 @@ impl RunBroker {
     }
 
     /// Registers a value with the redactor, remembers it for the run, and lets it go. The last step of the order.
-    pub(super) fn hand_out(&self, facts: &Facts, stored: Stored) -> Result<Arc<Secret>, RequestError> {
-        self.watch(facts, &stored.value)?;
+    pub(super) async fn hand_out(&self, facts: &Facts, stored: Stored) -> Result<Arc<Secret>, RequestError> {
+        self.watch(facts, &stored.value).await?;
         self.served(facts.asked.as_str(), Operation::Get);
         let value = Arc::clone(&stored.value);
         let mut state = self.state();
@@ -244,9 +249,12 @@ impl RunBroker {
         Ok(value)
     }
 
-    /// From now on the run's output is searched for this value. One that the redactor has no room for is not handed out.
-    pub(super) fn watch(&self, facts: &Facts, value: &Secret) -> Result<(), RequestError> {
+    /// From now on the run's output is searched for this value. One that the redactor has no room for is neither handed out nor stored, and
+    /// the audit says so after what it said before.
+    pub(super) async fn watch(&self, facts: &Facts, value: &Secret) -> Result<(), RequestError> {
         if !self.redactor.has_room(value) {
+            let outcome = Some("withheld: the redactor is full".to_owned());
+            self.audit(Event { event: Kind::Outcome, outcome, ..self.about(facts) }).await?;
             let guest = GuestError::Exhausted("this run has handled as much secret text as one run may".to_owned());
             return Err(Answer::new(guest, "the redactor is full").into());
         }

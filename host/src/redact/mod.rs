@@ -139,6 +139,12 @@ impl Redactor {
         redactor
     }
 
+    /// Leaves no room for another value, as values of [`VALUES_MAX`] would.
+    #[cfg(test)]
+    pub(crate) fn fill(&self) {
+        self.lock().bytes = VALUES_MAX;
+    }
+
     /// Covers a value from now on, in every text and in every stream, also those already open, for bytes not yet released.
     ///
     /// Registering a value again changes nothing; where it was registered under another name, the first name stays. A name may have

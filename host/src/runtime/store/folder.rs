@@ -94,9 +94,14 @@ impl Folder {
         let mut key = Zeroizing::new([0; KEY_LEN]);
         getrandom::fill(key.as_mut()).map_err(|error| StoreError::Random(error.to_string()))?;
         let io = |cause| StoreError::Io { path: self.path.join(KEY_NAME), cause };
-        let (partial, _held) = self.write_partial(&[key.as_ref()]).map_err(io)?;
+        let (partial, file) = self.write_partial(&[key.as_ref()]).map_err(io)?;
+        // Entries can be made again; a key that is cut short by a power failure would have to be removed by hand.
+        let synced = file.sync_all();
         // Unlike a rename, a link does not replace what another process has put there meanwhile.
-        let linked = rustix::fs::linkat(&self.dir, &partial, &self.dir, KEY_NAME, AtFlags::empty());
+        let linked = match synced {
+            Ok(()) => rustix::fs::linkat(&self.dir, &partial, &self.dir, KEY_NAME, AtFlags::empty()),
+            Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+        };
         let _ = rustix::fs::unlinkat(&self.dir, &partial, AtFlags::empty());
         match linked {
             Ok(()) | Err(Errno::EXIST) => self.key()?.ok_or_else(|| io(ErrorKind::NotFound.into())),
