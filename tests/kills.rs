@@ -35,7 +35,7 @@ use crate::support::{Host, files_below, guest, left_over};
 /// How many processes are killed while they write, while they run components, and while they compile: more than 200 together.
 const KILLED_WRITERS: usize = 110;
 const KILLED_RUNNERS: usize = 70;
-const KILLED_COMPILERS: usize = 40;
+const KILLED_COMPILERS: usize = 30;
 
 /// How many changes, and how many pairs of runs, a child makes that nobody kills.
 const CHANGES: u64 = 12;
