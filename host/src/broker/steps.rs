@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 
 use super::error::{from_vault, unavailable_audit};
-use super::{Answer, BATCH_MAX, GuestError, Held, Repeats, RequestError, RunBroker};
+use super::{Answer, BATCH_MAX, GuestError, Held, REFUSALS_MAX, Repeats, RequestError, RunBroker};
 use crate::audit::{Decision, Event, Kind};
 use crate::ids::{SecretName, SecretVersion};
 use crate::policy::{Grant, Operation, Refusal, RefusalReason};
@@ -132,7 +132,7 @@ impl RunBroker {
             outcome: Some(outcome.to_owned()),
             ..about
         };
-        match self.audit(event).await {
+        match self.audit_refusal(operation, event).await {
             Ok(()) => Answer::new(guest, outcome).into(),
             Err(error) => error,
         }
@@ -156,7 +156,7 @@ impl RunBroker {
             outcome: Some(why.to_owned()),
             ..Event::default()
         };
-        match self.audit(event).await {
+        match self.audit_refusal(operation, event).await {
             Ok(()) => Answer::new(guest, why).into(),
             Err(error) => error,
         }
@@ -169,6 +169,20 @@ impl RunBroker {
             VaultError::NotFound(_) | VaultError::Disabled(_) => {}
             error => tracing::warn!(run = %self.run, %error, "the vault did not serve a run"),
         }
+    }
+
+    /// Audits a refusal, or leaves it to the sum.
+    async fn audit_refusal(&self, operation: Operation, event: Event) -> Result<(), RequestError> {
+        {
+            let mut state = self.state();
+            if state.refusals >= REFUSALS_MAX {
+                let more = state.more_refusals.entry(operation).or_default();
+                *more = more.saturating_add(1);
+                return Ok(());
+            }
+            state.refusals = state.refusals.saturating_add(1);
+        }
+        self.audit(event).await
     }
 
     /// Audits what the vault's failure came to, and makes the component's answer.

@@ -334,6 +334,34 @@ async fn repeated_reads_can_be_audited_each() {
 }
 
 #[tokio::test]
+async fn refusals_beyond_a_number_are_audited_in_sum() {
+    let world = world_with(r#"other = ["get"]"#, u64::MAX, Repeats::Sum);
+    for n in 0..REFUSALS_MAX {
+        let name = if n % 2 == 0 { "a/b" } else { "key" };
+        assert_ne!(answer(world.run.get(name).await).kind(), "unavailable");
+    }
+    let length = world.trail().len();
+    for _ in 0..7 {
+        assert_eq!(answer(world.run.get("key").await), GuestError::Denied("key".into()));
+        assert_eq!(answer(world.run.set("a/b", String::new()).await).kind(), "invalid-name");
+    }
+    assert_eq!(world.trail().len(), length);
+    // What is granted is audited by itself as ever.
+    world.vault.put("other", "value-value");
+    world.run.get("other").await.unwrap();
+    assert!(world.trail().contains(r#""outcome":"released""#));
+    world.run.finish().await.unwrap();
+    let trail = world.trail();
+    let sums: Vec<&str> = trail.lines().filter(|line| line.contains(r#""event":"summary""#)).collect();
+    assert_eq!(sums.len(), 2, "{trail}");
+    assert!(sums.iter().all(|sum| sum.contains(r#""count":7"#)), "{sums:?}");
+    // Once, whoever ends the run.
+    world.run.finish().await.unwrap();
+    assert_eq!(world.trail().len(), trail.len());
+    assert_eq!(world.run.uses().iter().map(|one| one.denied).sum::<u64>(), REFUSALS_MAX + 14);
+}
+
+#[tokio::test]
 async fn over_the_request_limit_the_run_stops() {
     let world = world_with(r#""k*" = ["get"]"#, 3, Repeats::Sum);
     assert_eq!(answer(world.run.get("other").await).kind(), "denied");

@@ -39,7 +39,7 @@ mod needles;
 mod oracle;
 #[cfg(test)]
 mod planted;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "oracle"))]
 pub mod reference;
 mod scan;
 mod stream;

@@ -1,9 +1,16 @@
 //! The folders of a run: checked before it starts, private while it goes on, published whole or not at all.
+//!
+//! What was checked is held open, and from then on everything goes through those descriptors. Somebody who moves a folder meanwhile, or puts a link
+//! in its place, changes where a path leads and not what a run reads and writes. Before outputs are published the paths are looked at
+//! once more: where they do not lead to what was checked, nothing is published.
 
-use std::fs;
+use std::ffi::OsString;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat};
+use rustix::io::Errno;
 
 use crate::ids::RunId;
 use crate::spec::RunSpec;
@@ -55,112 +62,240 @@ pub enum FolderError {
     OutputPrivate(PathBuf),
 }
 
-/// Folders that were found to be usable.
+/// Folders that were found to be usable, held open.
 #[derive(Debug)]
 pub(super) struct Checked {
-    /// Where the output goes at the end, links resolved; none where it is discarded.
-    target: Option<PathBuf>,
-    /// The folder in which the private folder is made: beside the target, so that it can be renamed.
-    beside: PathBuf,
+    input: Option<OwnedFd>,
+    /// Where the output goes at the end; none where it is discarded.
+    target: Option<Target>,
+    /// The folder in which the private folder is made: beside the target, so that it can be renamed. One for temporary files may not be there:
+    /// that is no fault of the specification's.
+    beside: io::Result<OwnedFd>,
+    /// Its path, links resolved.
+    beside_path: PathBuf,
+}
+
+/// A place for outputs in the folder beside it.
+#[derive(Debug)]
+struct Target {
+    name: OsString,
+    /// The empty folder that was there, if any.
+    was: Option<Identity>,
+}
+
+/// Which file or folder this is, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl From<Stat> for Identity {
+    fn from(stat: Stat) -> Self {
+        Self { device: stat.st_dev, inode: stat.st_ino }
+    }
+}
+
+impl Identity {
+    fn of(folder: impl AsFd) -> io::Result<Self> {
+        Ok(rustix::fs::fstat(folder)?.into())
+    }
+}
+
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+fn open(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, FOLDER, Mode::empty())?)
+}
+
+/// A path that leads to an open folder wherever that is moved, in this process alone.
+fn path_of(folder: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()))
+}
+
+/// The path of an open folder, without links.
+fn real_path(folder: &OwnedFd) -> io::Result<PathBuf> {
+    let path = std::fs::read_link(path_of(folder))?;
+    // Of a folder that was removed the system says a path that leads elsewhere or nowhere.
+    if leads_to(&path, folder)? { Ok(path) } else { Err(io::ErrorKind::NotFound.into()) }
+}
+
+fn leads_to(path: &Path, folder: &OwnedFd) -> io::Result<bool> {
+    match rustix::fs::stat(path) {
+        Ok(stat) => Ok(Identity::from(stat) == Identity::of(folder)?),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What has this name in a folder, if anything; a link is itself.
+fn stat(folder: impl AsFd, name: &OsString) -> io::Result<Option<Stat>> {
+    match rustix::fs::statat(folder, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Checks the folders of a specification and creates nothing. `temp` is where the output of a run without an output folder is kept, and `private`
 /// what no component may see or change.
 pub(super) fn check(spec: &RunSpec, temp: &Path, private: &[PathBuf]) -> Result<Checked, FolderError> {
     let input = spec.input.as_deref().map(check_input).transpose()?;
+    let input_path = input.as_ref().map(|(_, path)| path.as_path());
     let checked = match spec.output.as_deref() {
-        Some(output) => check_output(output, input.as_deref())?,
-        None => Checked { target: None, beside: temp.to_owned() },
+        Some(output) => check_output(output, input_path)?,
+        None => {
+            let beside = open(temp);
+            let real = beside.as_ref().ok().and_then(|folder| real_path(folder).ok());
+            Checked { input: None, target: None, beside, beside_path: real.unwrap_or_else(|| temp.to_owned()) }
+        }
     };
     // What is not there cannot be seen, and is not made by a run.
     for private in private.iter().filter_map(|private| private.canonicalize().ok()) {
-        if let (Some(input), Some(given)) = (&input, &spec.input)
+        if let (Some(input), Some(given)) = (input_path, &spec.input)
             && (input.starts_with(&private) || private.starts_with(input))
         {
             return Err(FolderError::InputPrivate(given.clone()));
         }
         if let (Some(target), Some(given)) = (&checked.target, &spec.output)
-            && target.starts_with(&private)
+            && checked.beside_path.join(&target.name).starts_with(&private)
         {
             return Err(FolderError::OutputPrivate(given.clone()));
         }
     }
-    Ok(checked)
+    Ok(Checked { input: input.map(|(folder, _)| folder), ..checked })
 }
 
 fn check_output(output: &Path, input: Option<&Path>) -> Result<Checked, FolderError> {
-    let failed = |cause| FolderError::Output { path: output.to_owned(), cause };
-    let target = match fs::read_dir(output) {
-        Ok(mut entries) => {
-            if entries.next().is_some() {
-                return Err(FolderError::OutputNotEmpty(output.to_owned()));
+    let failed = |cause: io::Error| FolderError::Output { path: output.to_owned(), cause };
+    let (beside, target) = match open(output) {
+        Ok(folder) => {
+            for entry in Dir::read_from(&folder).map_err(|error| failed(error.into()))? {
+                let entry = entry.map_err(|error| failed(error.into()))?;
+                if entry.file_name() != c"." && entry.file_name() != c".." {
+                    return Err(FolderError::OutputNotEmpty(output.to_owned()));
+                }
             }
-            output.canonicalize().map_err(failed)?
+            let path = real_path(&folder).map_err(failed)?;
+            let name = path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?.to_owned();
+            let beside = rustix::fs::openat(&folder, "..", FOLDER, Mode::empty());
+            let beside = beside.map_err(|error| failed(error.into()))?;
+            (beside, Target { name, was: Some(Identity::of(&folder).map_err(failed)?) })
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let name = output.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
-            // A dangling link is `NotFound` to `read_dir`, and is not to be replaced.
-            if output.symlink_metadata().is_ok() {
-                return Err(failed(io::ErrorKind::AlreadyExists.into()));
-            }
             let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            parent.canonicalize().map_err(failed)?.join(name)
+            (open(parent).map_err(failed)?, Target { name: name.to_owned(), was: None })
         }
         Err(error) => return Err(failed(error)),
     };
-    if let Some(input) = input
-        && (target.starts_with(input) || input.starts_with(&target))
-    {
-        return Err(FolderError::Overlap { input: input.to_owned(), output: target });
+    let beside_path = real_path(&beside).map_err(failed)?;
+    // A link that leads nowhere is not to be replaced, nor what somebody has made or moved at this moment.
+    let there = stat(&beside, &target.name).map_err(failed)?.map(Identity::from);
+    if there != target.was {
+        return Err(failed(io::ErrorKind::AlreadyExists.into()));
     }
-    let beside = target.parent().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?.to_owned();
-    rustix::fs::access(&beside, rustix::fs::Access::WRITE_OK).map_err(|error| failed(error.into()))?;
-    Ok(Checked { target: Some(target), beside })
+    let path = beside_path.join(&target.name);
+    if let Some(input) = input
+        && (path.starts_with(input) || input.starts_with(&path))
+    {
+        return Err(FolderError::Overlap { input: input.to_owned(), output: path });
+    }
+    rustix::fs::accessat(&beside, ".", Access::WRITE_OK, AtFlags::empty()).map_err(|error| failed(error.into()))?;
+    Ok(Checked { input: None, target: Some(target), beside: Ok(beside), beside_path })
 }
 
-fn check_input(input: &Path) -> Result<PathBuf, FolderError> {
-    let failed = |cause| FolderError::Input { path: input.to_owned(), cause };
-    fs::read_dir(input).map_err(failed)?;
-    input.canonicalize().map_err(failed)
+fn check_input(input: &Path) -> Result<(OwnedFd, PathBuf), FolderError> {
+    let failed = |cause: io::Error| FolderError::Input { path: input.to_owned(), cause };
+    let folder = open(input).map_err(failed)?;
+    let path = real_path(&folder).map_err(failed)?;
+    Ok((folder, path))
 }
 
 /// A run's private output folder. Dropped, it is removed with all that is in it.
 #[derive(Debug)]
 pub(super) struct Staging {
-    path: PathBuf,
-    target: Option<PathBuf>,
+    folder: OwnedFd,
+    name: OsString,
+    beside: OwnedFd,
+    beside_path: PathBuf,
+    target: Option<Target>,
+    input: Option<OwnedFd>,
     published: bool,
 }
 
 impl Checked {
     /// Where the private folder of a run will be.
     pub(super) fn staging_path(&self, run: &RunId) -> PathBuf {
-        self.beside.join(format!(".strongroom-{run}"))
+        self.beside_path.join(staging_name(run))
     }
 
     /// Makes the private folder.
     pub(super) fn stage(self, run: &RunId) -> io::Result<Staging> {
-        let path = self.staging_path(run);
-        fs::DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Staging { path, target: self.target, published: false })
+        let Self { input, target, beside, beside_path } = self;
+        let (beside, name) = (beside?, staging_name(run));
+        rustix::fs::mkdirat(&beside, name.as_os_str(), Mode::RWXU)?;
+        let folder = rustix::fs::openat(&beside, name.as_os_str(), FOLDER | OFlags::NOFOLLOW, Mode::empty())?;
+        let stat = rustix::fs::fstat(&folder)?;
+        if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o077 != 0 {
+            return Err(io::Error::other("somebody has put another folder in its place"));
+        }
+        Ok(Staging { folder, name, beside, beside_path, target, input, published: false })
     }
 }
 
+fn staging_name(run: &RunId) -> OsString {
+    format!(".strongroom-{run}").into()
+}
+
 impl Staging {
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// The folder itself.
+    pub(super) fn folder(&self) -> BorrowedFd<'_> {
+        self.folder.as_fd()
     }
 
-    /// Puts the output in its place in one step. A folder that was made or filled there since the check is not replaced.
+    /// A path to it for this process, as long as this is there.
+    pub(super) fn path(&self) -> PathBuf {
+        path_of(&self.folder)
+    }
+
+    /// The same for the input folder.
+    pub(super) fn input_path(&self) -> Option<PathBuf> {
+        self.input.as_ref().map(path_of)
+    }
+
+    /// Puts the output in its place in one step, in the folder that was checked and in no other: an error where its path leads elsewhere by now,
+    /// or where something other than an empty folder stands in the place.
     pub(super) fn publish(mut self) -> io::Result<()> {
         let Some(target) = &self.target else { return Ok(()) };
-        let mode = match fs::metadata(target) {
-            Ok(there) => there.mode() & 0o7777,
-            // What a plain `mkdir` would have given.
-            Err(_) => 0o777 & !umask(&self.path)?,
+        let changed = |what: &str| io::Error::other(format!("{what} was moved or replaced while the run went on"));
+        if stat(&self.beside, &self.name)?.map(Identity::from) != Some(Identity::of(&self.folder)?) {
+            return Err(changed("the run's private folder"));
+        }
+        if !leads_to(&self.beside_path, &self.beside)? {
+            return Err(changed("the folder above it"));
+        }
+        let there = stat(&self.beside, &target.name)?;
+        if there.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::Directory) {
+            return Err(io::Error::other("what stands there is no folder any more"));
+        }
+        let mode = match there {
+            Some(stat) if target.was == Some(stat.into()) => stat.st_mode & 0o7777,
+            // What a plain `mkdir` would have given, also where somebody else has made a folder: its mode is no choice of the operator's.
+            _ => 0o777 & !umask(&self.folder)?,
         };
-        fs::set_permissions(&self.path, fs::Permissions::from_mode(mode))?;
-        fs::rename(&self.path, target)?;
+        rustix::fs::fchmod(&self.folder, Mode::from_raw_mode(mode))?;
+        // An empty folder is replaced and nothing else is, whatever appears there at this moment; a link is not followed.
+        let (from, to) = (self.name.as_os_str(), target.name.as_os_str());
+        let renamed = match there {
+            Some(_) => rustix::fs::renameat(&self.beside, from, &self.beside, to),
+            None => match rustix::fs::renameat_with(&self.beside, from, &self.beside, to, RenameFlags::NOREPLACE) {
+                // A file system that cannot.
+                Err(Errno::INVAL | Errno::NOSYS) => rustix::fs::renameat(&self.beside, from, &self.beside, to),
+                other => other,
+            },
+        };
+        renamed?;
         self.published = true;
         Ok(())
     }
@@ -168,26 +303,42 @@ impl Staging {
 
 /// The process's mask for new folders, read off a folder made for this: asking for the mask would change it for all threads. It is made inside the
 /// private folder, so that a process that dies here leaves nothing else behind.
-fn umask(private: &Path) -> io::Result<u32> {
-    let probe = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o777)).tempdir_in(private)?;
-    let mode = fs::metadata(probe.path())?.mode();
-    probe.close()?;
-    Ok(0o777 & !mode)
+fn umask(private: &OwnedFd) -> io::Result<u32> {
+    let probe = OsString::from(format!(".umask-{}", ulid::Ulid::generate()));
+    rustix::fs::mkdirat(private, probe.as_os_str(), Mode::from_raw_mode(0o777))?;
+    let made = stat(private, &probe);
+    rustix::fs::unlinkat(private, probe.as_os_str(), AtFlags::REMOVEDIR)?;
+    let made = made?.ok_or(io::ErrorKind::NotFound)?;
+    Ok(0o777 & !made.st_mode)
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
         if !self.published
-            && let Err(error) = crate::runs::remove_tree(&self.path)
+            && let Err(error) = self.remove()
         {
-            tracing::warn!(path = %self.path.display(), %error, "a run's private output folder could not be removed");
+            let path = self.beside_path.join(&self.name);
+            tracing::warn!(path = %path.display(), %error, "a run's private output folder could not be removed");
         }
+    }
+}
+
+impl Staging {
+    /// Removes the folder and what is in it. One that somebody has moved is emptied, wherever it is; what stands in its place is left alone.
+    fn remove(&self) -> io::Result<()> {
+        crate::runs::empty_tree(&self.folder)?;
+        if stat(&self.beside, &self.name)?.map(Identity::from) != Some(Identity::of(&self.folder)?) {
+            return Err(io::Error::other("it was moved, and is empty now"));
+        }
+        Ok(rustix::fs::unlinkat(&self.beside, self.name.as_os_str(), AtFlags::REMOVEDIR)?)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, symlink};
 
     fn spec(input: Option<&Path>, output: Option<&Path>) -> RunSpec {
         let mut spec = RunSpec::new("x.wasm");
@@ -264,7 +415,7 @@ mod tests {
         let inside = full.join("out");
         assert!(matches!(check(&spec(Some(&full), Some(&inside)), temp.path(), &[]), Err(FolderError::Overlap { .. })));
         let dangling = temp.path().join("dangling");
-        std::os::unix::fs::symlink("/nowhere", &dangling).unwrap();
+        symlink("/nowhere", &dangling).unwrap();
         assert!(matches!(check(&spec(None, Some(&dangling)), temp.path(), &[]), Err(FolderError::Output { .. })));
     }
 
@@ -278,7 +429,7 @@ mod tests {
         let file = data.join("passphrase");
         fs::write(&file, "words").unwrap();
         let link = temp.path().join("link");
-        std::os::unix::fs::symlink(&home, &link).unwrap();
+        symlink(&home, &link).unwrap();
         let private = [home.clone(), file, temp.path().join("not there")];
         let checked = |input: Option<&Path>, output: Option<&Path>| check(&spec(input, output), temp.path(), &private);
         for input in [&home, &home.join("code"), temp.path(), &data, &link] {
@@ -288,5 +439,137 @@ mod tests {
             assert!(matches!(checked(None, Some(output)), Err(FolderError::OutputPrivate(_))), "{output:?}");
         }
         assert!(checked(Some(&other), Some(&data.join("out"))).is_ok());
+    }
+
+    /// A folder above, an output folder in it that is to be made, and one elsewhere that nothing may get into.
+    fn outside(there: bool) -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let temp = tempfile::tempdir().unwrap();
+        let (above, elsewhere) = (temp.path().join("above"), temp.path().join("elsewhere"));
+        for folder in [&above, &elsewhere] {
+            fs::create_dir(folder).unwrap();
+        }
+        if there {
+            fs::create_dir(above.join("out")).unwrap();
+        }
+        (temp, above, elsewhere)
+    }
+
+    fn all_below(folder: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        entries
+            .flat_map(|path| if path.is_dir() && !path.is_symlink() { all_below(&path) } else { vec![path] })
+            .collect()
+    }
+
+    #[test]
+    fn outputs_go_nowhere_when_somebody_changes_the_folders_meanwhile() {
+        type Change = fn(&Path, &Path);
+        let changes: [(&str, bool, Change); 7] = [
+            ("a link in its place", false, |above, elsewhere| symlink(elsewhere, above.join("out")).unwrap()),
+            ("a link that leads nowhere", false, |above, elsewhere| {
+                symlink(elsewhere.join("new"), above.join("out")).unwrap()
+            }),
+            ("a file in its place", false, |above, _| fs::write(above.join("out"), "kept").unwrap()),
+            ("the folder is filled", true, |above, _| fs::write(above.join("out/mine"), "kept").unwrap()),
+            ("a link in place of the folder", true, |above, elsewhere| {
+                fs::remove_dir(above.join("out")).unwrap();
+                symlink(elsewhere, above.join("out")).unwrap();
+            }),
+            ("a link in place of the folder above", false, |above, elsewhere| {
+                fs::rename(above, above.with_file_name("moved")).unwrap();
+                symlink(elsewhere, above).unwrap();
+            }),
+            ("another folder above", true, |above, _| {
+                fs::rename(above, above.with_file_name("moved")).unwrap();
+                fs::create_dir_all(above.join("out")).unwrap();
+            }),
+        ];
+        for (what, there, change) in changes {
+            for before_it_is_staged in [true, false] {
+                let (temp, above, elsewhere) = outside(there);
+                let target = above.join("out");
+                let checked = check(&spec(None, Some(&target)), temp.path(), &[]).unwrap();
+                if before_it_is_staged {
+                    change(&above, &elsewhere);
+                }
+                let staging = checked.stage(&RunId::generate()).unwrap();
+                fs::write(staging.path().join("a"), "a").unwrap();
+                if !before_it_is_staged {
+                    change(&above, &elsewhere);
+                }
+                assert!(staging.publish().is_err(), "{what}");
+                assert_eq!(all_below(&elsewhere), Vec::<PathBuf>::new(), "{what}");
+                // What the others have made is as it was, and nothing of the run's is left.
+                let left = all_below(temp.path());
+                let theirs = |path: &PathBuf| path.is_symlink() || fs::read(path).unwrap() == b"kept";
+                assert!(left.iter().all(theirs), "{what}: {left:?}");
+                for folder in [above, temp.path().join("moved")] {
+                    let mut names = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().file_name());
+                    assert!(names.all(|name| name == "out"), "{what}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_folder_that_was_made_or_removed_meanwhile_costs_no_outputs() {
+        for there in [false, true] {
+            let (temp, above, _) = outside(there);
+            let (target, plain) = (above.join("out"), temp.path().join("plain"));
+            fs::create_dir(&plain).unwrap();
+            let staging =
+                check(&spec(None, Some(&target)), temp.path(), &[]).unwrap().stage(&RunId::generate()).unwrap();
+            fs::write(staging.path().join("a"), "a").unwrap();
+            if there {
+                fs::remove_dir(&target).unwrap();
+            } else {
+                fs::create_dir(&target).unwrap();
+                fs::set_permissions(&target, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+            }
+            staging.publish().unwrap();
+            assert_eq!(fs::read_to_string(target.join("a")).unwrap(), "a");
+            // Whoever made it does not say who may read the outputs.
+            assert_eq!(fs::metadata(&target).unwrap().mode(), fs::metadata(&plain).unwrap().mode());
+        }
+    }
+
+    #[test]
+    fn a_private_folder_that_is_swapped_is_not_published_and_is_emptied() {
+        for discarded in [false, true] {
+            let (temp, above, elsewhere) = outside(false);
+            let run = RunId::generate();
+            let staging = check(&spec(None, Some(&above.join("out"))), temp.path(), &[]).unwrap().stage(&run).unwrap();
+            fs::write(staging.path().join("a"), "a").unwrap();
+            fs::write(elsewhere.join("theirs"), "kept").unwrap();
+            let (private, moved) = (above.join(format!(".strongroom-{run}")), temp.path().join("moved"));
+            fs::rename(&private, &moved).unwrap();
+            symlink(&elsewhere, &private).unwrap();
+            // The component writes where it wrote before.
+            fs::write(staging.path().join("b"), "b").unwrap();
+            assert!(moved.join("b").exists());
+            if discarded {
+                drop(staging);
+            } else {
+                assert!(staging.publish().unwrap_err().to_string().contains("private folder was moved or replaced"));
+            }
+            assert!(!above.join("out").exists());
+            assert_eq!(all_below(&moved), Vec::<PathBuf>::new());
+            assert_eq!(fs::read_to_string(elsewhere.join("theirs")).unwrap(), "kept");
+            assert_eq!(fs::read_link(&private).unwrap(), elsewhere);
+        }
+    }
+
+    #[test]
+    fn an_input_folder_stays_the_one_that_was_checked() {
+        let (temp, above, elsewhere) = outside(false);
+        fs::write(above.join("data"), "checked").unwrap();
+        fs::write(elsewhere.join("data"), "private").unwrap();
+        let private = [elsewhere.clone()];
+        let checked = check(&spec(Some(&above), None), temp.path(), &private).unwrap();
+        fs::rename(&above, temp.path().join("moved")).unwrap();
+        symlink(&elsewhere, &above).unwrap();
+        let staging = checked.stage(&RunId::generate()).unwrap();
+        assert_eq!(fs::read_to_string(staging.input_path().unwrap().join("data")).unwrap(), "checked");
+        assert!(matches!(check(&spec(Some(&above), None), temp.path(), &private), Err(FolderError::InputPrivate(_))));
     }
 }

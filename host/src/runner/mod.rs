@@ -274,7 +274,8 @@ impl Runner {
         let ((mut ended, handover), staging) = match checked.stage(&id) {
             Ok(staging) => {
                 let recorder = log.recorder();
-                let outside = Outside { reachable, output: staging.path(), observer, recorder, cancel };
+                let (input, output) = (staging.input_path(), staging.path());
+                let outside = Outside { reachable, input, output, observer, recorder, cancel };
                 (self.to_end(&spec, &mut session, &candidate, prepared, outside).await, Some(staging))
             }
             Err(error) => {
@@ -344,7 +345,7 @@ impl Runner {
         session: &mut Session,
         candidate: &Candidate,
         prepared: Result<Loaded, NotRun>,
-        outside: Outside<'_, impl Future<Output = ()>>,
+        outside: Outside<impl Future<Output = ()>>,
     ) -> (Ended, Option<Handover>) {
         // The first event binds what this run is.
         if let Err(error) = session.begin().await {
@@ -363,7 +364,8 @@ impl Runner {
             limits: session.limits(),
             environment: session.policy().environment(),
             reachable: outside.reachable,
-            output: outside.output,
+            input: outside.input.as_deref(),
+            output: &outside.output,
             broker: Arc::clone(session.broker()),
             observer: outside.observer,
             recorder: outside.recorder,
@@ -389,9 +391,10 @@ struct NotRun {
 }
 
 /// What a run has to do with the world outside it.
-struct Outside<'a, C> {
+struct Outside<C> {
     reachable: Reachable,
-    output: &'a Path,
+    input: Option<PathBuf>,
+    output: PathBuf,
     observer: Arc<dyn Observer>,
     recorder: Option<Box<dyn Recorder>>,
     cancel: C,
@@ -423,7 +426,7 @@ async fn conclude(staging: folders::Staging, ended: Ended, spec: &RunSpec, sessi
 
 async fn publish(staging: folders::Staging, redactor: Redactor) -> Result<Vec<Output>, outputs::ListError> {
     let published = tokio::task::spawn_blocking(move || {
-        let outputs = outputs::list(staging.path(), |name| redactor.shown(name))?;
+        let outputs = outputs::list(staging.folder(), |name| redactor.shown(name))?;
         staging.publish()?;
         Ok(outputs)
     });
