@@ -12,6 +12,7 @@
 
 mod support;
 
+mod azure;
 mod compiler;
 mod containment;
 mod contract;

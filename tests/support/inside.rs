@@ -45,6 +45,28 @@ impl Inside {
     }
 
     pub(crate) fn with_compiler(secrets: &[(&str, &str)], compiler: ChildCompiler) -> Self {
+        let local = |runtime: &tokio::runtime::Runtime, folder: &Path| {
+            let local = LocalVault::create(&folder.join("vault"), Protection::KeyFile).expect("a vault");
+            let secrets = secrets.iter().map(|(name, value)| {
+                let value = Arc::new(Secret::new((*value).to_owned()).expect("a value"));
+                NewSecret::new(SecretName::parse(name).expect("a name"), value)
+            });
+            runtime.block_on(Operator::set_many(&local, secrets.collect())).expect("the secrets are set");
+            Arc::new(Cache::new(Arc::new(local), Settings::default())) as Arc<dyn Vault>
+        };
+        Self::make(local, compiler, None)
+    }
+
+    /// A host with another vault, which brings its cache, and room for so many runs at once.
+    pub(crate) fn around(vault: Arc<dyn Vault>, max_runs: u32) -> Self {
+        Self::make(|_, _| vault, compiler(), Some(max_runs))
+    }
+
+    fn make(
+        vault: impl FnOnce(&tokio::runtime::Runtime, &Path) -> Arc<dyn Vault>,
+        compiler: ChildCompiler,
+        max_runs: Option<u32>,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         // Threads for blocking work end soon after it, so that those that are there can be counted.
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -52,25 +74,21 @@ impl Inside {
         let runtime = runtime.expect("threads");
         let (runner, asked) = {
             let _context = runtime.enter();
-            let local = LocalVault::create(&folder.path().join("vault"), Protection::KeyFile).expect("a vault");
-            let secrets = secrets.iter().map(|(name, value)| {
-                let value = Arc::new(Secret::new((*value).to_owned()).expect("a value"));
-                NewSecret::new(SecretName::parse(name).expect("a name"), value)
-            });
-            runtime.block_on(Operator::set_many(&local, secrets.collect())).expect("the secrets are set");
-            let cache = Cache::new(Arc::new(local), Settings::default());
-            let asked = Arc::new(Counted { inner: cache, calls: AtomicUsize::new(0), looks: AtomicUsize::new(0) });
+            let inner = vault(&runtime, folder.path());
+            let asked = Arc::new(Counted { inner, calls: AtomicUsize::new(0), looks: AtomicUsize::new(0) });
             let temp = folder.path().join("tmp");
             std::fs::create_dir(&temp).expect("a folder");
             let audit = Audit::open(&folder.path().join("audit"), SyncMode::Os).expect("an audit");
             let vault = Arc::clone(&asked) as Arc<dyn Vault>;
             let records = RunStore::open(&folder.path().join("runs")).expect("a folder for records");
-            let options = RunnerOptions::new(vault, audit, Compile::Child(compiler))
+            let mut options = RunnerOptions::new(vault, audit, Compile::Child(compiler))
                 .records(Arc::new(records))
                 .code_store(folder.path().join("code"))
                 .temp(temp);
-            let runner = Runner::new(options);
-            (Arc::new(runner.expect("a runner")), asked)
+            if let Some(max_runs) = max_runs {
+                options = options.max_runs(max_runs);
+            }
+            (Arc::new(Runner::new(options).expect("a runner")), asked)
         };
         Self { folder, runtime, runner, asked }
     }
@@ -97,7 +115,23 @@ impl Inside {
         self.runtime.block_on(futures_util::stream::iter(started).buffered(at_once).collect())
     }
 
-    fn start(&self, component: &str, policy: &str, args: &[&str]) -> impl Future<Output = Seen> + Send + use<> {
+    /// The runtime, for what a test does beside the runs.
+    pub(crate) fn runtime(&self) -> &tokio::runtime::Runtime {
+        &self.runtime
+    }
+
+    /// A run's events in the audit.
+    pub(crate) fn events(&self, record: &RunRecord) -> Vec<serde_json::Value> {
+        super::host::events_in(&self.folder.path().join("audit"), record)
+    }
+
+    /// A run that begins when it is first polled.
+    pub(crate) fn start(
+        &self,
+        component: &str,
+        policy: &str,
+        args: &[&str],
+    ) -> impl Future<Output = Seen> + Send + use<> {
         let mut spec = RunSpec::new(guest(component));
         spec.args = args.iter().map(|arg| (*arg).to_owned()).collect();
         let policy = Arc::new(Policy::parse(policy, "policy.toml").expect("a policy"));
@@ -151,7 +185,7 @@ impl Observer for Collected {
 
 /// A vault behind its cache, and how often it was asked for anything.
 pub(crate) struct Counted {
-    inner: Cache,
+    inner: Arc<dyn Vault>,
     calls: AtomicUsize,
     looks: AtomicUsize,
 }
@@ -162,9 +196,9 @@ impl Counted {
         (self.calls.load(Ordering::SeqCst), self.looks.load(Ordering::SeqCst))
     }
 
-    fn call(&self) -> &Cache {
+    fn call(&self) -> &dyn Vault {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        &self.inner
+        &*self.inner
     }
 }
 

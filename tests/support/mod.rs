@@ -1,15 +1,18 @@
-//! What the tests share: guests, a host in a temporary home, and a PostgreSQL.
+//! What the tests share: guests, a host in a temporary home, a PostgreSQL and a Key Vault.
 
 pub(crate) mod apart;
+pub(crate) mod azure;
 pub(crate) mod guests;
 pub(crate) mod host;
 pub(crate) mod inside;
+pub(crate) mod keyvault;
 pub(crate) mod patch;
 pub(crate) mod postgres;
 pub(crate) mod random;
 
 pub(crate) use guests::guest;
 pub(crate) use host::{Ended, Host};
+pub(crate) use keyvault::KeyVault;
 pub(crate) use postgres::Postgres;
 
 use std::path::{Path, PathBuf};

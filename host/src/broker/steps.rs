@@ -176,6 +176,15 @@ impl RunBroker {
         self.audit(event).await
     }
 
+    /// Logs why the vault did not serve, which the component is not told.
+    pub(super) fn tell_operator(&self, error: &VaultError) {
+        match error {
+            // A component's own affair, which it is told.
+            VaultError::NotFound(_) | VaultError::Disabled(_) => {}
+            error => tracing::warn!(run = %self.run, %error, "the vault did not serve a run"),
+        }
+    }
+
     /// Audits what the vault's failure came to, and makes the component's answer.
     pub(super) async fn failed(&self, places: &[(usize, Facts)], error: &VaultError) -> RequestError {
         let written: &[SecretName] = match error {
@@ -187,11 +196,7 @@ impl RunBroker {
             self.audit(Event { event: Kind::Outcome, outcome: Some(outcome.to_owned()), ..self.about(facts) })
         }))
         .await;
-        match error {
-            // A component's own affair, which it is told.
-            VaultError::NotFound(_) | VaultError::Disabled(_) => {}
-            error => tracing::warn!(run = %self.run, %error, "the vault did not serve a run"),
-        }
+        self.tell_operator(error);
         for (_, facts) in places.iter().filter(|(_, facts)| written.contains(&facts.stored)) {
             self.served(facts.asked.as_str(), facts.operation);
             // What the run knew of it is no longer so.
@@ -206,7 +211,10 @@ impl RunBroker {
             return Answer::new(GuestError::Partial(names), error.to_string()).into();
         }
         let concerned = match error {
-            VaultError::NotFound(name) | VaultError::Disabled(name) | VaultError::Conflict { name, .. } => Some(name),
+            VaultError::NotFound(name)
+            | VaultError::Disabled(name)
+            | VaultError::Deleted(name)
+            | VaultError::Conflict { name, .. } => Some(name),
             _ => None,
         };
         let asked = places.iter().find(|(_, facts)| Some(&facts.stored) == concerned).or(places.first());

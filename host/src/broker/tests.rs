@@ -73,6 +73,10 @@ impl Vault for Memory {
         Abilities { transactions: true, versions: true, soft_delete: false }
     }
 
+    fn place(&self) -> Option<String> {
+        Some("memory:tests".to_owned())
+    }
+
     fn cached(&self, grant: Grant) -> Result<Result<Stored, VaultError>, Grant> {
         if self.cached.load(Ordering::SeqCst) { Ok(self.find(&grant)) } else { Err(grant) }
     }

@@ -12,6 +12,7 @@ fn record(segment: &str) -> RunRecord {
         component: ComponentRef { digest: Digest::of(b"c"), path: "c.wasm".into(), bytes: 1 },
         policy: Digest::of(b""),
         spec: Digest::of(b"s"),
+        vault: Some("local:/vault".into()),
         started: "2026-07-01T10:00:00Z".parse().unwrap(),
         ended: None,
         outcome: Outcome::Running,

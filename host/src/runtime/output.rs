@@ -74,8 +74,11 @@ impl Recording {
 /// Both output streams of a run: what the component writes is redacted, counted against `log-bytes`, and handed to the run's [`Observer`].
 pub struct Output {
     shared: Arc<Shared>,
-    handed_on: tokio::task::JoinHandle<()>,
+    handed_on: HandedOn,
 }
+
+/// The task that hands on: an error where the observer panicked.
+type HandedOn = tokio::task::JoinHandle<Result<(), tokio::task::JoinError>>;
 
 struct Shared {
     state: Mutex<State>,
@@ -118,15 +121,29 @@ impl Output {
         let recording =
             recorder.map(|recorder| Arc::new(Recording { recorder: Mutex::new(recorder), waiting: Mutex::default() }));
         let recorded = recording.clone();
-        let handed_on = tokio::task::spawn_blocking(move || {
-            while let Some((stream, bytes)) = waiting.blocking_recv() {
-                if let Some(recording) = &recorded {
-                    recording.drain();
-                }
-                observer.output(stream, &bytes);
-                drained.bytes.fetch_sub(bytes.len(), Ordering::AcqRel);
-                drained.drained.notify_waiters();
+        let hand_on = move |(stream, bytes): (Stream, Bytes)| {
+            if let Some(recording) = &recorded {
+                recording.drain();
             }
+            observer.output(stream, &bytes);
+            drained.bytes.fetch_sub(bytes.len(), Ordering::AcqRel);
+            drained.drained.notify_waiters();
+        };
+        // The observer may block, so it is called where that is allowed; but only while there is something for it. A thread for each run that
+        // is alive would be all there are with some hundred runs, and the audit needs one to let any of them go on.
+        let handed_on = tokio::spawn(async move {
+            while let Some(first) = waiting.recv().await {
+                let (hand_on, mut rest) = (hand_on.clone(), waiting);
+                let handing = tokio::task::spawn_blocking(move || {
+                    hand_on(first);
+                    while let Ok(next) = rest.try_recv() {
+                        hand_on(next);
+                    }
+                    rest
+                });
+                waiting = handing.await?;
+            }
+            Ok(())
         });
         let state = State {
             stdout: redactor.stream(),
@@ -169,17 +186,17 @@ impl Output {
 /// What a run has printed and its observer has not yet seen.
 #[derive(Debug)]
 #[must_use = "wait for it, so that the observer has seen all output"]
-pub struct Handover(tokio::task::JoinHandle<()>);
+pub struct Handover(HandedOn);
 
 impl Handover {
     /// Waits until the observer has everything, but no longer than `patience`: who stopped a run does not wait for a reader that may
     /// never read. The observer then gets the rest when it gets to it.
     pub async fn wait(self, patience: Option<Duration>) {
         let handed_on = match patience {
-            Some(patience) => tokio::time::timeout(patience, self.0).await.unwrap_or(Ok(())),
+            Some(patience) => tokio::time::timeout(patience, self.0).await.unwrap_or(Ok(Ok(()))),
             None => self.0.await,
         };
-        if handed_on.is_err() {
+        if !matches!(handed_on, Ok(Ok(()))) {
             tracing::error!("the observer of a run's output panicked: output was lost");
         }
     }
