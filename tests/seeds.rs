@@ -32,10 +32,13 @@ fn every_seed_passes_the_check_of_its_fuzzer() {
     apart::passes_in(scratch.path(), "seeds::seeds_in_this_process");
 }
 
+/// Fails by panicking.
+type Check = fn(&[u8]);
+
 #[test]
 #[ignore = "leaves folders behind: `every_seed_passes_the_check_of_its_fuzzer` runs it apart"]
 fn seeds_in_this_process() {
-    let checks: [(&str, fn(&[u8])); 7] = [
+    let checks: [(&str, Check); 7] = [
         ("component", component::check),
         ("policy", policy::check),
         ("record", record::check),

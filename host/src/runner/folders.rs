@@ -512,10 +512,10 @@ mod tests {
         fs::write(above.join("data"), "checked").unwrap();
         fs::write(elsewhere.join("data"), "private").unwrap();
         let private = [elsewhere.clone()];
-        let checked = checked(&spec(Some(&above), None), temp.path(), &private).unwrap();
+        let open = checked(&spec(Some(&above), None), temp.path(), &private).unwrap();
         fs::rename(&above, temp.path().join("moved")).unwrap();
         symlink(&elsewhere, &above).unwrap();
-        let staging = checked.stage(&RunId::generate()).unwrap();
+        let staging = open.stage(&RunId::generate()).unwrap();
         assert_eq!(fs::read_to_string(staging.input_path().unwrap().join("data")).unwrap(), "checked");
         assert!(matches!(checked(&spec(Some(&above), None), temp.path(), &private), Err(FolderError::InputPrivate(_))));
     }
