@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use strongroom::record::{Blame, Limit, Outcome, RunRecord};
 use tempfile::TempDir;
 
-use super::guest;
+use super::{guest, left_over};
 
 /// A host with a home in a temporary folder.
 pub(crate) struct Host {
@@ -135,6 +135,7 @@ impl Host {
         let output = self.output(&all.iter().map(String::as_str).collect::<Vec<_>>());
         let ended = Ended::from(output);
         self.audit_tells(&ended.record);
+        self.leaves_nothing(&ended.record);
         ended
     }
 
@@ -152,6 +153,18 @@ impl Host {
         // As JSON: a metric may be NaN, which is not equal to itself.
         let printed = serde_json::to_value(record).expect("a record is JSON");
         assert_eq!(serde_json::from_slice::<serde_json::Value>(&kept).expect("a record"), printed);
+    }
+
+    /// What the run has made for a time is gone. Others may be under way in the same home.
+    #[track_caller]
+    fn leaves_nothing(&self, record: &RunRecord) {
+        let mut left = left_over(self.path(), &self.home());
+        let (id, segment) = (record.id.to_string(), &record.segment);
+        left.retain(|path| {
+            let name = path.file_name().expect("a name").to_string_lossy();
+            name.contains(&id) || name.contains(segment) || name.starts_with(".partial-")
+        });
+        assert!(left.is_empty(), "{left:?}");
     }
 
     /// A run's events, read from the segment that its process wrote.

@@ -6,6 +6,7 @@
 //! - A use that the cache answers is one event with decision and outcome, written before release.
 //! - A repeated read of a value that the run already holds discloses nothing new: it is decided and counted, and audited in sum at
 //!   the end of the run ([`Repeats::Each`] audits every one).
+//! - Of refusals, which disclose nothing, those beyond the first thousand of a run are audited in sum ([`REFUSALS_MAX`]).
 //! - A batch is decided whole: one name not granted, and the vault is not asked.
 //! - Where the audit cannot be written the answer is no.
 //!
@@ -15,6 +16,7 @@
 
 mod error;
 mod ledger;
+mod meter;
 mod network;
 mod request;
 mod session;
@@ -30,6 +32,9 @@ use jiff::Timestamp;
 
 pub use error::{Answer, GuestError, RequestError};
 use ledger::Ledger;
+#[cfg(feature = "runtime")]
+pub(crate) use meter::Begun;
+pub(crate) use meter::Meter;
 pub use network::{Contact, DESTINATIONS_MAX};
 #[cfg(all(test, feature = "local-vault", feature = "runtime"))]
 pub(crate) use session::session_for_tests;
@@ -37,7 +42,7 @@ pub(crate) use session::session_for_tests;
 pub(crate) use session::settle;
 pub use session::{Ended, Session, SessionError};
 
-use crate::audit::{Audit, Event, Kind};
+use crate::audit::{Audit, Decision, Event, Kind};
 use crate::ids::{RunId, SecretName, SecretVersion};
 use crate::policy::{Decisions, Operation, Policy};
 use crate::record::SecretUse;
@@ -47,6 +52,10 @@ use crate::vault::{Description, Vault};
 
 /// The most names in a batch.
 pub const BATCH_MAX: usize = 256;
+
+/// How many refused requests of a run the audit has an event for, each with the name that was asked for. A hostile component can be refused as often as
+/// its limit on requests allows; what is over is written in sum at the end of the run. A refusal discloses nothing, so none of them waits for it.
+pub const REFUSALS_MAX: u64 = 1_000;
 
 /// How repeated reads of a value that a run already holds are audited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -89,6 +98,7 @@ impl Broker {
             redactor,
             requests,
             state: Mutex::new(State::default()),
+            meter: Meter::default(),
             now: Timestamp::now,
         }
     }
@@ -108,6 +118,7 @@ pub struct RunBroker {
     redactor: Redactor,
     requests: u64,
     state: Mutex<State>,
+    meter: Meter,
     /// The clock: another one in tests.
     now: fn() -> Timestamp,
 }
@@ -121,6 +132,12 @@ struct State {
     /// Reads of a value that the run held already, not yet audited, by what was read. Apart from `held`, because a value that the run deletes or
     /// replaces was read all the same.
     repeats: BTreeMap<(SecretName, SecretVersion), u64>,
+    /// Refusals that have an event of their own.
+    refusals: u64,
+    /// Those beyond [`REFUSALS_MAX`], not yet audited.
+    more_refusals: BTreeMap<Operation, u64>,
+    /// What can be read again without a new decision, by the name asked for, folded.
+    again: HashMap<String, Again>,
     ledger: Ledger,
     network: network::Contacts,
     /// Names that were asked for in a spelling which holds a value the run was given, and how they may be shown. Folding a name to lower
@@ -136,6 +153,37 @@ struct Held {
     value: Option<Arc<Secret>>,
 }
 
+/// A value that the run holds under a grant that stands until it ends. Reads of it are counted here, and taken over into `repeats` and `ledger` before
+/// anybody looks at those.
+struct Again {
+    stored: SecretName,
+    version: SecretVersion,
+    /// The name as the ledger has it.
+    shown: String,
+    value: Arc<Secret>,
+    reads: u64,
+}
+
+impl State {
+    /// Takes over the reads that were counted apart.
+    fn settle(&mut self) {
+        for again in self.again.values_mut() {
+            let reads = std::mem::take(&mut again.reads);
+            if reads > 0 {
+                let count = self.repeats.entry((again.stored.clone(), again.version.clone())).or_default();
+                *count = count.saturating_add(reads);
+                self.ledger.served(&again.shown, Operation::Get, reads);
+            }
+        }
+    }
+
+    /// The same, before what is held of a secret changes.
+    fn forget(&mut self, stored: &SecretName) {
+        self.settle();
+        self.again.retain(|_, again| again.stored != *stored);
+    }
+}
+
 impl fmt::Debug for RunBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RunBroker").field("run", &self.run).finish_non_exhaustive()
@@ -148,19 +196,29 @@ impl RunBroker {
         self.run
     }
 
+    /// What measures where the run's time goes.
+    #[cfg(feature = "runtime")]
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
     /// The run's redactor.
     pub fn redactor(&self) -> &Redactor {
         &self.redactor
     }
 
-    /// Ends the run's use of secrets: audits the repeated reads in sum.
+    /// Ends the run's use of secrets: audits in sum the repeated reads, and the refusals beyond [`REFUSALS_MAX`].
     ///
     /// # Errors
     /// [`crate::audit::AuditError`] where the audit cannot be written.
     pub async fn finish(&self) -> Result<(), crate::audit::AuditError> {
-        let repeated = std::mem::take(&mut self.state().repeats);
+        let (repeated, refused) = {
+            let mut state = self.state();
+            state.settle();
+            (std::mem::take(&mut state.repeats), std::mem::take(&mut state.more_refusals))
+        };
         // Naming looks at the state again.
-        let events: Vec<Event> = repeated
+        let mut events: Vec<Event> = repeated
             .into_iter()
             .map(|((name, version), count)| Event {
                 event: Kind::Repeats,
@@ -169,15 +227,29 @@ impl RunBroker {
                 ..self.naming(Operation::Get, &name)
             })
             .collect();
+        events.extend(refused.into_iter().map(|(operation, count)| Event {
+            event: Kind::Summary,
+            run: Some(self.run),
+            operation: Some(operation.as_str().to_owned()),
+            decision: Some(Decision::Denied),
+            outcome: Some("refused as well".to_owned()),
+            count: Some(count),
+            ..Event::default()
+        }));
         for event in events {
-            self.broker.audit.append(event).await?;
+            let begun = self.meter.begin();
+            let appended = self.broker.audit.append(event).await;
+            self.meter.audited(begun);
+            appended?;
         }
         Ok(())
     }
 
     /// The uses so far, for the run record.
     pub fn uses(&self) -> Vec<SecretUse> {
-        self.state().ledger.uses()
+        let mut state = self.state();
+        state.settle();
+        state.ledger.uses()
     }
 
     /// The state stays whole between statements, so that a panic elsewhere while it was locked has not broken it.
