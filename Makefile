@@ -1,7 +1,7 @@
 # The two commands: `make demo` shows strongroom at work, `make test` proves what is there. Both build what they need. `make demo-postgres` is a second
 # demonstration, which needs a PostgreSQL server; `make demo-azure` a third, with a Key Vault.
 
-.PHONY: all build demo demo-azure demo-postgres keyvault-server test test-keyvault lint features fmt doc clean wasm-target postgres example fuzz
+.PHONY: all build bench bench-check demo demo-azure demo-postgres keyvault-server test test-keyvault lint features fmt doc clean wasm-target postgres example fuzz
 
 CARGO ?= cargo
 # The flags of the example are in its own `.cargo/config.toml`, which RUSTFLAGS would replace.
@@ -55,6 +55,14 @@ test: wasm-target test-keyvault
 	cd guest-example/rust && $(CARGO) test --locked --release --target-dir $(GUESTS)
 	$(CARGO) test --locked --workspace --target-dir $(TARGET)
 
+# What strongroom costs beside raw wasmtime: docs/benchmarks.md. Builds the engine once more, in the release profile.
+bench: wasm-target
+	$(CARGO) bench --locked --package strongroom --bench runs --bench redact --target-dir $(TARGET)
+
+# Whether each benchmark still works: once, small, as the tests are built, without a look at any time.
+bench-check: wasm-target
+	timeout 600 $(CARGO) test --locked --package strongroom --bench runs --bench redact --target-dir $(TARGET)
+
 # The Key Vault test server: each behaviour of it, and Microsoft's own client for Python against it, in an environment that the test makes once.
 # Without Python, or the packages, the latter is skipped, except with CI=true.
 test-keyvault:
@@ -66,12 +74,14 @@ lint: wasm-target features
 	cd guest-example/rust && $(CARGO) fmt --all --check
 	cd tests/guests && $(CARGO) fmt --all --check
 	cd tests/keyvault && $(CARGO) fmt --all --check
+	cd host/benches/guests && $(CARGO) fmt --all --check
 	cd fuzz && $(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --target-dir $(TARGET) -- -D warnings
 	cd guest-example/rust && $(CARGO) clippy --locked --release --all-targets --target-dir $(GUESTS) -- -D warnings
 	cd guest-example/rust && $(EXAMPLE_CARGO) clippy --locked --release --target wasm32-wasip2 --target-dir $(GUESTS) -- -D warnings
 	cd tests/guests && $(CARGO) clippy --locked --release --workspace --target wasm32-wasip2 --target-dir $(GUESTS) -- -D warnings
 	cd tests/keyvault && $(CARGO) clippy --locked --all-targets --target-dir $(KEYVAULT) -- -D warnings
+	cd host/benches/guests && $(CARGO) clippy --locked --release --target wasm32-wasip2 --target-dir $(GUESTS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --target-dir $(TARGET)
 	cd tests/keyvault && RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --target-dir $(KEYVAULT)
 
@@ -86,6 +96,7 @@ fmt:
 	cd guest-example/rust && $(CARGO) fmt --all
 	cd tests/guests && $(CARGO) fmt --all
 	cd tests/keyvault && $(CARGO) fmt --all
+	cd host/benches/guests && $(CARGO) fmt --all
 	cd fuzz && $(CARGO) fmt --all
 
 doc:

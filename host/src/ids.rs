@@ -154,7 +154,10 @@ impl Digest {
 
     /// The 64 hexadecimal digits without the prefix.
     pub fn to_hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or_default();
+        let mut text = String::with_capacity(2 * self.0.len());
+        self.0.iter().for_each(|byte| text.extend([digit(byte >> 4), digit(byte & 15)]));
+        text
     }
 
     /// Reads `sha256:` and 64 hexadecimal digits of either case.

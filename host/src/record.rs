@@ -76,9 +76,51 @@ pub struct RunRecord {
     pub log: LogCount,
     /// Where the audit stood after the run's last event.
     pub audit: Option<AuditPosition>,
+    /// Where its time went. Absent where nobody asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timings: Option<Timings>,
     /// Warnings that the person who started the run should see.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+/// Where a run's time went, in nanoseconds. The stages follow each other; `secrets` and `audit` lie within them and are counted apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Timings {
+    /// Reading the component, and compiling it or finding its code.
+    pub load: u64,
+    /// Linking it, where no run of this process has.
+    pub link: u64,
+    /// Making the instance.
+    pub instantiate: u64,
+    /// Checking, recording that the run begins, making its folder and its sandbox.
+    pub start: u64,
+    /// The component's own code, and what it asks of the system.
+    pub guest: u64,
+    /// What it asks of secrets.
+    pub secrets: u64,
+    /// Writing the audit.
+    pub audit: u64,
+    /// Ending it: output, outputs and the record, but for the last write of it.
+    pub finish: u64,
+}
+
+impl Timings {
+    /// The stages by name, in nanoseconds.
+    pub fn stages(&self) -> [(&'static str, u64); 8] {
+        [
+            ("load", self.load),
+            ("link", self.link),
+            ("instantiate", self.instantiate),
+            ("start", self.start),
+            ("guest", self.guest),
+            ("secrets", self.secrets),
+            ("audit", self.audit),
+            ("finish", self.finish),
+        ]
+    }
 }
 
 /// The component that ran.

@@ -22,10 +22,13 @@ fn ten_thousand_runs_that_want_the_same_secrets_ask_the_vault_once_for_each() {
     apart::passes("azure::load::ten_thousand_runs_in_this_process");
 }
 
+/// Descriptors of a run: its output folder, once more for the sandbox, and the folder beside it.
+const DESCRIPTORS: usize = 3;
+
 /// What a run takes of the memory, in KiB, with some to spare.
 const MEMORY: usize = 400;
 
-/// How many runs can be alive at once on this machine: each has its mappings, the descriptor of its output folder, and some memory.
+/// How many runs can be alive at once on this machine: each has its mappings, its descriptors, and some memory.
 fn room() -> usize {
     let memory = std::fs::read_to_string("/proc/meminfo").expect("the system tells");
     let available = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:")).expect("a field");
@@ -33,7 +36,12 @@ fn room() -> usize {
     let mappings = std::fs::read_to_string("/proc/sys/vm/max_map_count").expect("the system has a limit");
     let mappings: usize = mappings.trim().parse().expect("a number");
     let descriptors = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| limit as usize);
-    let fits = [RUNS, mappings.saturating_sub(4_000) / MAPPINGS, descriptors.saturating_sub(500), available / MEMORY];
+    let fits = [
+        RUNS,
+        mappings.saturating_sub(4_000) / MAPPINGS,
+        descriptors.saturating_sub(500) / DESCRIPTORS,
+        available / MEMORY,
+    ];
     fits.into_iter().min().unwrap_or(RUNS)
 }
 

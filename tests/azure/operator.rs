@@ -218,3 +218,24 @@ fn a_disabled_secret_is_told_to_the_operator_alone() {
     let told = events.iter().filter(|event| event["secret"] == "off" && event["outcome"] == "disabled in the vault");
     assert!(told.count() >= 2, "{events:#?}");
 }
+
+/// Somebody else's spelling of a name stays in the vault's answers, in its links too.
+#[test]
+fn a_name_that_others_wrote_in_capitals_is_the_same_name() {
+    let server = KeyVault::start();
+    for n in 0..30 {
+        server.put("Mixed-Case", &json!({"value": format!("value number {n}")}));
+    }
+    let host = server.host();
+    assert_eq!(host.get("MIXED-case"), "value number 29");
+    let versions = json_of(&host, &["secret", "versions", "mixed-case", "--json"]);
+    assert_eq!(versions.as_array().unwrap().len(), 30);
+    assert_eq!(json_of(&host, &["secret", "list", "--json"])[0]["name"], "mixed-case");
+    let policy = "version = 1\n[secrets]\nmixed-case = [\"get\", \"list\"]\n\"m*\" = [\"list\", \"delete\"]\n";
+    let run = host.run("exercise", policy, &["get=Mixed-Case", "list", "delete=MIXED-CASE"]).finished();
+    let run = run.shows("get Mixed-Case: ok: \"[redacted:mixed-case]\"").shows("list : ok: [\"mixed-case\"]");
+    // The exact entry does not grant it, whatever the prefix does.
+    run.shows("delete MIXED-CASE: error: denied: mixed-case");
+    host.ok(&["secret", "delete", "mixed-CASE"]);
+    assert!(host.ok(&["secret", "recover", "MIXED-case"]).starts_with("recovered `mixed-case`"));
+}

@@ -54,18 +54,21 @@ impl Inside {
             runtime.block_on(Operator::set_many(&local, secrets.collect())).expect("the secrets are set");
             Arc::new(Cache::new(Arc::new(local), Settings::default())) as Arc<dyn Vault>
         };
-        Self::make(local, compiler, None)
+        Self::make(local, compiler, |options, folder| {
+            let records = RunStore::open(&folder.join("runs")).expect("a folder for records");
+            options.records(Arc::new(records)).code_store(folder.join("code"))
+        })
     }
 
-    /// A host with another vault, which brings its cache, and room for so many runs at once.
+    /// A host with another vault, which brings its cache, and room for so many runs at once. It keeps neither records nor compiled code.
     pub(crate) fn around(vault: Arc<dyn Vault>, max_runs: u32) -> Self {
-        Self::make(|_, _| vault, compiler(), Some(max_runs))
+        Self::make(|_, _| vault, compiler(), |options, _| options.max_runs(max_runs))
     }
 
     fn make(
         vault: impl FnOnce(&tokio::runtime::Runtime, &Path) -> Arc<dyn Vault>,
         compiler: ChildCompiler,
-        max_runs: Option<u32>,
+        more: impl FnOnce(RunnerOptions, &Path) -> RunnerOptions,
     ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         // Threads for blocking work end soon after it, so that those that are there can be counted.
@@ -80,15 +83,8 @@ impl Inside {
             std::fs::create_dir(&temp).expect("a folder");
             let audit = Audit::open(&folder.path().join("audit"), SyncMode::Os).expect("an audit");
             let vault = Arc::clone(&asked) as Arc<dyn Vault>;
-            let records = RunStore::open(&folder.path().join("runs")).expect("a folder for records");
-            let mut options = RunnerOptions::new(vault, audit, Compile::Child(compiler))
-                .records(Arc::new(records))
-                .code_store(folder.path().join("code"))
-                .temp(temp);
-            if let Some(max_runs) = max_runs {
-                options = options.max_runs(max_runs);
-            }
-            (Arc::new(Runner::new(options).expect("a runner")), asked)
+            let options = RunnerOptions::new(vault, audit, Compile::Child(compiler)).temp(temp);
+            (Arc::new(Runner::new(more(options, folder.path())).expect("a runner")), asked)
         };
         Self { folder, runtime, runner, asked }
     }

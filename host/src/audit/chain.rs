@@ -6,6 +6,9 @@
 
 use std::io::{self, BufRead};
 
+use std::sync::LazyLock;
+
+use blake3::hazmat::{ContextKey, HasherExt as _, hash_derive_key_context};
 use blake3::{Hash, Hasher};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -22,9 +25,10 @@ fn hash(domain: &str, bytes: &[u8]) -> Hash {
     Hasher::new_derive_key(domain).update(bytes).finalize()
 }
 
-/// The hash of a segment's line.
+/// The hash of a segment's line. Its domain is hashed once and not for each line, which would take as long as the line.
 pub(super) fn segment_line(line: &[u8]) -> Hash {
-    hash(SEGMENT_LINE, line)
+    static KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(SEGMENT_LINE));
+    Hasher::new_from_context_key(&KEY).update(line).finalize()
 }
 
 /// What stands before a segment's first line: its name and the ledger line that announced it, so that neither a segment under

@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags, flock, fstat, openat};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat, flock, fstat, openat, statat};
 use rustix::io::Errno;
 
 use super::error::AuditError;
@@ -80,6 +80,11 @@ impl Folder {
             .map_err(|error| AuditError::io("open the folder", &path, error))?;
         check_ours(&fd, &path)?;
         Ok(Self { path, fd })
+    }
+
+    /// What the system says of a file in a folder inside; none where there is none. Follows no link at the end.
+    pub(super) fn stat_below(&self, inner: &str, name: &str) -> Option<Stat> {
+        statat(&self.fd, format!("{inner}/{name}"), AtFlags::SYMLINK_NOFOLLOW).ok()
     }
 
     /// Makes a file that is not there yet, to append to.

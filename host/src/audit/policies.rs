@@ -1,7 +1,9 @@
 //! The texts of policies, kept by digest, so that a reviewer can read what a run was decided by.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::SyncMode;
 use super::error::AuditError;
@@ -17,8 +19,50 @@ fn name_of(digest: &Digest) -> String {
     format!("{}.toml", digest.to_hex())
 }
 
-/// Writes a text unless it is there already as it should be.
-pub(super) fn keep(folder: &Folder, mode: SyncMode, digest: &Digest, text: &str) -> Result<(), AuditError> {
+/// How many of the policies that this process kept are remembered.
+const REMEMBERED: usize = 16_384;
+
+/// The policies that this process has kept, and what the system said of each file then. While a file is as it was, it is not read again for the next
+/// run under the same policy.
+#[derive(Debug, Default)]
+pub(super) struct Kept(Mutex<HashMap<Digest, Stamp>>);
+
+/// Device, inode, length and both times of a file.
+type Stamp = ([u64; 3], [i64; 4]);
+
+impl Kept {
+    /// Writes a text unless it is there already as it should be.
+    pub(super) fn keep(&self, folder: &Folder, mode: SyncMode, digest: &Digest, text: &str) -> Result<(), AuditError> {
+        let known = self.lock().get(digest).copied();
+        if known.is_some() && known == stamp(folder, digest) {
+            return Ok(());
+        }
+        keep(folder, mode, digest, text)?;
+        if let Some(stamp) = stamp(folder, digest) {
+            let mut kept = self.lock();
+            if kept.len() >= REMEMBERED {
+                kept.clear();
+            }
+            kept.insert(*digest, stamp);
+        }
+        Ok(())
+    }
+
+    // No code that holds the lock leaves a change half done.
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Stamp>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn stamp(folder: &Folder, digest: &Digest) -> Option<Stamp> {
+    let stat = folder.stat_below(FOLDER, &name_of(digest))?;
+    let length = u64::try_from(stat.st_size).ok()?;
+    let nanos = |nanos: u64| i64::try_from(nanos).unwrap_or(i64::MAX);
+    let times = [stat.st_mtime, nanos(stat.st_mtime_nsec), stat.st_ctime, nanos(stat.st_ctime_nsec)];
+    Some(([stat.st_dev, stat.st_ino, length], times))
+}
+
+fn keep(folder: &Folder, mode: SyncMode, digest: &Digest, text: &str) -> Result<(), AuditError> {
     if Digest::of(text.as_bytes()) != *digest {
         return Err(AuditError::PolicyDigest(*digest));
     }

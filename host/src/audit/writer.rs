@@ -17,6 +17,7 @@ use super::error::{AuditError, Hint};
 use super::event::{Event, Kind};
 use super::folder::{Folder, file_name};
 use super::ledger::{Ledger, View};
+use super::policies::Kept;
 use super::scan::{Known, scan};
 use super::{FORMAT, SyncMode, now};
 use crate::record::AuditPosition;
@@ -39,6 +40,7 @@ struct Inner {
     sink: Arc<dyn Sink>,
     commit: Arc<Commit>,
     state: Mutex<State>,
+    policies: Kept,
     /// Held while the segment is being closed, so that a second closing waits for the first.
     closing: Mutex<()>,
 }
@@ -48,6 +50,9 @@ struct State {
     head: Hash,
     phase: Phase,
 }
+
+/// Room for the lines of a run, so that writing one does not move what is written.
+const LINE_USUAL: usize = 640;
 
 enum Phase {
     Open,
@@ -110,6 +115,7 @@ impl Audit {
             commit: Arc::new(Commit::new(Arc::clone(&sink))),
             sink,
             state: Mutex::new(State { count: 0, head: genesis, phase: Phase::Open }),
+            policies: Kept::default(),
             closing: Mutex::new(()),
         };
         let position = inner.write(&first_event())?;
@@ -170,7 +176,7 @@ impl Audit {
     /// # Errors
     /// [`AuditError::PolicyDigest`] where the digest is not the text's; [`AuditError::Io`] where it cannot be written.
     pub fn keep_policy(&self, digest: &crate::ids::Digest, text: &str) -> Result<(), AuditError> {
-        super::policies::keep(&self.inner.folder, self.inner.mode, digest, text)
+        self.inner.policies.keep(&self.inner.folder, self.inner.mode, digest, text)
     }
 }
 
@@ -259,7 +265,8 @@ impl Inner {
             return Err(self.failed(cause));
         }
         let line = Line { seq: state.count.saturating_add(1), time: now(), event, prev: Hex(state.head) };
-        let mut bytes = serde_json::to_vec(&line).map_err(AuditError::Encode)?;
+        let mut bytes = Vec::with_capacity(LINE_USUAL);
+        serde_json::to_writer(&mut bytes, &line).map_err(AuditError::Encode)?;
         bytes.push(b'\n');
         if bytes.len() > LINE_MAX {
             return Err(AuditError::TooLong(bytes.len()));

@@ -25,9 +25,9 @@ struct Counts {
 }
 
 impl Ledger {
-    pub(super) fn served(&mut self, name: &str, operation: Operation) {
+    pub(super) fn served(&mut self, name: &str, operation: Operation, times: u64) {
         let counts = self.counts(name, operation);
-        counts.served = counts.served.saturating_add(1);
+        counts.served = counts.served.saturating_add(times);
     }
 
     pub(super) fn denied(&mut self, name: &str, operation: Operation, would_allow: Option<String>) {

@@ -16,6 +16,7 @@
 
 mod error;
 mod ledger;
+mod meter;
 mod network;
 mod request;
 mod session;
@@ -31,6 +32,9 @@ use jiff::Timestamp;
 
 pub use error::{Answer, GuestError, RequestError};
 use ledger::Ledger;
+#[cfg(feature = "runtime")]
+pub(crate) use meter::Begun;
+pub(crate) use meter::Meter;
 pub use network::{Contact, DESTINATIONS_MAX};
 #[cfg(all(test, feature = "local-vault", feature = "runtime"))]
 pub(crate) use session::session_for_tests;
@@ -94,6 +98,7 @@ impl Broker {
             redactor,
             requests,
             state: Mutex::new(State::default()),
+            meter: Meter::default(),
             now: Timestamp::now,
         }
     }
@@ -113,6 +118,7 @@ pub struct RunBroker {
     redactor: Redactor,
     requests: u64,
     state: Mutex<State>,
+    meter: Meter,
     /// The clock: another one in tests.
     now: fn() -> Timestamp,
 }
@@ -130,6 +136,8 @@ struct State {
     refusals: u64,
     /// Those beyond [`REFUSALS_MAX`], not yet audited.
     more_refusals: BTreeMap<Operation, u64>,
+    /// What can be read again without a new decision, by the name asked for, folded.
+    again: HashMap<String, Again>,
     ledger: Ledger,
     network: network::Contacts,
     /// Names that were asked for in a spelling which holds a value the run was given, and how they may be shown. Folding a name to lower
@@ -145,6 +153,37 @@ struct Held {
     value: Option<Arc<Secret>>,
 }
 
+/// A value that the run holds under a grant that stands until it ends. Reads of it are counted here, and taken over into `repeats` and `ledger` before
+/// anybody looks at those.
+struct Again {
+    stored: SecretName,
+    version: SecretVersion,
+    /// The name as the ledger has it.
+    shown: String,
+    value: Arc<Secret>,
+    reads: u64,
+}
+
+impl State {
+    /// Takes over the reads that were counted apart.
+    fn settle(&mut self) {
+        for again in self.again.values_mut() {
+            let reads = std::mem::take(&mut again.reads);
+            if reads > 0 {
+                let count = self.repeats.entry((again.stored.clone(), again.version.clone())).or_default();
+                *count = count.saturating_add(reads);
+                self.ledger.served(&again.shown, Operation::Get, reads);
+            }
+        }
+    }
+
+    /// The same, before what is held of a secret changes.
+    fn forget(&mut self, stored: &SecretName) {
+        self.settle();
+        self.again.retain(|_, again| again.stored != *stored);
+    }
+}
+
 impl fmt::Debug for RunBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RunBroker").field("run", &self.run).finish_non_exhaustive()
@@ -155,6 +194,12 @@ impl RunBroker {
     /// The run.
     pub fn run_id(&self) -> RunId {
         self.run
+    }
+
+    /// What measures where the run's time goes.
+    #[cfg(feature = "runtime")]
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     /// The run's redactor.
@@ -169,6 +214,7 @@ impl RunBroker {
     pub async fn finish(&self) -> Result<(), crate::audit::AuditError> {
         let (repeated, refused) = {
             let mut state = self.state();
+            state.settle();
             (std::mem::take(&mut state.repeats), std::mem::take(&mut state.more_refusals))
         };
         // Naming looks at the state again.
@@ -191,14 +237,19 @@ impl RunBroker {
             ..Event::default()
         }));
         for event in events {
-            self.broker.audit.append(event).await?;
+            let begun = self.meter.begin();
+            let appended = self.broker.audit.append(event).await;
+            self.meter.audited(begun);
+            appended?;
         }
         Ok(())
     }
 
     /// The uses so far, for the run record.
     pub fn uses(&self) -> Vec<SecretUse> {
-        self.state().ledger.uses()
+        let mut state = self.state();
+        state.settle();
+        state.ledger.uses()
     }
 
     /// The state stays whole between statements, so that a panic elsewhere while it was locked has not broken it.

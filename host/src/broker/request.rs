@@ -18,6 +18,9 @@ impl RunBroker {
     /// # Errors
     /// [`RequestError`]: an answer for the component, or the end of the run.
     pub async fn get(&self, name: &str) -> Result<Arc<Secret>, RequestError> {
+        if let Some(value) = self.read_again(name) {
+            return Ok(value);
+        }
         let mut values = self.get_batch(&[name], false).await?;
         match values.pop().flatten() {
             Some(value) => Ok(value),
@@ -210,7 +213,9 @@ impl RunBroker {
         for ((facts, value), description) in facts.iter().zip(secrets).zip(&written) {
             self.served(facts.asked.as_str(), Operation::Set);
             let held = Held { description: description.clone(), value: Some(value) };
-            self.state().held.insert(facts.stored.clone(), held);
+            let mut state = self.state();
+            state.forget(&facts.stored);
+            state.held.insert(facts.stored.clone(), held);
         }
         try_join_all(facts.iter().zip(&written).map(|(facts, description)| {
             self.audit(Event {
@@ -314,7 +319,9 @@ impl RunBroker {
         }
         for (_, facts) in &places {
             self.served(facts.asked.as_str(), Operation::Delete);
-            self.state().held.remove(&facts.stored);
+            let mut state = self.state();
+            state.forget(&facts.stored);
+            state.held.remove(&facts.stored);
         }
         try_join_all(places.iter().map(|(_, facts)| {
             self.audit(Event { event: Kind::Outcome, outcome: Some("deleted".to_owned()), ..self.about(facts) })

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Broker, RunBroker};
+use super::{Broker, Meter, RunBroker};
 use crate::audit::{AuditError, Event, Kind};
 use crate::ids::RunId;
 use crate::policy::{Ceilings, Limits, PinMismatch, Policy, PolicyError, show_duration, show_size};
@@ -128,7 +128,7 @@ impl Broker {
     ) -> Result<Session, SessionError> {
         policy.serves(&component.digest)?;
         let limits = policy.limits_under(ceilings)?;
-        let session = Session::prepare(self, spec, component, policy, limits);
+        let session = Session::prepare(self, spec, component, policy, limits, Meter::default());
         session.begin().await.map_err(SessionError::Audit)?;
         Ok(session)
     }
@@ -142,15 +142,18 @@ impl Session {
         component: ComponentRef,
         policy: Arc<Policy>,
         limits: Limits,
+        meter: Meter,
     ) -> Self {
         let record = new_record(broker, spec, component, &policy);
-        let run = broker.for_run(record.id, Arc::clone(&policy), Redactor::new(), limits.requests);
+        let mut run = broker.for_run(record.id, Arc::clone(&policy), Redactor::new(), limits.requests);
+        run.meter = meter;
         Self { broker: Arc::new(run), policy, limits, record }
     }
 
     /// Keeps the policy's text and writes the first event, which binds what this run is.
     pub(crate) async fn begin(&self) -> Result<(), AuditError> {
-        let (record, audit) = (&self.record, &self.broker.broker.audit);
+        let (record, audit, meter) = (&self.record, &self.broker.broker.audit, &self.broker.meter);
+        let begun = meter.begin();
         audit.keep_policy(&record.policy, self.policy.text())?;
         let detail = [
             ("component", Some(record.component.digest.to_string())),
@@ -162,6 +165,7 @@ impl Session {
         let detail = detail.into_iter().filter_map(|(name, value)| Some((name, value?)));
         let detail = detail.map(|(name, value)| (name.to_owned(), value)).collect();
         audit.append(Event { event: Kind::RunStart, run: Some(record.id), detail, ..Event::default() }).await?;
+        meter.audited(begun);
         Ok(())
     }
 
@@ -213,7 +217,10 @@ impl Session {
         }
         settle(&mut record, ended);
         record.ended = Some(Timestamp::now());
-        match broker.broker.audit.append(end_event(&record)).await {
+        let begun = broker.meter.begin();
+        let appended = broker.broker.audit.append(end_event(&record)).await;
+        broker.meter.audited(begun);
+        match appended {
             Ok(position) => record.audit = Some(position),
             Err(error) => settle(&mut record, Ended::audit_fault(&error)),
         }
@@ -253,6 +260,7 @@ fn new_record(broker: &Broker, spec: &RunSpec, component: ComponentRef, policy: 
         redactions: 0,
         log: LogCount::default(),
         audit: None,
+        timings: None,
         warnings,
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 
 use super::error::{from_vault, unavailable_audit};
-use super::{Answer, BATCH_MAX, GuestError, Held, REFUSALS_MAX, Repeats, RequestError, RunBroker};
+use super::{Again, Answer, BATCH_MAX, GuestError, Held, REFUSALS_MAX, Repeats, RequestError, RunBroker, State};
 use crate::audit::{Decision, Event, Kind};
 use crate::ids::{SecretName, SecretVersion};
 use crate::policy::{Grant, Operation, Refusal, RefusalReason};
@@ -53,7 +53,7 @@ impl RunBroker {
             let guest = GuestError::InvalidBatch(format!("at most {BATCH_MAX} names in a batch"));
             return Err(self.refuse_unasked(operation, "", "batch too large", guest).await);
         }
-        let mut parsed = Vec::with_capacity(names.len());
+        let mut parsed: Vec<SecretName> = Vec::with_capacity(names.len());
         let mut seen = HashSet::new();
         for raw in names {
             let Ok(name) = SecretName::parse(raw) else {
@@ -65,7 +65,7 @@ impl RunBroker {
             if shown != *raw {
                 self.state().spelled.insert(name.clone(), shown);
             }
-            if !seen.insert(name.clone()) {
+            if names.len() > 1 && !seen.insert(name.clone()) {
                 let guest = GuestError::InvalidBatch(format!("{name} twice"));
                 let shown = self.shown_name(name.as_str());
                 return Err(self.refuse_unasked(operation, &shown, "a name twice", guest).await);
@@ -162,6 +162,15 @@ impl RunBroker {
         }
     }
 
+    /// Logs why the vault did not serve, which the component is not told.
+    pub(super) fn tell_operator(&self, error: &VaultError) {
+        match error {
+            // A component's own affair, which it is told.
+            VaultError::NotFound(_) | VaultError::Disabled(_) => {}
+            error => tracing::warn!(run = %self.run, %error, "the vault did not serve a run"),
+        }
+    }
+
     /// Audits a refusal, or leaves it to the sum.
     async fn audit_refusal(&self, operation: Operation, event: Event) -> Result<(), RequestError> {
         {
@@ -174,15 +183,6 @@ impl RunBroker {
             state.refusals = state.refusals.saturating_add(1);
         }
         self.audit(event).await
-    }
-
-    /// Logs why the vault did not serve, which the component is not told.
-    pub(super) fn tell_operator(&self, error: &VaultError) {
-        match error {
-            // A component's own affair, which it is told.
-            VaultError::NotFound(_) | VaultError::Disabled(_) => {}
-            error => tracing::warn!(run = %self.run, %error, "the vault did not serve a run"),
-        }
     }
 
     /// Audits what the vault's failure came to, and makes the component's answer.
@@ -200,7 +200,9 @@ impl RunBroker {
         for (_, facts) in places.iter().filter(|(_, facts)| written.contains(&facts.stored)) {
             self.served(facts.asked.as_str(), facts.operation);
             // What the run knew of it is no longer so.
-            self.state().held.remove(&facts.stored);
+            let mut state = self.state();
+            state.forget(&facts.stored);
+            state.held.remove(&facts.stored);
         }
         if let Err(error) = audited {
             return error;
@@ -235,7 +237,39 @@ impl RunBroker {
         }
         drop(state);
         self.served(facts.asked.as_str(), Operation::Get);
+        self.stand(facts, &description.version, &value);
         Some((value, description))
+    }
+
+    /// The value of a secret that is read again under a decision that stands: the same answer as by the whole way, since the policy would decide as it
+    /// did and what is held is still held. Counted as any read. None where the whole way is to be gone.
+    pub(crate) fn read_again(&self, name: &str) -> Option<Arc<Secret>> {
+        let mut state = self.state();
+        let State { requests, again, .. } = &mut *state;
+        let again = again.get_mut(name)?;
+        if *requests >= self.requests {
+            return None;
+        }
+        *requests = requests.saturating_add(1);
+        again.reads = again.reads.saturating_add(1);
+        Some(Arc::clone(&again.value))
+    }
+
+    /// Notes that a value can be read again without a new decision, where that is so.
+    fn stand(&self, facts: &Facts, version: &SecretVersion, value: &Arc<Secret>) {
+        let pinned = facts.pin.as_ref().is_none_or(|pin| pin == version);
+        if self.broker.repeats != Repeats::Sum || !pinned || !self.decisions.stands(Operation::Get, &facts.asked) {
+            return;
+        }
+        let shown = self.shown_name(facts.asked.as_str());
+        let mut state = self.state();
+        state.again.entry(facts.asked.as_str().to_owned()).or_insert_with(|| Again {
+            stored: facts.stored.clone(),
+            version: version.clone(),
+            shown,
+            value: Arc::clone(value),
+            reads: 0,
+        });
     }
 
     /// Narrows a grant to the version that the run has seen.
@@ -252,6 +286,7 @@ impl RunBroker {
         self.watch(facts, &stored.value).await?;
         self.served(facts.asked.as_str(), Operation::Get);
         let value = Arc::clone(&stored.value);
+        self.stand(facts, &stored.description.version, &value);
         let mut state = self.state();
         state.held.insert(facts.stored.clone(), Held { description: stored.description, value: Some(stored.value) });
         Ok(value)
@@ -293,8 +328,12 @@ impl RunBroker {
 
     /// The same for a name that was folded: in the spelling in which it was asked for, where that one holds a value.
     pub(super) fn shown_name(&self, name: &str) -> String {
-        let spelled = SecretName::parse(name).ok().and_then(|name| self.state().spelled.get(&name).cloned());
-        spelled.unwrap_or_else(|| self.shown(name))
+        let spelled = |name: &str| {
+            let state = self.state();
+            // Mostly there are none.
+            if state.spelled.is_empty() { None } else { state.spelled.get(&SecretName::parse(name).ok()?).cloned() }
+        };
+        spelled(name).unwrap_or_else(|| self.shown(name))
     }
 
     pub(super) fn about(&self, facts: &Facts) -> Event {
@@ -321,7 +360,7 @@ impl RunBroker {
     /// Counts a request that was served.
     pub(super) fn served(&self, name: &str, operation: Operation) {
         let shown = self.shown_name(name);
-        self.state().ledger.served(&shown, operation);
+        self.state().ledger.served(&shown, operation, 1);
     }
 
     pub(super) fn decided(&self, kind: Kind, facts: &Facts) -> Event {
@@ -329,7 +368,10 @@ impl RunBroker {
     }
 
     pub(super) async fn audit(&self, event: Event) -> Result<(), RequestError> {
-        match self.broker.audit.append(event).await {
+        let begun = self.meter.begin();
+        let appended = self.broker.audit.append(event).await;
+        self.meter.audited(begun);
+        match appended {
             Ok(_) => Ok(()),
             Err(error) => {
                 // Once for a run: a component can ask as often as its limit allows.

@@ -58,6 +58,9 @@ pub(super) struct Args {
     /// and what the component prints on standard error
     #[arg(long)]
     json: bool,
+    /// Say at the end where the time went
+    #[arg(long)]
+    timings: bool,
     /// Draw no progress on the terminal
     #[arg(long)]
     no_progress: bool,
@@ -96,7 +99,8 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
     };
     let draws = style::draws() && !args.json && !args.no_progress;
     let screen = Arc::new(if draws { screen.with_progress() } else { screen });
-    let ran = block_on(execute(spec, policy, Arc::clone(&screen), &opened, &surroundings.config, private)).flatten();
+    let options = |options: RunnerOptions| options.private(private).timings(args.timings);
+    let ran = block_on(execute(spec, policy, Arc::clone(&screen), &opened, &surroundings.config, options)).flatten();
     let closed = opened.audit.close();
     let record = match ran {
         Ok(record) => record,
@@ -173,7 +177,7 @@ async fn execute(
     screen: Arc<Screen>,
     opened: &Opened,
     config: &Config,
-    private: Vec<PathBuf>,
+    more: impl FnOnce(RunnerOptions) -> RunnerOptions,
 ) -> Result<RunRecord, Failure> {
     let cancel = cancelled()?;
     let settings =
@@ -185,9 +189,10 @@ async fn execute(
         .records(Arc::clone(&opened.runs))
         .code_store(opened.home.code())
         .ceilings(config.ceilings.clone())
-        .private(private)
+        // A process for one run: more room would only have to be made.
+        .max_runs(1)
         .temp(opened.home.temp());
-    let runner = Runner::new(options).map_err(Failure::host)?;
+    let runner = Runner::new(more(options)).map_err(Failure::host)?;
     runner
         .run(spec, Arc::new(policy), screen, cancel)
         .await

@@ -42,6 +42,11 @@ pub(super) fn duration(span: Duration) -> String {
     if hours > 0 { format!("{hours} h {minutes:02} min") } else { format!("{minutes} min {rest:02} s") }
 }
 
+/// The same of what may be much less than a millisecond.
+pub(super) fn brief_duration(span: Duration) -> String {
+    if span < Duration::from_millis(1) { format!("{:.1} µs", span.as_secs_f64() * 1e6) } else { duration(span) }
+}
+
 /// A number of a metric, to six digits.
 pub(super) fn number(value: f64) -> String {
     if value == 0.0 || !value.is_finite() {

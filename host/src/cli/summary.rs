@@ -66,6 +66,12 @@ fn summary(record: &RunRecord, width: usize, paint: &dyn Fn(Style, &str) -> Stri
         let text = format!("a secret was taken out of the component's text {}", show::times(record.redactions));
         table.add("redacted", vec![text]);
     }
+    if let Some(timings) = &record.timings {
+        let row = |(stage, nanos): &(&str, u64)| {
+            vec![(*stage).to_owned(), show::brief_duration(Duration::from_nanos(*nanos))]
+        };
+        table.add("time", cut(&timings.stages().iter().map(row).collect::<Vec<_>>(), &[1]));
+    }
     if record.log.dropped > 0 {
         let text = format!(
             "{} kept, {} beyond `log-bytes` dropped",

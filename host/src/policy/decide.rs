@@ -228,6 +228,16 @@ impl Decisions {
         Ok(grant(operation, name, entry))
     }
 
+    /// Whether every request like this one will be granted until the run ends: no budget is counted and no moment matters. What is decided so need not be
+    /// decided again.
+    pub(crate) fn stands(&self, operation: Operation, name: &SecretName) -> bool {
+        let deciding = self.policy.rules.deciding(name);
+        let stands =
+            |entry: &Entry| entry.allow.contains(&operation) && entry.max_uses.is_none() && entry.expires.is_none();
+        // The clock is looked at in every decision, for the sake of the entries that expire.
+        deciding.is_some_and(|(_, entry)| stands(entry)) && !self.policy.rules.any_expires()
+    }
+
     /// Decides a batch as a whole: every name takes one use of its entry, or no use is taken at all.
     ///
     /// # Errors
@@ -238,6 +248,9 @@ impl Decisions {
         names: &[SecretName],
         now: Timestamp,
     ) -> Result<Vec<Grant>, Refusal> {
+        if let [name] = names {
+            return self.decide(operation, name, now).map(|grant| vec![grant]);
+        }
         let mut state = self.lock();
         let now = state.clock(now);
         let rules = &self.policy.rules;

@@ -89,6 +89,7 @@ pub(in crate::policy) struct Rules {
     prefixes: HashMap<String, EntryId>,
     /// Names in the vault that exact entries with another name lead to.
     aliases: HashMap<String, EntryId>,
+    expiring: bool,
 }
 
 impl Rules {
@@ -112,6 +113,7 @@ impl Rules {
         {
             self.aliases.entry(stored.as_str().to_owned()).or_insert(id);
         }
+        self.expiring |= entry.expires.is_some();
         self.entries.push(entry);
         Ok(())
     }
@@ -150,6 +152,11 @@ impl Rules {
         }
         let (_, own) = self.deciding(stored)?;
         (!own.allow.is_empty() && own.stored(stored) == stored).then_some(own)
+    }
+
+    /// Whether there is an entry that expires.
+    pub(in crate::policy) fn any_expires(&self) -> bool {
+        self.expiring
     }
 
     /// All entries with their identities, in the order of the file.

@@ -118,7 +118,10 @@ struct State {
     known: HashMap<u64, Vec<Arc<Entry>>>,
     hasher: RandomState,
     bytes: usize,
+    /// How many needles the values have; of those that are pending, at most.
     needles: usize,
+    /// No needle has fewer bytes than this. Zero while nothing is registered.
+    shortest: usize,
     blind: bool,
     /// Whether to read byte by byte, to be held against.
     #[cfg(test)]
@@ -158,6 +161,7 @@ impl Redactor {
             return;
         }
         let mut state = self.lock();
+        let state = &mut *state;
         let key = state.hasher.hash_one(text);
         if state.blind || state.known.get(&key).is_some_and(|entries| entries.iter().any(|entry| entry.is(text))) {
             return;
@@ -165,7 +169,9 @@ impl Redactor {
         if state.room_for(text.len()) {
             let entry = Arc::new(Entry::new(name.clone(), text));
             state.bytes = state.bytes.saturating_add(text.len());
-            state.needles = state.needles.saturating_add(entry.needles().len());
+            state.needles = state.needles.saturating_add(encoders::needles_at_most(text.len()));
+            let shortest = encoders::shortest_needle(text);
+            state.shortest = if state.shortest == 0 { shortest } else { state.shortest.min(shortest) };
             state.known.entry(key).or_default().push(Arc::clone(&entry));
             state.pending.push(entry);
         } else {
@@ -176,7 +182,7 @@ impl Redactor {
 
     /// Whether a value of this length can be registered without passing [`VALUES_MAX`] or [`NEEDLES_MAX`].
     pub fn has_room(&self, value: &Secret) -> bool {
-        let state = self.lock();
+        let mut state = self.lock();
         !state.blind && state.room_for(value.len())
     }
 
@@ -190,25 +196,21 @@ impl Redactor {
 
     /// A component's text as it may stand in a frame of ours (a name, a message, a reason): redacted, then escaped.
     pub fn shown(&self, text: &str) -> String {
-        escape_controls(&self.redact(text))
+        if self.is_below_every_needle(text) { escape_controls(text) } else { escape_controls(&self.redact(text)) }
     }
 
     /// The beginning of such a text, at most `max` characters of it, where a component may have sent millions. No more of it is read than that
     /// takes, and what is shown is a beginning of what [`shown`](Self::shown) shows of the whole.
     pub fn shown_start(&self, text: &str, max: usize) -> String {
-        let enough = max.saturating_mul(char::MAX.len_utf8());
-        let mut out = Vec::new();
-        let mut stream = self.stream();
-        let mut chunks = text.as_bytes().chunks(START_CHUNK);
-        while out.len() <= enough {
-            let Some(chunk) = chunks.next() else {
-                stream.finish(&mut out);
-                break;
-            };
-            stream.push(chunk, &mut out);
-        }
-        // Where it ends in the middle of a character, that one is beyond `max`.
-        let shown = escape_controls(&String::from_utf8_lossy(&out));
+        // Mostly a name: short, and asked for between two values that come in.
+        let shown = if text.len() <= START_CHUNK && self.is_below_every_needle(text) {
+            escape_controls(text)
+        } else {
+            // Where it ends in the middle of a character, that one is beyond `max`.
+            escape_controls(&String::from_utf8_lossy(
+                &self.redacted_start(text, max.saturating_mul(char::MAX.len_utf8())),
+            ))
+        };
         match shown.char_indices().nth(max) {
             Some((end, _)) => format!("{}…", shown.get(..end).unwrap_or_default()),
             None => shown,
@@ -242,13 +244,34 @@ impl Redactor {
         self.0.generation.load(Ordering::Acquire)
     }
 
+    /// The beginning of a redacted text, of at least so many bytes where it has them.
+    fn redacted_start(&self, text: &str, enough: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut stream = self.stream();
+        let mut chunks = text.as_bytes().chunks(START_CHUNK);
+        while out.len() <= enough {
+            let Some(chunk) = chunks.next() else {
+                stream.finish(&mut out);
+                break;
+            };
+            stream.push(chunk, &mut out);
+        }
+        out
+    }
+
+    /// Whether a text is shorter than whatever is looked for, so that nothing can be found in it. That needs no automaton of the latest values.
+    fn is_below_every_needle(&self, text: &str) -> bool {
+        let state = self.lock();
+        !state.blind && (state.shortest == 0 || text.len() < state.shortest)
+    }
+
     /// The set as it is now, built if values arrived since the last time.
     fn snapshot(&self) -> Arc<Snapshot> {
         let mut state = self.lock();
         // Read under the lock, under which it is written: what is built here covers exactly this many registrations.
         let generation = self.generation();
         if state.snapshot.generation() != generation {
-            let pending = std::mem::take(&mut state.pending);
+            let pending = state.settle();
             let tiers = Tier::grow(state.snapshot.tiers(), pending);
             state.blind |= tiers.is_none();
             let tiers = if state.blind { None } else { tiers };
@@ -267,9 +290,25 @@ impl Redactor {
 }
 
 impl State {
-    fn room_for(&self, len: usize) -> bool {
-        self.bytes.saturating_add(len) <= VALUES_MAX
-            && self.needles.saturating_add(encoders::needles_at_most(len)) <= NEEDLES_MAX
+    fn room_for(&mut self, len: usize) -> bool {
+        let needles = encoders::needles_at_most(len);
+        if self.needles.saturating_add(needles) > NEEDLES_MAX {
+            // Perhaps there are not as many as there could be.
+            let pending = self.settle();
+            self.pending = pending;
+        }
+        self.bytes.saturating_add(len) <= VALUES_MAX && self.needles.saturating_add(needles) <= NEEDLES_MAX
+    }
+
+    /// Takes the pending values with their needles, which are counted now as they are.
+    fn settle(&mut self) -> Vec<Arc<Entry>> {
+        let pending = std::mem::take(&mut self.pending);
+        for entry in &pending {
+            if let Some(surplus) = entry.surplus() {
+                self.needles = self.needles.saturating_sub(surplus);
+            }
+        }
+        pending
     }
 }
 

@@ -4,10 +4,11 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::OnceLock;
 
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::encoders::{FORMS, Form, MIN_NEEDLE, pieces};
+use super::encoders::{FORMS, Form, MIN_NEEDLE, needles_at_most, pieces};
 use crate::ids::SecretName;
 
 /// How many bytes of a needle are kept, and stand in the automaton unless many needles begin alike. Longer heads take memory for
@@ -18,7 +19,8 @@ pub(super) const HEAD: usize = 16;
 pub(super) struct Entry {
     name: SecretName,
     value: Zeroizing<Box<str>>,
-    needles: Vec<Needle>,
+    /// Found when they are first asked for: many runs use a value and print nothing afterwards.
+    needles: OnceLock<Vec<Needle>>,
 }
 
 /// What one encoder makes of one piece of a value.
@@ -31,8 +33,13 @@ pub(super) struct Needle {
 }
 
 impl Entry {
-    /// Copies a value and finds its needles, without those that two encoders share.
+    /// Copies a value.
     pub(super) fn new(name: SecretName, value: &str) -> Self {
+        Self { name, value: Zeroizing::new(Box::from(value)), needles: OnceLock::new() }
+    }
+
+    /// Finds the needles, without those that two encoders share.
+    fn find(value: &str) -> Vec<Needle> {
         let mut needles: Vec<Needle> = Vec::new();
         let mut seen: HashMap<u64, Vec<Zeroizing<Vec<u8>>>> = HashMap::new();
         let hasher = RandomState::new();
@@ -50,7 +57,7 @@ impl Entry {
                 same.push(encoded.clone());
             }
         }
-        Self { name, value: Zeroizing::new(Box::from(value)), needles }
+        needles
     }
 
     /// The name that stands in the marker.
@@ -65,13 +72,19 @@ impl Entry {
 
     /// What to look for.
     pub(super) fn needles(&self) -> &[Needle] {
-        &self.needles
+        self.needles.get_or_init(|| Self::find(&self.value))
+    }
+
+    /// How many needles fewer there are than there could have been. Told once.
+    pub(super) fn surplus(&self) -> Option<usize> {
+        let found = self.needles.get().is_some();
+        (!found).then(|| needles_at_most(self.value.len()).saturating_sub(self.needles().len()))
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.needles.iter_mut().for_each(|needle| needle.head.zeroize());
+        self.needles.get_mut().into_iter().flatten().for_each(|needle| needle.head.zeroize());
     }
 }
 
@@ -162,6 +175,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn no_needle_is_shorter_than_the_shortest(value in "[a-zäß€𝄞\"\\\\ %/\n\r\t'<&{]{4,80}") {
+            let entry = entry(&value);
+            let shortest = super::super::encoders::shortest_needle(&value);
+            for needle in entry.needles() {
+                prop_assert!(needle.len() >= shortest, "{} of {:?}", needle.form.name, needle.beginning(&entry, 80));
+            }
+        }
+
         #[test]
         fn unfolding_makes_the_whole_needle(value in "[a-zäß€𝄞\"\\\\ %/\n\r]{4,300}", first in 0..200_usize) {
             let entry = entry(&value);

@@ -6,12 +6,15 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, RenameFlags};
 use rustix::io::Errno;
 
+use super::private::{Beside, FOLDER, Identity, Private, Temp, open, path_of, real_path, stat};
+use super::spares::{Spares, Stamp};
 use crate::ids::RunId;
 use crate::spec::RunSpec;
 
@@ -70,8 +73,8 @@ pub(super) struct Checked {
     target: Option<Target>,
     /// The folder in which the private folder is made: beside the target, so that it can be renamed. One for temporary files may not be there:
     /// that is no fault of the specification's.
-    beside: io::Result<OwnedFd>,
-    /// Its path, links resolved.
+    beside: io::Result<Beside>,
+    /// Its path, for an error.
     beside_path: PathBuf,
 }
 
@@ -83,71 +86,17 @@ struct Target {
     was: Option<Identity>,
 }
 
-/// Which file or folder this is, whatever its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    inode: u64,
-}
-
-impl From<Stat> for Identity {
-    fn from(stat: Stat) -> Self {
-        Self { device: stat.st_dev, inode: stat.st_ino }
-    }
-}
-
-impl Identity {
-    fn of(folder: impl AsFd) -> io::Result<Self> {
-        Ok(rustix::fs::fstat(folder)?.into())
-    }
-}
-
-const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-
-fn open(path: &Path) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open(path, FOLDER, Mode::empty())?)
-}
-
-/// A path that leads to an open folder wherever that is moved, in this process alone.
-fn path_of(folder: &OwnedFd) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()))
-}
-
-/// The path of an open folder, without links.
-fn real_path(folder: &OwnedFd) -> io::Result<PathBuf> {
-    let path = std::fs::read_link(path_of(folder))?;
-    // Of a folder that was removed the system says a path that leads elsewhere or nowhere.
-    if leads_to(&path, folder)? { Ok(path) } else { Err(io::ErrorKind::NotFound.into()) }
-}
-
-fn leads_to(path: &Path, folder: &OwnedFd) -> io::Result<bool> {
-    match rustix::fs::stat(path) {
-        Ok(stat) => Ok(Identity::from(stat) == Identity::of(folder)?),
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// What has this name in a folder, if anything; a link is itself.
-fn stat(folder: impl AsFd, name: &OsString) -> io::Result<Option<Stat>> {
-    match rustix::fs::statat(folder, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(Some(stat)),
-        Err(Errno::NOENT) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// Checks the folders of a specification and creates nothing. `temp` is where the output of a run without an output folder is kept, and `private`
 /// what no component may see or change.
-pub(super) fn check(spec: &RunSpec, temp: &Path, private: &[PathBuf]) -> Result<Checked, FolderError> {
+pub(super) fn check(spec: &RunSpec, temp: &Temp, private: &[PathBuf]) -> Result<Checked, FolderError> {
     let input = spec.input.as_deref().map(check_input).transpose()?;
     let input_path = input.as_ref().map(|(_, path)| path.as_path());
     let checked = match spec.output.as_deref() {
         Some(output) => check_output(output, input_path)?,
         None => {
-            let beside = open(temp);
-            let real = beside.as_ref().ok().and_then(|folder| real_path(folder).ok());
-            Checked { input: None, target: None, beside, beside_path: real.unwrap_or_else(|| temp.to_owned()) }
+            let beside = temp.get();
+            let path = beside.as_ref().map_or(&temp.path, |beside| &beside.path).clone();
+            Checked { input: None, target: None, beside, beside_path: path }
         }
     };
     // What is not there cannot be seen, and is not made by a run.
@@ -189,19 +138,21 @@ fn check_output(output: &Path, input: Option<&Path>) -> Result<Checked, FolderEr
         }
         Err(error) => return Err(failed(error)),
     };
-    let beside_path = real_path(&beside).map_err(failed)?;
+    let beside = Beside::new(beside).map_err(failed)?;
     // A link that leads nowhere is not to be replaced, nor what somebody has made or moved at this moment.
-    let there = stat(&beside, &target.name).map_err(failed)?.map(Identity::from);
+    let there = stat(&*beside.folder, &target.name).map_err(failed)?.map(Identity::from);
     if there != target.was {
         return Err(failed(io::ErrorKind::AlreadyExists.into()));
     }
-    let path = beside_path.join(&target.name);
+    let path = beside.path.join(&target.name);
     if let Some(input) = input
         && (path.starts_with(input) || input.starts_with(&path))
     {
         return Err(FolderError::Overlap { input: input.to_owned(), output: path });
     }
-    rustix::fs::accessat(&beside, ".", Access::WRITE_OK, AtFlags::empty()).map_err(|error| failed(error.into()))?;
+    let writable = rustix::fs::accessat(&*beside.folder, ".", Access::WRITE_OK, AtFlags::empty());
+    writable.map_err(|error| failed(error.into()))?;
+    let beside_path = beside.path.clone();
     Ok(Checked { input: None, target: Some(target), beside: Ok(beside), beside_path })
 }
 
@@ -215,13 +166,11 @@ fn check_input(input: &Path) -> Result<(OwnedFd, PathBuf), FolderError> {
 /// A run's private output folder. Dropped, it is removed with all that is in it.
 #[derive(Debug)]
 pub(super) struct Staging {
-    folder: OwnedFd,
-    name: OsString,
-    beside: OwnedFd,
-    beside_path: PathBuf,
+    private: Private,
     target: Option<Target>,
     input: Option<OwnedFd>,
-    published: bool,
+    /// Where it goes back to if nobody touches it, and how it was.
+    home: Option<(Arc<Spares>, Stamp)>,
 }
 
 impl Checked {
@@ -232,15 +181,17 @@ impl Checked {
 
     /// Makes the private folder.
     pub(super) fn stage(self, run: &RunId) -> io::Result<Staging> {
-        let Self { input, target, beside, beside_path } = self;
-        let (beside, name) = (beside?, staging_name(run));
-        rustix::fs::mkdirat(&beside, name.as_os_str(), Mode::RWXU)?;
-        let folder = rustix::fs::openat(&beside, name.as_os_str(), FOLDER | OFlags::NOFOLLOW, Mode::empty())?;
-        let stat = rustix::fs::fstat(&folder)?;
-        if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o077 != 0 {
-            return Err(io::Error::other("somebody has put another folder in its place"));
+        let private = Private::make(self.beside?, staging_name(run))?;
+        Ok(Staging { private, target: self.target, input: self.input, home: None })
+    }
+
+    /// The same, or a folder that is to spare where the output is discarded.
+    pub(super) fn stage_or_take(self, run: &RunId, spares: &Arc<Spares>) -> io::Result<Staging> {
+        if self.target.is_some() {
+            return self.stage(run);
         }
-        Ok(Staging { folder, name, beside, beside_path, target, input, published: false })
+        let (private, stamp) = spares.take(self.beside?, staging_name(run))?;
+        Ok(Staging { private, target: None, input: self.input, home: Some((Arc::clone(spares), stamp)) })
     }
 }
 
@@ -251,12 +202,12 @@ fn staging_name(run: &RunId) -> OsString {
 impl Staging {
     /// The folder itself.
     pub(super) fn folder(&self) -> BorrowedFd<'_> {
-        self.folder.as_fd()
+        self.private.folder.as_fd()
     }
 
     /// A path to it for this process, as long as this is there.
     pub(super) fn path(&self) -> PathBuf {
-        path_of(&self.folder)
+        path_of(&self.private.folder)
     }
 
     /// The same for the input folder.
@@ -264,39 +215,48 @@ impl Staging {
         self.input.as_ref().map(path_of)
     }
 
+    /// Gives a folder back to those that are to spare, where it came from there and is as it was. Otherwise it is still here.
+    pub(super) fn give_back(mut self) -> Option<Self> {
+        let Some((spares, stamp)) = self.home.take() else { return Some(self) };
+        let private = spares.give_back(self.private, stamp)?;
+        Some(Self { private, ..self })
+    }
+
     /// Puts the output in its place in one step, in the folder that was checked and in no other: an error where its path leads elsewhere by now,
     /// or where something other than an empty folder stands in the place.
     pub(super) fn publish(mut self) -> io::Result<()> {
         let Some(target) = &self.target else { return Ok(()) };
+        let private = &mut self.private;
         let changed = |what: &str| io::Error::other(format!("{what} was moved or replaced while the run went on"));
-        if stat(&self.beside, &self.name)?.map(Identity::from) != Some(Identity::of(&self.folder)?) {
+        if !private.is_in_place()? {
             return Err(changed("the run's private folder"));
         }
-        if !leads_to(&self.beside_path, &self.beside)? {
+        if !private.beside.is_in_place()? {
             return Err(changed("the folder above it"));
         }
-        let there = stat(&self.beside, &target.name)?;
+        let beside = &*private.beside.folder;
+        let there = stat(beside, &target.name)?;
         if there.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::Directory) {
             return Err(io::Error::other("what stands there is no folder any more"));
         }
         let mode = match there {
             Some(stat) if target.was == Some(stat.into()) => stat.st_mode & 0o7777,
             // What a plain `mkdir` would have given, also where somebody else has made a folder: its mode is no choice of the operator's.
-            _ => 0o777 & !umask(&self.folder)?,
+            _ => 0o777 & !umask(&private.folder)?,
         };
-        rustix::fs::fchmod(&self.folder, Mode::from_raw_mode(mode))?;
+        rustix::fs::fchmod(&private.folder, Mode::from_raw_mode(mode))?;
         // An empty folder is replaced and nothing else is, whatever appears there at this moment; a link is not followed.
-        let (from, to) = (self.name.as_os_str(), target.name.as_os_str());
+        let (from, to) = (private.name.as_os_str(), target.name.as_os_str());
         let renamed = match there {
-            Some(_) => rustix::fs::renameat(&self.beside, from, &self.beside, to),
-            None => match rustix::fs::renameat_with(&self.beside, from, &self.beside, to, RenameFlags::NOREPLACE) {
+            Some(_) => rustix::fs::renameat(beside, from, beside, to),
+            None => match rustix::fs::renameat_with(beside, from, beside, to, RenameFlags::NOREPLACE) {
                 // A file system that cannot.
-                Err(Errno::INVAL | Errno::NOSYS) => rustix::fs::renameat(&self.beside, from, &self.beside, to),
+                Err(Errno::INVAL | Errno::NOSYS) => rustix::fs::renameat(beside, from, beside, to),
                 other => other,
             },
         };
         renamed?;
-        self.published = true;
+        private.placed = true;
         Ok(())
     }
 }
@@ -312,28 +272,6 @@ fn umask(private: &OwnedFd) -> io::Result<u32> {
     Ok(0o777 & !made.st_mode)
 }
 
-impl Drop for Staging {
-    fn drop(&mut self) {
-        if !self.published
-            && let Err(error) = self.remove()
-        {
-            let path = self.beside_path.join(&self.name);
-            tracing::warn!(path = %path.display(), %error, "a run's private output folder could not be removed");
-        }
-    }
-}
-
-impl Staging {
-    /// Removes the folder and what is in it. One that somebody has moved is emptied, wherever it is; what stands in its place is left alone.
-    fn remove(&self) -> io::Result<()> {
-        crate::runs::empty_tree(&self.folder)?;
-        if stat(&self.beside, &self.name)?.map(Identity::from) != Some(Identity::of(&self.folder)?) {
-            return Err(io::Error::other("it was moved, and is empty now"));
-        }
-        Ok(rustix::fs::unlinkat(&self.beside, self.name.as_os_str(), AtFlags::REMOVEDIR)?)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -347,19 +285,23 @@ mod tests {
         spec
     }
 
+    fn checked(spec: &RunSpec, temp: &Path, private: &[PathBuf]) -> Result<Checked, FolderError> {
+        check(spec, &Temp::new(temp.to_owned()), private)
+    }
+
     #[test]
     fn outputs_appear_whole_or_not_at_all() {
         let temp = tempfile::tempdir().unwrap();
         let target = temp.path().join("out");
         let run = RunId::generate();
-        let staging = check(&spec(None, Some(&target)), temp.path(), &[]).unwrap().stage(&run).unwrap();
+        let staging = checked(&spec(None, Some(&target)), temp.path(), &[]).unwrap().stage(&run).unwrap();
         fs::write(staging.path().join("a"), "a").unwrap();
         assert!(!target.exists());
         staging.publish().unwrap();
         assert_eq!(fs::read_to_string(target.join("a")).unwrap(), "a");
 
         let second = temp.path().join("second");
-        let staging = check(&spec(None, Some(&second)), temp.path(), &[]).unwrap().stage(&run).unwrap();
+        let staging = checked(&spec(None, Some(&second)), temp.path(), &[]).unwrap().stage(&run).unwrap();
         fs::write(staging.path().join("a"), "a").unwrap();
         drop(staging);
         assert!(!second.exists());
@@ -371,7 +313,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let (target, plain) = (temp.path().join("out"), temp.path().join("plain"));
         fs::create_dir(&plain).unwrap();
-        let staging = check(&spec(None, Some(&target)), temp.path(), &[]).unwrap().stage(&RunId::generate()).unwrap();
+        let staging = checked(&spec(None, Some(&target)), temp.path(), &[]).unwrap().stage(&RunId::generate()).unwrap();
         fs::write(staging.path().join("a"), "a").unwrap();
         // The file system tells, also of what is gone again.
         let watch = rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::NONBLOCK).unwrap();
@@ -391,7 +333,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let target = temp.path().join("out");
         fs::DirBuilder::new().mode(0o750).create(&target).unwrap();
-        let staging = check(&spec(None, Some(&target)), temp.path(), &[]).unwrap().stage(&RunId::generate()).unwrap();
+        let staging = checked(&spec(None, Some(&target)), temp.path(), &[]).unwrap().stage(&RunId::generate()).unwrap();
         fs::write(staging.path().join("a"), "a").unwrap();
         staging.publish().unwrap();
         assert!(target.join("a").exists());
@@ -405,18 +347,21 @@ mod tests {
         fs::create_dir(&full).unwrap();
         fs::write(full.join("a"), "a").unwrap();
         let file = full.join("a");
-        assert!(matches!(check(&spec(None, Some(&full)), temp.path(), &[]), Err(FolderError::OutputNotEmpty(_))));
-        assert!(matches!(check(&spec(None, Some(&file)), temp.path(), &[]), Err(FolderError::Output { .. })));
-        assert!(matches!(check(&spec(Some(&file), None), temp.path(), &[]), Err(FolderError::Input { .. })));
+        assert!(matches!(checked(&spec(None, Some(&full)), temp.path(), &[]), Err(FolderError::OutputNotEmpty(_))));
+        assert!(matches!(checked(&spec(None, Some(&file)), temp.path(), &[]), Err(FolderError::Output { .. })));
+        assert!(matches!(checked(&spec(Some(&file), None), temp.path(), &[]), Err(FolderError::Input { .. })));
         assert!(matches!(
-            check(&spec(Some(Path::new("/nowhere")), None), temp.path(), &[]),
+            checked(&spec(Some(Path::new("/nowhere")), None), temp.path(), &[]),
             Err(FolderError::Input { .. })
         ));
         let inside = full.join("out");
-        assert!(matches!(check(&spec(Some(&full), Some(&inside)), temp.path(), &[]), Err(FolderError::Overlap { .. })));
+        assert!(matches!(
+            checked(&spec(Some(&full), Some(&inside)), temp.path(), &[]),
+            Err(FolderError::Overlap { .. })
+        ));
         let dangling = temp.path().join("dangling");
         symlink("/nowhere", &dangling).unwrap();
-        assert!(matches!(check(&spec(None, Some(&dangling)), temp.path(), &[]), Err(FolderError::Output { .. })));
+        assert!(matches!(checked(&spec(None, Some(&dangling)), temp.path(), &[]), Err(FolderError::Output { .. })));
     }
 
     #[test]
@@ -431,7 +376,8 @@ mod tests {
         let link = temp.path().join("link");
         symlink(&home, &link).unwrap();
         let private = [home.clone(), file, temp.path().join("not there")];
-        let checked = |input: Option<&Path>, output: Option<&Path>| check(&spec(input, output), temp.path(), &private);
+        let checked =
+            |input: Option<&Path>, output: Option<&Path>| checked(&spec(input, output), temp.path(), &private);
         for input in [&home, &home.join("code"), temp.path(), &data, &link] {
             assert!(matches!(checked(Some(input), None), Err(FolderError::InputPrivate(_))), "{input:?}");
         }
@@ -488,7 +434,7 @@ mod tests {
             for before_it_is_staged in [true, false] {
                 let (temp, above, elsewhere) = outside(there);
                 let target = above.join("out");
-                let checked = check(&spec(None, Some(&target)), temp.path(), &[]).unwrap();
+                let checked = checked(&spec(None, Some(&target)), temp.path(), &[]).unwrap();
                 if before_it_is_staged {
                     change(&above, &elsewhere);
                 }
@@ -518,7 +464,7 @@ mod tests {
             let (target, plain) = (above.join("out"), temp.path().join("plain"));
             fs::create_dir(&plain).unwrap();
             let staging =
-                check(&spec(None, Some(&target)), temp.path(), &[]).unwrap().stage(&RunId::generate()).unwrap();
+                checked(&spec(None, Some(&target)), temp.path(), &[]).unwrap().stage(&RunId::generate()).unwrap();
             fs::write(staging.path().join("a"), "a").unwrap();
             if there {
                 fs::remove_dir(&target).unwrap();
@@ -538,7 +484,8 @@ mod tests {
         for discarded in [false, true] {
             let (temp, above, elsewhere) = outside(false);
             let run = RunId::generate();
-            let staging = check(&spec(None, Some(&above.join("out"))), temp.path(), &[]).unwrap().stage(&run).unwrap();
+            let staging =
+                checked(&spec(None, Some(&above.join("out"))), temp.path(), &[]).unwrap().stage(&run).unwrap();
             fs::write(staging.path().join("a"), "a").unwrap();
             fs::write(elsewhere.join("theirs"), "kept").unwrap();
             let (private, moved) = (above.join(format!(".strongroom-{run}")), temp.path().join("moved"));
@@ -565,11 +512,11 @@ mod tests {
         fs::write(above.join("data"), "checked").unwrap();
         fs::write(elsewhere.join("data"), "private").unwrap();
         let private = [elsewhere.clone()];
-        let checked = check(&spec(Some(&above), None), temp.path(), &private).unwrap();
+        let open = checked(&spec(Some(&above), None), temp.path(), &private).unwrap();
         fs::rename(&above, temp.path().join("moved")).unwrap();
         symlink(&elsewhere, &above).unwrap();
-        let staging = checked.stage(&RunId::generate()).unwrap();
+        let staging = open.stage(&RunId::generate()).unwrap();
         assert_eq!(fs::read_to_string(staging.input_path().unwrap().join("data")).unwrap(), "checked");
-        assert!(matches!(check(&spec(Some(&above), None), temp.path(), &private), Err(FolderError::InputPrivate(_))));
+        assert!(matches!(checked(&spec(Some(&above), None), temp.path(), &private), Err(FolderError::InputPrivate(_))));
     }
 }

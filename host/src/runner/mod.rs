@@ -6,6 +6,8 @@
 mod folders;
 mod log;
 mod outputs;
+mod private;
+mod spares;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,7 +19,7 @@ use tokio::sync::Semaphore;
 pub use folders::FolderError;
 
 use crate::audit::Audit;
-use crate::broker::{Broker, Ended, Repeats, Session, settle};
+use crate::broker::{Broker, Ended, Meter, Repeats, Session, settle};
 use crate::policy::{Ceilings, Limits, Policy};
 use crate::record::{Limit, Outcome, Output, RunRecord};
 use crate::redact::Redactor;
@@ -47,6 +49,7 @@ pub struct RunnerOptions {
     pub(crate) temp: PathBuf,
     pub(crate) max_runs: u32,
     pub(crate) private: Vec<PathBuf>,
+    pub(crate) timings: bool,
 }
 
 impl RunnerOptions {
@@ -64,6 +67,7 @@ impl RunnerOptions {
             temp: std::env::temp_dir(),
             max_runs: MAX_RUNS,
             private: Vec::new(),
+            timings: false,
         }
     }
 
@@ -112,6 +116,12 @@ impl RunnerOptions {
         self.max_runs = max_runs;
         self
     }
+
+    /// Whether each record says where the run's time went ([`RunRecord::timings`]). It does not by default.
+    pub fn timings(mut self, timings: bool) -> Self {
+        self.timings = timings;
+        self
+    }
 }
 
 impl fmt::Debug for RunnerOptions {
@@ -131,9 +141,12 @@ pub struct Runner {
     ticker: Ticker,
     records: Option<Arc<RunStore>>,
     ceilings: Ceilings,
-    temp: PathBuf,
+    temp: private::Temp,
     room: Arc<Semaphore>,
     private: Vec<PathBuf>,
+    timings: bool,
+    /// Where there are no records, which name the folder that each run has.
+    spares: Option<Arc<spares::Spares>>,
 }
 
 impl fmt::Debug for Runner {
@@ -210,7 +223,7 @@ impl StartError {
 /// [`FolderError`], as [`Runner::run`] would answer.
 pub fn check_folders(spec: &RunSpec, private: &[PathBuf]) -> Result<(), FolderError> {
     // Only a run without an output folder is staged elsewhere, and nothing is checked of that.
-    folders::check(spec, Path::new("/"), private).map(drop)
+    folders::check(spec, &private::Temp::new("/".into()), private).map(drop)
 }
 
 impl Runner {
@@ -229,10 +242,12 @@ impl Runner {
             loader,
             executor,
             ticker,
+            spares: options.records.is_none().then(Arc::default),
             records: options.records,
             ceilings: options.ceilings,
-            temp: options.temp,
+            temp: private::Temp::new(options.temp),
             private: options.private,
+            timings: options.timings,
             room: Arc::new(Semaphore::new((options.max_runs as usize).min(Semaphore::MAX_PERMITS))),
         })
     }
@@ -252,18 +267,23 @@ impl Runner {
         cancel: impl Future<Output = ()> + Send,
     ) -> Result<RunRecord, StartError> {
         let room = self.room.try_acquire().map_err(|_| StartError::Busy)?;
+        let meter = if self.timings { Meter::started() } else { Meter::default() };
         let candidate = self.loader.read(&spec.component).await?;
+        meter.lap(|timings| &mut timings.load);
         policy.serves(candidate.digest())?;
         let limits = policy.limits_under(&self.ceilings)?;
         let checked = folders::check(&spec, &self.temp, &self.private)?;
         let reachable = Reachable::resolve(policy.tcp()).await?;
+        meter.lap(|timings| &mut timings.start);
 
         // Compiled before the run starts: what turns out to be no valid component is an input error, like a file that is none.
         let mut cancel = std::pin::pin!(cancel);
         let prepared = self.prepare(&spec.component, &candidate, &limits, &*observer, cancel.as_mut()).await?;
 
+        meter.lap(|timings| &mut timings.load);
+
         let component = candidate.component_ref(&spec.component);
-        let mut session = Session::prepare(&self.broker, &spec, component, policy, limits);
+        let mut session = Session::prepare(&self.broker, &spec, component, policy, limits, meter.clone());
         let id = session.id();
         let staging_path = checked.staging_path(&id);
         // Before the folder is made: what a crash leaves behind is named in the store and cleared away by the next process.
@@ -271,17 +291,21 @@ impl Runner {
             records.begin(session.record(), Some(&staging_path))?;
         }
         let log = log::Log::of(self.records.as_deref(), &id);
-        let ((mut ended, handover), staging) = match checked.stage(&id) {
+        let staged = match &self.spares {
+            Some(spares) => checked.stage_or_take(&id, spares),
+            None => checked.stage(&id),
+        };
+        let (Ran { mut ended, handover, untouched }, staging) = match staged {
             Ok(staging) => {
                 let recorder = log.recorder();
                 let (input, output) = (staging.input_path(), staging.path());
                 let outside = Outside { reachable, input, output, observer, recorder, cancel };
-                (self.to_end(&spec, &mut session, &candidate, prepared, outside).await, Some(staging))
+                (self.to_end(&spec, &mut session, prepared, outside).await, Some(staging))
             }
             Err(error) => {
                 let path = staging_path.display();
                 let why = format!("the private output folder `{path}` cannot be made: {error}");
-                ((Ended::HostFault(why), None), None)
+                (Ran::not(Ended::HostFault(why)), None)
             }
         };
 
@@ -291,9 +315,14 @@ impl Runner {
             ended = Ended::audit_fault(&error);
         }
         if let Some(staging) = staging {
-            ended = conclude(staging, ended, &spec, &mut session).await;
+            let staging = if untouched { staging.give_back() } else { Some(staging) };
+            if let Some(staging) = staging {
+                ended = conclude(staging, ended, &spec, &mut session).await;
+            }
         }
         let mut record = session.end(ended).await;
+        meter.lap(|timings| &mut timings.finish);
+        record.timings = meter.timings();
         if let Some(records) = &self.records
             && let Err(error) = records.finish(&record)
         {
@@ -343,19 +372,18 @@ impl Runner {
         &self,
         spec: &RunSpec,
         session: &mut Session,
-        candidate: &Candidate,
         prepared: Result<Loaded, NotRun>,
         outside: Outside<impl Future<Output = ()>>,
-    ) -> (Ended, Option<Handover>) {
+    ) -> Ran {
         // The first event binds what this run is.
         if let Err(error) = session.begin().await {
-            return (Ended::audit_fault(&error), None);
+            return Ran::not(Ended::audit_fault(&error));
         }
         let loaded = match prepared {
             Ok(loaded) => loaded,
             Err(not_run) => {
                 session.record_mut().reason = not_run.reason;
-                return (not_run.ended, None);
+                return Ran::not(not_run.ended);
             }
         };
         let _ticking = self.ticker.run();
@@ -370,8 +398,7 @@ impl Runner {
             observer: outside.observer,
             recorder: outside.recorder,
         };
-        let account: Account =
-            self.executor.execute(&loaded.component, candidate.interfaces(), execution, outside.cancel).await;
+        let account: Account = self.executor.execute(&loaded, execution, outside.cancel).await;
         let record = session.record_mut();
         record.warnings.extend(loaded.warnings);
         record.peak_memory_bytes = account.peak_memory_bytes;
@@ -379,7 +406,7 @@ impl Runner {
         record.metrics = account.metrics;
         record.progress = account.progress;
         record.log = account.log;
-        (account.ended, Some(account.handover))
+        Ran { ended: account.ended, handover: Some(account.handover), untouched: account.untouched }
     }
 }
 
@@ -388,6 +415,21 @@ struct NotRun {
     ended: Ended,
     /// More than the end says by itself.
     reason: Option<String>,
+}
+
+/// What came of a run's execution.
+struct Ran {
+    ended: Ended,
+    handover: Option<Handover>,
+    /// Nothing was made in its output folder.
+    untouched: bool,
+}
+
+impl Ran {
+    /// No instruction of the component was executed.
+    fn not(ended: Ended) -> Self {
+        Self { ended, handover: None, untouched: true }
+    }
 }
 
 /// What a run has to do with the world outside it.

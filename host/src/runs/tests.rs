@@ -30,6 +30,7 @@ fn record(segment: &str) -> RunRecord {
         redactions: 0,
         log: LogCount::default(),
         audit: None,
+        timings: None,
         warnings: Vec::new(),
     }
 }

@@ -211,8 +211,8 @@ impl Hasher for Blake3 {
 
 /// Moves the engine's epoch every [`TICK`] while at least one run is alive, so that guest code comes back to the host.
 ///
-/// A thread of its own: an executor whose threads are all busy with guests could not keep time. It sleeps while nothing runs, and has
-/// ended when the last clone and the last [`Running`] are gone.
+/// A thread of its own: an executor whose threads are all busy with guests could not keep time. It sleeps while nothing runs, from the first
+/// [`TICK`] without a run on: a run that follows another at once need not wake it. It has ended when the last clone and the last [`Running`] are gone.
 #[derive(Clone)]
 pub struct Ticker(Arc<Clock>);
 
@@ -232,6 +232,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     running: usize,
+    /// Nothing has run for a while, and the thread waits to be woken.
+    asleep: bool,
     ended: bool,
 }
 
@@ -265,20 +267,28 @@ impl Ticker {
     /// Keeps the epoch moving until the answer is dropped.
     #[must_use = "the epoch stands still when this is dropped"]
     pub fn run(&self) -> Running {
-        self.0.shared.change(|state| state.running = state.running.saturating_add(1));
+        let mut state = self.0.shared.lock();
+        state.running = state.running.saturating_add(1);
+        let asleep = state.asleep;
+        drop(state);
+        if asleep {
+            self.0.shared.changed.notify_all();
+        }
         Running(Arc::clone(&self.0))
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.shared.change(|state| state.running = state.running.saturating_sub(1));
+        let mut state = self.0.shared.lock();
+        state.running = state.running.saturating_sub(1);
     }
 }
 
 impl Drop for Clock {
     fn drop(&mut self) {
-        self.shared.change(|state| state.ended = true);
+        self.shared.lock().ended = true;
+        self.shared.changed.notify_all();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -291,19 +301,14 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.lock());
-        self.changed.notify_all();
-    }
-
     fn tick(&self, mut increment: impl FnMut()) {
         let mut state = self.lock();
         while !state.ended {
-            state = if state.running == 0 {
+            state.asleep = state.running == 0;
+            state = if state.asleep {
                 self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
             } else {
                 increment();
-                // Woken early when a run begins or ends: a tick too many does no harm.
                 self.changed.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner).0
             };
         }

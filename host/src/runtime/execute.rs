@@ -2,16 +2,17 @@
 
 use std::path::Path;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
-use wasmtime::component::{Component, Instance, InstancePre, Linker};
+use wasmtime::component::{Component, ComponentExportIndex, Instance, InstancePre, Linker};
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::{FsPerms, WasiCtx};
 
+use super::component::Loaded;
 use super::context::Context;
-use super::guard::{Guard, contain};
+use super::guard::{Guard, contain, exhausted};
 use super::imports::{Entry, Interfaces};
 use super::network::{Network, Reachable};
 use super::observer::{Observer, Stream};
@@ -20,7 +21,7 @@ use super::quota::Quota;
 use super::state::RunState;
 use super::stop::StopCell;
 use super::training::Training;
-use crate::broker::{Ended, RunBroker};
+use crate::broker::{Ended, Meter, RunBroker};
 use crate::policy::Limits;
 use crate::record::{LogCount, Metric, Progress};
 use crate::spec::RunSpec;
@@ -51,6 +52,24 @@ pub(crate) struct Account {
     pub(crate) log: LogCount,
     /// What the observer has not yet seen.
     pub(crate) handover: Handover,
+    /// Nothing was made in its output folder.
+    pub(crate) untouched: bool,
+}
+
+/// A component linked, and its entry found: the same for every run, so it is done once for a component that is at hand.
+#[derive(Clone, Default)]
+pub(super) struct Linked(Arc<OnceLock<Result<Ready, String>>>);
+
+struct Ready {
+    pre: InstancePre<RunState>,
+    entry: Start,
+}
+
+/// Where a run begins.
+enum Start {
+    Run(ComponentExportIndex),
+    Train(ComponentExportIndex),
+    Nowhere(String),
 }
 
 /// Runs components on one engine.
@@ -68,8 +87,7 @@ impl Executor {
     /// Runs a component to its end, a limit, or cancellation. The engine's epoch must be ticking.
     pub(crate) async fn execute(
         &self,
-        component: &Component,
-        interfaces: &Interfaces,
+        loaded: &Loaded,
         mut execution: Execution<'_>,
         cancelled: impl Future<Output = ()>,
     ) -> Account {
@@ -82,38 +100,65 @@ impl Executor {
         let quota = Quota::new(limits.output_bytes, limits.output_files, stop.clone());
         let mut cpu = Duration::ZERO;
         let set_up = self.store(&execution, &output, quota.clone(), stop.clone());
-        let (ended, peak_memory_bytes, (metrics, progress)) = match set_up {
-            Err(error) => (Ended::HostFault(format!("the sandbox cannot be set up: {error:#}")), 0, Default::default()),
+        broker.meter().lap(|timings| &mut timings.start);
+        let (ended, peak_memory_bytes, (metrics, progress), untouched) = match set_up {
+            Err(error) => {
+                let broken = || Ended::HostFault(format!("the sandbox cannot be set up: {error:#}"));
+                let ended = exhausted(&error).unwrap_or_else(broken);
+                (ended, 0, Default::default(), false)
+            }
             Ok(mut store) => {
-                let ended = self.drive(component, interfaces, &mut store, cancelled, &mut cpu).await;
+                let ended = self.drive(loaded, &mut store, broker.meter(), cancelled, &mut cpu).await;
+                broker.meter().lap(|timings| &mut timings.guest);
                 let training = &mut store.data_mut().training;
-                let seen = (ended, training.peak_memory(), training.take_reports());
+                let (peak, reports) = (training.peak_memory(), training.take_reports());
                 // The store goes before the output is closed: a print that the guest left under way goes nowhere. A write to a
                 // file that it left under way lands before its outputs are looked at.
                 drop(store);
                 drop(quota.settled().await);
-                seen
+                (ended, peak, reports, quota.is_untouched())
             }
         };
         let (log, handover) = output.close().await;
-        Account { ended, peak_memory_bytes, cpu, metrics, progress, log, handover }
+        Account { ended, peak_memory_bytes, cpu, metrics, progress, log, handover, untouched }
     }
 
     async fn drive(
         &self,
-        component: &Component,
-        interfaces: &Interfaces,
+        loaded: &Loaded,
         store: &mut Store<RunState>,
+        meter: &Meter,
         cancelled: impl Future<Output = ()>,
         cpu: &mut Duration,
     ) -> Ended {
         let guard = store.data_mut().training.guard();
-        let pre = match self.linker.instantiate_pre(component) {
-            Ok(pre) => pre,
-            Err(error) => return Ended::Refused(guard.shown(&format!("{error:#}"))),
+        let linked = loaded.linked.0.get_or_init(|| self.link(&loaded.component, &loaded.interfaces));
+        meter.lap(|timings| &mut timings.link);
+        match linked {
+            Ok(ready) => {
+                let call = with_cpu_time(call(ready, store, &guard, meter), cpu);
+                guard.call(call, cancelled).await.unwrap_or_else(|ended| ended)
+            }
+            Err(error) => Ended::Refused(guard.shown(error)),
+        }
+    }
+
+    fn link(&self, component: &Component, interfaces: &Interfaces) -> Result<Ready, String> {
+        let pre = self.linker.instantiate_pre(component).map_err(|error| format!("{error:#}"))?;
+        let entry = match interfaces.entry() {
+            Some(Entry::Run(name)) => {
+                let interface = component.get_export_index(None, name);
+                let function = interface.and_then(|interface| component.get_export_index(Some(&interface), "run"));
+                let nowhere = || Start::Nowhere(format!("the component's `{name}` has no function `run`"));
+                function.map_or_else(nowhere, Start::Run)
+            }
+            Some(Entry::Train) => {
+                let nowhere = || Start::Nowhere("the component has no function `train`".to_owned());
+                component.get_export_index(None, "train").map_or_else(nowhere, Start::Train)
+            }
+            None => Start::Nowhere("the component exports neither `wasi:cli/run` nor `train`".to_owned()),
         };
-        let call = with_cpu_time(call(&pre, interfaces, store, &guard), cpu);
-        guard.call(call, cancelled).await.unwrap_or_else(|ended| ended)
+        Ok(Ready { pre, entry })
     }
 
     fn store(
@@ -153,26 +198,21 @@ impl Executor {
 }
 
 /// Instantiates and calls. The result is the component's own end; an error is a trap.
-async fn call(
-    pre: &InstancePre<RunState>,
-    interfaces: &Interfaces,
-    store: &mut Store<RunState>,
-    guard: &Guard,
-) -> wasmtime::Result<Ended> {
-    let instance = pre.instantiate_async(&mut *store).await?;
-    match interfaces.entry() {
-        Some(Entry::Run(name)) => call_run(&instance, name, store).await,
-        Some(Entry::Train) => call_train(&instance, store, guard).await,
-        None => Ok(Ended::Refused("the component exports neither `wasi:cli/run` nor `train`".to_owned())),
+async fn call(ready: &Ready, store: &mut Store<RunState>, guard: &Guard, meter: &Meter) -> wasmtime::Result<Ended> {
+    let instance = ready.pre.instantiate_async(&mut *store).await?;
+    meter.lap(|timings| &mut timings.instantiate);
+    match &ready.entry {
+        Start::Run(function) => call_run(&instance, function, store).await,
+        Start::Train(function) => call_train(&instance, function, store, guard).await,
+        Start::Nowhere(why) => Ok(Ended::Refused(why.clone())),
     }
 }
 
-async fn call_run(instance: &Instance, name: &str, store: &mut Store<RunState>) -> wasmtime::Result<Ended> {
-    let interface = instance.get_export_index(&mut *store, None, name);
-    let function = interface.and_then(|interface| instance.get_export_index(&mut *store, Some(&interface), "run"));
-    let Some(function) = function else {
-        return Ok(Ended::Refused(format!("the component's `{name}` has no function `run`")));
-    };
+async fn call_run(
+    instance: &Instance,
+    function: &ComponentExportIndex,
+    store: &mut Store<RunState>,
+) -> wasmtime::Result<Ended> {
     let function = instance.get_typed_func::<(), (Result<(), ()>,)>(&mut *store, function)?;
     let (result,) = function.call_async(&mut *store, ()).await?;
     Ok(match result {
@@ -181,10 +221,12 @@ async fn call_run(instance: &Instance, name: &str, store: &mut Store<RunState>) 
     })
 }
 
-async fn call_train(instance: &Instance, store: &mut Store<RunState>, guard: &Guard) -> wasmtime::Result<Ended> {
-    let Some(function) = instance.get_export_index(&mut *store, None, "train") else {
-        return Ok(Ended::Refused("the component has no function `train`".to_owned()));
-    };
+async fn call_train(
+    instance: &Instance,
+    function: &ComponentExportIndex,
+    store: &mut Store<RunState>,
+    guard: &Guard,
+) -> wasmtime::Result<Ended> {
     let function = instance.get_typed_func::<(), (Result<(), String>,)>(&mut *store, function)?;
     let (result,) = function.call_async(&mut *store, ()).await?;
     Ok(match result {

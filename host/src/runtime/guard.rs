@@ -93,6 +93,9 @@ impl Guard {
                 "the host is busy: as many runs are alive as it has room for; try again later".to_owned(),
             );
         }
+        if let Some(busy) = exhausted(error) {
+            return busy;
+        }
         if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) {
             return Ended::Limit(Limit::Resources);
         }
@@ -118,9 +121,41 @@ impl Guard {
     }
 }
 
+/// The end of a run for which the system had no more of what each run takes: the others took it, and give it back.
+pub(super) fn exhausted(error: &wasmtime::Error) -> Option<Ended> {
+    let code = |cause: &(dyn std::error::Error + 'static)| {
+        let io = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+        io.or_else(|| cause.downcast_ref::<rustix::io::Errno>().map(|errno| errno.raw_os_error()))
+    };
+    let what = match rustix::io::Errno::from_raw_os_error(error.chain().find_map(code)?) {
+        rustix::io::Errno::MFILE => "as many files are open as this process may have (`ulimit -n`)",
+        rustix::io::Errno::NFILE => "as many files are open as this machine has room for (`fs.file-max`)",
+        rustix::io::Errno::NOMEM => "there is no more memory, or room for mappings of it (`vm.max_map_count`)",
+        _ => return None,
+    };
+    Some(Ended::HostFault(format!("the host is busy: {what}; try again later, or raise the limit")))
+}
+
 #[cfg(all(test, feature = "local-vault"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_that_is_full_is_busy() {
+        use rustix::io::Errno;
+        for (errno, limit) in
+            [(Errno::MFILE, "ulimit -n"), (Errno::NOMEM, "vm.max_map_count"), (Errno::NFILE, "fs.file-max")]
+        {
+            let plain = wasmtime::Error::new(errno).context("failed to make memory accessible");
+            let io = wasmtime::Error::new(std::io::Error::from(errno)).context("failed to open a folder");
+            for error in [plain, io] {
+                let Some(Ended::HostFault(why)) = exhausted(&error) else { panic!("{error:#}") };
+                assert!(why.starts_with("the host is busy: ") && why.contains(limit), "{why}");
+            }
+        }
+        assert_eq!(exhausted(&wasmtime::Error::new(std::io::Error::from(Errno::ACCESS))), None);
+        assert_eq!(exhausted(&wasmtime::Error::msg("out of memory")), None);
+    }
 
     #[tokio::test]
     async fn the_names_of_a_component_s_functions_are_no_limit() {

@@ -1,8 +1,8 @@
 //! Standard output and standard error of a component: counted against `log-bytes`, redacted, and handed to the observer in order.
 //!
-//! A write is redacted where it is made and then queued; a thread of its own hands it on, so that an observer that blocks (a terminal
-//! that was stopped) holds up the component and not the executor. The queue is bounded in bytes: a component that writes faster than its
-//! observer reads waits.
+//! A write is redacted where it is made and then queued; a thread for blocking work hands it on, so that an observer that blocks (a terminal
+//! that was stopped) holds up the component and not the executor. It is there while something waits: a run that prints nothing has none. The queue is
+//! bounded in bytes: a component that writes faster than its observer reads waits.
 //!
 //! A recorder gets the same bytes in the same order, before the observer, and never waits for it: what a run has printed by its end is recorded
 //! even where its observer stands still.
@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
-use tokio::sync::{Notify, mpsc};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
@@ -74,22 +75,17 @@ impl Recording {
 /// Both output streams of a run: what the component writes is redacted, counted against `log-bytes`, and handed to the run's [`Observer`].
 pub struct Output {
     shared: Arc<Shared>,
-    handed_on: HandedOn,
 }
-
-/// The task that hands on: an error where the observer panicked.
-type HandedOn = tokio::task::JoinHandle<Result<(), tokio::task::JoinError>>;
 
 struct Shared {
     state: Mutex<State>,
-    queued: Arc<Queued>,
-    recording: Option<Arc<Recording>>,
-}
-
-#[derive(Default)]
-struct Queued {
-    bytes: AtomicUsize,
+    /// How many bytes wait for the observer.
+    queued: AtomicUsize,
+    /// Told when the observer took something, and when it has everything.
     drained: Notify,
+    recording: Option<Arc<Recording>>,
+    observer: Arc<dyn Observer>,
+    runtime: Handle,
 }
 
 struct State {
@@ -97,8 +93,21 @@ struct State {
     stderr: RedactStream,
     count: LogCount,
     max: u64,
-    /// None once the run has ended: a late write goes nowhere.
-    queue: Option<mpsc::UnboundedSender<(Stream, Bytes)>>,
+    /// What the observer has not yet got. Bounded by `queued`, which counts bytes: a bound on the number of writes would say little.
+    waiting: VecDeque<(Stream, Bytes)>,
+    phase: Phase,
+    /// A thread is handing on, or about to.
+    handing_on: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// What is written is handed on.
+    Open,
+    /// The run has ended: a late write goes nowhere.
+    Closed,
+    /// The observer panicked, or the host is ending: nothing more is handed on.
+    Broken,
 }
 
 impl Output {
@@ -114,45 +123,26 @@ impl Output {
         observer: Arc<dyn Observer>,
         recorder: Option<Box<dyn Recorder>>,
     ) -> Self {
-        // Bounded by `queued`, which counts bytes: a bound on the number of writes would say little.
-        let (queue, mut waiting) = mpsc::unbounded_channel::<(Stream, Bytes)>();
-        let queued = Arc::new(Queued::default());
-        let drained = Arc::clone(&queued);
         let recording =
             recorder.map(|recorder| Arc::new(Recording { recorder: Mutex::new(recorder), waiting: Mutex::default() }));
-        let recorded = recording.clone();
-        let hand_on = move |(stream, bytes): (Stream, Bytes)| {
-            if let Some(recording) = &recorded {
-                recording.drain();
-            }
-            observer.output(stream, &bytes);
-            drained.bytes.fetch_sub(bytes.len(), Ordering::AcqRel);
-            drained.drained.notify_waiters();
-        };
-        // The observer may block, so it is called where that is allowed; but only while there is something for it. A thread for each run that
-        // is alive would be all there are with some hundred runs, and the audit needs one to let any of them go on.
-        let handed_on = tokio::spawn(async move {
-            while let Some(first) = waiting.recv().await {
-                let (hand_on, mut rest) = (hand_on.clone(), waiting);
-                let handing = tokio::task::spawn_blocking(move || {
-                    hand_on(first);
-                    while let Ok(next) = rest.try_recv() {
-                        hand_on(next);
-                    }
-                    rest
-                });
-                waiting = handing.await?;
-            }
-            Ok(())
-        });
         let state = State {
             stdout: redactor.stream(),
             stderr: redactor.stream(),
             count: LogCount::default(),
             max: log_bytes,
-            queue: Some(queue),
+            waiting: VecDeque::new(),
+            phase: Phase::Open,
+            handing_on: false,
         };
-        Self { shared: Arc::new(Shared { state: Mutex::new(state), queued, recording }), handed_on }
+        let shared = Shared {
+            state: Mutex::new(state),
+            queued: AtomicUsize::new(0),
+            drained: Notify::new(),
+            recording,
+            observer,
+            runtime: Handle::current(),
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// One of the two, for the engine.
@@ -163,42 +153,102 @@ impl Output {
     /// Flushes what the redactor held back, has all of it recorded, and counts. What is queued still has to be handed on to the observer: one that
     /// blocks holds up whoever waits for that, and not the run's record.
     pub async fn close(self) -> (LogCount, Handover) {
-        let count = {
+        let (count, begin) = {
             let mut state = self.shared.state();
+            let mut begin = false;
             for stream in [Stream::Stdout, Stream::Stderr] {
                 let mut rest = Vec::new();
                 state.redactor(stream).finish(&mut rest);
-                self.shared.enqueue(&mut state, stream, rest);
+                begin |= self.shared.enqueue(&mut state, stream, rest);
             }
-            state.queue = None;
-            state.count
+            if state.phase == Phase::Open {
+                state.phase = Phase::Closed;
+            }
+            (state.count, begin)
         };
+        if begin {
+            self.shared.hand_on();
+        }
         if let Some(recording) = self.shared.recording.clone()
             && !recording.is_idle()
             && tokio::task::spawn_blocking(move || recording.drain()).await.is_err()
         {
             tracing::error!("the recorder of a run's output panicked: its log is not whole");
         }
-        (count, Handover(self.handed_on))
+        (count, Handover(self.shared))
     }
 }
 
 /// What a run has printed and its observer has not yet seen.
-#[derive(Debug)]
 #[must_use = "wait for it, so that the observer has seen all output"]
-pub struct Handover(HandedOn);
+pub struct Handover(Arc<Shared>);
 
 impl Handover {
     /// Waits until the observer has everything, but no longer than `patience`: who stopped a run does not wait for a reader that may
     /// never read. The observer then gets the rest when it gets to it.
     pub async fn wait(self, patience: Option<Duration>) {
-        let handed_on = match patience {
-            Some(patience) => tokio::time::timeout(patience, self.0).await.unwrap_or(Ok(Ok(()))),
-            None => self.0.await,
-        };
-        if !matches!(handed_on, Ok(Ok(()))) {
+        match patience {
+            Some(patience) => drop(tokio::time::timeout(patience, self.handed_on()).await),
+            None => self.handed_on().await,
+        }
+        if self.0.state().phase == Phase::Broken {
             tracing::error!("the observer of a run's output panicked: output was lost");
         }
+    }
+
+    async fn handed_on(&self) {
+        loop {
+            // Registered before the check: an end between the two is not missed.
+            let drained = self.0.drained.notified();
+            if !self.0.state().handing_on {
+                return;
+            }
+            drained.await;
+        }
+    }
+}
+
+/// The right to be the one thread that hands on.
+struct HandOn(Arc<Shared>);
+
+impl HandOn {
+    fn run(&self) {
+        while let Some((stream, bytes)) = self.next() {
+            if let Some(recording) = &self.0.recording {
+                recording.drain();
+            }
+            self.0.observer.output(stream, &bytes);
+            self.0.queued.fetch_sub(bytes.len(), Ordering::AcqRel);
+            self.0.drained.notify_waiters();
+        }
+    }
+
+    /// The next write. Where there is none this is over, in one step: whoever writes later begins anew.
+    fn next(&self) -> Option<(Stream, Bytes)> {
+        let mut state = self.0.state();
+        let next = state.waiting.pop_front();
+        state.handing_on = next.is_some();
+        next
+    }
+}
+
+impl Drop for HandOn {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        if std::mem::take(&mut state.handing_on) {
+            // The observer panicked, or this never ran.
+            state.phase = Phase::Broken;
+            state.waiting.clear();
+            self.0.queued.store(0, Ordering::Release);
+        }
+        drop(state);
+        self.0.drained.notify_waiters();
+    }
+}
+
+impl fmt::Debug for Handover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handover").field("queued", &self.0.queued).finish_non_exhaustive()
     }
 }
 
@@ -228,44 +278,47 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts redacted bytes against the limit and queues what is within it.
-    fn enqueue(&self, state: &mut State, stream: Stream, mut bytes: Vec<u8>) {
+    /// Counts redacted bytes against the limit and queues what is within it. True where nobody hands on yet: then [`Shared::hand_on`] is to follow,
+    /// without the lock.
+    #[must_use]
+    fn enqueue(&self, state: &mut State, stream: Stream, mut bytes: Vec<u8>) -> bool {
         let room = usize::try_from(state.max.saturating_sub(state.count.kept)).unwrap_or(usize::MAX);
         let dropped = bytes.len().saturating_sub(room);
         bytes.truncate(room);
         state.count.kept = state.count.kept.saturating_add(bytes.len() as u64);
         state.count.dropped = state.count.dropped.saturating_add(dropped as u64);
-        if bytes.is_empty() {
-            return;
+        if bytes.is_empty() || state.phase != Phase::Open {
+            return false;
         }
-        if let Some(queue) = &state.queue {
-            let length = bytes.len();
-            let bytes = Bytes::from(bytes);
-            if let Some(recording) = &self.recording {
-                recording.push(stream, bytes.clone());
-            }
-            self.queued.bytes.fetch_add(length, Ordering::AcqRel);
-            if queue.send((stream, bytes)).is_err() {
-                // The observer panicked, and with it went the thread that has things recorded: this must not pile up.
-                if let Some(recording) = &self.recording {
-                    recording.waiting().pop_back();
-                }
-                self.queued.bytes.fetch_sub(length, Ordering::AcqRel);
-            }
+        let bytes = Bytes::from(bytes);
+        if let Some(recording) = &self.recording {
+            recording.push(stream, bytes.clone());
         }
+        self.queued.fetch_add(bytes.len(), Ordering::AcqRel);
+        state.waiting.push_back((stream, bytes));
+        !std::mem::replace(&mut state.handing_on, true)
+    }
+
+    fn hand_on(self: &Arc<Self>) {
+        let hand_on = HandOn(Arc::clone(self));
+        drop(self.runtime.spawn_blocking(move || hand_on.run()));
     }
 
     /// Redaction comes before truncation, and what will be dropped is searched too: a value that straddles the limit does not show its
     /// beginning.
-    fn write(&self, stream: Stream, bytes: &[u8]) {
+    fn write(self: &Arc<Self>, stream: Stream, bytes: &[u8]) {
         let mut state = self.state();
         let mut decided = Vec::with_capacity(bytes.len());
         state.redactor(stream).push(bytes, &mut decided);
-        self.enqueue(&mut state, stream, decided);
+        let begin = self.enqueue(&mut state, stream, decided);
+        drop(state);
+        if begin {
+            self.hand_on();
+        }
     }
 
     fn room(&self) -> bool {
-        self.queued.bytes.load(Ordering::Acquire) < QUEUE_BYTES
+        self.queued.load(Ordering::Acquire) < QUEUE_BYTES
     }
 }
 
@@ -298,7 +351,7 @@ impl Pollable for GuestStream {
     async fn ready(&mut self) {
         loop {
             // Registered before the check: a drain between the two is not missed.
-            let drained = self.shared.queued.drained.notified();
+            let drained = self.shared.drained.notified();
             if self.shared.room() {
                 return;
             }
@@ -455,10 +508,41 @@ mod tests {
         while stream.check_write().unwrap() > 0 {
             stream.write(Bytes::from(vec![b'x'; WRITE_MAX])).unwrap();
         }
-        assert!(output.shared.queued.bytes.load(Ordering::Acquire) <= QUEUE_BYTES + WRITE_MAX);
+        assert!(output.shared.queued.load(Ordering::Acquire) <= QUEUE_BYTES + WRITE_MAX);
         drop(open);
         stream.ready().await;
         assert!(stream.check_write().unwrap() > 0);
         output.close().await.1.wait(None).await;
+    }
+
+    #[tokio::test]
+    async fn what_an_observer_breaks_is_over_and_nobody_waits() {
+        struct Breaks;
+        impl Observer for Breaks {
+            fn output(&self, _stream: Stream, _bytes: &[u8]) {
+                panic!("an observer that breaks");
+            }
+        }
+        let output = Output::start(&Redactor::new(), u64::MAX, Arc::new(Breaks));
+        let mut stream = output.stream(Stream::Stdout);
+        while output.shared.state().phase == Phase::Open {
+            stream.ready().await;
+            let _ = stream.check_write().unwrap();
+            stream.write(Bytes::from_static(b"abc")).unwrap();
+        }
+        assert!(stream.check_write().unwrap() > 0);
+        stream.write(Bytes::from_static(b"goes nowhere")).unwrap();
+        output.close().await.1.wait(None).await;
+    }
+
+    #[test]
+    fn what_is_written_as_the_host_ends_holds_up_nobody() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let context = runtime.enter();
+        let output = Output::start(&Redactor::new(), u64::MAX, Arc::new(Collect::default()));
+        drop(context);
+        runtime.shutdown_background();
+        output.shared.write(Stream::Stdout, b"late");
+        assert!(output.shared.state().phase == Phase::Broken);
     }
 }

@@ -16,7 +16,7 @@ use super::guard::Guard;
 use super::limits::Limiter;
 use super::observer::Observer;
 use super::stop::StopCell;
-use crate::broker::{GuestError, RequestError, RunBroker, Session};
+use crate::broker::{Begun, GuestError, RequestError, RunBroker, Session};
 use crate::policy::Limits;
 use crate::record::{Metric, Progress, RunRecord};
 use crate::secret::Secret;
@@ -145,12 +145,25 @@ type Answer<T> = wasmtime::Result<(Result<T, secrets::Error>,)>;
 pub fn add_secrets_to_linker<T: TrainingView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     let mut secrets = linker.instance(SECRETS)?;
     secrets.func_wrap_async("get-secret", |mut store, (name,): (String,)| {
+        // Looked for before a future of the whole way is made, which alone would take longer.
+        let broker = &store.data_mut().training().broker;
+        let begun = broker.meter().begin();
+        if let Some(value) = broker.read_again(&name) {
+            broker.meter().served(begun);
+            return boxed(std::future::ready(Ok((Ok(released(&value)),))));
+        }
         let run = Run::of(&mut store);
-        Box::new(async move { run.answer(run.broker.get(&name).await.map(|value| value.expose_shared())) })
+        boxed(async move {
+            let answer = run.broker.get(&name).await.map(|value| released(&value));
+            run.answer(answer)
+        })
     })?;
     secrets.func_wrap_async("set-secret", |mut store, (name, value): (String, String)| {
         let run = Run::of(&mut store);
-        Box::new(async move { run.answer(run.broker.set(&name, value).await) })
+        Box::new(async move {
+            let answer = run.broker.set(&name, value).await;
+            run.answer(answer)
+        })
     })?;
     secrets.func_wrap_async("get-secrets", |mut store, (names,): (Vec<String>,)| {
         let run = Run::of(&mut store);
@@ -161,23 +174,38 @@ pub fn add_secrets_to_linker<T: TrainingView + 'static>(linker: &mut Linker<T>) 
     })?;
     secrets.func_wrap_async("set-secrets", |mut store, (pairs,): (Vec<(String, String)>,)| {
         let run = Run::of(&mut store);
-        Box::new(async move { run.answer(run.broker.set_many(pairs).await) })
+        Box::new(async move {
+            let answer = run.broker.set_many(pairs).await;
+            run.answer(answer)
+        })
     })?;
     secrets.func_wrap_async("list-secrets", |mut store, (): ()| {
         let run = Run::of(&mut store);
-        Box::new(async move { run.answer(run.broker.list().await) })
+        Box::new(async move {
+            let answer = run.broker.list().await;
+            run.answer(answer)
+        })
     })?;
     secrets.func_wrap_async("describe-secret", |mut store, (name,): (String,)| {
         let run = Run::of(&mut store);
-        Box::new(async move { run.answer(run.broker.describe(&name).await.map(description)) })
+        Box::new(async move {
+            let answer = run.broker.describe(&name).await.map(description);
+            run.answer(answer)
+        })
     })?;
     secrets.func_wrap_async("delete-secret", |mut store, (name,): (String,)| {
         let run = Run::of(&mut store);
-        Box::new(async move { run.answer(run.broker.delete(&name).await) })
+        Box::new(async move {
+            let answer = run.broker.delete(&name).await;
+            run.answer(answer)
+        })
     })?;
     secrets.func_wrap_async("delete-secrets", |mut store, (names,): (Vec<String>,)| {
         let run = Run::of(&mut store);
-        Box::new(async move { run.answer(run.broker.delete_many(&names).await) })
+        Box::new(async move {
+            let answer = run.broker.delete_many(&names).await;
+            run.answer(answer)
+        })
     })?;
     Ok(())
 }
@@ -186,16 +214,22 @@ pub fn add_secrets_to_linker<T: TrainingView + 'static>(linker: &mut Linker<T>) 
 struct Run {
     broker: Arc<RunBroker>,
     stop: StopCell,
+    begun: Begun,
 }
 
 impl Run {
     fn of<T: TrainingView + 'static>(store: &mut StoreContextMut<'_, T>) -> Self {
         let training = store.data_mut().training();
-        Self { broker: Arc::clone(&training.broker), stop: training.stop.clone() }
+        Self {
+            broker: Arc::clone(&training.broker),
+            stop: training.stop.clone(),
+            begun: training.broker.meter().begin(),
+        }
     }
 
     /// The component's answer, or the trap that ends its run.
-    fn answer<T>(&self, result: Result<T, RequestError>) -> Answer<T> {
+    fn answer<T>(self, result: Result<T, RequestError>) -> Answer<T> {
+        self.broker.meter().served(self.begun);
         match result {
             Ok(value) => Ok((Ok(value),)),
             Err(RequestError::Answer(answer)) => Ok((Err(to_guest(answer.into_guest())),)),
@@ -204,8 +238,17 @@ impl Run {
     }
 }
 
+fn boxed<'a, T>(future: impl Future<Output = T> + Send + 'a) -> Box<dyn Future<Output = T> + Send + 'a> {
+    Box::new(future)
+}
+
+/// A value as it goes out.
+fn released(value: &Secret) -> Arc<str> {
+    value.expose_shared()
+}
+
 fn shared(value: Option<Arc<Secret>>) -> Option<Arc<str>> {
-    value.map(|value| value.expose_shared())
+    value.map(|value| released(&value))
 }
 
 fn to_guest(error: GuestError) -> secrets::Error {

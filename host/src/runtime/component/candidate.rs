@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
 
+use super::known::Stamp;
 use crate::ids::Digest;
 use crate::record::ComponentRef;
 use crate::runtime::imports::{self, Interfaces, Malformed, Refused};
@@ -16,8 +18,8 @@ use crate::runtime::imports::{self, Interfaces, Malformed, Refused};
 pub struct Candidate {
     bytes: Bytes,
     digest: Digest,
-    interfaces: Interfaces,
-    refused: Vec<Refused>,
+    interfaces: Arc<Interfaces>,
+    refused: Arc<[Refused]>,
 }
 
 impl std::fmt::Debug for Candidate {
@@ -93,8 +95,14 @@ fn is_link_loop(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
-/// How a component's interfaces are read.
-pub(super) type Inspect = fn(&[u8]) -> Result<Interfaces, imports::Malformed>;
+/// For what world a component's interfaces are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Inspect {
+    /// That of the runner, with an entry that it knows.
+    Runner,
+    /// One of the embedder's own.
+    Own,
+}
 
 impl Candidate {
     /// Reads a component's file of at most `max` bytes, and compiles nothing. Blocks.
@@ -102,10 +110,11 @@ impl Candidate {
     /// # Errors
     /// [`LoadError`]; nothing was created or changed.
     pub fn read(path: &Path, max: u64) -> Result<Self, LoadError> {
-        Self::read_as(path, max, imports::inspect)
+        Self::read_as(path, max, Inspect::Runner).map(|(candidate, _)| candidate)
     }
 
-    pub(super) fn read_as(path: &Path, max: u64, inspect: Inspect) -> Result<Self, LoadError> {
+    /// Reads a file, and answers with a stamp where the file can be known again by one.
+    pub(super) fn read_as(path: &Path, max: u64, inspect: Inspect) -> Result<(Self, Option<Stamp>), LoadError> {
         let unreadable = |cause| LoadError::Unreadable { path: path.to_owned(), cause };
         // Opening a pipe would wait for whoever writes to it; this does not.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -122,16 +131,26 @@ impl Candidate {
         // The file may grow while it is read.
         let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
         (&file).take(max.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
-        Self::new(path, bytes.into(), max, inspect)
+        let stamp = Stamp::settled(&metadata, &file);
+        Ok((Self::new(path, bytes.into(), max, inspect)?, stamp))
     }
 
     pub(super) fn new(path: &Path, bytes: Bytes, max: u64, inspect: Inspect) -> Result<Self, LoadError> {
         if bytes.len() as u64 > max {
             return Err(LoadError::TooLarge { path: path.to_owned(), max });
         }
-        let interfaces = inspect(&bytes).map_err(|why| LoadError::Malformed { path: path.to_owned(), why })?;
-        let refused = imports::refused(&interfaces);
-        Ok(Self { digest: Digest::of(&bytes), bytes, interfaces, refused })
+        let interfaces = match inspect {
+            Inspect::Runner => imports::inspect(&bytes),
+            Inspect::Own => imports::inspect_for_world(&bytes),
+        };
+        let interfaces = interfaces.map_err(|why| LoadError::Malformed { path: path.to_owned(), why })?;
+        let refused = imports::refused(&interfaces).into();
+        Ok(Self { digest: Digest::of(&bytes), bytes, interfaces: Arc::new(interfaces), refused })
+    }
+
+    /// The same with another copy of the same bytes.
+    pub(super) fn with_bytes(&self, bytes: Bytes) -> Self {
+        Self { bytes, ..self.clone() }
     }
 
     /// The SHA-256 digest of the bytes.
@@ -156,7 +175,7 @@ impl Candidate {
     }
 
     /// What it imports and exports.
-    pub fn interfaces(&self) -> &Interfaces {
+    pub fn interfaces(&self) -> &Arc<Interfaces> {
         &self.interfaces
     }
 

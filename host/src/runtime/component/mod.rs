@@ -4,9 +4,12 @@
 //! it asks for: what is wrong there is wrong before a run begins. [`Loader::compile`] then makes code of those same bytes, or takes it from
 //! memory or the store: it may run into the run's `compile-time`, and belongs to the run. Of many runs of one new component, one compiles
 //! and all wait for it, each as long as its own policy allows.
+//!
+//! A component whose code is at hand costs the next run neither: its file is not read again while it is unchanged (`known`).
 
 mod candidate;
 mod flight;
+mod known;
 pub(in crate::runtime) mod text;
 
 use std::collections::HashMap;
@@ -23,9 +26,11 @@ use wasmtime::component::Component;
 use self::candidate::Inspect;
 pub use self::candidate::{Candidate, LoadError};
 use self::flight::{Flight, WeakFlight};
+use self::known::Known;
 use super::compile::{Compile, CompileError, shown};
 use super::engine::EngineHash;
-use super::imports::{self, Interfaces};
+use super::execute::Linked;
+use super::imports::Interfaces;
 use super::observer::Observer;
 use super::store::{AuthenticatedCode, CodeStore, Found};
 use crate::ids::Digest;
@@ -36,7 +41,7 @@ pub const COMPONENT_MAX: u64 = 64 * 1024 * 1024;
 /// How many loaded components are kept in memory for the next run.
 const KEPT: usize = 64;
 
-/// How much code the components kept may have in sum, in bytes.
+/// How much the components kept may have in sum, code and files, in bytes.
 const KEPT_BYTES: usize = 512 * 1024 * 1024;
 
 /// A component ready to be instantiated.
@@ -50,7 +55,9 @@ pub struct Loaded {
     /// The component itself.
     pub component: Component,
     /// What it imports and exports.
-    pub interfaces: Interfaces,
+    pub interfaces: Arc<Interfaces>,
+    /// The component linked, once a run has needed that.
+    pub(in crate::runtime) linked: Linked,
     /// What an operator should know, such as stored code that was not what the store had written.
     pub warnings: Vec<String>,
 }
@@ -84,6 +91,8 @@ impl fmt::Debug for Inner {
 struct State {
     /// Loaded components, the one used last at the end.
     kept: Vec<Kept>,
+    /// The files of some of them.
+    known: Known,
     /// Those that are being made. They live as long as somebody waits.
     flights: HashMap<Digest, WeakFlight>,
 }
@@ -91,13 +100,16 @@ struct State {
 struct Kept {
     digest: Digest,
     component: Component,
-    code_bytes: usize,
+    linked: Linked,
+    /// Of its code and its file.
+    bytes: usize,
 }
 
 /// What a flight brings home.
 #[derive(Clone)]
 struct Made {
     component: Component,
+    linked: Linked,
     warnings: Arc<[String]>,
 }
 
@@ -119,7 +131,7 @@ impl Loader {
     /// # Errors
     /// [`LoadError`]; nothing was created or changed.
     pub async fn read(&self, path: &Path) -> Result<Candidate, LoadError> {
-        self.read_as(path, imports::inspect).await
+        self.read_as(path, Inspect::Runner).await
     }
 
     /// As [`Loader::read`], of a component for a world of the embedder's own: what it exports and imports is for that world's linker to judge, and
@@ -128,14 +140,28 @@ impl Loader {
     /// # Errors
     /// [`LoadError`]; nothing was created or changed.
     pub async fn read_for_world(&self, path: &Path) -> Result<Candidate, LoadError> {
-        self.read_as(path, imports::inspect_for_world).await
+        self.read_as(path, Inspect::Own).await
     }
 
     async fn read_as(&self, path: &Path, inspect: Inspect) -> Result<Candidate, LoadError> {
+        let known = self.0.lock().known.find(path, inspect);
+        if let Some((stamp, candidate)) = known
+            && stamp.is_of(path)
+        {
+            return Ok(candidate);
+        }
         let (path, max) = (path.to_owned(), self.0.component_max);
         let name = path.clone();
         let reading = tokio::task::spawn_blocking(move || Candidate::read_as(&path, max, inspect));
-        reading.await.unwrap_or_else(|_| Err(LoadError::Interrupted { path: name }))
+        let Ok(read) = reading.await else { return Err(LoadError::Interrupted { path: name }) };
+        let (candidate, stamp) = read?;
+        let mut state = self.0.lock();
+        if let Some(stamp) = stamp
+            && state.kept.iter().any(|kept| kept.digest == *candidate.digest())
+        {
+            state.known.remember(name, stamp, inspect, &candidate);
+        }
+        Ok(candidate)
     }
 
     /// Takes a component that is in memory already. Not for an executor's thread where it is large.
@@ -143,7 +169,7 @@ impl Loader {
     /// # Errors
     /// [`LoadError`], with `name` in the place of the path.
     pub fn take(&self, name: &Path, bytes: Bytes) -> Result<Candidate, LoadError> {
-        Candidate::new(name, bytes, self.0.component_max, imports::inspect)
+        Candidate::new(name, bytes, self.0.component_max, Inspect::Runner)
     }
 
     /// Makes a candidate ready to run, and waits for that at most `time`. The observer hears of compiling, not of loading code that is
@@ -162,11 +188,12 @@ impl Loader {
             digest: *candidate.digest(),
             bytes: candidate.len(),
             component: made.component,
-            interfaces: candidate.interfaces().clone(),
+            linked: made.linked,
+            interfaces: Arc::clone(candidate.interfaces()),
             warnings: made.warnings.to_vec(),
         };
         let flight = match self.lookup(candidate) {
-            Ok(component) => return Ok(loaded(Made { component, warnings: Arc::default() })),
+            Ok(made) => return Ok(loaded(made)),
             Err(flight) => flight,
         };
         match tokio::time::timeout(time, flight.watched(|compiling| observer.compiling(compiling))).await {
@@ -179,13 +206,13 @@ impl Loader {
     }
 
     /// The component, where it is at hand, or else the flight that is to bring it, started where there is none.
-    fn lookup(&self, candidate: &Candidate) -> Result<Component, Flight> {
+    fn lookup(&self, candidate: &Candidate) -> Result<Made, Flight> {
         let mut state = self.0.lock();
         if let Some(at) = state.kept.iter().position(|kept| kept.digest == *candidate.digest()) {
             let kept = state.kept.remove(at);
-            let component = kept.component.clone();
+            let (component, linked) = (kept.component.clone(), kept.linked.clone());
             state.kept.push(kept);
-            return Ok(component);
+            return Ok(Made { component, linked, warnings: Arc::default() });
         }
         if let Some(flight) = state.flights.get(candidate.digest()).and_then(WeakFlight::join) {
             return Err(flight);
@@ -210,7 +237,8 @@ impl Inner {
         bytes: Bytes,
         compiling: watch::Sender<bool>,
     ) -> Result<Made, CompileError> {
-        let mut warnings = Vec::new();
+        let file_bytes = bytes.len();
+        let (mut warnings, linked) = (Vec::new(), Linked::default());
         let made = match self.stored(digest, &mut warnings).await {
             Some(made) => Ok(made),
             None => self.compiled(digest, bytes, &compiling, &mut warnings).await,
@@ -219,8 +247,9 @@ impl Inner {
         // A flight that was given up and begun anew meanwhile is joined by nobody else but those who hold it.
         state.flights.remove(&digest);
         let (component, code_bytes) = made?;
-        state.keep(Kept { digest, component: component.clone(), code_bytes });
-        Ok(Made { component, warnings: warnings.into() })
+        let bytes = code_bytes.saturating_add(file_bytes);
+        state.keep(Kept { digest, component: component.clone(), linked: linked.clone(), bytes });
+        Ok(Made { component, linked, warnings: warnings.into() })
     }
 
     async fn stored(&self, digest: Digest, warnings: &mut Vec<String>) -> Option<(Component, usize)> {
@@ -286,10 +315,12 @@ impl State {
     fn keep(&mut self, kept: Kept) {
         self.kept.retain(|other| other.digest != kept.digest);
         self.kept.push(kept);
-        let mut bytes = self.kept.iter().fold(0usize, |sum, kept| sum.saturating_add(kept.code_bytes));
+        let mut bytes = self.kept.iter().fold(0usize, |sum, kept| sum.saturating_add(kept.bytes));
         while self.kept.len() > KEPT || (bytes > KEPT_BYTES && self.kept.len() > 1) {
-            bytes = bytes.saturating_sub(self.kept.remove(0).code_bytes);
+            bytes = bytes.saturating_sub(self.kept.remove(0).bytes);
         }
+        let Self { kept, known, .. } = self;
+        known.retain(|digest| kept.iter().any(|kept| kept.digest == *digest));
     }
 }
 

@@ -298,8 +298,12 @@ fn memory_keeps_what_was_used_last() {
     let engine = on_demand();
     let component = Component::from_binary(&engine, &component()).unwrap();
     let mut state = State::default();
-    let kept =
-        |n: usize, code_bytes| Kept { digest: Digest::of(&n.to_le_bytes()), component: component.clone(), code_bytes };
+    let kept = |n: usize, bytes| Kept {
+        digest: Digest::of(&n.to_le_bytes()),
+        component: component.clone(),
+        linked: Linked::default(),
+        bytes,
+    };
     for n in 0..KEPT + 1 {
         state.keep(kept(n, 1));
     }
@@ -309,4 +313,45 @@ fn memory_keeps_what_was_used_last() {
     assert_eq!((state.kept.len(), state.kept.last().unwrap().digest), (KEPT, Digest::of(&1usize.to_le_bytes())));
     state.keep(kept(1_000, KEPT_BYTES + 1));
     assert_eq!(state.kept.len(), 1, "the one in use stays, however large");
+}
+
+#[tokio::test]
+async fn a_file_that_was_changed_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("component.wasm");
+    let loader = loader(None);
+    let (first, mut second) = (component(), component());
+    // A custom section more, of the same component otherwise.
+    second.extend_from_slice(&[0, 2, 1, b'x']);
+    for bytes in [&first, &second, &first] {
+        std::fs::write(&path, bytes).unwrap();
+        for _ in 0..3 {
+            let candidate = loader.read(&path).await.unwrap();
+            assert_eq!(*candidate.digest(), Digest::of(bytes));
+            loader.compile(&candidate, LONG, &Silent).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_at_hand_is_remembered_as_long_as_its_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("component.wasm");
+    std::fs::write(&path, component()).unwrap();
+    let candidate = Candidate::read(&path, COMPONENT_MAX).unwrap();
+    let stamp = known::Stamp::of(&std::fs::metadata(&path).unwrap());
+    assert!(stamp.is_of(&path));
+    let mut known = Known::default();
+    known.remember(path.clone(), stamp, Inspect::Runner, &candidate);
+    assert_eq!(known.find(&path, Inspect::Runner).unwrap().1.digest(), candidate.digest());
+    assert!(known.find(&path, Inspect::Own).is_none(), "another world may ask for another entry");
+    known.retain(|digest| digest != candidate.digest());
+    assert!(known.find(&path, Inspect::Runner).is_none());
+
+    // The same bytes in another file are another file; and one that was written a moment ago may be written again unseen.
+    let new = folder.path().join("new.wasm");
+    std::fs::write(&new, component()).unwrap();
+    std::fs::rename(&new, &path).unwrap();
+    assert!(!stamp.is_of(&path));
+    assert!(Candidate::read_as(&path, COMPONENT_MAX, Inspect::Runner).unwrap().1.is_none());
 }

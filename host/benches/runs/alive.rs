@@ -1,0 +1,168 @@
+//! How many runs can be alive at once, each waiting in a call to the host, and what each takes of the machine.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use strongroom::audit::SyncMode;
+use strongroom::ids::{SecretName, SecretVersion};
+use strongroom::policy::{Grant, ListGrant, Policy};
+use strongroom::record::Outcome;
+use strongroom::runner::StartError;
+use strongroom::runtime::Silent;
+use strongroom::secret::Secret;
+use strongroom::spec::RunSpec;
+use strongroom::vault::{Abilities, Description, Stored, Vault, VaultError};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::Size;
+use crate::guests::guest;
+use crate::host::{Host, policy, runtime};
+use crate::table::{row, shown};
+
+pub(crate) fn measure(size: Size) {
+    // Two descriptors a run at worst, and what the process has besides.
+    let descriptors = raise_descriptors();
+    let component = guest("park");
+    let grants = policy("[secrets]\nparked = ['get']\n[limits]\nmemory = '16MiB'");
+    let runs = size.of(10_000, 20).min(descriptors.saturating_sub(200));
+    row("small guest", "");
+    park(&component, &grants, runs);
+}
+
+/// Starts runs until so many wait, lets them go on, and says what they took.
+fn park(component: &Path, grants: &Arc<Policy>, runs: usize) {
+    let runtime = runtime();
+    let (open, gate) = watch::channel(false);
+    let waiting = Arc::new(Semaphore::new(0));
+    let vault = Arc::new(Gate { gate, waiting: Arc::clone(&waiting) });
+    let folder = tempfile::tempdir().unwrap();
+    let room = u32::try_from(runs).unwrap();
+    let host = Host::with_vault(&runtime, SyncMode::Os, folder, vault, |options| options.max_runs(room));
+    // The first run compiles.
+    let start = |host: &Host| {
+        let (runner, spec, policy) = (Arc::clone(&host.runner), RunSpec::new(component), Arc::clone(grants));
+        async move { runner.run(spec, policy, Arc::new(Silent), std::future::pending()).await }
+    };
+    let before = Taken::now();
+    let mut tasks = JoinSet::new();
+    let begun = Instant::now();
+    let mut quarters = Vec::new();
+    runtime.block_on(async {
+        for n in 1..=runs {
+            tasks.spawn(start(&host));
+            // One after the other, so that what one more start takes is seen.
+            waiting.acquire().await.unwrap().forget();
+            if n % (runs / 4).max(1) == 0 {
+                quarters.push(begun.elapsed());
+            }
+        }
+        let took = begun.elapsed();
+        let now = Taken::now();
+        row("  alive at once", &runs.to_string());
+        row("  started in", &shown(took));
+        let mut last = Duration::ZERO;
+        let each: Vec<_> = quarters
+            .iter()
+            .map(|quarter| {
+                shown((*quarter - std::mem::replace(&mut last, *quarter)) / u32::try_from((runs / 4).max(1)).unwrap())
+            })
+            .collect();
+        row("  one start, in each quarter of them", &each.join(", "));
+        let each = |what: fn(&Taken) -> usize| (what(&now) as f64 - what(&before) as f64) / runs as f64;
+        row("  resident memory a run", &format!("{:.0} KiB", each(|taken| taken.resident) / 1024.0));
+        row(
+            "  mappings a run, descriptors a run",
+            &format!("{:.2}, {:.2}", each(|taken| taken.mappings), each(|taken| taken.descriptors)),
+        );
+        let one_more = start(&host).await;
+        assert!(matches!(one_more, Err(StartError::Busy)), "one more is told that the host is busy: {one_more:?}");
+        open.send_replace(true);
+        let begun = Instant::now();
+        while let Some(record) = tasks.join_next().await {
+            let record = record.unwrap().unwrap();
+            assert_eq!(record.outcome, Outcome::Finished, "{:?}", record.reason);
+        }
+        row("  all ended in", &shown(begun.elapsed()));
+    });
+}
+
+/// A vault that answers once its gate is open.
+struct Gate {
+    gate: watch::Receiver<bool>,
+    waiting: Arc<Semaphore>,
+}
+
+#[async_trait]
+impl Vault for Gate {
+    fn abilities(&self) -> Abilities {
+        Abilities::default()
+    }
+
+    async fn get(&self, grant: Grant) -> Result<Stored, VaultError> {
+        self.waiting.add_permits(1);
+        self.gate.clone().wait_for(|open| *open).await.unwrap();
+        let value = Arc::new(Secret::new("what was waited for".to_owned()).unwrap());
+        let version = SecretVersion::parse("1").unwrap();
+        Ok(Stored::new(value, Description::new(grant.stored().clone(), version, Timestamp::now())))
+    }
+
+    async fn get_many(&self, _grants: Vec<Grant>) -> Result<Vec<Option<Stored>>, VaultError> {
+        unimplemented()
+    }
+
+    async fn describe(&self, _grant: Grant) -> Result<Description, VaultError> {
+        unimplemented()
+    }
+
+    async fn set_many(&self, _secrets: Vec<(Grant, Arc<Secret>)>) -> Result<Vec<Description>, VaultError> {
+        unimplemented()
+    }
+
+    async fn delete_many(&self, _grants: Vec<Grant>) -> Result<(), VaultError> {
+        unimplemented()
+    }
+
+    async fn list(&self, _grant: ListGrant) -> Result<Vec<SecretName>, VaultError> {
+        unimplemented()
+    }
+}
+
+fn unimplemented<T>() -> Result<T, VaultError> {
+    Err(VaultError::Refused("no guest of the benchmarks asks for this".to_owned()))
+}
+
+/// Raises the soft limit on descriptors to the hard one, and answers with it.
+fn raise_descriptors() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let hard = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard }).unwrap();
+    usize::try_from(hard.unwrap_or(1 << 20)).unwrap()
+}
+
+/// What this process has of the machine.
+pub(crate) struct Taken {
+    resident: usize,
+    mappings: usize,
+    descriptors: usize,
+}
+
+impl Taken {
+    fn now() -> Self {
+        Self {
+            resident: status("VmRSS:") * 1024,
+            mappings: std::fs::read_to_string("/proc/self/maps").unwrap().lines().count(),
+            descriptors: std::fs::read_dir("/proc/self/fd").unwrap().count(),
+        }
+    }
+}
+
+/// A figure of this process, in KiB.
+pub(crate) fn status(field: &str) -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}

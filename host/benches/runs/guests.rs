@@ -1,0 +1,44 @@
+//! Building what the benchmarks run.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The top of the project.
+pub(crate) fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// The folder of everything that is built.
+pub(crate) fn target() -> PathBuf {
+    // .../target/release/deps/runs-<hash>
+    std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned()
+}
+
+/// A guest of `benches/guests`, as a component.
+pub(crate) fn guest(name: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let target = target().join("guests");
+        cargo(&project().join("host/benches/guests"), &["--target", "wasm32-wasip2"], &target, "");
+        target.join("wasm32-wasip2/release")
+    });
+    built.join(name).with_extension("wasm")
+}
+
+/// Builds a package in release mode, with further flags for the compiler where there are any.
+pub(crate) fn cargo(folder: &Path, arguments: &[&str], target: &Path, flags: &str) {
+    let mut command = Command::new(env!("CARGO"));
+    command.current_dir(folder).args(["build", "--locked", "--release", "--quiet"]).args(arguments);
+    command.arg("--target-dir").arg(target);
+    // What cargo sets for this program must not reach the build of another package.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR")
+    {
+        command.env_remove(name);
+    }
+    command.env_remove("CARGO_ENCODED_RUSTFLAGS").env_remove("RUSTFLAGS");
+    if !flags.is_empty() {
+        command.env("RUSTFLAGS", flags);
+    }
+    assert!(command.status().unwrap().success(), "the guests in {} do not build", folder.display());
+}

@@ -1,0 +1,107 @@
+//! `strongroom run` as a process, beside `wasmtime run`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::Size;
+use crate::guests::{cargo, project, target};
+use crate::table::{row, shown, take_turns, turn};
+
+/// The version of wasmtime's own program that is compared with: that of the engine in use.
+const VERSION: &str = "48.0.8";
+
+pub(crate) fn measure(size: Size) {
+    let guests = target().join("guests");
+    cargo(
+        &project().join("guest-example/rust"),
+        &["--target", "wasm32-wasip2", "--bin", "training-example"],
+        &guests,
+        "",
+    );
+    let component = guests.join("wasm32-wasip2/release/training-example.wasm");
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    std::fs::write(home.join("config.toml"), "[audit]\nsync = \"os\"\n").unwrap();
+    strongroom(&home, &["init"]);
+    let component_path = component.to_str().unwrap();
+    // `--help` because the example has to do the same in both, and wasmtime's program has no secrets to give.
+    let arguments = ["run", component_path, "--", "--help"];
+    // The first run compiles and stores the code.
+    strongroom(&home, &arguments);
+    let (rounds, count) = (size.of(40, 1), size.of(5, 1));
+    let ours = |count: usize| (0..count).for_each(|_| strongroom(&home, &arguments));
+    match wasmtime() {
+        Ok(program) => {
+            let code = folder.path().join("example.cwasm");
+            let made = Command::new(&program).args(["compile", component_path, "-o"]).arg(&code).status().unwrap();
+            assert!(made.success(), "wasmtime compiles the example");
+            let plain = |count: usize| {
+                for _ in 0..count {
+                    let mut command = Command::new(&program);
+                    command
+                        .args(["run", "--allow-precompiled", "-W", "unknown-imports-trap=y"])
+                        .arg(&code)
+                        .arg("--help");
+                    finish(&mut command);
+                }
+            };
+            let [plain, ours] = take_turns(
+                [turn(format!("wasmtime run {VERSION}, precompiled"), plain), turn("strongroom run", ours)],
+                rounds,
+                count,
+            );
+            plain.show();
+            ours.show();
+            for (which, ours, plain) in
+                [("fastest", ours.fastest, plain.fastest), ("in the middle", ours.middle, plain.middle)]
+            {
+                let target = plain.mul_f64(1.2).max(plain + Duration::from_millis(5));
+                let verdict = if ours <= target { "" } else { ", missed" };
+                let more = ours.saturating_sub(plain);
+                row(
+                    &format!("strongroom / wasmtime, {which}"),
+                    &format!(
+                        "{:.2}, {} more (target {}{verdict})",
+                        ours.as_secs_f64() / plain.as_secs_f64(),
+                        shown(more),
+                        shown(target)
+                    ),
+                );
+            }
+        }
+        Err(why) => {
+            row("wasmtime run", &why);
+            let [ours] = take_turns([turn("strongroom run", ours)], rounds, count);
+            ours.show();
+        }
+    }
+}
+
+fn strongroom(home: &Path, arguments: &[&str]) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+    command.args(arguments).env("STRONGROOM_HOME", home).env("STRONGROOM_CONFIG", home.join("config.toml"));
+    finish(&mut command);
+}
+
+fn finish(command: &mut Command) {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// wasmtime's own program, from the variable `WASMTIME` or from the search path; else why there is nothing to compare with.
+fn wasmtime() -> Result<PathBuf, String> {
+    let program = PathBuf::from(std::env::var_os("WASMTIME").unwrap_or_else(|| "wasmtime".into()));
+    let Ok(output) = Command::new(&program).arg("--version").output() else {
+        return Err(format!(
+            "not compared: no `wasmtime` in PATH (`cargo install wasmtime-cli --version {VERSION}`, or WASMTIME=FILE)"
+        ));
+    };
+    let version = String::from_utf8_lossy(&output.stdout).into_owned();
+    if version.split_whitespace().any(|word| word == VERSION) {
+        Ok(program)
+    } else {
+        Err(format!("not compared: `{}` is {}, not {VERSION}", program.display(), version.trim()))
+    }
+}

@@ -1,0 +1,90 @@
+//! Files that were read before: while one is as it was, it is not read again for the next run.
+//!
+//! What runs stays what the digest says, whatever happens to the file: digest, interfaces and compiled code are those of the bytes that were read, then
+//! as now. What could go wrong is that a change is not noticed. A file counts as the same by what the system says of it (device, inode, length, both
+//! times), and only if it had been left alone for [`SETTLED`] when it was read: a later change cannot then fall into the same tick of the file
+//! system's clock.
+
+use std::collections::HashMap;
+use std::fs::{File, Metadata};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::candidate::{Candidate, Inspect};
+use crate::ids::Digest;
+
+/// How long a file has to have been left alone. File systems keep times to two seconds at worst.
+const SETTLED: Duration = Duration::from_secs(4);
+
+/// How many files are remembered.
+const KNOWN: usize = 256;
+
+/// What the system says of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            bytes: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// Whether a file is as it was.
+    pub(super) fn is_of(self, path: &Path) -> bool {
+        std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && Self::of(&metadata) == self)
+    }
+
+    /// The stamp of an open file that was read just now and was `before` when that began; none where it may change without leaving another one.
+    pub(super) fn settled(before: &Metadata, file: &File) -> Option<Self> {
+        let stamp = Self::of(before);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        let last = u64::try_from(before.mtime().max(before.ctime())).ok()?;
+        let settled = now.as_secs().checked_sub(last)? >= SETTLED.as_secs();
+        (settled && Self::of(&file.metadata().ok()?) == stamp).then_some(stamp)
+    }
+}
+
+/// The files that are remembered.
+#[derive(Default)]
+pub(super) struct Known(HashMap<PathBuf, Entry>);
+
+struct Entry {
+    stamp: Stamp,
+    inspect: Inspect,
+    candidate: Candidate,
+}
+
+impl Known {
+    /// What a file held when it was read.
+    pub(super) fn find(&self, path: &Path, inspect: Inspect) -> Option<(Stamp, Candidate)> {
+        let entry = self.0.get(path).filter(|entry| entry.inspect == inspect)?;
+        Some((entry.stamp, entry.candidate.clone()))
+    }
+
+    /// Remembers a file. Of two with the same bytes, one copy is kept.
+    pub(super) fn remember(&mut self, path: PathBuf, stamp: Stamp, inspect: Inspect, candidate: &Candidate) {
+        if self.0.len() >= KNOWN {
+            self.0.clear();
+        }
+        let same = self.0.values().find(|entry| entry.candidate.digest() == candidate.digest());
+        let bytes = same.map_or(candidate, |entry| &entry.candidate).bytes().clone();
+        self.0.insert(path, Entry { stamp, inspect, candidate: candidate.with_bytes(bytes) });
+    }
+
+    /// Forgets the files whose code is no longer at hand.
+    pub(super) fn retain(&mut self, at_hand: impl Fn(&Digest) -> bool) {
+        self.0.retain(|_, entry| at_hand(entry.candidate.digest()));
+    }
+}
