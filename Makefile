@@ -1,7 +1,7 @@
 # The two commands: `make demo` shows strongroom at work, `make test` proves what is there. Both build what they need. `make demo-postgres` is a second
-# demonstration, which needs a PostgreSQL server.
+# demonstration, which needs a PostgreSQL server; `make demo-azure` a third, with a Key Vault.
 
-.PHONY: all build bench bench-check demo demo-postgres test test-keyvault lint features fmt doc clean wasm-target postgres example fuzz
+.PHONY: all build bench bench-check demo demo-azure demo-postgres keyvault-server test test-keyvault lint features fmt doc clean wasm-target postgres example fuzz
 
 CARGO ?= cargo
 # The flags of the example are in its own `.cargo/config.toml`, which RUSTFLAGS would replace.
@@ -40,7 +40,16 @@ demo-postgres: postgres
 	@$(MAKE) --no-print-directory build example
 	@STRONGROOM=$(TARGET)/debug/strongroom GUESTS=$(GUESTS) scripts/demo-postgres.sh
 
-# Unit, property, integration and command-line tests. The integration tests build their guests themselves, and run a real PostgreSQL.
+# The same components with a Key Vault in the place of the local vault: the test server, on loopback.
+demo-azure: build example keyvault-server
+	@STRONGROOM=$(TARGET)/debug/strongroom GUESTS=$(GUESTS) KEYVAULT_SERVER=$(KEYVAULT)/debug/keyvault-server scripts/demo-azure.sh
+
+# The Key Vault test server. With the tests of its own, whose dependencies switch on features: so this build and that of its tests are one.
+keyvault-server:
+	cd tests/keyvault && $(CARGO) build --locked --bins --test behaviour --target-dir $(KEYVAULT)
+
+# Unit, property, integration and command-line tests. The integration tests build their guests and the Key Vault test server themselves, and run a real
+# PostgreSQL.
 test: wasm-target test-keyvault
 	@INSTALL=1 scripts/postgres.sh
 	cd guest-example/rust && $(CARGO) test --locked --release --target-dir $(GUESTS)

@@ -5,7 +5,8 @@
 strongroom=${STRONGROOM:?the built binary}
 guests=${GUESTS:?the folder of built guests}
 work=$(mktemp -d)
-clean_up() { rm -rf "$work"; }
+# Once it has begun to end, no signal keeps it from ending well.
+clean_up() { trap '' INT TERM HUP; rm -rf "$work"; }
 trap clean_up EXIT
 trap 'exit 130' INT TERM HUP
 export STRONGROOM_HOME=$work/home

@@ -9,6 +9,7 @@ mkdir "$work/login"
 coproc server { exec scripts/postgres-server.sh "$work/login"; }
 server_id=$server_PID answers=${server[0]} lifeline=${server[1]}
 stop_server() {
+  trap '' INT TERM HUP
   # The server serves as long as this end is open.
   exec {lifeline}>&-
   wait "$server_id" || printf 'demo: the PostgreSQL server did not end well\n' >&2

@@ -27,7 +27,7 @@ fn component(functions: &str, body: &str) -> Vec<u8> {
 }
 
 /// Functions in which every block can be left for every other: hard work for whoever allocates registers.
-fn tangle(functions: usize, blocks: usize) -> Vec<u8> {
+pub(super) fn tangle(functions: usize, blocks: usize) -> Vec<u8> {
     let mut text = String::new();
     for n in 0..functions {
         let _ = write!(text, "(func $f{n} (param i32) (result i32) (local i32 i32 i32 i32 i32 i32 i32 i32)");

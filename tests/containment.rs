@@ -48,18 +48,18 @@ fn reports_are_bounded() {
 #[test]
 fn a_name_in_every_spelling_is_one_name() {
     let host = Host::new();
-    host.set("db-admin", "the-crown-jewels");
+    host.set("db-masks", "the-crown-jewels");
     // The exact entry denies; the prefix must not let another spelling through.
     let policy =
-        "version = 1\n[secrets]\n\"db-*\" = [\"get\", \"set\", \"list\", \"describe\", \"delete\"]\ndb-admin = []";
-    let run = host.run("spell", policy, &["db-admin"]).finished().never_shows("crown").never_shows("redacted");
+        "version = 1\n[secrets]\n\"db-*\" = [\"get\", \"set\", \"list\", \"describe\", \"delete\"]\ndb-masks = []";
+    let run = host.run("spell", policy, &["db-masks"]).finished().never_shows("crown").never_shows("redacted");
     assert!(!run.shown.contains("]: ok") && !run.shown.contains("\": ok"), "{}", run.shown);
-    assert_eq!(run.shown.matches("error: denied: db-admin").count(), 3 * 7, "{}", run.shown);
-    assert_eq!(host.get("db-admin"), "the-crown-jewels");
+    assert_eq!(run.shown.matches("error: denied: db-masks").count(), 3 * 7, "{}", run.shown);
+    assert_eq!(host.get("db-masks"), "the-crown-jewels");
 
     // The same answers for a name that does not exist.
-    let absent = host.run("spell", policy.replace("db-admin", "db-nobody").as_str(), &["db-nobody"]).finished();
-    assert_eq!(absent.shown.matches("error: denied: db-nobody").count(), 3 * 7);
+    let absent = host.run("spell", policy.replace("db-masks", "db-tasks").as_str(), &["db-tasks"]).finished();
+    assert_eq!(absent.shown.matches("error: denied: db-tasks").count(), 3 * 7);
 }
 
 #[test]

@@ -173,3 +173,33 @@ fn the_record_is_kept_and_shown() {
         &["audit", "verify", "--expect", &format!("{}:{}:{}", position.segment, position.count + 100, position.head)],
     );
 }
+
+#[test]
+fn a_grant_that_expires_while_the_run_goes_on_ends_there() {
+    let host = Host::new();
+    host.set("key", "a-value-to-be-read");
+    let run = |seconds: u64| {
+        let expires = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds.cast_signed());
+        let all = "[\"get\", \"set\", \"list\", \"describe\", \"delete\"]";
+        let policy = format!("version = 1\n[secrets]\nkey = {{ allow = {all}, expires = {expires:.0} }}");
+        host.run("outlive", &policy, &["key"]).finished()
+    };
+    // Compiled by the first; where the machine is slow the grant lasts longer.
+    let reads = |seen: &crate::support::Ended| {
+        let line = seen.shown.lines().find(|line| line.contains(" reads, then ")).unwrap().to_owned();
+        line.split(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    let seen = [1, 2, 8, 32].into_iter().map(run).find(|seen| reads(seen) > 0);
+    let seen = seen.expect("a grant of half a minute serves a read").shows("reads, then error: expired: key");
+    for operation in ["get", "get-many", "describe", "set", "delete"] {
+        let answer = format!("{operation} error: expired: key");
+        assert_eq!(seen.shown.matches(&answer).count(), 3, "{operation}:\n{}", seen.shown);
+    }
+    assert!(!seen.shown.contains("list ok: [\"key\"]"), "{}", seen.shown);
+    assert_eq!(host.get("key"), "a-value-to-be-read");
+    // The audit has the reads before it, of which only the first asked the vault, and the refusals behind.
+    let events = host.events(&seen.record);
+    let at = |outcome: &str| events.iter().position(|event| event["outcome"] == outcome).unwrap();
+    assert!(at("released") < at("grant expired"));
+    assert_eq!(events.iter().filter(|event| event["outcome"] == "released").count(), 1);
+}

@@ -1,10 +1,11 @@
 //! `/input` and `/output`: what may be done there, the quotas, and the ways out.
 
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 
 use strongroom::record::Limit;
 
-use crate::support::{Host, files_below};
+use crate::support::{Host, left_over};
 
 #[test]
 fn outputs_appear_whole_and_are_listed() {
@@ -67,6 +68,29 @@ fn open_listings_are_bounded() {
 }
 
 #[test]
+fn outputs_land_nowhere_when_the_folder_above_is_swapped_for_a_link() {
+    let host = Host::new();
+    for folder in ["in/swapped", "jobs", "elsewhere"] {
+        std::fs::create_dir_all(host.path().join(folder)).unwrap();
+    }
+    let policy = "version = 1\n[limits]\ntime = \"2m\"";
+    let mut run = host.start("race", policy, &["--input", "in", "--output", "jobs/out"], &[]);
+    run.stderr.as_mut().unwrap().read_exact(&mut [0; 7]).unwrap();
+    std::fs::rename(host.path().join("jobs"), host.path().join("moved")).unwrap();
+    std::os::unix::fs::symlink("elsewhere", host.path().join("jobs")).unwrap();
+    host.file("in/stop", "");
+    let run = crate::support::Ended::from(run.wait_with_output().unwrap());
+    assert_eq!((run.code, run.record.outcome), (5, strongroom::record::Outcome::HostFault));
+    let reason = run.record.reason.unwrap();
+    assert!(reason.contains("the folder above it was moved or replaced while the run went on"), "{reason}");
+    for folder in ["elsewhere", "moved"] {
+        let left: Vec<_> = std::fs::read_dir(host.path().join(folder)).unwrap().collect();
+        assert!(left.is_empty(), "{folder}: {left:?}");
+    }
+    nothing_is_left_over(&host);
+}
+
+#[test]
 fn only_what_is_there_at_once_counts() {
     // Three files of 100,000 bytes at once, rewritten again and again.
     let policy = "version = 1\n[limits]\noutput-bytes = \"400KiB\"\noutput-files = 4";
@@ -111,6 +135,28 @@ fn nothing_outside_its_folders_is_reached() {
 }
 
 #[test]
+fn a_hard_link_in_the_input_is_read_and_never_changed() {
+    let host = Host::new();
+    // A file of the operator's own elsewhere: to the system it is as much a file of this folder.
+    let outside = host.file("elsewhere/file", "of the operator");
+    host.file("in/data.txt", "seven");
+    std::fs::hard_link(&outside, host.path().join("in/linked")).unwrap();
+    let before = std::fs::metadata(&outside).unwrap();
+    let run = host.run_with("hardlink", "version = 1", &["--input", "in", "--output", "out"], &[]).finished();
+    let run = run.shows("read: Ok(\"of the operator\")");
+    let done: Vec<_> = run.shown.lines().filter(|line| line.ends_with(": DONE")).collect();
+    assert_eq!(done, ["copy, as anybody who may read: DONE"], "{}", run.shown);
+    assert_eq!(run.shown.lines().filter(|line| line.contains(": ")).count(), 18, "{}", run.shown);
+    let after = std::fs::metadata(&outside).unwrap();
+    assert_eq!(std::fs::read_to_string(&outside).unwrap(), "of the operator");
+    let facts = |meta: &std::fs::Metadata| (meta.nlink(), meta.ino(), meta.mode(), meta.modified().unwrap());
+    assert_eq!(facts(&after), facts(&before));
+    // What it leaves is a file of its own.
+    let copy = std::fs::metadata(host.path().join("out/copy")).unwrap();
+    assert!(copy.nlink() == 1 && copy.ino() != before.ino());
+}
+
+#[test]
 fn a_folder_that_is_swapped_for_a_link_leads_nowhere() {
     let host = Host::new();
     host.file("in/swapped/file", "inside");
@@ -134,13 +180,7 @@ fn a_folder_that_is_swapped_for_a_link_leads_nowhere() {
     assert!(!host.path().join("outside/planted").exists());
 }
 
-/// No private folder of a run is left beside its output, nor in the home.
+/// No private folder of a run is left beside its output, nor anything else that was made for a time.
 fn nothing_is_left_over(host: &Host) {
-    let left: Vec<_> = std::fs::read_dir(host.path())
-        .unwrap()
-        .chain(std::fs::read_dir(host.home().join("tmp")).into_iter().flatten())
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.to_string_lossy().contains(".strongroom-"))
-        .collect();
-    assert!(left.is_empty(), "{left:?} {:?}", files_below(host.path()));
+    assert_eq!(left_over(host.path(), &host.home()), Vec::<std::path::PathBuf>::new());
 }

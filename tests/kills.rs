@@ -4,10 +4,12 @@
 //! line. A moment is one of its words, drawn evenly, and a part of the time that it takes from one word to the next: kills land before the first
 //! piece of work, in every step of it and behind the last, on a slow machine as on a fast one.
 
+mod compiling;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,21 +18,24 @@ use strongroom::audit::{self, Audit, Event, Expect, Kind, SyncMode, Verdict};
 use strongroom::broker::Repeats;
 use strongroom::ids::{RunId, SecretName};
 use strongroom::policy::Policy;
-use strongroom::record::Outcome;
+use strongroom::record::{Outcome, RunRecord};
 use strongroom::runner::{Runner, RunnerOptions};
 use strongroom::runs::RunStore;
-use strongroom::runtime::{Compile, Observer, Stream};
+use strongroom::runtime::{ChildCompiler, CodeStore, Compile, Observer, Stream};
 use strongroom::secret::Secret;
 use strongroom::spec::RunSpec;
+use strongroom::vault::cache::{Cache, Settings};
 use strongroom::vault::local::{LocalVault, Unlock};
 use strongroom::vault::{NewSecret, Operator, VaultError};
 
+use crate::support::inside::compiler;
 use crate::support::random::Random;
-use crate::support::{Host, files_below, guest};
+use crate::support::{Host, files_below, guest, left_over};
 
-/// How many processes are killed while they write, and while they run components: more than 200 together.
-const KILLED_WRITERS: usize = 130;
-const KILLED_RUNNERS: usize = 80;
+/// How many processes are killed while they write, while they run components, and while they compile: more than 200 together.
+const KILLED_WRITERS: usize = 110;
+const KILLED_RUNNERS: usize = 70;
+const KILLED_COMPILERS: usize = 30;
 
 /// How many changes, and how many pairs of runs, a child makes that nobody kills.
 const CHANGES: u64 = 12;
@@ -307,7 +312,7 @@ async fn run_one(runner: &Runner, folder: &Path, output: Option<String>) {
         Some(_) => ("leak.wasm", "key 4096", "[secrets]\nkey = [\"get\"]"),
         None => (
             "exercise.wasm",
-            "set-many=made-a=x,made-b=x get=made-a get=nothing",
+            "set-many=made-a=x,made-b=x get=made-a get=made-a get=nothing",
             "[secrets]\n\"made-*\" = [\"get\", \"set\"]",
         ),
     };
@@ -323,6 +328,20 @@ async fn run_one(runner: &Runner, folder: &Path, output: Option<String>) {
     say(&format!("ended {}:{}:{} {} {output}", position.segment, position.count, position.head, record.id));
 }
 
+/// A runner as the program has it: the cache before the vault, a compiler in a process of its own, a store of compiled code, run records, and repeated
+/// reads audited in sum.
+fn runner(home: &Path, audit: &Audit, compiler: ChildCompiler) -> Runner {
+    let temp = home.join("tmp");
+    std::fs::create_dir_all(&temp).unwrap();
+    let vault = Arc::new(Cache::new(Arc::new(opened(home)), Settings::default()));
+    let options = RunnerOptions::new(vault, audit.clone(), Compile::Child(compiler))
+        .repeats(Repeats::default())
+        .records(Arc::new(RunStore::open(&home.join("runs")).unwrap()))
+        .code_store(home.join("code"))
+        .temp(temp);
+    Runner::new(options).unwrap()
+}
+
 #[test]
 #[ignore = "the child of `a_run_that_started_has_a_record_and_leaves_no_private_folder`"]
 fn child_that_runs() {
@@ -330,16 +349,8 @@ fn child_that_runs() {
     let folder = Path::new(&folder);
     let home = folder.join("home");
     let audit = Audit::open(&home.join("audit"), SyncMode::Always).unwrap();
-    let temp = home.join("tmp");
-    std::fs::create_dir_all(&temp).unwrap();
     runtime().block_on(async {
-        let records = Arc::new(RunStore::open(&home.join("runs")).unwrap());
-        let options = RunnerOptions::new(Arc::new(opened(&home)), audit.clone(), Compile::InProcess)
-            .repeats(Repeats::Each)
-            .records(records)
-            .code_store(home.join("code"))
-            .temp(temp);
-        let runner = Runner::new(options).unwrap();
+        let runner = runner(&home, &audit, compiler());
         say("opened");
         for pair in 0..PAIRS {
             let output = format!("out-{seed:x}-{pair}");
@@ -350,6 +361,39 @@ fn child_that_runs() {
     say("done");
 }
 
+/// What the looks before have seen.
+#[derive(Default)]
+struct Known {
+    runs: BTreeSet<RunId>,
+    /// How many runs the last look found to be cut off.
+    lost: usize,
+}
+
+/// The events in the trail, of all runs.
+fn trail(host: &Host) -> impl Iterator<Item = Event> {
+    audit::read(&host.home().join("audit")).unwrap().filter_map(|item| item.unwrap().event).map(|line| line.event)
+}
+
+/// Does what the next process does when it starts. Every run has a record then, and nothing private is left.
+fn records_after(host: &Host, life: &Life, known: &mut Known) -> BTreeMap<RunId, RunRecord> {
+    let (home, dir) = (host.home(), host.home().join("audit"));
+    let runs = RunStore::open(&home.join("runs")).unwrap();
+    known.lost = runs.mark_lost(|segment| audit::is_live(&dir, segment)).unwrap().len();
+    let records: BTreeMap<RunId, _> = runs.list().unwrap().map(|(id, record)| (id, record.unwrap())).collect();
+    let new: Vec<_> = records.iter().filter(|(id, _)| known.runs.insert(**id)).map(|(_, record)| record).collect();
+    assert!(new.len() >= life.said("started").count(), "{:?} and only {} records", life.words, new.len());
+    for record in new {
+        assert!(matches!(record.outcome, Outcome::Finished | Outcome::Lost), "{record:?}");
+    }
+    for run in trail(host).filter_map(|event| event.run) {
+        assert!(records.contains_key(&run), "run {run} is in the audit and has no record");
+    }
+    // Opened as a runner opens it, which clears away what was half written.
+    drop(CodeStore::open(&home.join("code")).unwrap());
+    assert_eq!(left_over(host.path(), &home), Vec::<PathBuf>::new());
+    records
+}
+
 #[test]
 fn a_run_that_started_has_a_record_and_leaves_no_private_folder() {
     let host = Host::new();
@@ -358,43 +402,27 @@ fn a_run_that_started_has_a_record_and_leaves_no_private_folder() {
     for component in ["leak", "exercise"] {
         std::fs::copy(guest(component), host.path().join(format!("{component}.wasm"))).unwrap();
     }
-    let (mut lost, mut known) = (0, BTreeSet::new());
+    let (mut lost, mut known) = (0, Known::default());
     kill("kills::child_that_runs", &host, KILLED_RUNNERS, "started", |_, life| {
         let ended: Vec<_> = life.said("ended").collect();
         check_audit(&host, life, ended.last().map(|parts| parts[1]));
 
-        // What the next process does when it starts.
-        let (home, dir) = (host.home(), host.home().join("audit"));
-        let runs = RunStore::open(&home.join("runs")).unwrap();
-        lost += runs.mark_lost(|segment| audit::is_live(&dir, segment)).unwrap().len();
-
-        let records: BTreeMap<RunId, _> = runs.list().unwrap().map(|(id, record)| (id, record.unwrap())).collect();
-        let new: Vec<_> = records.iter().filter(|(id, _)| known.insert(**id)).map(|(_, record)| record).collect();
-        assert!(new.len() >= life.said("started").count(), "{:?} and only {} records", life.words, new.len());
-        for record in new {
-            assert!(matches!(record.outcome, Outcome::Finished | Outcome::Lost), "{record:?}");
-        }
+        let records = records_after(&host, life, &mut known);
+        lost += known.lost;
         for parts in ended {
             let record = &records[&RunId::parse(parts[2]).unwrap()];
             assert_eq!(record.outcome, Outcome::Finished);
             let files = if parts[3].is_empty() { 0 } else { files_below(&host.path().join(parts[3])).len() };
             assert_eq!((files, record.outputs.len()), if parts[3].is_empty() { (0, 0) } else { (1, 1) });
         }
-        // Whoever is in the audit has a record.
-        let trail = audit::read(&dir).unwrap().filter_map(|item| item.unwrap().event);
-        for run in trail.filter_map(|line| line.event.run) {
-            assert!(records.contains_key(&run), "run {run} is in the audit and has no record");
+        // Of the repeated reads of a run that ended there is a sum.
+        let events: Vec<_> = trail(&host).collect();
+        for parts in life.said("ended").filter(|parts| parts[3].is_empty()) {
+            let run = RunId::parse(parts[2]).unwrap();
+            let sums = events.iter().filter(|event| event.run == Some(run) && event.event == Kind::Repeats);
+            assert_eq!(sums.map(|event| event.count).collect::<Vec<_>>(), [Some(2)], "{run}");
         }
-        // Nothing private is left, neither beside the outputs nor in the home, and no note nor half-written record.
-        for folder in [host.path(), &home.join("tmp"), &home.join("runs")] {
-            let left = std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().file_name());
-            let left: Vec<_> = left.map(|name| name.into_string().unwrap()).collect();
-            let private = |name: &&String| {
-                name.starts_with(".strongroom-") || name.starts_with(".new-") || name.ends_with(".open")
-            };
-            assert_eq!(left.iter().find(private), None, "in {}", folder.display());
-        }
-        assert_eq!(secrets_of(&opened(&home))["key"], "a-value-that-is-kept");
+        assert_eq!(secrets_of(&opened(&host.home()))["key"], "a-value-that-is-kept");
     });
     println!("runs that were cut off: {lost}");
     assert!(lost > KILLED_RUNNERS / 4, "only {lost} runs were cut off");

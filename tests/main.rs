@@ -12,6 +12,7 @@
 
 mod support;
 
+mod azure;
 mod compiler;
 mod containment;
 mod contract;
@@ -20,13 +21,16 @@ mod durability;
 mod examples;
 mod exhaustion;
 mod files;
+mod generated;
 mod kills;
 mod leaks;
+mod millions;
 mod mutations;
 mod network;
 mod patch_levels;
 mod postgres;
 mod refusals;
+mod seeds;
 mod sharing;
 mod soak;
 mod source_rules;

@@ -101,31 +101,54 @@ fn runs_at_once_in_one_process_see_only_their_own() {
 }
 
 #[test]
-fn what_another_run_made_the_cache_hold_is_not_even_looked_up() {
-    let inside = Inside::new(&[("key", VALUE), ("other", "of no interest to anybody")]);
-    inside.run("exercise", "version = 1\n[secrets]\nkey = [\"get\"]", &["len=key"]).finished();
+fn a_name_not_granted_is_answered_alike_in_every_form_operation_and_batch_and_nothing_is_asked() {
+    const GIVEN: &str = "given to everybody";
+    let inside = Inside::new(&[("sky-key", VALUE), ("ski-kit", "of no interest to anybody"), ("granted", GIVEN)]);
+    inside.run("exercise", "version = 1\n[secrets]\nsky-key = [\"get\"]", &["len=sky-key"]).finished();
     let before = inside.asked.so_far();
     assert_eq!(before, (1, 1));
-    // One name in the cache, one in the vault alone, one nowhere; each operation, in every spelling. No grant, no contact: so no difference in time.
-    let seen = inside.run("spell", "version = 1", &["key"]).finished();
-    let answers = |shown: &str| shown.lines().map(answer).collect::<Vec<_>>();
-    for name in ["other", "absent"] {
-        let theirs = inside.run("spell", "version = 1", &[name]).finished();
-        assert_eq!(answers(&theirs.shown), answers(&seen.shown));
-        assert_eq!(theirs.record.secrets.len(), seen.record.secrets.len());
+    // One in the cache, one in the vault alone, two nowhere. Without a grant there is no contact: so no difference in time either.
+    let names = ["sky-key", "ski-kit", "sock", "sack"];
+    let all = "[\"get\", \"set\", \"describe\", \"delete\"]";
+    let long = "x".repeat(127);
+    let denied: String = names.iter().chain([&long.as_str()]).map(|name| format!("{name} = []\n")).collect();
+    // Nothing granted; another name; every name but these; what begins with them.
+    let policies = [
+        ("", "version = 1".to_owned()),
+        ("granted", format!("version = 1\n[secrets]\ngranted = {all}")),
+        ("granted", format!("version = 1\n[secrets]\ngranted = {all}\n\"s*\" = {all}\n\"x*\" = {all}\n{denied}")),
+        ("granted", format!("version = 1\n[secrets]\ngranted = {all}\n\"sky-key-*\" = {all}\n\"ski-kit-*\" = {all}")),
+    ];
+    for (granted, policy) in &policies {
+        let mut seen = None;
+        for name in names {
+            let args: &[&str] = if granted.is_empty() { &[name] } else { &[name, granted] };
+            let run = inside.run("spell", policy, args).finished();
+            assert_eq!(inside.asked.so_far(), before, "`{name}`: the cache or the vault was asked\n{policy}");
+            let answers: Vec<_> = run.shown.lines().map(|line| nameless(line, name)).collect();
+            // 23 spellings, 7 operations, and where a name is granted 6 batches with it; and the list.
+            assert_eq!(answers.len(), 23 * if granted.is_empty() { 7 } else { 13 } + 1, "{}", run.shown);
+            assert!(answers.iter().all(|line| line.contains(": error: ")), "{}", run.shown);
+            // To the letter, but for the name itself.
+            let first = seen.get_or_insert_with(|| answers.clone());
+            assert_eq!(&answers, first, "{policy}");
+        }
     }
-    assert_eq!(inside.asked.so_far(), before, "the cache or the vault was asked on behalf of a run without a grant");
-    // A batch in which one name is granted and in the cache, the other not granted: decided whole, nothing is looked up.
-    let policy = "version = 1\n[secrets]\nkey = [\"get\"]";
-    inside.run("exercise", policy, &["get-many=key,other"]).finished().shows("error: denied: other");
-    assert_eq!(inside.asked.so_far(), before);
+    for (name, value) in [("sky-key", VALUE), ("ski-kit", "of no interest to anybody"), ("granted", GIVEN)] {
+        let policy = format!("version = 1\n[secrets]\n{name} = [\"get\"]");
+        let length = format!("len {name}: ok: {}", value.len());
+        inside.run("exercise", &policy, &[&format!("len={name}")]).finished().shows(&length);
+    }
 }
 
-/// What came of a request, without the name that it was about.
-fn answer(line: &str) -> String {
-    let (operation, rest) = line.split_once(' ').unwrap_or((line, ""));
-    let kind = rest.split("error: ").nth(1).and_then(|rest| rest.split(':').next()).unwrap_or("ok");
-    format!("{operation} {kind}")
+/// An answer without the name that it was about, in whatever case.
+fn nameless(line: &str, name: &str) -> String {
+    let name = name.to_lowercase();
+    let folded = line.to_lowercase();
+    // What stands for a letter of the name differs from name to name: the place is told by what follows.
+    let (asked, answer) = folded.split_once("\": ").unwrap_or(("list", &folded));
+    let operation = asked.split(' ').next().unwrap_or_default();
+    format!("{operation}: {}", answer.replace(&name, "NAME"))
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use strongroom::record::{Limit, Outcome};
 
 use crate::support::apart::{self, Holdings};
-use crate::support::files_below;
 use crate::support::inside::{Inside, Work};
+use crate::support::left_over;
 
 /// How far the memory may grow from the first rounds to the last, in KiB: what keeping 36 KiB of each run would come to.
 const GROWTH_MAX: u64 = 16 << 10;
@@ -122,15 +122,7 @@ fn hostile_runs_in_this_process() {
         left = Holdings::now();
     }
     assert!(left.threads <= holdings.threads, "{} threads, {} before", left.threads, holdings.threads);
-    let temp = inside.path().join("tmp");
-    let files: Vec<_> = files_below(&temp);
-    assert!(files.is_empty(), "{files:?}");
-    // No file and no folder of a component's: the private folders that no run has touched, each of which the next run takes over.
-    let folders: Vec<_> = std::fs::read_dir(&temp).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert!(folders.len() <= 64, "{folders:?}");
-    for folder in &folders {
-        assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0, "{}", folder.display());
-    }
+    assert_eq!(left_over(inside.path(), inside.path()), Vec::<std::path::PathBuf>::new());
 }
 
 /// What the process holds once what was under way has come to rest: what a stopped run has left to the background ends by itself.

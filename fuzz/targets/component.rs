@@ -1,6 +1,5 @@
-//! What is read of a component before anything is compiled: its imports, its exports, and what of them is refused.
-//!
-//! The file of the sandbox that does this is compiled in here by itself, without the engine. Compiling is left to the engine's own fuzzers.
+//! See `check`, which the tests of the host put each seed through as well. The file of the sandbox that reads imports is compiled in here by
+//! itself, without the engine.
 #![no_main]
 #![allow(dead_code, reason = "a part of another crate")]
 
@@ -14,27 +13,9 @@ mod runtime {
     }
 }
 
-use libfuzzer_sys::fuzz_target;
+#[path = "../checks/component.rs"]
+mod check;
+
 use runtime::imports;
 
-/// A component is at most this long here: what is beyond repeats.
-const MAX: usize = 64 * 1024;
-
-fuzz_target!(|data: &[u8]| {
-    let bytes = &data[..data.len().min(MAX)];
-    let Ok(interfaces) = imports::inspect(bytes) else { return };
-    assert!(interfaces.imports.len() <= imports::ITEMS_MAX && interfaces.exports.len() <= imports::ITEMS_MAX);
-    for item in interfaces.imports.iter().chain(&interfaces.exports) {
-        assert!(!item.name.chars().any(char::is_control), "{:?}", item.name);
-    }
-    // Everything refused is an import, and what is neither ours nor of WASI 0.2 is refused unless nothing runs in it.
-    let refused = imports::refused(&interfaces);
-    assert!(refused.len() <= interfaces.imports.len());
-    for item in &interfaces.imports {
-        let known = item.name.starts_with("wasi:") || item.name.starts_with("strongroom:training/");
-        if !known && item.kind == imports::Kind::Interface {
-            assert!(!refused.is_empty(), "`{}` is not refused", item.name);
-        }
-    }
-    let _ = interfaces.entry();
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| check::check(data));

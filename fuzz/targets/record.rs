@@ -1,37 +1,9 @@
-//! The run records and the notes beside them: any bytes are read without a panic, cleaning up removes nothing but what is ours, and a record that
-//! is read is written as the same.
+//! See `check`, which the tests of the host put each seed through as well.
 #![no_main]
 
-use std::fs;
-use std::path::PathBuf;
-use std::sync::LazyLock;
+#[path = "../checks/record.rs"]
+mod check;
 
-use libfuzzer_sys::fuzz_target;
-use strongroom::ids::RunId;
-use strongroom::record::RunRecord;
-use strongroom::runs::RunStore;
+use strongroom_fuzz as shared;
 
-const ID: &str = "01J0000000000000000000000A";
-
-static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| strongroom_fuzz::scratch().keep());
-
-fuzz_target!(|data: (bool, &[u8])| {
-    let (is_note, bytes) = data;
-    let runs = FOLDER.join("runs");
-    let store = RunStore::open(&runs).expect("a folder");
-    let kept = FOLDER.join("kept");
-    fs::write(&kept, "kept").expect("a file");
-    let ending = if is_note { "open" } else { "json" };
-    fs::write(runs.join(format!("{ID}.{ending}")), bytes).expect("a file");
-    let id = RunId::parse(ID).expect("an identity");
-    if let Ok(record) = store.get(&id) {
-        let written = serde_json::to_vec(&record).expect("a record is JSON");
-        let again: RunRecord = serde_json::from_slice(&written).expect("what was written is read");
-        assert_eq!(serde_json::to_vec(&again).expect("a record is JSON"), written);
-    }
-    let _ = store.list().expect("the folder is read").count();
-    let _ = store.find_by_prefix("last");
-    let _ = store.mark_lost(|_| false);
-    assert_eq!(fs::read(&kept).expect("it is still there"), b"kept");
-    let _ = fs::remove_file(runs.join(format!("{ID}.{ending}")));
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| check::check(data));

@@ -1,28 +1,9 @@
-//! The audit's readers: any bytes as a ledger and as a segment are verified and shown without a panic, and are never called intact.
+//! See `check`, which the tests of the host put each seed through as well.
 #![no_main]
 
-use std::fs;
-use std::path::PathBuf;
-use std::sync::LazyLock;
+#[path = "../checks/trail_bytes.rs"]
+mod check;
 
-use libfuzzer_sys::fuzz_target;
-use strongroom::audit::{Verdict, read, verify};
+use strongroom_fuzz as shared;
 
-const SEGMENT: &str = "01J0000000000000000000000A";
-
-static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| strongroom_fuzz::scratch().keep());
-
-fuzz_target!(|data: (u16, &[u8])| {
-    let (split, bytes) = data;
-    let (ledger, segment) = bytes.split_at(usize::from(split).min(bytes.len()));
-    fs::write(FOLDER.join("ledger.jsonl"), ledger).expect("a file");
-    fs::write(FOLDER.join(format!("{SEGMENT}.jsonl")), segment).expect("a file");
-    // Of a newer format, and nothing else, is an error.
-    if let Ok(report) = verify(&FOLDER, None) {
-        assert_ne!(report.overall(), Verdict::Intact, "hashes that nobody computed cannot fit");
-    }
-    for item in read(&FOLDER).expect("the folder is there") {
-        let item = item.expect("a file that is there can be read");
-        assert!(item.line > 0);
-    }
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| check::check(data));

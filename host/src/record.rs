@@ -36,6 +36,10 @@ pub struct RunRecord {
     pub policy: Digest,
     /// SHA-256 of the specification's canonical form (`spec::RunSpec::digest`).
     pub spec: Digest,
+    /// The vault, in the form in which it is configured: `local:` and its folder, or its address. Absent where the vault does not say, and
+    /// from records of programs that did not keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault: Option<String>,
     /// When the run started.
     pub started: Timestamp,
     /// When it ended; none while it runs and where it was lost.

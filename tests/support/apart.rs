@@ -1,18 +1,25 @@
 //! Tests that look at a whole process (its memory, descriptors, threads, children) run in a process of their own: this binary, started again
 //! for one ignored test.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Runs the ignored test `name` apart from all others. It has to pass.
 #[track_caller]
 pub(crate) fn passes(name: &str) {
+    passes_in(&std::env::temp_dir(), name);
+}
+
+/// The same, with its temporary files in this folder.
+#[track_caller]
+pub(crate) fn passes_in(temp: &Path, name: &str) {
     // The guests are built by then, so that the new process starts no compiler.
     let _ = super::guest("hello");
     let output = Command::new(std::env::current_exe().expect("a test knows its own file"))
         .args(["--exact", name, "--ignored", "--nocapture", "--test-threads", "1"])
         // One heap for all threads: what is measured is what the process holds, not what the heaps of idle threads keep for later.
         .env("MALLOC_ARENA_MAX", "1")
+        .env("TMPDIR", temp)
         .output()
         .expect("it starts");
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);

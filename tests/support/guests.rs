@@ -16,16 +16,16 @@ pub(crate) fn guest(name: &str) -> PathBuf {
     candidates.into_iter().find(|path| path.exists()).unwrap_or_else(|| panic!("there is no guest `{name}`"))
 }
 
-/// Where guests are built: beside the host's own build, so that tests and demo share it.
-fn target() -> PathBuf {
+/// A folder beside the host's own build, for what is built apart from it. Tests and demonstrations share it.
+pub(super) fn beside(name: &str) -> PathBuf {
     // .../target/debug/deps/all-<hash>
     let test = std::env::current_exe().expect("a test knows its own file");
     let target = test.ancestors().nth(3).expect("a test is built in a target folder");
-    target.join("guests")
+    target.join(name)
 }
 
 fn build() -> PathBuf {
-    let target = target();
+    let target = beside("guests");
     for (folder, package) in [
         ("guest-example/rust", "training-example"),
         ("tests/guests", ""),
@@ -34,7 +34,7 @@ fn build() -> PathBuf {
     ] {
         let folder = super::project().join(folder);
         if folder.join("Cargo.toml").exists() {
-            cargo(&folder, package, &target);
+            build_guests(&folder, package, &target);
         }
     }
     let built = target.join("wasm32-wasip2/release");
@@ -56,17 +56,24 @@ fn write_by_hand(text: &Path, built: &Path) {
     new.persist(path).expect("it can be put in its place");
 }
 
-fn cargo(folder: &Path, bin: &str, target: &Path) {
+/// Cargo in a package that is not the host's.
+pub(super) fn cargo(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO"));
-    command.current_dir(folder).args(["build", "--locked", "--release", "--quiet", "--target", "wasm32-wasip2"]);
-    command.arg("--target-dir").arg(target);
-    if !bin.is_empty() {
-        command.args(["--bin", bin]);
-    }
+    command.current_dir(folder);
     // What cargo sets for this test must not reach the build of another package.
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR")
     {
         command.env_remove(name);
+    }
+    command
+}
+
+fn build_guests(folder: &Path, bin: &str, target: &Path) {
+    let mut command = cargo(folder);
+    command.args(["build", "--locked", "--release", "--quiet", "--target", "wasm32-wasip2"]);
+    command.arg("--target-dir").arg(target);
+    if !bin.is_empty() {
+        command.args(["--bin", bin]);
     }
     // A guest's flags are in its own `.cargo/config.toml`, which these would replace.
     command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");

@@ -1,5 +1,6 @@
 //! The real host, in a home of its own.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -7,11 +8,13 @@ use std::process::{Child, Command, Output, Stdio};
 use strongroom::record::{Blame, Limit, Outcome, RunRecord};
 use tempfile::TempDir;
 
-use super::guest;
+use super::{guest, left_over};
 
 /// A host with a home in a temporary folder.
 pub(crate) struct Host {
     folder: TempDir,
+    /// More of the environment.
+    env: Vec<(String, OsString)>,
 }
 
 /// A run that has ended.
@@ -34,7 +37,13 @@ impl Host {
 
     /// A host without a vault.
     pub(crate) fn bare() -> Self {
-        Self { folder: tempfile::tempdir().expect("a temporary folder") }
+        Self { folder: tempfile::tempdir().expect("a temporary folder"), env: Vec::new() }
+    }
+
+    /// With a variable in the environment of every command.
+    pub(crate) fn with_env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.env.push((name.to_owned(), value.into()));
+        self
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -62,6 +71,7 @@ impl Host {
             .env("STRONGROOM_HOME", self.home())
             .env("XDG_CONFIG_HOME", self.path().join("config"))
             .env("HOST_ONLY", "environment-of-the-host")
+            .envs(self.env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -125,6 +135,7 @@ impl Host {
         let output = self.output(&all.iter().map(String::as_str).collect::<Vec<_>>());
         let ended = Ended::from(output);
         self.audit_tells(&ended.record);
+        self.leaves_nothing(&ended.record);
         ended
     }
 
@@ -144,12 +155,21 @@ impl Host {
         assert_eq!(serde_json::from_slice::<serde_json::Value>(&kept).expect("a record"), printed);
     }
 
+    /// What the run has made for a time is gone. Others may be under way in the same home.
+    #[track_caller]
+    fn leaves_nothing(&self, record: &RunRecord) {
+        let mut left = left_over(self.path(), &self.home());
+        let (id, segment) = (record.id.to_string(), &record.segment);
+        left.retain(|path| {
+            let name = path.file_name().expect("a name").to_string_lossy();
+            name.contains(&id) || name.contains(segment) || name.starts_with(".partial-")
+        });
+        assert!(left.is_empty(), "{left:?}");
+    }
+
     /// A run's events, read from the segment that its process wrote.
     pub(crate) fn events(&self, record: &RunRecord) -> Vec<serde_json::Value> {
-        let segment = self.home().join("audit").join(format!("{}.jsonl", record.segment));
-        let text = std::fs::read_to_string(segment).expect("a segment");
-        let events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("an event"));
-        events.filter(|event| event["run"] == record.id.to_string()).collect()
+        events_in(&self.home().join("audit"), record)
     }
 
     /// Starts a run and does not wait for it.
@@ -168,6 +188,14 @@ impl Host {
         let verdict = self.ok(&["audit", "verify"]);
         assert!(!verdict.contains("altered"), "{verdict}");
     }
+}
+
+/// A run's events in an audit's folder.
+pub(crate) fn events_in(audit: &Path, record: &RunRecord) -> Vec<serde_json::Value> {
+    let segment = audit.join(format!("{}.jsonl", record.segment));
+    let text = std::fs::read_to_string(segment).expect("a segment");
+    let events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("an event"));
+    events.filter(|event| event["run"] == record.id.to_string()).collect()
 }
 
 impl From<Output> for Ended {

@@ -11,6 +11,7 @@ use strongroom::ids::SecretName;
 use strongroom::policy::{Grant, ListGrant, Policy};
 use strongroom::record::{Limit, Outcome, RunRecord};
 use strongroom::runner::{Runner, RunnerOptions};
+use strongroom::runs::RunStore;
 use strongroom::runtime::{ChildCompiler, Compile, Observer, Stream};
 use strongroom::secret::Secret;
 use strongroom::spec::RunSpec;
@@ -44,6 +45,31 @@ impl Inside {
     }
 
     pub(crate) fn with_compiler(secrets: &[(&str, &str)], compiler: ChildCompiler) -> Self {
+        let local = |runtime: &tokio::runtime::Runtime, folder: &Path| {
+            let local = LocalVault::create(&folder.join("vault"), Protection::KeyFile).expect("a vault");
+            let secrets = secrets.iter().map(|(name, value)| {
+                let value = Arc::new(Secret::new((*value).to_owned()).expect("a value"));
+                NewSecret::new(SecretName::parse(name).expect("a name"), value)
+            });
+            runtime.block_on(Operator::set_many(&local, secrets.collect())).expect("the secrets are set");
+            Arc::new(Cache::new(Arc::new(local), Settings::default())) as Arc<dyn Vault>
+        };
+        Self::make(local, compiler, |options, folder| {
+            let records = RunStore::open(&folder.join("runs")).expect("a folder for records");
+            options.records(Arc::new(records)).code_store(folder.join("code"))
+        })
+    }
+
+    /// A host with another vault, which brings its cache, and room for so many runs at once. It keeps neither records nor compiled code.
+    pub(crate) fn around(vault: Arc<dyn Vault>, max_runs: u32) -> Self {
+        Self::make(|_, _| vault, compiler(), |options, _| options.max_runs(max_runs))
+    }
+
+    fn make(
+        vault: impl FnOnce(&tokio::runtime::Runtime, &Path) -> Arc<dyn Vault>,
+        compiler: ChildCompiler,
+        more: impl FnOnce(RunnerOptions, &Path) -> RunnerOptions,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         // Threads for blocking work end soon after it, so that those that are there can be counted.
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -51,20 +77,14 @@ impl Inside {
         let runtime = runtime.expect("threads");
         let (runner, asked) = {
             let _context = runtime.enter();
-            let local = LocalVault::create(&folder.path().join("vault"), Protection::KeyFile).expect("a vault");
-            let secrets = secrets.iter().map(|(name, value)| {
-                let value = Arc::new(Secret::new((*value).to_owned()).expect("a value"));
-                NewSecret::new(SecretName::parse(name).expect("a name"), value)
-            });
-            runtime.block_on(Operator::set_many(&local, secrets.collect())).expect("the secrets are set");
-            let cache = Cache::new(Arc::new(local), Settings::default());
-            let asked = Arc::new(Counted { inner: cache, calls: AtomicUsize::new(0), looks: AtomicUsize::new(0) });
+            let inner = vault(&runtime, folder.path());
+            let asked = Arc::new(Counted { inner, calls: AtomicUsize::new(0), looks: AtomicUsize::new(0) });
             let temp = folder.path().join("tmp");
             std::fs::create_dir(&temp).expect("a folder");
             let audit = Audit::open(&folder.path().join("audit"), SyncMode::Os).expect("an audit");
             let vault = Arc::clone(&asked) as Arc<dyn Vault>;
-            let runner = Runner::new(RunnerOptions::new(vault, audit, Compile::Child(compiler)).temp(temp));
-            (Arc::new(runner.expect("a runner")), asked)
+            let options = RunnerOptions::new(vault, audit, Compile::Child(compiler)).temp(temp);
+            (Arc::new(Runner::new(more(options, folder.path())).expect("a runner")), asked)
         };
         Self { folder, runtime, runner, asked }
     }
@@ -91,7 +111,23 @@ impl Inside {
         self.runtime.block_on(futures_util::stream::iter(started).buffered(at_once).collect())
     }
 
-    fn start(&self, component: &str, policy: &str, args: &[&str]) -> impl Future<Output = Seen> + Send + use<> {
+    /// The runtime, for what a test does beside the runs.
+    pub(crate) fn runtime(&self) -> &tokio::runtime::Runtime {
+        &self.runtime
+    }
+
+    /// A run's events in the audit.
+    pub(crate) fn events(&self, record: &RunRecord) -> Vec<serde_json::Value> {
+        super::host::events_in(&self.folder.path().join("audit"), record)
+    }
+
+    /// A run that begins when it is first polled.
+    pub(crate) fn start(
+        &self,
+        component: &str,
+        policy: &str,
+        args: &[&str],
+    ) -> impl Future<Output = Seen> + Send + use<> {
         let mut spec = RunSpec::new(guest(component));
         spec.args = args.iter().map(|arg| (*arg).to_owned()).collect();
         let policy = Arc::new(Policy::parse(policy, "policy.toml").expect("a policy"));
@@ -145,7 +181,7 @@ impl Observer for Collected {
 
 /// A vault behind its cache, and how often it was asked for anything.
 pub(crate) struct Counted {
-    inner: Cache,
+    inner: Arc<dyn Vault>,
     calls: AtomicUsize,
     looks: AtomicUsize,
 }
@@ -156,9 +192,9 @@ impl Counted {
         (self.calls.load(Ordering::SeqCst), self.looks.load(Ordering::SeqCst))
     }
 
-    fn call(&self) -> &Cache {
+    fn call(&self) -> &dyn Vault {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        &self.inner
+        &*self.inner
     }
 }
 

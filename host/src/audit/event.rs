@@ -67,7 +67,7 @@ pub enum Kind {
     Network,
     /// Repeated reads of a value that the run already held, in sum.
     Repeats,
-    /// A summary of requests that were cut off by a limit.
+    /// A number of refused requests: those that a limit cut off, or those beyond what a run has events for.
     Summary,
     /// An operator's own command on a secret is about to be done.
     Operator,

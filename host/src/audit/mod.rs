@@ -34,7 +34,7 @@ pub use event::{Decision, Event, Kind};
 pub use policies::kept_policy;
 pub use read::{Item, LineEvent, Trail, read};
 pub use report::{Expect, InvalidExpect, Report, SegmentReport, Verdict};
-pub use verify::verify;
+pub use verify::{verify, verify_with};
 pub use writer::Audit;
 
 /// The version of the format that this program writes and the newest that it reads.

@@ -17,26 +17,26 @@ pub(super) struct Scan {
     pub(super) altered: Option<u64>,
     /// What follows the last newline.
     pub(super) tail: Option<Tail>,
-    /// The hash of the line asked for.
-    pub(super) at: Option<Hash>,
+    /// The first line whose hash is another than a position says that was kept elsewhere.
+    pub(super) differs: Option<u64>,
 }
 
 /// What is known about a segment before it is read.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Known {
+pub(super) struct Known<'a> {
     /// What its first line has to refer to; none where the ledger does not say.
     pub(super) genesis: Option<Hash>,
     /// How many lines it had in the end, and the hash of the last.
     pub(super) closing: Option<(u64, Hash)>,
-    /// A line whose hash is asked for.
-    pub(super) at: Option<u64>,
+    /// Lines with the hashes that they had, by number.
+    pub(super) kept: &'a [(u64, Hash)],
 }
 
 /// Reads a segment in bounded memory. The first altered line ends the reading.
-pub(super) fn scan(input: impl Read, known: Known) -> io::Result<Scan> {
+pub(super) fn scan(input: impl Read, known: Known<'_>) -> io::Result<Scan> {
     let mut lines = Lines::new(BufReader::with_capacity(chain::LINE_MAX, input));
     let mut checker = Checker::new(known.genesis);
-    let (mut tail, mut at) = (None, None);
+    let (mut tail, mut differs, mut kept) = (None, None, known.kept);
     let altered = loop {
         match lines.next()? {
             Next::Line => {
@@ -44,8 +44,11 @@ pub(super) fn scan(input: impl Read, known: Known) -> io::Result<Scan> {
                 if let Err(altered) = checker.push(Link::of(lines.line()).as_ref(), hash) {
                     break Some(altered);
                 }
-                if known.at == Some(checker.lines()) {
-                    at = Some(hash);
+                while let Some(((line, was), later)) = kept.split_first()
+                    && *line == checker.lines()
+                {
+                    differs = differs.or((*was != hash).then_some(*line));
+                    kept = later;
                 }
             }
             Next::Long => break Some(checker.reject()),
@@ -56,5 +59,5 @@ pub(super) fn scan(input: impl Read, known: Known) -> io::Result<Scan> {
             }
         }
     };
-    Ok(Scan { lines: checker.lines(), head: checker.head(), altered: altered.map(|Altered(line)| line), tail, at })
+    Ok(Scan { lines: checker.lines(), head: checker.head(), altered: altered.map(|Altered(line)| line), tail, differs })
 }

@@ -31,7 +31,23 @@ use super::scan::{Known, Scan, scan};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn verify(dir: &Path, expect: Option<&Expect>) -> Result<Report, AuditError> {
+    verify_with(dir, expect, &[])
+}
+
+/// The same, and the trail has to agree with positions that were kept beside it, such as those of run records: a segment that was written anew as a
+/// whole does not. One whose segment neither the folder nor the ledger knows says nothing: a trail may have been moved aside.
+///
+/// Positions that are taken while others write have to be taken before this is called.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_with(dir: &Path, expect: Option<&Expect>, kept: &[Expect]) -> Result<Report, AuditError> {
     let folder = Folder::open(dir)?;
+    let mut positions: BTreeMap<&str, Vec<(u64, blake3::Hash)>> = BTreeMap::new();
+    for position in expect.into_iter().chain(kept) {
+        positions.entry(position.segment()).or_default().push((position.count, position.head));
+    }
+    positions.values_mut().for_each(|kept| kept.sort_unstable_by_key(|(count, _)| *count));
     let snapshot = Snapshot::take(&folder)?;
     let mut names: BTreeSet<&str> = snapshot.files.keys().map(String::as_str).collect();
     if let Some(view) = &snapshot.ledger {
@@ -40,10 +56,11 @@ pub fn verify(dir: &Path, expect: Option<&Expect>) -> Result<Report, AuditError>
     names.extend(expect.map(Expect::segment));
     let mut segments = Vec::new();
     for name in names {
-        let expect = expect.filter(|expect| expect.segment() == name);
+        let expected = expect.is_some_and(|expect| expect.segment() == name);
+        let kept = positions.get(name).map_or(&[][..], Vec::as_slice);
         let listed = snapshot.ledger.as_ref().and_then(|view| view.segments.get(name));
         let live = snapshot.files.get(name).copied().unwrap_or(false);
-        segments.push(segment(&folder, name, listed, live, expect)?);
+        segments.push(segment(&folder, name, listed, live, (expected, kept))?);
     }
     let ledger = match &snapshot.ledger {
         None if segments.is_empty() => Verdict::Intact,
@@ -94,19 +111,19 @@ fn segment(
     name: &str,
     listed: Option<&Listed>,
     live: bool,
-    expect: Option<&Expect>,
+    (expected, kept): (bool, &[(u64, blake3::Hash)]),
 ) -> Result<SegmentReport, AuditError> {
     let report = |verdict, events, head| SegmentReport { segment: name.to_owned(), verdict, events, head };
     let Some(file) = folder.read(&file_name(name))? else {
         // Under a name that nobody announced there may stand a link or a folder.
-        let verdict = if listed.is_none() && expect.is_none() { Verdict::Unlisted } else { Verdict::Missing };
+        let verdict = if listed.is_none() && !expected { Verdict::Unlisted } else { Verdict::Missing };
         return Ok(report(verdict, 0, None));
     };
     let ending = listed.and_then(|listed| listed.ending);
     let known = Known {
         genesis: listed.map(|listed| listed.genesis),
         closing: ending.map(|ending| (ending.count, ending.head)),
-        at: expect.map(|expect| expect.count),
+        kept,
     };
     let scan = scan(&file, known)
         .map_err(|error| AuditError::io("read the audit segment", &folder.path_of(&file_name(name)), error))?;
@@ -115,7 +132,7 @@ fn segment(
         (Some(_), None) => open(&scan, live),
         (Some(_), Some(ending)) => ended(&scan, &ending),
     };
-    let verdict = expect.map_or(verdict, |expect| verdict.max(expected(&scan, expect)));
+    let verdict = verdict.max(against(&scan, kept));
     let head = (scan.lines > 0).then(|| scan.head.to_hex().to_string());
     Ok(report(verdict, scan.lines, head))
 }
@@ -160,13 +177,13 @@ fn ended(scan: &Scan, ending: &Ending) -> Verdict {
     }
 }
 
-/// What a position that was kept elsewhere says about a segment.
-fn expected(scan: &Scan, expect: &Expect) -> Verdict {
-    match scan.at {
-        Some(hash) if hash == expect.head => Verdict::Intact,
-        Some(_) => Verdict::Altered { line: expect.count },
-        // An altered line before it is a verdict already.
+/// What positions that were kept elsewhere say about a segment.
+fn against(scan: &Scan, kept: &[(u64, blake3::Hash)]) -> Verdict {
+    match scan.differs {
+        Some(line) => Verdict::Altered { line },
+        // Lines behind an altered one were not looked at, and that is a verdict already.
         None if scan.altered.is_some() => Verdict::Intact,
-        None => Verdict::Truncated,
+        None if kept.last().is_some_and(|(count, _)| *count > scan.lines) => Verdict::Truncated,
+        None => Verdict::Intact,
     }
 }

@@ -138,7 +138,7 @@ impl fmt::Debug for Answer {
 pub(super) fn from_vault(name: &str, error: &VaultError) -> Answer {
     let guest = match error {
         VaultError::NotFound(_) | VaultError::Disabled(_) => GuestError::NotFound(name.to_owned()),
-        VaultError::Conflict { .. } => GuestError::Conflict(name.to_owned()),
+        VaultError::Deleted(_) | VaultError::Conflict { .. } => GuestError::Conflict(name.to_owned()),
         VaultError::Partial { .. }
         | VaultError::Refused(_)
         | VaultError::Absent(_)

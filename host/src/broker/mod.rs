@@ -6,6 +6,7 @@
 //! - A use that the cache answers is one event with decision and outcome, written before release.
 //! - A repeated read of a value that the run already holds discloses nothing new: it is decided and counted, and audited in sum at
 //!   the end of the run ([`Repeats::Each`] audits every one).
+//! - Of refusals, which disclose nothing, those beyond the first thousand of a run are audited in sum ([`REFUSALS_MAX`]).
 //! - A batch is decided whole: one name not granted, and the vault is not asked.
 //! - Where the audit cannot be written the answer is no.
 //!
@@ -41,7 +42,7 @@ pub(crate) use session::session_for_tests;
 pub(crate) use session::settle;
 pub use session::{Ended, Session, SessionError};
 
-use crate::audit::{Audit, Event, Kind};
+use crate::audit::{Audit, Decision, Event, Kind};
 use crate::ids::{RunId, SecretName, SecretVersion};
 use crate::policy::{Decisions, Operation, Policy};
 use crate::record::SecretUse;
@@ -51,6 +52,10 @@ use crate::vault::{Description, Vault};
 
 /// The most names in a batch.
 pub const BATCH_MAX: usize = 256;
+
+/// How many refused requests of a run the audit has an event for, each with the name that was asked for. A hostile component can be refused as often as
+/// its limit on requests allows; what is over is written in sum at the end of the run. A refusal discloses nothing, so none of them waits for it.
+pub const REFUSALS_MAX: u64 = 1_000;
 
 /// How repeated reads of a value that a run already holds are audited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -127,6 +132,10 @@ struct State {
     /// Reads of a value that the run held already, not yet audited, by what was read. Apart from `held`, because a value that the run deletes or
     /// replaces was read all the same.
     repeats: BTreeMap<(SecretName, SecretVersion), u64>,
+    /// Refusals that have an event of their own.
+    refusals: u64,
+    /// Those beyond [`REFUSALS_MAX`], not yet audited.
+    more_refusals: BTreeMap<Operation, u64>,
     /// What can be read again without a new decision, by the name asked for, folded.
     again: HashMap<String, Again>,
     ledger: Ledger,
@@ -198,18 +207,18 @@ impl RunBroker {
         &self.redactor
     }
 
-    /// Ends the run's use of secrets: audits the repeated reads in sum.
+    /// Ends the run's use of secrets: audits in sum the repeated reads, and the refusals beyond [`REFUSALS_MAX`].
     ///
     /// # Errors
     /// [`crate::audit::AuditError`] where the audit cannot be written.
     pub async fn finish(&self) -> Result<(), crate::audit::AuditError> {
-        let repeated = {
+        let (repeated, refused) = {
             let mut state = self.state();
             state.settle();
-            std::mem::take(&mut state.repeats)
+            (std::mem::take(&mut state.repeats), std::mem::take(&mut state.more_refusals))
         };
         // Naming looks at the state again.
-        let events: Vec<Event> = repeated
+        let mut events: Vec<Event> = repeated
             .into_iter()
             .map(|((name, version), count)| Event {
                 event: Kind::Repeats,
@@ -218,6 +227,15 @@ impl RunBroker {
                 ..self.naming(Operation::Get, &name)
             })
             .collect();
+        events.extend(refused.into_iter().map(|(operation, count)| Event {
+            event: Kind::Summary,
+            run: Some(self.run),
+            operation: Some(operation.as_str().to_owned()),
+            decision: Some(Decision::Denied),
+            outcome: Some("refused as well".to_owned()),
+            count: Some(count),
+            ..Event::default()
+        }));
         for event in events {
             let begun = self.meter.begin();
             let appended = self.broker.audit.append(event).await;

@@ -93,21 +93,21 @@ impl RunBroker {
         let outcomes = places.iter().zip(&judged).map(|((_, facts), judged)| {
             let mut event = Event { event: Kind::Outcome, ..self.about(facts) };
             match judged {
-                Some((usable, stored)) => {
+                Ok((usable, stored)) => {
                     event.version = Some(stored.description.version.clone());
                     event.outcome = Some(usable.err().unwrap_or("released").to_owned());
                     if stored.overdue {
                         event.detail.insert("cache".to_owned(), "overdue: the vault cannot be reached".to_owned());
                     }
                 }
-                None => event.outcome = Some("no such secret".to_owned()),
+                Err(why) => event.outcome = Some((*why).to_owned()),
             }
             self.audit(event)
         });
         try_join_all(outcomes).await?;
         for ((place, facts), judged) in places.into_iter().zip(judged) {
             let value = match judged {
-                Some((Ok(()), stored)) => Some(self.hand_out(&facts, stored)?),
+                Ok((Ok(()), stored)) => Some(self.hand_out(&facts, stored).await?),
                 _ => None,
             };
             if let Some(answer) = answers.get_mut(place) {
@@ -117,15 +117,17 @@ impl RunBroker {
         Ok(answers)
     }
 
-    /// One by one where there is one, so that a vault's plain path serves the plain call.
-    async fn fetch(&self, mut grants: Vec<Grant>) -> Result<Vec<Option<Stored>>, VaultError> {
+    /// One by one where there is one, so that a vault's plain path serves the plain call. Where there is no secret to be had, why, in the words of
+    /// the audit.
+    async fn fetch(&self, mut grants: Vec<Grant>) -> Result<Vec<Result<Stored, &'static str>>, VaultError> {
         if grants.len() > 1 {
-            return self.broker.vault.get_many(grants).await;
+            let fetched = self.broker.vault.get_many(grants).await?;
+            return Ok(fetched.into_iter().map(|stored| stored.ok_or("no such secret")).collect());
         }
         let Some(grant) = grants.pop() else { return Ok(Vec::new()) };
         match self.broker.vault.get(grant).await {
-            Ok(stored) => Ok(vec![Some(stored)]),
-            Err(VaultError::NotFound(_) | VaultError::Disabled(_)) => Ok(vec![None]),
+            Ok(stored) => Ok(vec![Ok(stored)]),
+            Err(error @ (VaultError::NotFound(_) | VaultError::Disabled(_))) => Ok(vec![Err(error.kind())]),
             Err(error) => Err(error),
         }
     }
@@ -156,7 +158,10 @@ impl RunBroker {
         };
         event.outcome = Some(outcome.to_owned());
         self.audit(event).await?;
-        stored.map(|stored| self.hand_out(facts, stored)).transpose()
+        match stored {
+            Some(stored) => Ok(Some(self.hand_out(facts, stored).await?)),
+            None => Ok(None),
+        }
     }
 
     /// Stores one value.
@@ -198,7 +203,7 @@ impl RunBroker {
         try_join_all(facts.iter().map(|facts| self.audit(self.decided(Kind::Decision, facts)))).await?;
         // Before the write: a value that the vault holds is watched for from the first moment on.
         for (facts, value) in facts.iter().zip(&secrets) {
-            self.watch(facts, value)?;
+            self.watch(facts, value).await?;
         }
         let pairs: Vec<_> = grants.into_iter().zip(secrets.iter().cloned()).collect();
         let written = match self.broker.vault.set_many(pairs).await {
@@ -237,7 +242,7 @@ impl RunBroker {
         let facts = Facts::from(&grant);
         let grant = self.pinned(grant);
         self.audit(self.decided(Kind::Decision, &facts)).await?;
-        let answer = self.broker.vault.describe(grant).await;
+        let answer = self.broker.vault.describe(grant).await.inspect_err(|error| self.tell_operator(error));
         let (outcome, version, answer) = match answer {
             Ok(description) => match self.usable(&description) {
                 Ok(()) => ("described", Some(description.version.clone()), Ok(description)),
@@ -276,7 +281,7 @@ impl RunBroker {
             ..about.clone()
         })
         .await?;
-        let answer = self.broker.vault.list(grant).await;
+        let answer = self.broker.vault.list(grant).await.inspect_err(|error| self.tell_operator(error));
         let (outcome, count) = match &answer {
             Ok(names) => ("listed", Some(names.len() as u64)),
             Err(error) => (error.kind(), None),

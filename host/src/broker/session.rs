@@ -156,12 +156,14 @@ impl Session {
         let begun = meter.begin();
         audit.keep_policy(&record.policy, self.policy.text())?;
         let detail = [
-            ("component", record.component.digest.to_string()),
-            ("policy", record.policy.to_string()),
-            ("spec", record.spec.to_string()),
-            ("uid", rustix::process::getuid().as_raw().to_string()),
+            ("component", Some(record.component.digest.to_string())),
+            ("policy", Some(record.policy.to_string())),
+            ("spec", Some(record.spec.to_string())),
+            ("uid", Some(rustix::process::getuid().as_raw().to_string())),
+            ("vault", record.vault.clone()),
         ];
-        let detail = detail.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let detail = detail.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let detail = detail.map(|(name, value)| (name.to_owned(), value)).collect();
         audit.append(Event { event: Kind::RunStart, run: Some(record.id), detail, ..Event::default() }).await?;
         meter.audited(begun);
         Ok(())
@@ -240,6 +242,7 @@ fn new_record(broker: &Broker, spec: &RunSpec, component: ComponentRef, policy: 
         component,
         policy: policy.digest(),
         spec: spec.digest(&digest),
+        vault: broker.vault.place(),
         started: Timestamp::now(),
         ended: None,
         outcome: Outcome::Running,

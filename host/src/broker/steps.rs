@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 
 use super::error::{from_vault, unavailable_audit};
-use super::{Again, Answer, BATCH_MAX, GuestError, Held, Repeats, RequestError, RunBroker, State};
+use super::{Again, Answer, BATCH_MAX, GuestError, Held, REFUSALS_MAX, Repeats, RequestError, RunBroker, State};
 use crate::audit::{Decision, Event, Kind};
 use crate::ids::{SecretName, SecretVersion};
 use crate::policy::{Grant, Operation, Refusal, RefusalReason};
@@ -132,7 +132,7 @@ impl RunBroker {
             outcome: Some(outcome.to_owned()),
             ..about
         };
-        match self.audit(event).await {
+        match self.audit_refusal(operation, event).await {
             Ok(()) => Answer::new(guest, outcome).into(),
             Err(error) => error,
         }
@@ -156,10 +156,33 @@ impl RunBroker {
             outcome: Some(why.to_owned()),
             ..Event::default()
         };
-        match self.audit(event).await {
+        match self.audit_refusal(operation, event).await {
             Ok(()) => Answer::new(guest, why).into(),
             Err(error) => error,
         }
+    }
+
+    /// Logs why the vault did not serve, which the component is not told.
+    pub(super) fn tell_operator(&self, error: &VaultError) {
+        match error {
+            // A component's own affair, which it is told.
+            VaultError::NotFound(_) | VaultError::Disabled(_) => {}
+            error => tracing::warn!(run = %self.run, %error, "the vault did not serve a run"),
+        }
+    }
+
+    /// Audits a refusal, or leaves it to the sum.
+    async fn audit_refusal(&self, operation: Operation, event: Event) -> Result<(), RequestError> {
+        {
+            let mut state = self.state();
+            if state.refusals >= REFUSALS_MAX {
+                let more = state.more_refusals.entry(operation).or_default();
+                *more = more.saturating_add(1);
+                return Ok(());
+            }
+            state.refusals = state.refusals.saturating_add(1);
+        }
+        self.audit(event).await
     }
 
     /// Audits what the vault's failure came to, and makes the component's answer.
@@ -173,10 +196,13 @@ impl RunBroker {
             self.audit(Event { event: Kind::Outcome, outcome: Some(outcome.to_owned()), ..self.about(facts) })
         }))
         .await;
-        match error {
-            // A component's own affair, which it is told.
-            VaultError::NotFound(_) | VaultError::Disabled(_) => {}
-            error => tracing::warn!(run = %self.run, %error, "the vault did not serve a run"),
+        self.tell_operator(error);
+        for (_, facts) in places.iter().filter(|(_, facts)| written.contains(&facts.stored)) {
+            self.served(facts.asked.as_str(), facts.operation);
+            // What the run knew of it is no longer so.
+            let mut state = self.state();
+            state.forget(&facts.stored);
+            state.held.remove(&facts.stored);
         }
         if let Err(error) = audited {
             return error;
@@ -187,7 +213,10 @@ impl RunBroker {
             return Answer::new(GuestError::Partial(names), error.to_string()).into();
         }
         let concerned = match error {
-            VaultError::NotFound(name) | VaultError::Disabled(name) | VaultError::Conflict { name, .. } => Some(name),
+            VaultError::NotFound(name)
+            | VaultError::Disabled(name)
+            | VaultError::Deleted(name)
+            | VaultError::Conflict { name, .. } => Some(name),
             _ => None,
         };
         let asked = places.iter().find(|(_, facts)| Some(&facts.stored) == concerned).or(places.first());
@@ -253,8 +282,8 @@ impl RunBroker {
     }
 
     /// Registers a value with the redactor, remembers it for the run, and lets it go. The last step of the order.
-    pub(super) fn hand_out(&self, facts: &Facts, stored: Stored) -> Result<Arc<Secret>, RequestError> {
-        self.watch(facts, &stored.value)?;
+    pub(super) async fn hand_out(&self, facts: &Facts, stored: Stored) -> Result<Arc<Secret>, RequestError> {
+        self.watch(facts, &stored.value).await?;
         self.served(facts.asked.as_str(), Operation::Get);
         let value = Arc::clone(&stored.value);
         self.stand(facts, &stored.description.version, &value);
@@ -263,9 +292,12 @@ impl RunBroker {
         Ok(value)
     }
 
-    /// From now on the run's output is searched for this value. One that the redactor has no room for is not handed out.
-    pub(super) fn watch(&self, facts: &Facts, value: &Secret) -> Result<(), RequestError> {
+    /// From now on the run's output is searched for this value. One that the redactor has no room for is neither handed out nor stored, and
+    /// the audit says so after what it said before.
+    pub(super) async fn watch(&self, facts: &Facts, value: &Secret) -> Result<(), RequestError> {
         if !self.redactor.has_room(value) {
+            let outcome = Some("withheld: the redactor is full".to_owned());
+            self.audit(Event { event: Kind::Outcome, outcome, ..self.about(facts) }).await?;
             let guest = GuestError::Exhausted("this run has handled as much secret text as one run may".to_owned());
             return Err(Answer::new(guest, "the redactor is full").into());
         }

@@ -73,6 +73,10 @@ impl Vault for Memory {
         Abilities { transactions: true, versions: true, soft_delete: false }
     }
 
+    fn place(&self) -> Option<String> {
+        Some("memory:tests".to_owned())
+    }
+
     fn cached(&self, grant: Grant) -> Result<Result<Stored, VaultError>, Grant> {
         if self.cached.load(Ordering::SeqCst) { Ok(self.find(&grant)) } else { Err(grant) }
     }
@@ -370,6 +374,34 @@ async fn repeated_reads_can_be_audited_each() {
 }
 
 #[tokio::test]
+async fn refusals_beyond_a_number_are_audited_in_sum() {
+    let world = world_with(r#"other = ["get"]"#, u64::MAX, Repeats::Sum);
+    for n in 0..REFUSALS_MAX {
+        let name = if n % 2 == 0 { "a/b" } else { "key" };
+        assert_ne!(answer(world.run.get(name).await).kind(), "unavailable");
+    }
+    let length = world.trail().len();
+    for _ in 0..7 {
+        assert_eq!(answer(world.run.get("key").await), GuestError::Denied("key".into()));
+        assert_eq!(answer(world.run.set("a/b", String::new()).await).kind(), "invalid-name");
+    }
+    assert_eq!(world.trail().len(), length);
+    // What is granted is audited by itself as ever.
+    world.vault.put("other", "value-value");
+    world.run.get("other").await.unwrap();
+    assert!(world.trail().contains(r#""outcome":"released""#));
+    world.run.finish().await.unwrap();
+    let trail = world.trail();
+    let sums: Vec<&str> = trail.lines().filter(|line| line.contains(r#""event":"summary""#)).collect();
+    assert_eq!(sums.len(), 2, "{trail}");
+    assert!(sums.iter().all(|sum| sum.contains(r#""count":7"#)), "{sums:?}");
+    // Once, whoever ends the run.
+    world.run.finish().await.unwrap();
+    assert_eq!(world.trail().len(), trail.len());
+    assert_eq!(world.run.uses().iter().map(|one| one.denied).sum::<u64>(), REFUSALS_MAX + 14);
+}
+
+#[tokio::test]
 async fn over_the_request_limit_the_run_stops() {
     let world = world_with(r#""k*" = ["get"]"#, 3, Repeats::Sum);
     assert_eq!(answer(world.run.get("other").await).kind(), "denied");
@@ -499,6 +531,45 @@ async fn a_partial_batch_names_exactly_what_was_written() {
     assert_eq!(answer(world.run.set_many(pairs).await), GuestError::Partial(vec!["a".into()]));
     let trail = world.trail();
     assert!(trail.contains(r#""outcome":"done""#) && trail.contains("the batch stopped half-way"), "{trail}");
+    let counts: Vec<_> = world.run.uses().into_iter().map(|used| (used.name, used.count)).collect();
+    assert_eq!(counts, [("a".to_owned(), 1)]);
+}
+
+#[tokio::test]
+async fn after_a_partial_batch_the_run_sees_what_it_has_written() {
+    let world = world("a = [\"get\", \"set\"]\nb = [\"get\", \"set\"]");
+    for name in ["a", "b"] {
+        world.vault.put(name, "former value");
+        world.run.get(name).await.unwrap();
+    }
+    // The vault took the first and failed at the second.
+    world.vault.put("a", "latter value");
+    let written = vec![SecretName::parse("a").unwrap()];
+    let cause = Box::new(VaultError::Unavailable("reset".into()));
+    *world.vault.fail.lock().unwrap() = Some(VaultError::Partial { written, cause });
+    let pairs = ["a", "b"].map(|name| (name.to_owned(), "latter value".to_owned()));
+    assert_eq!(answer(world.run.set_many(pairs.into()).await), GuestError::Partial(vec!["a".into()]));
+    *world.vault.fail.lock().unwrap() = None;
+    assert_eq!(world.run.get("a").await.unwrap().expose(), "latter value");
+    assert_eq!(world.run.get("b").await.unwrap().expose(), "former value");
+}
+
+#[tokio::test]
+async fn what_the_redactor_has_no_room_for_is_withheld_and_the_audit_says_so() {
+    let world = world(r#""key-*" = ["get", "set"]"#);
+    world.vault.put("key-there", "hunter2hunter2");
+    world.run.redactor().fill();
+    let full = "this run has handled as much secret text as one run may";
+    assert_eq!(answer(world.run.get("key-there").await), GuestError::Exhausted(full.into()));
+    assert_eq!(world.calls(), 1);
+    let set = world.run.set("key-new", "correct horse battery".into()).await;
+    assert_eq!(answer(set), GuestError::Exhausted(full.into()));
+    assert_eq!(world.calls(), 1, "a value that cannot be watched for is not stored");
+    let trail = world.trail();
+    for name in ["key-there", "key-new"] {
+        let last = trail.lines().rfind(|line| line.contains(&format!(r#""secret":"{name}""#))).unwrap();
+        assert!(last.contains("withheld: the redactor is full"), "{last}");
+    }
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use crate::audit::{self, Event, Expect, Item, LineEvent, Report, SegmentReport, 
 use crate::config::Home;
 use crate::ids::RunId;
 use crate::redact::escape_controls;
+use crate::runs::RunStore;
 
 /// Show the audit, or verify that nobody changed it
 #[derive(Debug, clap::Args)]
@@ -46,7 +47,7 @@ struct Show {
     json: bool,
 }
 
-/// Verify every segment against its chain and the ledger
+/// Verify every segment against its chain, the ledger and the run records
 ///
 /// Exit code 0 means that nothing was changed; what a crash left behind is named,
 /// and is no change. Exit code 5 means that something was altered, cut, removed or
@@ -218,10 +219,13 @@ struct JsonReport<'a> {
 
 fn verify(args: &Verify, home: &Home) -> Result<Exit, Failure> {
     // Verifying is worth most where something is broken: damaged records do not stand in its way.
-    if let Err(failure) = existing_runs(home) {
+    let runs = existing_runs(home).unwrap_or_else(|failure| {
         out::note(failure);
-    }
-    let report = audit::verify(&home.audit(), args.expect.as_ref())?;
+        None
+    });
+    // Read before the trail: what ends meanwhile is behind these positions.
+    let kept = runs.map(|runs| positions(&runs)).unwrap_or_default();
+    let report = audit::verify_with(&home.audit(), args.expect.as_ref(), &kept)?;
     let overall = report.overall();
     if args.json {
         out::json(&JsonReport { overall, report: &report })?;
@@ -231,11 +235,21 @@ fn verify(args: &Verify, home: &Home) -> Result<Exit, Failure> {
             lines.push(marked(&sum));
         }
         lines.iter().try_for_each(out::line)?;
+        let there = kept.iter().filter(|kept| report.segments.iter().any(|one| one.segment == kept.segment())).count();
+        if there > 0 && !overall.is_tampering() {
+            out::line(format!("the trail agrees with {}", plural(there as u64, "run record")))?;
+        }
         if let (Some(expect), false) = (&args.expect, overall.is_tampering()) {
             out::line(format!("the position expected in segment {} is there", expect.segment()))?;
         }
     }
     Ok(if overall.is_tampering() { Exit::Host } else { Exit::Done })
+}
+
+/// Where the run records say that their runs ended. A record that is gone or cannot be read says nothing.
+fn positions(runs: &RunStore) -> Vec<Expect> {
+    let records = runs.list().into_iter().flatten().filter_map(|(_, record)| record.ok());
+    records.filter_map(|record| Expect::try_from(record.audit.as_ref()?).ok()).collect()
 }
 
 /// The sum with its first word marked.

@@ -200,7 +200,20 @@ impl From<VaultError> for Failure {
     fn from(error: VaultError) -> Self {
         match &error {
             VaultError::NotFound(_) => Self::invalid(error).help("`strongroom secret list` shows those there are"),
-            VaultError::Invalid(_) | VaultError::Conflict { .. } | VaultError::Disabled(_) => Self::invalid(error),
+            VaultError::Disabled(name) => Self::invalid(&error).help(format!(
+                "whoever manages the vault enables it: `az keyvault secret set-attributes --name {name} --enabled true`"
+            )),
+            VaultError::Deleted(name) => Self::invalid(&error).help(format!(
+                "`strongroom secret set {name} --recover` brings it back and stores the value as its newest version"
+            )),
+            VaultError::Partial { written, cause } => {
+                let names: Vec<String> = written.iter().map(|name| format!("`{name}`")).collect();
+                let cause = Self::from((**cause).clone());
+                let Self::Said { exit, what, help, usage } = cause else { return cause };
+                let what = format!("{what}\nof the batch these were done before, and no others: {}", names.join(", "));
+                Self::Said { exit, what, help, usage }
+            }
+            VaultError::Invalid(_) | VaultError::Conflict { .. } => Self::invalid(error),
             _ => Self::host(error),
         }
     }
@@ -224,6 +237,21 @@ mod tests {
     fn an_error_says_what_failed_and_then_what_to_do() {
         let failure = Failure::invalid("two\nlines").help("do this\nthen that");
         assert_eq!(failure.to_string(), "error: two\n       lines\n  help: do this\n        then that");
+        assert_eq!(failure.exit(), Exit::Invalid);
+    }
+
+    #[test]
+    fn a_batch_that_was_done_in_part_names_what_was_done() {
+        let name = |text| crate::ids::SecretName::parse(text).unwrap();
+        let cause = Box::new(VaultError::Deleted(name("c")));
+        let failure = Failure::from(VaultError::Partial { written: vec![name("a"), name("b")], cause });
+        assert_eq!(
+            failure.to_string(),
+            "error: the vault cannot write `c`: it was deleted, and the vault keeps it to be recovered: `strongroom secret recover c` brings \
+             it back, `strongroom secret purge c` removes it for good\n       \
+             of the batch these were done before, and no others: `a`, `b`\n  \
+             help: `strongroom secret set c --recover` brings it back and stores the value as its newest version"
+        );
         assert_eq!(failure.exit(), Exit::Invalid);
     }
 

@@ -139,7 +139,7 @@ impl Surroundings {
         match LocalVault::needs_passphrase(&dir) {
             Ok(needs_passphrase) => Ok(Found::Local { dir, needs_passphrase }),
             Err(VaultError::Absent(_)) => Err(Failure::host(format!("there is no vault at `{}`", dir.display()))
-                .help("run `strongroom init`, or name another with `--vault local:DIR`")),
+                .help("run `strongroom init`, or say where it is: `--vault local:DIR`, `STRONGROOM_HOME`")),
             Err(error) => Err(error.into()),
         }
     }

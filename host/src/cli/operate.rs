@@ -65,7 +65,10 @@ pub(super) fn audited<T>(
     doing: impl Future<Output = Result<T, VaultError>>,
     complete: impl Fn(&T, usize, &mut Event),
 ) -> Result<T, Failure> {
-    let detail = work.detail.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    // Which vault it was: one audit may tell of several.
+    let vault = opened.vault.place().map(|place| ("vault".to_owned(), place));
+    let detail = work.detail.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+    let detail = vault.into_iter().chain(detail).collect();
     let about = Event { operation: Some(work.operation.to_owned()), detail, ..Event::default() };
     let event = |kind, secret: &Option<SecretName>| Event { event: kind, secret: secret.clone(), ..about.clone() };
     for secret in &work.secrets {

@@ -275,6 +275,9 @@ fn facts(record: &RunRecord) -> Vec<String> {
         ("policy", record.policy.to_string()),
         ("spec", record.spec.to_string()),
     ];
+    if let Some(vault) = &record.vault {
+        rows.push(("vault", vault.clone()));
+    }
     if let Some(audit) = &record.audit {
         rows.push(("audit", format!("{}:{}:{}", audit.segment, audit.count, audit.head)));
     }

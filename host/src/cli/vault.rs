@@ -106,6 +106,10 @@ fn backup(args: &Backup, surroundings: &Surroundings) -> Result<Exit, Failure> {
 fn rekey(args: &Rekey, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let dir = surroundings.vault_dir("Azure keeps the keys of a Key Vault itself")?;
     let found = surroundings.find()?;
+    if surroundings.has_passphrase_option() && !found.needs_passphrase() {
+        return Err(Failure::invalid("the vault is opened by its key file, so that `--passphrase-file` has no use")
+            .help("the new passphrase comes from `--new-passphrase-file PATH`"));
+    }
     let asked = args.passphrase || args.new_passphrase_file.is_some();
     let with_passphrase = asked || (found.needs_passphrase() && !args.key_file);
     let opened = surroundings.open(found)?;

@@ -102,6 +102,11 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duratio
     parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
+/// Whether a file of `owner` may configure what runs as `user`: it names the vault, and who is asked for tokens.
+pub(super) fn is_trusted(owner: u32, user: u32) -> bool {
+    owner == user || owner == 0
+}
+
 /// Reads a configuration file; none where there is none.
 pub(super) fn read(path: &Path) -> Result<Option<File>, ConfigError> {
     let failed = |cause| ConfigError::Read { path: path.to_owned(), cause };
@@ -112,8 +117,12 @@ pub(super) fn read(path: &Path) -> Result<Option<File>, ConfigError> {
         }
         Err(cause) => return Err(failed(cause)),
     };
-    if file.metadata().map_err(failed)?.mode() & 0o002 != 0 {
+    let meta = file.metadata().map_err(failed)?;
+    if meta.mode() & 0o002 != 0 {
         return Err(ConfigError::Insecure(path.to_owned()));
+    }
+    if !is_trusted(meta.uid(), rustix::process::geteuid().as_raw()) {
+        return Err(ConfigError::Foreign(path.to_owned()));
     }
     let mut text = String::new();
     file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(failed)?;

@@ -88,6 +88,9 @@ pub enum ConfigError {
     /// Other users may write to the file.
     #[error("other users may write to the configuration file `{}`: `chmod o-w` it", .0.display())]
     Insecure(PathBuf),
+    /// The file is another user's.
+    #[error("the configuration file `{}` belongs to another user: `chown` it, after a look at what is in it", .0.display())]
+    Foreign(PathBuf),
     /// The vault is not named as a vault is.
     #[error("{origin}: {reason}")]
     Vault {

@@ -117,6 +117,15 @@ fn a_file_that_is_named_has_to_be_there_and_to_be_safe() {
 }
 
 #[test]
+fn a_configuration_file_is_the_users_own_or_the_systems() {
+    for (owner, user, trusted) in
+        [(1000, 1000, true), (0, 1000, true), (0, 0, true), (1001, 1000, false), (1000, 0, false)]
+    {
+        assert_eq!(super::file::is_trusted(owner, user), trusted, "{owner} {user}");
+    }
+}
+
+#[test]
 fn paths_from_the_environment_are_absolute() {
     let config = load(&[(HOME, "relative"), (PASSPHRASE_FILE, "secret")], None).unwrap();
     assert!(config.home().unwrap().path().is_absolute());

@@ -39,7 +39,7 @@ mod needles;
 mod oracle;
 #[cfg(test)]
 mod planted;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "oracle"))]
 pub mod reference;
 mod scan;
 mod stream;
@@ -142,6 +142,12 @@ impl Redactor {
         redactor
     }
 
+    /// Leaves no room for another value, as values of [`VALUES_MAX`] would.
+    #[cfg(test)]
+    pub(crate) fn fill(&self) {
+        self.lock().bytes = VALUES_MAX;
+    }
+
     /// Covers a value from now on, in every text and in every stream, also those already open, for bytes not yet released.
     ///
     /// Registering a value again changes nothing; where it was registered under another name, the first name stays. A name may have
@@ -238,7 +244,6 @@ impl Redactor {
         self.0.generation.load(Ordering::Acquire)
     }
 
-    /// The set as it is now, built if values arrived since the last time.
     /// The beginning of a redacted text, of at least so many bytes where it has them.
     fn redacted_start(&self, text: &str, enough: usize) -> Vec<u8> {
         let mut out = Vec::new();
@@ -260,6 +265,7 @@ impl Redactor {
         !state.blind && (state.shortest == 0 || text.len() < state.shortest)
     }
 
+    /// The set as it is now, built if values arrived since the last time.
     fn snapshot(&self) -> Arc<Snapshot> {
         let mut state = self.lock();
         // Read under the lock, under which it is written: what is built here covers exactly this many registrations.

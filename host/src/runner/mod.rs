@@ -6,6 +6,7 @@
 mod folders;
 mod log;
 mod outputs;
+mod private;
 mod spares;
 
 use std::fmt;
@@ -140,7 +141,7 @@ pub struct Runner {
     ticker: Ticker,
     records: Option<Arc<RunStore>>,
     ceilings: Ceilings,
-    temp: PathBuf,
+    temp: private::Temp,
     room: Arc<Semaphore>,
     private: Vec<PathBuf>,
     timings: bool,
@@ -222,7 +223,7 @@ impl StartError {
 /// [`FolderError`], as [`Runner::run`] would answer.
 pub fn check_folders(spec: &RunSpec, private: &[PathBuf]) -> Result<(), FolderError> {
     // Only a run without an output folder is staged elsewhere, and nothing is checked of that.
-    folders::check(spec, Path::new("/"), private).map(drop)
+    folders::check(spec, &private::Temp::new("/".into()), private).map(drop)
 }
 
 impl Runner {
@@ -244,7 +245,7 @@ impl Runner {
             spares: options.records.is_none().then(Arc::default),
             records: options.records,
             ceilings: options.ceilings,
-            temp: options.temp,
+            temp: private::Temp::new(options.temp),
             private: options.private,
             timings: options.timings,
             room: Arc::new(Semaphore::new((options.max_runs as usize).min(Semaphore::MAX_PERMITS))),
@@ -297,7 +298,8 @@ impl Runner {
         let (Ran { mut ended, handover, untouched }, staging) = match staged {
             Ok(staging) => {
                 let recorder = log.recorder();
-                let outside = Outside { reachable, output: staging.path(), observer, recorder, cancel };
+                let (input, output) = (staging.input_path(), staging.path());
+                let outside = Outside { reachable, input, output, observer, recorder, cancel };
                 (self.to_end(&spec, &mut session, prepared, outside).await, Some(staging))
             }
             Err(error) => {
@@ -371,7 +373,7 @@ impl Runner {
         spec: &RunSpec,
         session: &mut Session,
         prepared: Result<Loaded, NotRun>,
-        outside: Outside<'_, impl Future<Output = ()>>,
+        outside: Outside<impl Future<Output = ()>>,
     ) -> Ran {
         // The first event binds what this run is.
         if let Err(error) = session.begin().await {
@@ -390,7 +392,8 @@ impl Runner {
             limits: session.limits(),
             environment: session.policy().environment(),
             reachable: outside.reachable,
-            output: outside.output,
+            input: outside.input.as_deref(),
+            output: &outside.output,
             broker: Arc::clone(session.broker()),
             observer: outside.observer,
             recorder: outside.recorder,
@@ -430,9 +433,10 @@ impl Ran {
 }
 
 /// What a run has to do with the world outside it.
-struct Outside<'a, C> {
+struct Outside<C> {
     reachable: Reachable,
-    output: &'a Path,
+    input: Option<PathBuf>,
+    output: PathBuf,
     observer: Arc<dyn Observer>,
     recorder: Option<Box<dyn Recorder>>,
     cancel: C,
@@ -464,7 +468,7 @@ async fn conclude(staging: folders::Staging, ended: Ended, spec: &RunSpec, sessi
 
 async fn publish(staging: folders::Staging, redactor: Redactor) -> Result<Vec<Output>, outputs::ListError> {
     let published = tokio::task::spawn_blocking(move || {
-        let outputs = outputs::list(staging.path(), |name| redactor.shown(name))?;
+        let outputs = outputs::list(staging.folder(), |name| redactor.shown(name))?;
         staging.publish()?;
         Ok(outputs)
     });

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::Path;
 
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
@@ -37,10 +36,9 @@ impl From<rustix::io::Errno> for ListError {
     }
 }
 
-/// Lists the files below `folder`, sorted by path. `shown` makes a name fit to be stored.
-pub(super) fn list(folder: &Path, shown: impl Fn(&str) -> String) -> Result<Vec<Output>, ListError> {
+/// Lists the files below `root`, sorted by path. `shown` makes a name fit to be stored.
+pub(super) fn list(root: BorrowedFd<'_>, shown: impl Fn(&str) -> String) -> Result<Vec<Output>, ListError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let root = rustix::fs::open(folder, flags, Mode::empty())?;
     let mut outputs = Vec::new();
     // A path from the root for each folder still to be walked, so that only one is open at a time, however many there are.
     let mut waiting = vec![Vec::<std::ffi::CString>::new()];
@@ -49,7 +47,7 @@ pub(super) fn list(folder: &Path, shown: impl Fn(&str) -> String) -> Result<Vec<
         if path.len() > DEPTH_MAX {
             return Err(ListError::Deep);
         }
-        let folder = descend(root.as_fd(), &path, flags)?;
+        let folder = descend(root, &path, flags)?;
         for entry in Dir::read_from(&folder)? {
             let entry = entry?;
             let name = entry.file_name();
@@ -109,6 +107,10 @@ fn digest(folder: BorrowedFd<'_>, name: &std::ffi::CStr) -> io::Result<(u64, Dig
 mod tests {
     use super::*;
 
+    fn open(folder: &std::path::Path) -> rustix::fd::OwnedFd {
+        rustix::fs::open(folder, OFlags::DIRECTORY, Mode::empty()).unwrap()
+    }
+
     #[test]
     fn what_is_nested_too_deeply_is_told_apart() {
         for (depth, name) in [(DEPTH_MAX + 2, "d".to_owned()), (20, "d".repeat(250))] {
@@ -118,7 +120,7 @@ mod tests {
                 rustix::fs::mkdirat(&folder, name.as_str(), Mode::RWXU).unwrap();
                 folder = rustix::fs::openat(&folder, name.as_str(), OFlags::DIRECTORY, Mode::empty()).unwrap();
             }
-            assert!(matches!(list(temp.path(), str::to_owned), Err(ListError::Deep)));
+            assert!(matches!(list(open(temp.path()).as_fd(), str::to_owned), Err(ListError::Deep)));
             crate::runs::remove_tree(temp.path()).unwrap();
         }
     }
@@ -131,7 +133,7 @@ mod tests {
         std::fs::write(temp.path().join("top"), "").unwrap();
         std::os::unix::fs::symlink("/etc", temp.path().join("link")).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", temp.path().join("a/passwd")).unwrap();
-        let outputs = list(temp.path(), str::to_owned).unwrap();
+        let outputs = list(open(temp.path()).as_fd(), str::to_owned).unwrap();
         let paths: Vec<_> = outputs.iter().map(|output| output.path.as_str()).collect();
         assert_eq!(paths, ["a/b/file", "top"]);
         assert_eq!(outputs[0].sha256, Digest::of(b"abc"));

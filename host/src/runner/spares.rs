@@ -4,113 +4,150 @@
 //! records, leaves its private folder here where nothing was ever made in it: the sandbox says so, which sees each attempt, and so does what the system
 //! says of the folder, which is all that the next run could see. The folders are removed with the runner.
 
-use std::fs::{self, Metadata};
+use std::ffi::OsString;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::private::{Beside, Identity, Private};
 
 /// How many are kept.
 const KEPT: usize = 64;
 
 /// The folders that wait.
 #[derive(Debug, Default)]
-pub(super) struct Spares(Mutex<Vec<Spare>>);
+pub(super) struct Spares(Mutex<Vec<(Private, Stamp)>>);
 
-/// An empty folder, and what the system said of it when it was made.
-#[derive(Debug)]
-pub(super) struct Spare {
-    pub(super) path: PathBuf,
-    made: Stamp,
+/// What the system said of an empty folder when it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    identity: Identity,
+    mode: u32,
+    links: u64,
+    length: i64,
+    /// Seconds and nanoseconds: of the last read, the last change of what is in it, and of what is said about it.
+    times: [(i64, u64); 3],
 }
 
-type Stamp = ([u64; 5], [i64; 6]);
-
-fn stamp(metadata: &Metadata) -> Stamp {
-    (
-        [metadata.dev(), metadata.ino(), metadata.mode().into(), metadata.nlink(), metadata.len()],
-        [
-            metadata.atime(),
-            metadata.atime_nsec(),
-            metadata.mtime(),
-            metadata.mtime_nsec(),
-            metadata.ctime(),
-            metadata.ctime_nsec(),
-        ],
-    )
+impl Stamp {
+    fn of(private: &Private) -> io::Result<Self> {
+        let stat = rustix::fs::fstat(&private.folder)?;
+        Ok(Self {
+            identity: stat.into(),
+            mode: stat.st_mode,
+            links: stat.st_nlink,
+            length: stat.st_size,
+            times: [
+                (stat.st_atime, stat.st_atime_nsec),
+                (stat.st_mtime, stat.st_mtime_nsec),
+                (stat.st_ctime, stat.st_ctime_nsec),
+            ],
+        })
+    }
 }
 
 impl Spares {
-    /// A folder that waits, or else a new one at this path.
-    pub(super) fn take(&self, path: PathBuf) -> io::Result<Spare> {
-        if let Some(spare) = self.lock().pop() {
-            return Ok(spare);
+    /// A folder that waits, or else a new one of this name.
+    pub(super) fn take(&self, beside: Beside, name: OsString) -> io::Result<(Private, Stamp)> {
+        // One that was made in a folder which is there no longer, or was moved, is nobody's: it is removed as far as it can be.
+        while let Some((private, stamp)) = self.pop() {
+            if std::sync::Arc::ptr_eq(&private.beside.folder, &beside.folder) && private.is_in_place()? {
+                return Ok((private, stamp));
+            }
         }
-        fs::DirBuilder::new().mode(0o700).create(&path)?;
-        let made = stamp(&fs::symlink_metadata(&path)?);
-        Ok(Spare { path, made })
+        let private = Private::make(beside, name)?;
+        let stamp = Stamp::of(&private)?;
+        Ok((private, stamp))
     }
 
     /// Takes a folder back in which nothing was made. What is not as it was comes back.
-    pub(super) fn give_back(&self, spare: Spare) -> Result<(), Spare> {
-        if !fs::symlink_metadata(&spare.path).is_ok_and(|metadata| stamp(&metadata) == spare.made) {
-            return Err(spare);
+    pub(super) fn give_back(&self, private: Private, made: Stamp) -> Option<Private> {
+        if !matches!((Stamp::of(&private), private.is_in_place()), (Ok(now), Ok(true)) if now == made) {
+            return Some(private);
         }
         let mut waiting = self.lock();
         if waiting.len() >= KEPT {
-            return Err(spare);
+            return Some(private);
         }
-        waiting.push(spare);
-        Ok(())
+        waiting.push((private, made));
+        None
+    }
+
+    fn pop(&self) -> Option<(Private, Stamp)> {
+        self.lock().pop()
     }
 
     // No code that holds the lock leaves a change half done.
-    fn lock(&self) -> MutexGuard<'_, Vec<Spare>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(Private, Stamp)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Spares {
-    fn drop(&mut self) {
-        for spare in self.lock().drain(..) {
-            if let Err(error) = fs::remove_dir(&spare.path) {
-                tracing::warn!(path = %spare.path.display(), %error, "a private output folder could not be removed");
-            }
-        }
-    }
-}
-
-/// Where a run's private folder goes back to.
-pub(super) type Home = (Arc<Spares>, Spare);
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::super::private::Temp;
     use super::*;
+
+    fn take(spares: &Spares, temp: &Temp, name: &str) -> (Private, Stamp) {
+        spares.take(temp.get().unwrap(), name.into()).unwrap()
+    }
+
+    fn count(path: &Path) -> usize {
+        fs::read_dir(path).unwrap().count()
+    }
 
     #[test]
     fn what_nobody_touched_is_taken_over_and_goes_with_the_runner() {
-        let temp = tempfile::tempdir().unwrap();
-        let (first, second) = (temp.path().join("first"), temp.path().join("second"));
+        let dir = tempfile::tempdir().unwrap();
+        let temp = Temp::new(dir.path().to_owned());
         let spares = Spares::default();
-        let spare = spares.take(first.clone()).unwrap();
-        spares.give_back(spare).unwrap();
-        let spare = spares.take(second).unwrap();
-        assert_eq!(spare.path, first);
-        spares.give_back(spare).unwrap();
+        let (private, stamp) = take(&spares, &temp, "first");
+        assert!(spares.give_back(private, stamp).is_none());
+        let (private, stamp) = take(&spares, &temp, "second");
+        assert_eq!((private.name.to_str().unwrap(), count(dir.path())), ("first", 1));
+        assert!(spares.give_back(private, stamp).is_none());
         drop(spares);
-        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
+        assert_eq!(count(dir.path()), 0);
     }
 
     #[test]
     fn what_was_touched_is_not_taken_back() {
-        let temp = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let temp = Temp::new(dir.path().to_owned());
         let spares = Spares::default();
-        let spare = spares.take(temp.path().join("a")).unwrap();
-        fs::set_permissions(&spare.path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let spare = spares.give_back(spare).unwrap_err();
-        fs::remove_dir(&spare.path).unwrap();
-        let spare = spares.take(temp.path().join("b")).unwrap();
-        fs::remove_dir(&spare.path).unwrap();
-        assert!(spares.give_back(spare).is_err());
+        let touch: [fn(&Path); 4] = [
+            |path| fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap(),
+            |path| drop(fs::File::create(path.join("made")).unwrap()),
+            |path| {
+                let read = fs::FileTimes::new().set_accessed(std::time::UNIX_EPOCH);
+                fs::File::open(path).unwrap().set_times(read).unwrap();
+            },
+            |path| fs::rename(path, path.with_extension("moved")).unwrap(),
+        ];
+        for (number, touch) in touch.into_iter().enumerate() {
+            let (private, stamp) = take(&spares, &temp, &number.to_string());
+            touch(&dir.path().join(number.to_string()));
+            assert!(spares.give_back(private, stamp).is_some(), "{number}");
+        }
+        // The last was moved, and is empty.
+        assert_eq!(count(dir.path()), 1);
+    }
+
+    #[test]
+    fn what_waits_in_a_folder_that_was_replaced_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tmp");
+        fs::create_dir(&path).unwrap();
+        let temp = Temp::new(path.clone());
+        let spares = Spares::default();
+        let (private, stamp) = take(&spares, &temp, "first");
+        assert!(spares.give_back(private, stamp).is_none());
+        fs::rename(&path, dir.path().join("moved")).unwrap();
+        fs::create_dir(&path).unwrap();
+        let (private, _) = take(&spares, &temp, "second");
+        assert_eq!(private.name.to_str().unwrap(), "second");
+        assert_eq!((count(&path), count(&dir.path().join("moved"))), (1, 0));
     }
 }

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use crate::ids::RunId;
 use crate::redact::TerminalEscaper;
 
-use super::{RunStore, RunStoreError, nofollow};
+use super::{NOT_REGULAR, RunStore, RunStoreError, nofollow, open_regular};
 
 /// The bytes of text that are kept of a run, where nobody says otherwise: 1 MiB.
 pub const LOG_DEFAULT: u64 = 1024 * 1024;
@@ -276,8 +276,9 @@ impl RunStore {
     pub fn log(&self, id: &RunId) -> Result<Option<Vec<LogLine>>, RunStoreError> {
         let path = self.log_path(id);
         let mut bytes = Vec::new();
-        let file = match File::options().read(true).custom_flags(nofollow()).open(&path) {
-            Ok(file) => file,
+        let file = match open_regular(&path) {
+            Ok(Some(file)) => file,
+            Ok(None) => return Err(RunStoreError::DamagedLog { path, reason: NOT_REGULAR.to_owned() }),
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(cause) => return Err(RunStoreError::io("open", &path, cause)),
         };

@@ -1,15 +1,21 @@
 //! Cleaning up after processes that ended in the middle of a run.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Component, Path};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::ids::RunId;
 use crate::record::{Blame, Outcome, RunRecord};
 
 use super::note::Note;
-use super::{RunStore, RunStoreError, TEMP_PREFIX, id_of, nofollow, remove_tree};
+use super::tree::empty_tree;
+use super::{NOT_REGULAR, RunStore, RunStoreError, TEMP_PREFIX, id_of, open_regular};
 
 /// The writer's name in temporary files of the sweep itself, which holds the lock, so that whatever is there is left over.
 const SWEEP: &str = "sweep";
@@ -117,13 +123,14 @@ impl RunStore {
     fn lock(&self) -> Result<File, RunStoreError> {
         let path = self.dir.join(".lock");
         let lock = || -> io::Result<File> {
-            let file = File::options()
-                .create(true)
-                .write(true)
-                .truncate(false)
-                .mode(0o600)
-                .custom_flags(nofollow())
-                .open(&path)?;
+            let mut options = File::options();
+            options.create(true).write(true).truncate(false).mode(0o600);
+            // A FIFO in its place is not waited for.
+            let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+            let file = options.custom_flags(flags.bits().cast_signed()).open(&path)?;
+            if !file.metadata()?.is_file() {
+                return Err(io::Error::other(NOT_REGULAR));
+            }
             file.lock()?;
             Ok(file)
         };
@@ -133,34 +140,61 @@ impl RunStore {
 
 /// The note at a path; none where another process has just removed it or it is none of ours.
 fn read_note(path: &Path) -> Result<Option<Note>, RunStoreError> {
-    let read = || -> io::Result<Vec<u8>> {
+    let read = || -> io::Result<Option<Note>> {
+        let Some(file) = open_regular(path)? else { return Ok(None) };
         let mut bytes = Vec::new();
-        let file = File::options().read(true).custom_flags(nofollow()).open(path)?;
         file.take(NOTE_MAX).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        Ok(Note::from_bytes(&bytes))
     };
     match read() {
-        Ok(bytes) => Ok(Note::from_bytes(&bytes)),
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(cause) => Err(RunStoreError::io("read", path, cause)),
+        other => other.map_err(|cause| RunStoreError::io("read", path, cause)),
     }
 }
 
-/// Removes a staging folder if it is surely one. What is not stays, silently: it is nothing of ours.
+/// Removes a staging folder if it is surely one. What is not stays, silently: it is nothing of ours. No link is followed on the way to it either: the
+/// path had none when the run began, so one that is there now leads somewhere else.
 fn remove_staging(id: &RunId, path: &Path) -> io::Result<()> {
-    if path.file_name().and_then(|name| name.to_str()) != Some(format!(".strongroom-{id}").as_str()) {
+    let name = format!(".strongroom-{id}");
+    if path.file_name().and_then(|name| name.to_str()) != Some(name.as_str()) {
         return Ok(());
     }
-    let meta = match fs::symlink_metadata(path) {
-        Ok(meta) => meta,
-        Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
+    let gone = |cause: &io::Error| {
+        matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+            || cause.raw_os_error() == Some(Errno::LOOP.raw_os_error())
+    };
+    let opened = path.parent().map_or(Err(io::ErrorKind::NotFound.into()), open_without_links);
+    let opened = opened.and_then(|parent| Ok((open_below(&parent, OsStr::new(&name), OFlags::RDONLY)?, parent)));
+    let (folder, parent) = match opened {
+        Ok(opened) => opened,
+        Err(cause) if gone(&cause) => return Ok(()),
         Err(cause) => return Err(cause),
     };
-    if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() {
+    if rustix::fs::fstat(&folder)?.st_uid != rustix::process::geteuid().as_raw() {
         return Ok(());
     }
-    match remove_tree(path) {
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+    empty_tree(&folder)?;
+    match rustix::fs::unlinkat(&parent, name.as_str(), AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+        Err(error) => Err(error.into()),
     }
+}
+
+/// Opens a folder part by part, so that a link anywhere in its path is an error.
+fn open_without_links(path: &Path) -> io::Result<OwnedFd> {
+    let mut folder = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    for part in path.components() {
+        match part {
+            Component::RootDir => {}
+            Component::Normal(name) => folder = open_below(&folder, name, OFlags::PATH)?,
+            // Not as we write it.
+            _ => return Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+    Ok(folder)
+}
+
+fn open_below(folder: &OwnedFd, name: &OsStr, access: OFlags) -> io::Result<OwnedFd> {
+    let flags = access | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(folder, name, flags, Mode::empty())?)
 }

@@ -19,15 +19,23 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
+
 use crate::ids::RunId;
 use crate::record::{FORMAT, RunRecord};
 
 pub use log::{LOG_DEFAULT, LOG_MAX, LOG_MIN, LogLine, LogStream, LogWriter};
 use note::Note;
+#[cfg(feature = "runtime")]
+pub(crate) use tree::empty_tree;
+#[cfg(all(test, feature = "runtime"))]
 pub(crate) use tree::remove_tree;
 
 /// The most bytes of a stored record: 16 MiB. A larger one is thinned when it is written, and refused when it is read.
 pub const RECORD_MAX: usize = 16 * 1024 * 1024;
+
+/// What is wrong with a link, a FIFO or a folder in the place of a file.
+const NOT_REGULAR: &str = "it is no regular file";
 
 /// What temporary files begin with. The audit segment of the writer follows.
 const TEMP_PREFIX: &str = ".new-";
@@ -140,7 +148,11 @@ impl RunStore {
     pub fn begin(&self, record: &RunRecord, staging: Option<&Path>) -> Result<(), RunStoreError> {
         let staging = match staging {
             Some(path) => {
-                Some(std::path::absolute(path).map_err(|cause| RunStoreError::io("find the folder", path, cause))?)
+                let path =
+                    std::path::absolute(path).map_err(|cause| RunStoreError::io("find the folder", path, cause))?;
+                // Without links, because whoever cleans up follows none.
+                let real = path.parent().and_then(|parent| parent.canonicalize().ok());
+                Some(real.zip(path.file_name()).map(|(parent, name)| parent.join(name)).unwrap_or(path))
             }
             None => None,
         };
@@ -170,9 +182,9 @@ impl RunStore {
     /// There is none, or it is damaged or of a newer format.
     pub fn get(&self, id: &RunId) -> Result<RunRecord, RunStoreError> {
         let path = self.record_path(id);
-        let open = File::options().read(true).custom_flags(nofollow()).open(&path);
-        let file = match open {
-            Ok(file) => file,
+        let file = match open_regular(&path) {
+            Ok(Some(file)) => file,
+            Ok(None) => return Err(RunStoreError::Damaged { path, reason: NOT_REGULAR.to_owned() }),
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Err(RunStoreError::Absent(id.to_string())),
             Err(cause) => return Err(RunStoreError::io("open", &path, cause)),
         };
@@ -302,7 +314,17 @@ fn temp_prefix(writer: &str) -> String {
 
 /// `O_NOFOLLOW`, as the standard library takes it.
 fn nofollow() -> i32 {
-    rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()
+    OFlags::NOFOLLOW.bits().cast_signed()
+}
+
+/// Opens a file of the store to read it; none where under its name there is something else, such as a link or a FIFO, which is not waited for.
+fn open_regular(path: &Path) -> io::Result<Option<File>> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    match File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path) {
+        Ok(file) => Ok(file.metadata()?.is_file().then_some(file)),
+        Err(cause) if cause.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => Ok(None),
+        Err(cause) => Err(cause),
+    }
 }
 
 /// The record as it is stored: thinned until it fits.

@@ -12,6 +12,7 @@ fn record(segment: &str) -> RunRecord {
         component: ComponentRef { digest: Digest::of(b"c"), path: "c.wasm".into(), bytes: 1 },
         policy: Digest::of(b""),
         spec: Digest::of(b"s"),
+        vault: Some("local:/vault".into()),
         started: "2026-07-01T10:00:00Z".parse().unwrap(),
         ended: None,
         outcome: Outcome::Running,
@@ -229,6 +230,61 @@ fn nothing_but_a_real_staging_folder_is_removed() {
     assert_eq!(store.mark_lost(|_| false).unwrap().len(), 3);
     assert!(precious.exists() && link.is_symlink());
     assert!(dir.path().join(format!(".strongroom-{}x", foreign.id)).exists());
+}
+
+#[test]
+fn a_link_on_the_way_to_a_staging_folder_is_not_followed() {
+    let (dir, store) = store();
+    let (above, theirs) = (dir.path().join("above"), dir.path().join("theirs"));
+    let lost = record("DEAD");
+    let name = format!(".strongroom-{}", lost.id);
+    for folder in [&above, &theirs] {
+        fs::create_dir_all(folder.join(&name)).unwrap();
+        fs::write(folder.join(&name).join("file"), "x").unwrap();
+    }
+    // A link that was there when the run began is none of the path's.
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&above, &link).unwrap();
+    store.begin(&lost, Some(&link.join(&name))).unwrap();
+    // One that has taken the place of a folder since leads to somebody else's.
+    fs::rename(&above, dir.path().join("moved")).unwrap();
+    std::os::unix::fs::symlink(&theirs, &above).unwrap();
+    store.mark_lost(|_| false).unwrap();
+    assert!(theirs.join(&name).join("file").exists());
+
+    let again = record("DEAD");
+    let name = format!(".strongroom-{}", again.id);
+    fs::create_dir(theirs.join(&name)).unwrap();
+    store.begin(&again, Some(&link.join(&name))).unwrap();
+    store.mark_lost(|_| false).unwrap();
+    assert!(!theirs.join(&name).exists());
+}
+
+#[test]
+fn what_is_no_file_is_not_waited_for() {
+    let (_dir, store) = store();
+    let run = record("DEAD");
+    store.begin(&run, None).unwrap();
+    let plant = |name: &str| {
+        let path = store.dir.join(name);
+        let _ = fs::remove_file(&path);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        path
+    };
+    let id = run.id;
+    for name in [format!("{id}.json"), format!("{id}.log"), format!("{id}.open"), ".new-DEAD-x".to_owned()] {
+        plant(&name);
+    }
+    assert!(store.get(&id).unwrap_err().to_string().contains("no regular file"));
+    assert!(store.log(&id).unwrap_err().to_string().contains("no regular file"));
+    assert_eq!(store.list().unwrap().filter(|(_, record)| record.is_err()).count(), 1);
+    // Whoever cleans up goes on with the rest.
+    let other = record("DEAD");
+    store.begin(&other, None).unwrap();
+    assert_eq!(store.mark_lost(|_| false).unwrap(), [other.id]);
+    let lock = plant(".lock");
+    assert!(store.mark_lost(|_| false).is_err());
+    fs::remove_file(lock).unwrap();
 }
 
 #[test]

@@ -6,7 +6,6 @@
 
 use std::ffi::CString;
 use std::io;
-use std::path::Path;
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
@@ -16,24 +15,33 @@ use rustix::io::Errno;
 ///
 /// # Errors
 /// The file system refuses, or `path` is a link or no folder.
-pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+#[cfg(test)]
+pub(crate) fn remove_tree(path: &std::path::Path) -> io::Result<()> {
     let root = rustix::fs::open(path, flags(), Mode::empty())?;
-    let mut serial: u64 = 0;
-    loop {
-        let folders = take_files(&root)?;
-        if folders.is_empty() {
-            break;
-        }
-        for name in folders {
-            let folder = rustix::fs::openat(&root, &name, flags(), Mode::empty())?;
-            for below in take_files(&folder)? {
-                lift(&folder, &below, &root, &mut serial)?;
-            }
-            rustix::fs::unlinkat(&root, &name, AtFlags::REMOVEDIR)?;
-        }
-    }
+    empty_tree(&root)?;
     drop(root);
     std::fs::remove_dir(path)
+}
+
+/// Removes all that is in an open folder.
+///
+/// # Errors
+/// The file system refuses.
+pub(crate) fn empty_tree(root: &OwnedFd) -> io::Result<()> {
+    let mut serial: u64 = 0;
+    loop {
+        let folders = take_files(root)?;
+        if folders.is_empty() {
+            return Ok(());
+        }
+        for name in folders {
+            let folder = rustix::fs::openat(root, &name, flags(), Mode::empty())?;
+            for below in take_files(&folder)? {
+                lift(&folder, &below, root, &mut serial)?;
+            }
+            rustix::fs::unlinkat(root, &name, AtFlags::REMOVEDIR)?;
+        }
+    }
 }
 
 fn flags() -> OFlags {

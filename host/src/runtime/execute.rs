@@ -32,6 +32,8 @@ pub(crate) struct Execution<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) environment: &'a std::collections::BTreeMap<String, String>,
     pub(crate) reachable: Reachable,
+    /// The folder that the component sees as `/input`: the one that was checked, whatever the specification's path leads to by now.
+    pub(crate) input: Option<&'a Path>,
     /// The folder that the component sees as `/output`.
     pub(crate) output: &'a Path,
     pub(crate) broker: Arc<RunBroker>,
@@ -173,7 +175,7 @@ impl Executor {
         for (name, value) in execution.environment {
             wasi.env(name, value);
         }
-        if let Some(input) = &execution.spec.input {
+        if let Some(input) = execution.input {
             wasi.preopened_dir(input, "/input", FsPerms::ReadOnly)?;
         }
         wasi.preopened_dir(execution.output, "/output", FsPerms::ReadWrite)?;

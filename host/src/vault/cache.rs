@@ -305,6 +305,10 @@ impl Vault for Cache {
         self.vault.abilities()
     }
 
+    fn place(&self) -> Option<String> {
+        self.vault.place()
+    }
+
     async fn get(&self, grant: Grant) -> Result<Stored, VaultError> {
         if self.is_off() {
             return self.vault.get(grant).await;

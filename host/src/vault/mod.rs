@@ -151,7 +151,13 @@ pub enum VaultError {
     /// The secret is there and disabled.
     #[error("the secret `{0}` is disabled in the vault")]
     Disabled(SecretName),
-    /// The name is held in a state that cannot be written.
+    /// The secret was deleted and can be recovered, and its name cannot be written meanwhile.
+    #[error(
+        "the vault cannot write `{0}`: it was deleted, and the vault keeps it to be recovered: `strongroom secret recover {0}` brings it back, \
+         `strongroom secret purge {0}` removes it for good"
+    )]
+    Deleted(SecretName),
+    /// The name is held in another state that cannot be written.
     #[error("the vault cannot write `{name}`: {reason}")]
     Conflict {
         /// The name concerned.
@@ -191,6 +197,7 @@ impl VaultError {
         match self {
             Self::NotFound(_) => "no such secret",
             Self::Disabled(_) => "disabled in the vault",
+            Self::Deleted(_) => "conflict: it was deleted and can be recovered",
             Self::Conflict { .. } => "conflict",
             Self::Partial { .. } => "not done: the batch stopped half-way",
             Self::Refused(_) => "failed: the vault refused the host",
@@ -220,6 +227,12 @@ impl VaultError {
 pub trait Vault: Send + Sync {
     /// What this vault can do.
     fn abilities(&self) -> Abilities;
+
+    /// Which vault this is, in the form in which it is configured: what run records and the audit say of where secrets came from. By
+    /// default they say nothing.
+    fn place(&self) -> Option<String> {
+        None
+    }
 
     /// The value of a secret: the version that the grant names, or the latest.
     async fn get(&self, grant: Grant) -> Result<Stored, VaultError>;

@@ -44,6 +44,12 @@ enum PrincipalChange {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct TokenFor {
+    principal: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Listen {
     service: Service,
     open: bool,
@@ -124,6 +130,14 @@ async fn carry_out(shared: &Arc<Shared>, listeners: &Arc<Listeners>, asked: &Ask
                 known(shared.change(client, |one| one.revoked = newest))
             }
         },
+        // What a tool that somebody signed in with would hand out.
+        ("POST", ["tokens"]) => {
+            let TokenFor { principal: name } = body(asked)?;
+            let principal = shared.principal(|one| one.name == name || one.client_id == name);
+            let principal = principal.ok_or_else(|| No(StatusCode::NOT_FOUND, "no such principal".to_owned()))?;
+            let (token, claims) = shared.access_token(&principal, &shared.options.resource).map_err(broken)?;
+            Ok(json!({ "token": token, "expires": claims.exp }))
+        }
         ("POST", ["federated-token"]) => {
             let subject = shared.principal(|one| one.subject.is_some()).and_then(|one| one.subject).unwrap_or_default();
             shared.federated_token(&subject).map(|token| json!({ "token": token })).map_err(broken)

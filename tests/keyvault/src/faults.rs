@@ -22,6 +22,8 @@ pub enum Kind {
     Status {
         /// The status.
         code: u16,
+        /// What the error says, instead of the service's own words.
+        message: Option<String>,
     },
     /// The connection is reset.
     Reset {
@@ -71,6 +73,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// An error of a status, in the service's own words.
+    pub fn status(code: u16) -> Self {
+        Self::Status { code, message: None }
+    }
+
     /// Its name, in the journal.
     pub fn name(&self) -> &'static str {
         match self {
@@ -215,7 +222,7 @@ mod tests {
     #[test]
     fn a_fault_strikes_where_and_as_often_as_it_says() {
         let faults = Faults::new(0);
-        faults.add(Fault { skip: 1, ..Fault::new(Kind::Status { code: 503 }).path("/secrets/a").times(2) });
+        faults.add(Fault { skip: 1, ..Fault::new(Kind::status(503)).path("/secrets/a").times(2) });
         assert_eq!(get(&faults, "/secrets/b"), None);
         assert_eq!(get(&faults, "/secrets/a"), None, "the first passes");
         assert_eq!(faults.take(Service::Vault, "GET", "/secrets/a", false), None, "without a token");

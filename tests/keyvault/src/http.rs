@@ -126,13 +126,13 @@ pub(crate) async fn answer(
 fn instead(service: Service, fault: &Kind, asked: &Asked) -> Option<Reply> {
     match fault {
         Kind::Throttle { retry_after } => {
-            let mut reply = failed(service, 429);
+            let mut reply = failed(service, 429, None);
             if let Some(seconds) = retry_after {
                 reply.headers_mut().insert(RETRY_AFTER, header(&seconds.to_string()));
             }
             Some(reply)
         }
-        Kind::Status { code } => Some(failed(service, *code)),
+        Kind::Status { code, message } => Some(failed(service, *code, message.as_deref())),
         Kind::Reset { after: None } => Some(reply::empty(StatusCode::OK)),
         Kind::Redirect { to } => {
             let mut reply = reply::empty(StatusCode::TEMPORARY_REDIRECT);
@@ -152,14 +152,20 @@ fn instead(service: Service, fault: &Kind, asked: &Asked) -> Option<Reply> {
 }
 
 /// An error of the kind that the service sends.
-fn failed(service: Service, status: u16) -> Reply {
+fn failed(service: Service, status: u16, message: Option<&str>) -> Reply {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let throttled = status == StatusCode::TOO_MANY_REQUESTS;
     match service {
-        Service::Vault if throttled => Problem::throttled().reply(),
-        Service::Vault => Problem::broken(status).reply(),
+        Service::Vault => {
+            let problem = if throttled { Problem::throttled() } else { Problem::broken(status) };
+            match message {
+                Some(message) => problem.saying(message).reply(),
+                None => problem.reply(),
+            }
+        }
         _ => {
-            let description = if throttled { "too many requests" } else { "the service is temporarily unavailable" };
+            let own = if throttled { "too many requests" } else { "the service is temporarily unavailable" };
+            let description = message.unwrap_or(own);
             reply::json(status, &json!({ "error": "temporarily_unavailable", "error_description": description }))
         }
     }

@@ -275,6 +275,47 @@ fn a_newer_format_is_said_to_be_newer() {
 }
 
 #[test]
+fn positions_kept_beside_the_trail_find_a_segment_that_was_written_anew() {
+    with_home(|place| {
+        let audit = place.open();
+        let kept: Vec<Expect> =
+            (0..5).map(|number| Expect::try_from(&audit.append_blocking(event(number)).unwrap()).unwrap()).collect();
+        let segment = audit.segment().to_owned();
+        audit.kill();
+        let elsewhere = Expect::parse(&format!("01ARZ3NDEKTSV4RRFFQ69G5FAV:3:{:064}", 0)).unwrap();
+        let check = |kept: &[Expect]| verify_with(&place.dir(), None, kept).unwrap();
+        let verdict = |kept: &[Expect]| verdict_of(&check(kept), &segment);
+        // In any order, of any segment; none at all says nothing.
+        let mut all = [&kept[..], &[elsewhere]].concat();
+        all.reverse();
+        assert_eq!(
+            (verdict(&all), verdict(&[]), check(&all).segments.len()),
+            (Verdict::Recovered, Verdict::Recovered, 1)
+        );
+
+        let whole = lines(&place.file(&segment));
+        let mut edited = whole.clone();
+        edited[3] = String::from_utf8(edited[3].clone()).unwrap().replace("allowed", "denied").into_bytes();
+        for at in 4..edited.len() {
+            let [was, is] = [&whole, &edited].map(|lines| chain::segment_line(&lines[at - 1]).to_hex().to_string());
+            edited[at] = String::from_utf8(edited[at].clone()).unwrap().replace(&was, &is).into_bytes();
+        }
+        write_lines(&place.file(&segment), &edited);
+        assert_eq!(verdict(&[]), Verdict::Recovered);
+        // The first that differs is told, and those before it say nothing.
+        assert_eq!(verdict(&all), Verdict::Altered { line: 4 });
+        assert_eq!((verdict(&kept[..2]), verdict(&kept[3..])), (Verdict::Recovered, Verdict::Altered { line: 5 }));
+        // Of two that contradict each other one is wrong.
+        write_lines(&place.file(&segment), &whole);
+        let other = Expect::parse(&format!("{segment}:4:{:064}", 0)).unwrap();
+        assert_eq!(verdict(&[&kept[..], &[other]].concat()), Verdict::Altered { line: 4 });
+
+        write_lines(&place.file(&segment), &whole[..4]);
+        assert_eq!((verdict(&kept[..3]), verdict(&all)), (Verdict::Recovered, Verdict::Truncated));
+    });
+}
+
+#[test]
 fn a_position_kept_elsewhere_finds_what_the_ledger_cannot() {
     with_home(|place| {
         let audit = place.open();

@@ -30,7 +30,8 @@ async fn a_session_is_a_run_from_its_first_event_to_its_record() {
         trail.contains(r#""event":"run-start""#) && trail.contains(&Digest::of(b"component").to_string()),
         "{trail}"
     );
-    assert_eq!(session.record().outcome, Outcome::Running);
+    assert!(trail.contains(r#""vault":"memory:tests""#), "{trail}");
+    assert_eq!((session.record().outcome, session.record().vault.as_deref()), (Outcome::Running, Some("memory:tests")));
 
     let run = Arc::clone(session.broker());
     assert_eq!(run.run_id(), session.id());

@@ -220,6 +220,9 @@ fn identities(record: &RunRecord) -> Vec<(&'static str, String)> {
         ("policy", record.policy.to_string()),
         ("specification", record.spec.to_string()),
     ];
+    if let Some(vault) = &record.vault {
+        rows.push(("vault", vault.clone()));
+    }
     if let Some(audit) = &record.audit {
         rows.push(("audit position", format!("{}:{}:{}", audit.segment, audit.count, audit.head)));
     }

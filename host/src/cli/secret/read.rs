@@ -92,14 +92,26 @@ pub(super) fn list(args: &List, surroundings: &Surroundings) -> Result<Exit, Fai
     } else if secrets.is_empty() {
         out::note("the vault holds no secrets: `strongroom secret set NAME` stores one");
     } else {
-        let rows: Vec<Vec<String>> = secrets.iter().map(row).collect();
-        out::table(&["NAME", "UPDATED", "EXPIRES", "TYPE"], &rows, &[])?;
+        table(["NAME", "UPDATED", "EXPIRES", "TYPE"], &secrets, row)?;
     }
     Ok(Exit::Done)
 }
 
-fn row(secret: &Description) -> Vec<String> {
-    vec![
+/// Prints a table of descriptions. That one is disabled is said where there is such a one; in the local vault there never is.
+fn table(header: [&str; 4], all: &[Description], row: impl Fn(&Description) -> [String; 4]) -> Result<(), Failure> {
+    let mut header = header.to_vec();
+    let mut rows: Vec<Vec<String>> = all.iter().map(|one| row(one).into()).collect();
+    if all.iter().any(|one| !one.enabled) {
+        header.push("STATE");
+        for (row, one) in rows.iter_mut().zip(all) {
+            row.push(if one.enabled { "" } else { "disabled" }.to_owned());
+        }
+    }
+    out::table(&header, &rows, &[])
+}
+
+fn row(secret: &Description) -> [String; 4] {
+    [
         secret.name.to_string(),
         show::moment(secret.updated),
         secret.attributes.expires.map(show::moment).unwrap_or_default(),
@@ -141,15 +153,14 @@ pub(super) fn versions(args: &Versions, surroundings: &Surroundings) -> Result<E
     }
     let row = |version: &Description| {
         let attributes = &version.attributes;
-        vec![
+        [
             version.version.to_string(),
             show::moment(version.created),
             attributes.expires.map(show::moment).unwrap_or_default(),
             attributes.content_type.clone().unwrap_or_default(),
         ]
     };
-    let rows: Vec<Vec<String>> = versions.iter().map(row).collect();
-    out::table(&["VERSION", "CREATED", "EXPIRES", "TYPE"], &rows, &[])?;
+    table(["VERSION", "CREATED", "EXPIRES", "TYPE"], &versions, row)?;
     Ok(Exit::Done)
 }
 

@@ -142,7 +142,7 @@ async fn store(vault: &dyn Operator, new: Vec<NewSecret>, recover: bool) -> Resu
         return vault.set_many(new).await;
     }
     match vault.set_many(new.clone()).await {
-        Err(VaultError::Conflict { name, .. }) => {
+        Err(VaultError::Deleted(name)) => {
             vault.recover(&name).await?;
             vault.set_many(new).await
         }

@@ -3,8 +3,9 @@
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::process::ExitCode;
-use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::wire;
@@ -12,9 +13,6 @@ use crate::runtime::engine::{EngineHash, compiling_engine};
 
 /// The descriptors that the process may have: the three it is born with, and a few for the system's libraries.
 const DESCRIPTORS: u64 = 16;
-
-/// How often the process looks whether the one that started it is still there.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// The stack of the thread that looks, which counts against the memory limit.
 const LOOK_STACK: usize = 64 * 1024;
@@ -100,13 +98,14 @@ fn child_main(args: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Ends this process soon after the one that started it, which alone keeps the time limit: nobody is there any more to want the code.
-fn end_with_parent() -> Result<(), Failure> {
-    let parent = rustix::process::getppid();
-    let look = move || {
-        while rustix::process::getppid() == parent {
-            std::thread::sleep(LOOK);
-        }
+/// Ends this process as soon as nobody can take the code any more. The process that started it holds the other end of standard output, and alone keeps
+/// the time limit: when it is gone, however it ended, the pipe has no reader.
+fn end_with_reader() -> Result<(), Failure> {
+    let look = || {
+        // Nothing is asked for, so that the one thing that can be told is that the pipe is broken.
+        let stdout = rustix::stdio::stdout();
+        let mut pipe = [PollFd::new(&stdout, PollFlags::empty())];
+        while matches!(rustix::event::poll(&mut pipe, None), Err(Errno::INTR) | Ok(0)) {}
         std::process::exit(1);
     };
     let started = std::thread::Builder::new().stack_size(LOOK_STACK).spawn(look);
@@ -118,7 +117,7 @@ fn compile(args: impl Iterator<Item = OsString>) -> Result<(), Failure> {
     let limits = ChildLimits::from_args(args)
         .ok_or_else(|| Failure(wire::FAILED, "this is for strongroom's own use, to compile components".to_owned()))?;
     limits.apply()?;
-    end_with_parent()?;
+    end_with_reader()?;
     // Made here because the default is one thread for each processor, each with a stack and an arena out of the memory limit.
     let threads = rayon::ThreadPoolBuilder::new().num_threads(limits.threads).build_global();
     threads.map_err(|error| Failure(wire::MEMORY, error.to_string()))?;

@@ -8,7 +8,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
@@ -20,7 +20,7 @@ const KEY_NAME: &str = "store.key";
 /// The names of files that are being written begin so.
 const PARTIAL: &str = ".partial-";
 
-/// A file that was being written longer ago than this belongs to a process that is gone.
+/// Where files cannot be locked: one that was being written longer ago than this belongs to a process that is gone.
 const PARTIAL_AGE: Duration = Duration::from_secs(60 * 60);
 
 /// The permission bits for anybody but the owner.
@@ -94,9 +94,14 @@ impl Folder {
         let mut key = Zeroizing::new([0; KEY_LEN]);
         getrandom::fill(key.as_mut()).map_err(|error| StoreError::Random(error.to_string()))?;
         let io = |cause| StoreError::Io { path: self.path.join(KEY_NAME), cause };
-        let partial = self.write_partial(&[key.as_ref()]).map_err(io)?;
+        let (partial, file) = self.write_partial(&[key.as_ref()]).map_err(io)?;
+        // Entries can be made again; a key that is cut short by a power failure would have to be removed by hand.
+        let synced = file.sync_all();
         // Unlike a rename, a link does not replace what another process has put there meanwhile.
-        let linked = rustix::fs::linkat(&self.dir, &partial, &self.dir, KEY_NAME, AtFlags::empty());
+        let linked = match synced {
+            Ok(()) => rustix::fs::linkat(&self.dir, &partial, &self.dir, KEY_NAME, AtFlags::empty()),
+            Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+        };
         let _ = rustix::fs::unlinkat(&self.dir, &partial, AtFlags::empty());
         match linked {
             Ok(()) | Err(Errno::EXIST) => self.key()?.ok_or_else(|| io(ErrorKind::NotFound.into())),
@@ -125,7 +130,7 @@ impl Folder {
 
     /// Writes a file whole: readers see the old one or the new one. It need not survive a power cut.
     pub(super) fn replace(&self, name: &str, parts: &[&[u8]]) -> std::io::Result<()> {
-        let partial = self.write_partial(parts)?;
+        let (partial, _held) = self.write_partial(parts)?;
         let renamed = rustix::fs::renameat(&self.dir, &partial, &self.dir, name);
         if renamed.is_err() {
             let _ = rustix::fs::unlinkat(&self.dir, &partial, AtFlags::empty());
@@ -133,17 +138,52 @@ impl Folder {
         Ok(renamed?)
     }
 
-    fn write_partial(&self, parts: &[&[u8]]) -> std::io::Result<String> {
-        let name = format!("{PARTIAL}{}", ulid::Ulid::generate());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.dir, &name, flags, Mode::RUSR | Mode::WUSR)?;
-        let mut file = File::from(fd);
-        let written = parts.iter().try_for_each(|part| file.write_all(part));
-        if let Err(error) = written {
-            let _ = rustix::fs::unlinkat(&self.dir, &name, AtFlags::empty());
-            return Err(error);
+    /// Writes a file under a name of its own. As long as the answer is held the file is locked: one that nobody holds was left behind.
+    fn write_partial(&self, parts: &[&[u8]]) -> std::io::Result<(String, File)> {
+        loop {
+            let name = format!("{PARTIAL}{}", ulid::Ulid::generate());
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let fd = rustix::fs::openat(&self.dir, &name, flags, Mode::RUSR | Mode::WUSR)?;
+            let mut file = File::from(fd);
+            // On a file system without locks, a file that is left behind goes by its age.
+            let _ = rustix::fs::flock(&file, FlockOperation::LockExclusive);
+            // Somebody who cleaned up came between the two.
+            if rustix::fs::fstat(&file)?.st_nlink == 0 {
+                continue;
+            }
+            let written = parts.iter().try_for_each(|part| file.write_all(part));
+            if let Err(error) = written {
+                let _ = rustix::fs::unlinkat(&self.dir, &name, AtFlags::empty());
+                return Err(error);
+            }
+            return Ok((name, file));
         }
-        Ok(name)
+    }
+
+    /// Removes what killed processes left half written.
+    pub(super) fn clear(&self) -> std::io::Result<()> {
+        for entry in Dir::read_from(&self.dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name.to_str().is_ok_and(|text| text.starts_with(PARTIAL)) {
+                // The lock is held until the file is gone, so that its writer, if there is one after all, sees that.
+                let _held = self.left_behind(name).inspect(|_| self.remove(name));
+            }
+        }
+        Ok(())
+    }
+
+    /// A file that was being written by a process that is gone, locked if the file system can.
+    fn left_behind(&self, name: &CStr) -> Option<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        // Another process may have removed it since.
+        let fd = rustix::fs::openat(&self.dir, name, flags, Mode::empty()).ok()?;
+        let left = match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => true,
+            Err(Errno::WOULDBLOCK) => false,
+            Err(_) => rustix::fs::fstat(&fd).is_ok_and(|stat| is_old(&stat)),
+        };
+        left.then_some(fd)
     }
 
     /// Removes a file, if it is still there.
@@ -151,24 +191,19 @@ impl Folder {
         let _ = rustix::fs::unlinkat(&self.dir, name, AtFlags::empty());
     }
 
-    /// The regular files whose name ends in `suffix`, and on the way removes what killed processes left half written.
+    /// The regular files whose name ends in `suffix`.
     pub(super) fn list(&self, suffix: &str) -> std::io::Result<Vec<Listed>> {
         let mut listed = Vec::new();
         for entry in Dir::read_from(&self.dir)? {
             let entry = entry?;
             let name = entry.file_name();
             let Ok(text) = name.to_str() else { continue };
-            let partial = text.starts_with(PARTIAL);
-            if !partial && !text.ends_with(suffix) {
+            if !text.ends_with(suffix) {
                 continue;
             }
             // Another process may have removed it since.
             let Ok(stat) = rustix::fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-            if partial {
-                if is_old(&stat) {
-                    self.remove(name);
-                }
-            } else if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+            if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
                 let bytes = u64::try_from(stat.st_size).unwrap_or(0);
                 let nanos = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
                 listed.push(Listed { name: name.to_owned(), bytes, used: (stat.st_mtime, nanos) });

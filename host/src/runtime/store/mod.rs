@@ -85,10 +85,12 @@ impl CodeStore {
     /// [`StoreError`] where there is one, but a link, open to other users, or not readable.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let store = Self { path: path.to_owned(), max_bytes: STORE_MAX, open: OnceLock::new() };
-        if let Some(folder) = Folder::open(path)?
-            && let Some(key) = folder.key()?
-        {
-            let _ = store.open.set((folder, key));
+        if let Some(folder) = Folder::open(path)? {
+            // What is left over takes room and harms nobody, so a folder that cannot be listed is no error here.
+            let _ = folder.clear();
+            if let Some(key) = folder.key()? {
+                let _ = store.open.set((folder, key));
+            }
         }
         Ok(store)
     }
@@ -167,6 +169,7 @@ impl CodeStore {
     }
 
     fn evict(&self, folder: &Folder, keep: &str) -> std::io::Result<()> {
+        folder.clear()?;
         let mut listed = folder.list(SUFFIX)?;
         let mut total = listed.iter().fold(0u64, |sum, file| sum.saturating_add(file.bytes));
         listed.sort_by_key(|file| file.used);

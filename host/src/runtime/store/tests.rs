@@ -258,18 +258,29 @@ fn what_was_used_longest_ago_goes_first() {
 }
 
 #[test]
-fn what_a_killed_process_left_half_written_is_removed_in_time() {
+fn what_a_killed_process_left_half_written_is_removed_and_what_is_being_written_is_not() {
     let bench = Bench::new();
     let (store, _) = bench.filled();
-    let (old, new) = (bench.path().join(".partial-old"), bench.path().join(".partial-new"));
-    for path in [&old, &new] {
-        std::fs::write(path, "half").unwrap();
-    }
-    let time = Timespec { tv_sec: 1_000, tv_nsec: 0 };
-    let times = Timestamps { last_access: time, last_modification: time };
-    rustix::fs::futimens(std::fs::File::open(&old).unwrap(), &times).unwrap();
+    let (left, held) = (bench.path().join(".partial-left"), bench.path().join(".partial-held"));
+    let plant = || {
+        for path in [&left, &held] {
+            std::fs::write(path, "half").unwrap();
+        }
+        let file = std::fs::File::open(&held).unwrap();
+        file.lock().unwrap();
+        file
+    };
+    // By the next that is put into the store, and by the next process that opens it.
+    let writer = plant();
     store.put(&bench.digest(), &bench.hash, &bench.code()).unwrap();
-    assert!(!old.exists() && new.exists());
+    assert!(!left.exists() && held.exists());
+    drop(writer);
+    let writer = plant();
+    assert!(matches!(bench.get(&bench.open()), Found::Code(_)));
+    assert!(!left.exists() && held.exists());
+    drop(writer);
+    bench.open();
+    assert!(!held.exists());
 }
 
 #[test]

@@ -82,8 +82,9 @@ impl Calls {
     pub(super) async fn delete(&self, name: &SecretName) -> Result<(), Trouble> {
         self.steady
             .call(Kind::Write("delete"), |attempt| async move {
-                match self.sdk.delete_secret(name.as_str(), None).await.map_err(|error| Trouble::of(&error)) {
-                    Ok(_) => Ok(()),
+                let answer = self.sdk.delete_secret(name.as_str(), None).await;
+                match model(answer.and_then(|answer| answer.into_model())) {
+                    Ok(deleted) => wire::deleted(name, &deleted),
                     // An attempt before this one did it, and its answer was lost.
                     Err(trouble) if trouble.status() == Some(404) && attempt.after_doubt => Ok(()),
                     Err(trouble) => Err(trouble),
@@ -214,7 +215,7 @@ impl Calls {
                 let pager = make(PagerOptions { continuation, ..Default::default() });
                 let mut pages = pager.map_err(|error| Trouble::of(&error))?.into_pages();
                 let Some(page) = pages.next().await else { return Ok((Vec::new(), None)) };
-                let page = model(page.and_then(|page| page.into_model()))?;
+                let page: wire::Page = model(page.and_then(|page| page.into_body().json()))?;
                 // Read at once, so that what a vault may add to its pages is not kept.
                 let items = page.value.into_iter().map(Item::read).collect::<Result<_, _>>()?;
                 Ok((items, page.next_link.filter(|link| !link.is_empty())))

@@ -9,10 +9,11 @@
 
 mod advice;
 mod files;
+mod refused;
 mod tools;
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -33,6 +34,7 @@ use super::error::CredentialTrouble;
 use super::place::Place;
 use crate::vault::VaultError;
 
+pub(super) use refused::Refused;
 pub(super) use tools::Tools;
 
 /// How long a token may take.
@@ -142,22 +144,26 @@ pub(super) struct Credential {
     chosen: OnceLock<usize>,
     /// Why others were not asked.
     absent: Vec<(CredentialKind, String)>,
+    make: Maker,
+    refused: Arc<Refused>,
 }
 
 /// One kind that may answer.
 #[derive(Debug)]
 struct Member {
     kind: CredentialKind,
-    inner: Arc<dyn TokenCredential>,
+    /// Replaced by a new one where the vault has refused the token that this one keeps.
+    inner: RwLock<Arc<dyn TokenCredential>>,
 }
 
 impl Credential {
-    /// Prepares the credential. Nothing is asked yet.
+    /// Prepares the credential. Nothing is asked yet. `refused` is told by the guard.
     pub(super) fn new(
         settings: &CredentialSettings,
         place: &Place,
         transport: Arc<dyn HttpClient>,
         tools: Arc<dyn Executor>,
+        refused: Arc<Refused>,
     ) -> Result<Self, VaultError> {
         let mut custom = CustomConfiguration::default();
         custom.authority_host = place.authority().as_str().to_owned();
@@ -167,7 +173,7 @@ impl Credential {
             cloud: Some(Arc::new(CloudConfiguration::Custom(custom))),
             ..Default::default()
         };
-        let make = Maker { settings, options, tools };
+        let make = Maker { settings: settings.clone(), options, tools };
         let kinds: &[CredentialKind] = match settings.kind {
             CredentialKind::Auto => &[
                 CredentialKind::WorkloadIdentity,
@@ -180,12 +186,12 @@ impl Credential {
         let (mut members, mut absent) = (Vec::new(), Vec::new());
         for kind in kinds.iter().copied() {
             match make.member(kind) {
-                Ok(inner) => members.push(Member { kind, inner }),
+                Ok(inner) => members.push(Member { kind, inner: RwLock::new(inner) }),
                 Err(text) if settings.kind == CredentialKind::Auto => absent.push((kind, text)),
                 Err(text) => return Err(VaultError::Invalid(line(kind, &text))),
             }
         }
-        Ok(Self { members, chosen: OnceLock::new(), absent })
+        Ok(Self { members, chosen: OnceLock::new(), absent, make, refused })
     }
 
     /// Which kind has answered.
@@ -195,11 +201,11 @@ impl Credential {
 
     async fn token(&self, scopes: &[&str]) -> Result<AccessToken, CredentialTrouble> {
         if let Some(member) = self.chosen.get().and_then(|at| self.members.get(*at)) {
-            return member.token(scopes).await.map_err(|failed| failed.trouble);
+            return self.token_of(member, scopes).await.map_err(|failed| failed.trouble);
         }
         let mut missed: Vec<String> = self.absent.iter().map(|(kind, text)| line(*kind, text)).collect();
         for (at, member) in self.members.iter().enumerate() {
-            match member.token(scopes).await {
+            match self.token_of(member, scopes).await {
                 Ok(token) => {
                     let _ = self.chosen.set(at);
                     tracing::debug!(credential = member.kind.as_str(), "has answered");
@@ -217,6 +223,20 @@ impl Credential {
         let text = format!("no credential for Azure answered:\n{}", missed.join("\n"));
         Err(CredentialTrouble { text, transient: false })
     }
+
+    /// A member's token. Where it is the one that the vault has refused, the member is made anew and asked once more; what it then has is
+    /// the answer, whatever the vault will say.
+    async fn token_of(&self, member: &Member, scopes: &[&str]) -> Result<AccessToken, Failed> {
+        let token = member.token(scopes).await?;
+        if !self.refused.wants_another(token.token.secret()) {
+            return Ok(token);
+        }
+        tracing::info!(credential = member.kind.as_str(), "the vault has refused its token; another one is asked for");
+        let failed = |text| Failed { trouble: CredentialTrouble { text, transient: false }, is_absent: false };
+        let inner = self.make.member(member.kind).map_err(failed)?;
+        *member.inner.write().unwrap_or_else(PoisonError::into_inner) = inner;
+        member.token(scopes).await
+    }
 }
 
 fn line(kind: CredentialKind, text: &str) -> String {
@@ -232,7 +252,8 @@ struct Failed {
 
 impl Member {
     async fn token(&self, scopes: &[&str]) -> Result<AccessToken, Failed> {
-        match tokio::time::timeout(TOKEN_TIME, self.inner.get_token(scopes, None)).await {
+        let inner = Arc::clone(&self.inner.read().unwrap_or_else(PoisonError::into_inner));
+        match tokio::time::timeout(TOKEN_TIME, inner.get_token(scopes, None)).await {
             Ok(Ok(token)) => Ok(token),
             Ok(Err(error)) => Err(advice::failed(self.kind, &error)),
             Err(_) => {
@@ -255,16 +276,17 @@ impl TokenCredential for Credential {
 }
 
 /// Makes credentials of the SDK.
-struct Maker<'a> {
-    settings: &'a CredentialSettings,
+#[derive(Debug)]
+struct Maker {
+    settings: CredentialSettings,
     options: ClientOptions,
     tools: Arc<dyn Executor>,
 }
 
-impl Maker<'_> {
+impl Maker {
     fn member(&self, kind: CredentialKind) -> Result<Arc<dyn TokenCredential>, String> {
         let options = self.options.clone();
-        let settings = self.settings;
+        let settings = &self.settings;
         let said = |error: Error| super::error::root(&error);
         Ok(match kind {
             CredentialKind::Auto => return Err("names no credential of its own".to_owned()),
@@ -321,7 +343,7 @@ impl Maker<'_> {
 
     /// The identity that is assigned to the machine, where the configuration names one.
     fn assigned(&self) -> Result<Option<UserAssignedId>, String> {
-        let settings = self.settings;
+        let settings = &self.settings;
         let named = [&settings.client_id, &settings.object_id, &settings.resource_id];
         // With `auto`, a client id may be there for the workload's sake; it names the same identity here.
         if named.iter().filter(|id| id.is_some()).count() > 1 {

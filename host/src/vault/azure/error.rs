@@ -129,6 +129,9 @@ impl Trouble {
             Self::Answer(answer) if answer.status == 403 && answer.is("SecretDisabled") => {
                 VaultError::Disabled(name.clone())
             }
+            Self::Answer(answer) if answer.status == 409 && answer.is("ObjectIsDeletedButRecoverable") => {
+                VaultError::Deleted(name.clone())
+            }
             Self::Answer(answer) if answer.status == 409 => answer.conflict(name),
             _ => self.general(),
         }
@@ -140,10 +143,18 @@ impl Trouble {
             Self::Answer(answer) => answer.general(),
             Self::Credential { text, transient: true } => VaultError::Unavailable(text),
             Self::Credential { text, transient: false } => VaultError::Refused(text),
-            Self::Breach(breach) if breach.is_transient() => VaultError::Unavailable(breach.to_string()),
-            Self::Breach(breach) => VaultError::Damaged(breach.to_string()),
+            Self::Breach(Breach::Slow(who)) => {
+                VaultError::Unavailable(format!("{}: try again later", Breach::Slow(who)))
+            }
+            Self::Breach(breach) if breach.is_transient() => {
+                VaultError::Unavailable(format!("{breach}: check its name, and this host's DNS, network and proxy"))
+            }
+            Self::Breach(breach) => VaultError::Damaged(format!(
+                "{breach}: something that is no Key Vault answers there or stands between; check the vault's name, and this host's DNS \
+                 and proxy"
+            )),
             Self::Deadline(time) => {
-                VaultError::Unavailable(format!("the vault did not serve within {} s", time.as_secs()))
+                VaultError::Unavailable(format!("the vault did not serve within {} s: try again later", time.as_secs()))
             }
             Self::Resting(text) => VaultError::Unavailable(text),
             Self::Strange(text) => VaultError::Damaged(format!("the vault's answer is not one of a Key Vault: {text}")),
@@ -173,12 +184,7 @@ impl Answer {
     }
 
     fn conflict(&self, name: &SecretName) -> VaultError {
-        let reason = if self.is("ObjectIsDeletedButRecoverable") {
-            format!(
-                "it was deleted, and the vault keeps it to be recovered: `strongroom secret recover {name}` brings it back, \
-                 `strongroom secret purge {name}` removes it for good"
-            )
-        } else if self.is("ObjectIsBeingDeleted") {
+        let reason = if self.is("ObjectIsBeingDeleted") {
             "it is being deleted: try again in a few seconds".to_owned()
         } else if self.is("ObjectIsBeingRecovered") {
             "it is being recovered: try again in a few seconds".to_owned()
@@ -207,8 +213,13 @@ impl Answer {
             )),
             400 => VaultError::Invalid(format!("the vault does not take it ({said})")),
             404 => VaultError::Absent(format!("there is nothing at that place of the vault ({said})")),
-            429 => VaultError::Unavailable(format!("the vault throttles this host ({said})")),
-            _ => VaultError::Unavailable(format!("the vault failed ({said})")),
+            429 => VaultError::Unavailable(format!(
+                "the vault throttles this host ({said}): try again later; a longer `cache.ttl`, or fewer who use the vault, spares it"
+            )),
+            _ => VaultError::Unavailable(format!(
+                "the vault failed ({said}): try again later; `STRONGROOM_LOG=strongroom::vault=debug` shows the request's identity, which \
+                 Azure's support asks for"
+            )),
         }
     }
 

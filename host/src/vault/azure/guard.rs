@@ -24,6 +24,7 @@ use futures_util::StreamExt;
 use url::Url;
 use zeroize::Zeroizing;
 
+use super::credential::Refused;
 use super::place::Place;
 
 /// The most bytes of a reply. A page of a list has 25 entries, a secret 25 KiB.
@@ -120,6 +121,8 @@ pub(super) struct Guard {
     place: Place,
     /// The identity endpoint of App Service and its like, where the environment names one.
     identity_endpoint: Option<Url>,
+    /// Told of tokens that the vault does not take.
+    refused: Arc<Refused>,
     /// How long one request may take, its reply included.
     time: Duration,
 }
@@ -129,15 +132,16 @@ impl Guard {
         inner: Arc<dyn HttpClient>,
         place: Place,
         identity_endpoint: Option<Url>,
+        refused: Arc<Refused>,
         time: Duration,
     ) -> Self {
-        Self { inner, place, identity_endpoint, time }
+        Self { inner, place, identity_endpoint, refused, time }
     }
 
     /// Whom a request is for; an error where it is for nobody that it may go to.
     fn role(&self, request: &Request) -> Result<Role, Breach> {
         let url = request.url();
-        let foreign = || Breach::Foreign(crate::redact::escape_controls(url.host_str().unwrap_or_default()));
+        let foreign = || Breach::Foreign(super::error::scrub(url.host_str().unwrap_or_default()));
         if !url.username().is_empty() || url.password().is_some() {
             return Err(foreign());
         }
@@ -182,11 +186,15 @@ impl Guard {
                 return Err(Breach::NotJson(role.name()).into_error());
             }
         }
-        if role == Role::Vault
-            && status == StatusCode::Unauthorized
-            && let Some(challenge) = headers.get_optional_str(&WWW_AUTHENTICATE)
-        {
-            self.check_challenge(challenge).map_err(Breach::into_error)?;
+        if role == Role::Vault && status == StatusCode::Unauthorized {
+            if let Some(challenge) = headers.get_optional_str(&WWW_AUTHENTICATE) {
+                self.check_challenge(challenge).map_err(Breach::into_error)?;
+            }
+            if let Some((_, token)) =
+                request.headers().get_optional_str(&AUTHORIZATION).and_then(|text| text.split_once(' '))
+            {
+                self.refused.note(token);
+            }
         }
         tracing::debug!(
             from = role.name(),
@@ -202,10 +210,8 @@ impl Guard {
 
     /// A challenge may ask for a token of this vault's audience, from its authority. The SDK reads the first and trusts it.
     fn check_challenge(&self, challenge: &str) -> Result<(), Breach> {
-        let foreign = |text: &str| {
-            let short: String = text.chars().take(200).collect();
-            Breach::Challenge(crate::redact::escape_controls(&short))
-        };
+        // Who writes challenges may have seen a token before.
+        let foreign = |text: &str| Breach::Challenge(super::error::scrub(text));
         let mut named_audience = false;
         for (key, value) in parameters(challenge) {
             match key.to_ascii_lowercase().as_str() {

@@ -43,7 +43,7 @@ use crate::ids::{SecretName, SecretVersion};
 use crate::policy::{Grant, ListGrant};
 use crate::secret::Secret;
 use calls::Calls;
-use credential::{Credential, Tools};
+use credential::{Credential, Refused, Tools};
 use error::Trouble;
 use guard::Guard;
 use steady::Steady;
@@ -84,9 +84,11 @@ impl AzureVault {
         tools: Arc<dyn Executor>,
         steady: steady::Settings,
     ) -> Result<Self, VaultError> {
-        let guard = Guard::new(network, place.clone(), settings.identity_endpoint.clone(), REQUEST_TIME);
+        let refused = Arc::new(Refused::default());
+        let endpoint = settings.identity_endpoint.clone();
+        let guard = Guard::new(network, place.clone(), endpoint, Arc::clone(&refused), REQUEST_TIME);
         let guard: Arc<dyn HttpClient> = Arc::new(guard);
-        let credential = Arc::new(Credential::new(settings, &place, Arc::clone(&guard), tools)?);
+        let credential = Arc::new(Credential::new(settings, &place, Arc::clone(&guard), tools, refused)?);
         let options = SecretClientOptions {
             client_options: ClientOptions {
                 transport: Some(Transport::new(guard)),
@@ -192,6 +194,10 @@ impl fmt::Debug for AzureVault {
 impl Vault for AzureVault {
     fn abilities(&self) -> Abilities {
         Abilities { transactions: false, versions: true, soft_delete: true }
+    }
+
+    fn place(&self) -> Option<String> {
+        Some(AzureVault::place(self).to_string())
     }
 
     async fn get(&self, grant: Grant) -> Result<Stored, VaultError> {

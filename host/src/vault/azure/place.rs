@@ -63,7 +63,7 @@ pub struct Emulator {
     pub ca_file: PathBuf,
     /// Where it issues tokens, where that is another origin.
     pub authority: Option<String>,
-    /// Where it answers what the metadata address would, where it does.
+    /// Where it answers what the metadata address would, where it does. As Azure's own, without TLS, where it is on this machine.
     pub metadata: Option<String>,
 }
 
@@ -125,7 +125,7 @@ impl Place {
             None => origin.clone(),
         };
         if let Some(text) = &emulator.metadata {
-            self::origin(text).map_err(|reason| format!("`azure.emulator.metadata`: {reason}"))?;
+            metadata_origin(text).map_err(|reason| format!("`azure.emulator.metadata`: {reason}"))?;
         }
         if !emulator.ca_file.is_absolute() {
             return Err("`azure.emulator.ca-file` has to be an absolute path".to_owned());
@@ -162,7 +162,7 @@ impl Place {
 
     /// Where requests for the metadata address go instead.
     pub(super) fn metadata(&self) -> Option<Url> {
-        origin(self.emulator.as_ref()?.metadata.as_deref()?).ok()
+        metadata_origin(self.emulator.as_ref()?.metadata.as_deref()?).ok()
     }
 }
 
@@ -179,15 +179,31 @@ const NO_VAULT: &str = "is no Key Vault: they are named `https://NAME.vault.azur
 /// Reads an origin: `https`, a host, perhaps a port, and nothing else. What the URL parser would put right is refused, so that what
 /// is read is what was written.
 fn origin(text: &str) -> Result<Url, String> {
-    let form = "an address is `https://` and a host, without user, path or query";
-    let url = Url::parse(text).map_err(|_| form.to_owned())?;
-    let plain = format!("https://{}", authority_of(&url));
+    written_origin(text, "https", 443)
+        .ok_or_else(|| "an address is `https://` and a host, without user, path or query".to_owned())
+}
+
+/// Reads the origin of what stands in for the metadata address. Azure's own has no TLS, and is on the machine; so may this be.
+fn metadata_origin(text: &str) -> Result<Url, String> {
+    let is_near = |url: &Url| match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    written_origin(text, "https", 443).or_else(|| written_origin(text, "http", 80).filter(is_near)).ok_or_else(|| {
+        "an address is `https://` and a host, or `http://` and a host of this machine, without user, path or query"
+            .to_owned()
+    })
+}
+
+fn written_origin(text: &str, scheme: &str, port: u16) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    let plain = format!("{scheme}://{}", authority_of(&url));
     let written = text.strip_suffix('/').unwrap_or(text).to_ascii_lowercase();
     // A default port may be written out.
-    if url.scheme() != "https" || (written != plain && written != format!("{plain}:443")) {
-        return Err(form.to_owned());
-    }
-    Url::parse(&plain).map_err(|_| form.to_owned())
+    let is_plain = url.scheme() == scheme && (written == plain || written == format!("{plain}:{port}"));
+    Url::parse(&plain).ok().filter(|_| is_plain)
 }
 
 /// Host and port as they are written in a URL.
@@ -289,6 +305,29 @@ mod tests {
         let mut relative = exceptions.clone();
         relative.emulator.as_mut().unwrap().ca_file = "ca.pem".into();
         assert!(Place::parse("https://localhost:8443", &relative).unwrap_err().contains("ca-file"));
+    }
+
+    #[test]
+    fn the_metadata_address_of_an_emulator_is_near_or_over_tls() {
+        let with = |metadata: &str| {
+            let mut exceptions = emulator("localhost:8443");
+            exceptions.emulator.as_mut().unwrap().metadata = Some(metadata.into());
+            Place::parse("https://localhost:8443", &exceptions)
+        };
+        for good in ["http://127.0.0.1:8080", "http://localhost", "http://[::1]:80/", "https://metadata.example:8443"] {
+            assert!(with(good).unwrap().metadata().is_some(), "{good}");
+        }
+        for bad in [
+            "http://metadata.example",
+            "http://169.254.169.254",
+            "http://127.0.0.1:8080/metadata",
+            "http://me@127.0.0.1",
+            "ftp://127.0.0.1",
+            "127.0.0.1:8080",
+        ] {
+            let reason = with(bad).unwrap_err();
+            assert!(reason.starts_with("`azure.emulator.metadata`"), "{reason}");
+        }
     }
 
     #[test]

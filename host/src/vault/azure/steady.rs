@@ -116,9 +116,11 @@ impl Steady {
         let began = Instant::now();
         let mut number = 0_u32;
         let mut after_doubt = false;
+        let mut last = None;
         loop {
             number = number.saturating_add(1);
-            let pass = self.breaker.pass().map_err(Trouble::Resting)?;
+            // Who has seen what is wrong says that, rather than that it has been seen too often.
+            let pass = self.breaker.pass().map_err(|text| last.take().unwrap_or(Trouble::Resting(text)))?;
             rate.take().await;
             let answer = attempt(Attempt { after_doubt }).await;
             pass.end(
@@ -150,6 +152,7 @@ impl Steady {
                 );
             }
             after_doubt |= trouble.is_ambiguous();
+            last = Some(trouble);
             tokio::time::sleep(wait).await;
         }
     }
@@ -253,7 +256,7 @@ mod tests {
     async fn a_vault_that_keeps_failing_is_left_alone_and_then_tried_by_one() {
         let steady = Steady::new(Settings { failures: 3, ..Settings::default() });
         // The third attempt fails, and there is no fourth.
-        assert!(matches!(run(&steady, vec![answer(503, None); 9]).await, Err(Trouble::Resting(_))));
+        assert_eq!(run(&steady, vec![answer(503, None); 9]).await.unwrap_err().status(), Some(503));
         let began = Instant::now();
         assert!(matches!(run(&steady, vec![]).await, Err(Trouble::Resting(_))), "it fails at once");
         assert_eq!(began.elapsed(), Duration::ZERO);

@@ -8,7 +8,7 @@ use azure_security_keyvault_secrets::ResourceExt;
 use azure_security_keyvault_secrets::models::{self, SecretAttributes, SecretProperties, SetSecretParameters};
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -16,6 +16,14 @@ use super::error::Trouble;
 use crate::ids::{SecretName, SecretVersion};
 use crate::secret::Secret;
 use crate::vault::{Attributes, CONTENT_TYPE_MAX, Description, Stored};
+
+/// A page of a list. The SDK takes one without entries for an empty one; a vault that has none says so.
+#[derive(Deserialize)]
+pub(super) struct Page {
+    pub(super) value: Vec<SecretProperties>,
+    #[serde(rename = "nextLink")]
+    pub(super) next_link: Option<String>,
+}
 
 /// An entry of a list: a secret, where it has no version, or one version of it.
 #[derive(Clone, Debug)]
@@ -78,6 +86,12 @@ pub(super) fn description(asked: &SecretName, mut secret: models::Secret) -> Res
     let Some(version) = version else { return Err(strange("a secret without a version")) };
     let Facts { attributes, created, updated, enabled } = facts(secret.attributes, secret.content_type)?;
     Ok(Description { name, version, attributes, created, updated, enabled })
+}
+
+/// Whether it is the secret that was asked for which is deleted now. What stands between this host and the vault can answer that all is well too.
+pub(super) fn deleted(asked: &SecretName, deleted: &models::DeletedSecret) -> Result<(), Trouble> {
+    let (name, _) = identity(deleted)?;
+    if name == *asked { Ok(()) } else { Err(strange("another secret than was asked for")) }
 }
 
 fn identity(resource: &impl ResourceExt) -> Result<(SecretName, Option<SecretVersion>), Trouble> {
@@ -217,6 +231,23 @@ mod tests {
         }
         let silent = format!(r#"{{{ID},"value":"v","attributes":{{"created":1}}}}"#);
         assert!(!stored(&name(), secret(&silent)).unwrap().description.enabled, "not said is not enabled");
+    }
+
+    #[test]
+    fn only_what_a_vault_says_is_taken_for_done_or_empty() {
+        let deleted = |json: &str| super::deleted(&name(), &serde_json::from_str(json).unwrap());
+        assert!(
+            deleted(&format!("{{{ID},\"recoveryId\":\"https://team.vault.azure.net/deletedsecrets/db\"}}")).is_ok()
+        );
+        for other in ["{}", r#"{"id":"https://team.vault.azure.net/secrets/other/1"}"#, r#"{"error":{"code":"x"}}"#] {
+            assert!(matches!(deleted(other), Err(Trouble::Strange(_))), "{other}");
+        }
+        let page = |json: &str| serde_json::from_str::<Page>(json);
+        assert!(page(r#"{"value":[],"nextLink":null}"#).unwrap().value.is_empty());
+        assert!(page(r#"{"value":[]}"#).unwrap().next_link.is_none());
+        for other in ["{}", r#"{"value":null}"#, r#"{"error":{"code":"x"}}"#] {
+            assert!(page(other).is_err(), "{other}");
+        }
     }
 
     #[test]

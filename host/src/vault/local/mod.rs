@@ -250,6 +250,11 @@ impl Vault for LocalVault {
         Abilities { transactions: true, versions: true, soft_delete: false }
     }
 
+    fn place(&self) -> Option<String> {
+        let dir = &self.0.context.place.dir;
+        Some(crate::redact::escape_controls(&format!("local:{}", dir.display())))
+    }
+
     async fn get(&self, grant: Grant) -> Result<Stored, VaultError> {
         self.find(grant.stored().clone(), grant.version().cloned()).await
     }

@@ -1,10 +1,11 @@
-//! Fills `/output` without end, in the way that its argument names.
+//! Fills `/output` without end, or as often as its second argument says, in the way that its first names.
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};
 use strongroom_test_guests::arg;
 
 fn main() {
     let block = vec![1; 1 << 16];
+    let most = arg(1).parse().unwrap_or(u64::MAX);
     match arg(0).as_str() {
         "file" => {
             let mut file = File::create("/output/file").unwrap();
@@ -30,13 +31,19 @@ fn main() {
             println!("wrote far away");
         }
         "files" => {
-            for n in 0.. {
+            for n in 0..most {
                 File::create(format!("/output/{n}")).unwrap();
+                if n % 1_000 == 999 {
+                    println!("made {}", n + 1);
+                }
             }
         }
         "folders" => {
-            for n in 0.. {
+            for n in 0..most {
                 fs::create_dir(format!("/output/{n}")).unwrap();
+                if n % 1_000 == 999 {
+                    println!("made {}", n + 1);
+                }
             }
         }
         // Removed files that are still open occupy space all the same.

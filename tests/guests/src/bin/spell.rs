@@ -1,24 +1,36 @@
-//! Asks for one name in many spellings, and for what is no name, through every operation. Prints each answer.
+//! Asks for one name in many spellings, and for what is no name, through every operation: alone and, where its second argument is a name that is
+//! granted, beside that one in a batch. Prints each answer.
 use strongroom_test_guests::{arg, secrets, show};
 
 fn main() {
-    let name = arg(0);
+    let (name, granted) = (arg(0), arg(1));
     let upper = name.to_uppercase();
     let mixed: String =
         name.chars().enumerate().map(|(i, c)| if i % 2 == 0 { c.to_ascii_uppercase() } else { c }).collect();
-    let long = "x".repeat(128);
+    // Of the greatest length, and one character over it.
+    let [long, longer] = [127, 128].map(|length| "x".repeat(length));
     let spellings = [
         name.as_str(),
         &upper,
         &mixed,
+        &long,
         &format!("../secrets/{name}"),
         "../keys/x",
+        "a/b",
         &format!("{name}/version"),
         &format!("%2e%2e/{name}"),
+        "%2e%2e",
         "",
-        &long,
+        ".",
+        "*",
+        &format!("{name}*"),
+        &longer,
         &format!("{name}\u{e4}"),
+        // Of these the usual foldings of case make an ASCII k and s.
+        &name.replace('k', "\u{212a}"),
+        &name.replace('s', "\u{17f}"),
         &format!("{name}\0"),
+        "\0",
         &format!(" {name}"),
         &format!("{name}\n"),
         &format!("{name}?api-version=7.4"),
@@ -26,15 +38,21 @@ fn main() {
     .map(str::to_owned);
     for spelling in &spellings {
         println!("get {spelling:?}: {}", show(&secrets::get_secret(spelling)));
-        println!("get-many {spelling:?}: {}", show(&secrets::get_secrets(std::slice::from_ref(spelling))));
         println!("describe {spelling:?}: {}", show(&secrets::describe_secret(spelling)));
         println!("set {spelling:?}: {}", show(&secrets::set_secret(spelling, "overwritten")));
-        println!(
-            "set-many {spelling:?}: {}",
-            show(&secrets::set_secrets(&[(spelling.clone(), "overwritten".to_owned())]))
-        );
         println!("delete {spelling:?}: {}", show(&secrets::delete_secret(spelling)));
-        println!("delete-many {spelling:?}: {}", show(&secrets::delete_secrets(std::slice::from_ref(spelling))));
+        batches(spelling, "", std::slice::from_ref(spelling));
+        if !granted.is_empty() {
+            batches(spelling, "-behind", &[granted.clone(), spelling.clone()]);
+            batches(spelling, "-before", &[spelling.clone(), granted.clone()]);
+        }
     }
     println!("list: {}", show(&secrets::list_secrets()));
+}
+
+fn batches(spelling: &str, place: &str, names: &[String]) {
+    println!("get-many{place} {spelling:?}: {}", show(&secrets::get_secrets(names)));
+    let values: Vec<_> = names.iter().map(|name| (name.clone(), "overwritten".to_owned())).collect();
+    println!("set-many{place} {spelling:?}: {}", show(&secrets::set_secrets(&values)));
+    println!("delete-many{place} {spelling:?}: {}", show(&secrets::delete_secrets(names)));
 }

@@ -21,6 +21,11 @@ impl Problem {
         Self { status, code, message: message.into(), inner: None }
     }
 
+    /// The same with another text.
+    pub(crate) fn saying(self, message: &str) -> Self {
+        Self { message: message.to_owned(), ..self }
+    }
+
     pub(crate) fn reply(&self) -> Reply {
         let mut error = json!({ "code": self.code, "message": self.message });
         if let (Some(inner), Some(error)) = (self.inner, error.as_object_mut()) {

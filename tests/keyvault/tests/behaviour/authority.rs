@@ -168,9 +168,16 @@ fn a_client_signs_with_its_certificate() {
     with_assertion(&vault, &sign(Algorithm::RS256, &|_, _| {})).expect(200);
     with_assertion(&vault, &sign(Algorithm::PS256, &|_, _| {})).expect(200);
     with_assertion(&vault, &sign(Algorithm::RS256, &by_sha1)).expect(200);
+    // As Microsoft's client for Rust names it.
+    let padded = STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &der));
+    let by_padded = |_: &mut Value, header: &mut Header| {
+        header.x5t_s256 = None;
+        header.x5t = Some(padded.clone());
+    };
+    with_assertion(&vault, &sign(Algorithm::RS256, &by_padded)).expect(200);
     with_assertion(&vault, &sign(Algorithm::RS256, &|claims, _| claims["exp"] = (now as f64 + 600.5).into()))
         .expect(200);
-    assert_eq!(vault.server.counters().of("token-client-certificate"), 4);
+    assert_eq!(vault.server.counters().of("token-client-certificate"), 5);
 
     let refuse = |code, change: &dyn Fn(&mut Value, &mut Header)| {
         refused(with_assertion(&vault, &sign(Algorithm::RS256, change)), 401, "invalid_client", code);

@@ -125,6 +125,12 @@ fn the_admin_port_steers_what_the_library_steers() {
     assert_eq!(get(), 404);
     post(&format!("/principals/{id}"), json!({ "permissions": [] })).expect(200);
     assert_eq!(get(), 403);
+    post("/principals/new", json!({ "permissions": [{ "action": "get" }] })).expect(200);
+    let handed_out = post("/tokens", json!({ "principal": "new" })).expect(200).json();
+    assert!(handed_out["expires"].as_i64().unwrap() > 0);
+    let handed_out = handed_out["token"].as_str().unwrap().to_owned();
+    assert_eq!(vault.with(&handed_out, "GET", "/secrets/x", &Value::Null).unwrap().status, 404);
+    post("/tokens", json!({ "principal": "nobody" })).expect(404);
     post("/principals/new", json!("revoke-tokens")).expect(200);
     assert_eq!(get(), 401);
     post("/principals/nobody", json!({ "disabled": true })).expect(404);
@@ -168,5 +174,5 @@ fn a_fault_written_as_json_is_the_one_that_was_meant() {
         assert_eq!(serde_json::from_str::<Kind>(text).unwrap(), kind);
     }
     let fault: Fault = serde_json::from_str(r#"{"what":{"kind":"status","code":500},"service":"authority"}"#).unwrap();
-    assert_eq!(fault, Fault::new(Kind::Status { code: 500 }).at(Service::Authority));
+    assert_eq!(fault, Fault::new(Kind::status(500)).at(Service::Authority));
 }

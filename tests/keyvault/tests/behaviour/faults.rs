@@ -25,7 +25,7 @@ fn throttling_comes_with_and_without_the_time_to_wait() {
 #[test]
 fn a_fault_spares_the_request_without_a_token() {
     let vault = start();
-    vault.server.fault(Fault::new(Kind::Status { code: 503 }).times(1));
+    vault.server.fault(Fault::new(Kind::status(503)).times(1));
     let url = format!("{}/secrets?api-version=7.4", vault.server.vault_url());
     vault.send("GET", &url, &[], "").unwrap().expect(401);
     vault.get("/secrets").fails(503, "ServiceUnavailable", None);
@@ -33,10 +33,21 @@ fn a_fault_spares_the_request_without_a_token() {
 }
 
 #[test]
+fn an_error_says_what_a_test_wants_it_to() {
+    let vault = start();
+    let saying = |code| Kind::Status { code, message: Some("a text to look for".to_owned()) };
+    vault.server.fault(Fault::new(saying(429)).times(1));
+    vault.server.fault(Fault::new(saying(502)).at(Service::Authority).times(1));
+    let got = vault.get("/secrets").fails(429, "Throttled", None);
+    assert_eq!(got.json()["error"]["message"], "a text to look for");
+    assert_eq!(vault.token_endpoint(&[]).expect(502).json()["error_description"], "a text to look for");
+}
+
+#[test]
 fn the_token_endpoint_and_the_metadata_service_fail_too() {
     let vault = start();
     for service in [Service::Authority, Service::Metadata] {
-        vault.server.fault(Fault::new(Kind::Status { code: 500 }).at(service).times(1));
+        vault.server.fault(Fault::new(Kind::status(500)).at(service).times(1));
     }
     assert_eq!(vault.token_endpoint(&[]).expect(500).json()["error"], "temporarily_unavailable");
     let url = format!("{}/metadata/identity/oauth2/token", vault.server.metadata_url());

@@ -49,7 +49,9 @@ pub(super) fn failed(kind: CredentialKind, error: &Error) -> Failed {
         }
         CredentialKind::AzureCli => (format!("`az` gave no token ({said}): run `az login`"), true),
         CredentialKind::AzureDeveloperCli => (format!("`azd` gave no token ({said}): run `azd auth login`"), true),
+        _ if breach.is_some() && transient => (format!("{said}: check this host's DNS, network and proxy"), false),
         _ if breach.is_some() => (said, false),
+        _ if transient => (format!("no token is issued now ({said}): try again later"), false),
         CredentialKind::WorkloadIdentity => (
             format!(
                 "Entra does not accept the pod's token ({said}): check that the application has a federated credential with this \

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
@@ -272,7 +273,7 @@ fn an_identity_endpoint_is_the_named_one_and_no_other() {
         let place = place();
         let endpoint: url::Url = "http://localhost:4141/msi/token".parse().unwrap();
         let script = Script::new(|_| metadata_token());
-        let guard = Guard::new(Arc::clone(&script) as _, place, Some(endpoint), SECOND);
+        let guard = Guard::new(Arc::clone(&script) as _, place, Some(endpoint), Arc::default(), SECOND);
         for (url, method, through) in [
             ("http://localhost:4141/msi/token?api-version=1", azure_core::http::Method::Get, true),
             ("http://localhost:4141/msi/other", azure_core::http::Method::Get, false),
@@ -289,5 +290,74 @@ fn an_identity_endpoint_is_the_named_one_and_no_other() {
             with_token.insert_header("authorization", "Bearer x");
             assert!(guard.execute_request(&with_token).await.is_err(), "{url}: a token is for the vault alone");
         }
+    });
+}
+
+/// The authority numbers its tokens, and the vault takes those from `good` on.
+fn numbered(good: &Arc<AtomicUsize>, issued: &Arc<AtomicUsize>) -> Arc<Script> {
+    let (good, issued) = (Arc::clone(good), Arc::clone(issued));
+    Script::new(move |seen| {
+        if seen.url.starts_with(AUTHORITY) {
+            return Reply::token(&format!("token-{}", issued.fetch_add(1, Ordering::SeqCst)));
+        }
+        let number = seen.authorization.as_ref().and_then(|header| header.rsplit_once('-')?.1.parse::<usize>().ok());
+        match number {
+            Some(number) if number >= good.load(Ordering::SeqCst) => bundle("a", "v"),
+            _ => Reply::challenge(AUTHORITY, "https://vault.azure.net"),
+        }
+    })
+}
+
+#[test]
+fn a_token_that_the_vault_refuses_is_replaced_once() {
+    paused(async {
+        let (good, issued) = (Arc::default(), Arc::default());
+        let (_dir, application) = application();
+        let script = numbered(&good, &issued);
+        let vault = open(&script, &application, FakeTools::default()).unwrap();
+        get(&vault).await.unwrap();
+        get(&vault).await.unwrap();
+        assert_eq!(issued.load(Ordering::SeqCst), 1);
+        // Revoked: the same call gets another token and its answer.
+        good.store(1, Ordering::SeqCst);
+        script.forget();
+        get(&vault).await.unwrap();
+        assert_eq!(issued.load(Ordering::SeqCst), 2);
+        assert_eq!(script.lines(), ["GET /secrets/a/"; 2]);
+        get(&vault).await.unwrap();
+        assert_eq!(issued.load(Ordering::SeqCst), 2);
+        // Every token is refused: none of 50 calls is repeated, and tokens are not asked for in a storm.
+        tokio::time::sleep(SECOND).await;
+        good.store(usize::MAX, Ordering::SeqCst);
+        script.forget();
+        for _ in 0..50 {
+            let error = get(&vault).await.unwrap_err();
+            assert!(matches!(error, VaultError::Refused(_)), "{error}");
+        }
+        assert_eq!(issued.load(Ordering::SeqCst), 3);
+        assert_eq!(script.lines().len(), 100);
+    });
+}
+
+#[test]
+fn a_client_secret_that_was_replaced_is_read_with_the_next_token() {
+    paused(async {
+        let (good, issued) = (Arc::new(AtomicUsize::new(0)), Arc::default());
+        let (_dir, application) = application();
+        let script = numbered(&good, &issued);
+        let vault = open(&script, &application, FakeTools::default()).unwrap();
+        get(&vault).await.unwrap();
+        let file = application.client_secret_file.as_ref().unwrap();
+        std::fs::write(file, "the-new-secret").unwrap();
+        good.store(1, Ordering::SeqCst);
+        get(&vault).await.unwrap();
+        let forms: Vec<_> = script.seen().into_iter().filter(|seen| seen.url.starts_with(AUTHORITY)).collect();
+        assert!(forms.last().unwrap().body.contains("the-new-secret"), "{forms:?}");
+        // Gone altogether: that is what is said.
+        std::fs::remove_file(file).unwrap();
+        tokio::time::sleep(SECOND).await;
+        good.store(2, Ordering::SeqCst);
+        let error = get(&vault).await.unwrap_err();
+        assert!(matches!(&error, VaultError::Refused(text) if text.contains("cannot read")), "{error}");
     });
 }

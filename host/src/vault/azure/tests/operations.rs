@@ -76,7 +76,8 @@ fn a_deleted_name_cannot_be_set_until_it_is_recovered_or_purged() {
         vault.delete_many(vec![grant(Operation::Delete, "a")]).await.unwrap();
         let error = set(&vault, "a", "new").await.unwrap_err();
         assert!(
-            matches!(&error, VaultError::Conflict { reason, .. } if reason.contains("secret recover a")),
+            matches!(&error, VaultError::Deleted(name) if name.as_str() == "a")
+                && error.to_string().contains("secret recover a"),
             "{error}"
         );
         assert_eq!(vault.recover(&name("a")).await.unwrap(), first[0]);
