@@ -28,7 +28,7 @@ pub(crate) fn measure(size: Size) {
     let descriptors = raise_descriptors();
     let component = guest("park");
     let grants = policy("[secrets]\nparked = ['get']\n[limits]\nmemory = '16MiB'");
-    let runs = size.of(10_000, 20).min(descriptors.saturating_sub(200));
+    let runs = size.of(10_000, 20).min(descriptors.saturating_sub(200) / 2);
     row("small guest", "");
     park(&component, &grants, runs);
 }

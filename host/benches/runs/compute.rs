@@ -19,7 +19,7 @@ pub(crate) fn measure(size: Size) {
     let host = Host::new(&runtime, SyncMode::Os);
     let data = project().join("guest-example/data");
     let mut sums = Vec::new();
-    // The example's own optimisation for size, and the usual one for speed.
+    // For size, and for speed, as the example is built.
     for level in ["s", "3"] {
         if size == Size::Once && level == "3" {
             continue;

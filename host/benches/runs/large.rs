@@ -63,7 +63,7 @@ fn loading(size: Size, component: &Path) {
 }
 
 #[allow(unsafe_code, reason = "the file was made a moment ago in a folder of this program's alone")]
-fn deserialize(engine: &strongroom::runtime::wasmtime::Engine, file: &Path) -> Component {
+pub(crate) fn deserialize(engine: &strongroom::runtime::wasmtime::Engine, file: &Path) -> Component {
     // SAFETY: `precompile_component` of this engine made the bytes, and nobody else can write where they lie.
     unsafe { Component::deserialize_file(engine, file) }.unwrap()
 }

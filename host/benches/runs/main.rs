@@ -61,6 +61,11 @@ const MEASURES: &[(&str, Measure)] = &[
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [first, code, arguments @ ..] = arguments.as_slice()
+        && first == process::RAW
+    {
+        return raw::run_stored(code.as_ref(), arguments);
+    }
     let size = if arguments.iter().any(|argument| argument == "--bench") { Size::Whole } else { Size::Once };
     let wanted: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
     for name in &wanted {

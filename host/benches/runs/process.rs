@@ -4,12 +4,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use strongroom::runtime::{EngineOptions, engine};
+
 use crate::Size;
 use crate::guests::{cargo, project, target};
-use crate::table::{row, shown, take_turns, turn};
+use crate::table::{Taken, row, shown, take_turns, turn};
 
 /// The version of wasmtime's own program that is compared with: that of the engine in use.
 const VERSION: &str = "48.0.8";
+
+/// What this program is told to be one around raw wasmtime.
+pub(crate) const RAW: &str = "run-stored";
 
 pub(crate) fn measure(size: Size) {
     let guests = target().join("guests");
@@ -32,6 +37,29 @@ pub(crate) fn measure(size: Size) {
     strongroom(&home, &arguments);
     let (rounds, count) = (size.of(40, 1), size.of(5, 1));
     let ours = |count: usize| (0..count).for_each(|_| strongroom(&home, &arguments));
+    // A program around raw wasmtime that does nothing else: this one, told so.
+    let stored = folder.path().join("example.code");
+    let engine = engine(&EngineOptions::default()).unwrap();
+    std::fs::write(&stored, engine.precompile_component(&std::fs::read(&component).unwrap()).unwrap()).unwrap();
+    let least = |count: usize| {
+        for _ in 0..count {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            finish(command.arg(RAW).arg(&stored).arg("--help"));
+        }
+    };
+    let [ours, least, empty] = take_turns(
+        [
+            turn("strongroom run", ours),
+            turn("a program around raw wasmtime, stored code", least),
+            turn("starting a process that does nothing", |count| {
+                (0..count).for_each(|_| finish(&mut Command::new("true")))
+            }),
+        ],
+        rounds,
+        count,
+    );
+    [&ours, &least, &empty].iter().for_each(|taken| taken.show());
+    compare("strongroom / a program around raw wasmtime", &ours, &least);
     match wasmtime() {
         Ok(program) => {
             let code = folder.path().join("example.cwasm");
@@ -47,6 +75,7 @@ pub(crate) fn measure(size: Size) {
                     finish(&mut command);
                 }
             };
+            let ours = |count: usize| (0..count).for_each(|_| strongroom(&home, &arguments));
             let [plain, ours] = take_turns(
                 [turn(format!("wasmtime run {VERSION}, precompiled"), plain), turn("strongroom run", ours)],
                 rounds,
@@ -54,28 +83,19 @@ pub(crate) fn measure(size: Size) {
             );
             plain.show();
             ours.show();
-            for (which, ours, plain) in
-                [("fastest", ours.fastest, plain.fastest), ("in the middle", ours.middle, plain.middle)]
-            {
-                let target = plain.mul_f64(1.2).max(plain + Duration::from_millis(5));
-                let verdict = if ours <= target { "" } else { ", missed" };
-                let more = ours.saturating_sub(plain);
-                row(
-                    &format!("strongroom / wasmtime, {which}"),
-                    &format!(
-                        "{:.2}, {} more (target {}{verdict})",
-                        ours.as_secs_f64() / plain.as_secs_f64(),
-                        shown(more),
-                        shown(target)
-                    ),
-                );
-            }
+            compare("strongroom / wasmtime", &ours, &plain);
         }
-        Err(why) => {
-            row("wasmtime run", &why);
-            let [ours] = take_turns([turn("strongroom run", ours)], rounds, count);
-            ours.show();
-        }
+        Err(why) => row("wasmtime run", &why),
+    }
+}
+
+fn compare(what: &str, ours: &Taken, plain: &Taken) {
+    for (which, ours, plain) in [("fastest", ours.fastest, plain.fastest), ("in the middle", ours.middle, plain.middle)]
+    {
+        let target = plain.mul_f64(1.2).max(plain + Duration::from_millis(5));
+        let verdict = if ours <= target { "" } else { ", missed" };
+        let (times, more) = (ours.as_secs_f64() / plain.as_secs_f64(), shown(ours.saturating_sub(plain)));
+        row(&format!("{what}, {which}"), &format!("{times:.2}, {more} more (target {}{verdict})", shown(target)));
     }
 }
 

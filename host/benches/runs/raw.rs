@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use strongroom::runtime::wasmtime;
-use strongroom::runtime::wasmtime::component::{Component, ComponentType, InstancePre, Linker, Lower, ResourceTable};
+use strongroom::runtime::wasmtime::component::{
+    Component, ComponentType, InstancePre, Linker, LinkerInstance, Lower, ResourceTable,
+};
 use strongroom::runtime::wasmtime::{Engine, Store};
 use strongroom::runtime::wasmtime_wasi::p2::bindings::CommandPre;
 use strongroom::runtime::wasmtime_wasi::p2::pipe::MemoryOutputPipe;
@@ -67,21 +69,8 @@ pub(crate) struct Ready<P> {
 
 impl Raw {
     pub(crate) fn new(runtime: &Arc<Runtime>) -> Self {
-        Self::with_engine(runtime, engine(&EngineOptions::default()).unwrap())
-    }
-
-    fn with_engine(runtime: &Arc<Runtime>, engine: Engine) -> Self {
-        let mut linker = Linker::new(&engine);
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
-        let value: Arc<str> = super::host::value(0).into();
-        let mut secrets = linker.instance("strongroom:training/secrets@0.1.0").unwrap();
-        secrets
-            .func_wrap_async("get-secret", move |_, (_name,): (String,)| {
-                let value = Arc::clone(&value);
-                Box::new(async move { Ok((Ok::<_, Error>(value),)) })
-            })
-            .unwrap();
-        Self { engine, linker, runtime: Arc::clone(runtime) }
+        let engine = engine(&EngineOptions::default()).unwrap();
+        Self { linker: linker(&engine), engine, runtime: Arc::clone(runtime) }
     }
 
     /// A program.
@@ -94,12 +83,41 @@ impl Raw {
     /// A component that exports `train`, and uses nothing of what it imports besides.
     pub(crate) fn ready_plugin(&self, component: &Path) -> Ready<InstancePre<State>> {
         let component = Component::from_file(&self.engine, component).unwrap();
-        let mut linker = self.linker.clone();
-        linker.allow_shadowing(true);
-        linker.define_unknown_imports_as_traps(&component).unwrap();
-        let pre = linker.instantiate_pre(&component).unwrap();
+        let pre = self.linker.instantiate_pre(&component).unwrap();
         Ready { engine: self.engine.clone(), runtime: Arc::clone(&self.runtime), pre }
     }
+}
+
+/// WASI, and the guest contract: one function that answers, and others that no guest of the benchmarks calls.
+fn linker(engine: &Engine) -> Linker<State> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
+    let value: Arc<str> = super::host::value(0).into();
+    let mut contract = linker.instance("strongroom:training/secrets@0.1.0").unwrap();
+    contract
+        .func_wrap_async("get-secret", move |_, (_name,): (String,)| {
+            let value = Arc::clone(&value);
+            Box::new(async move { Ok((Ok::<_, Error>(value),)) })
+        })
+        .unwrap();
+    const SECRETS: [&str; 7] = [
+        "set-secret",
+        "get-secrets",
+        "set-secrets",
+        "list-secrets",
+        "describe-secret",
+        "delete-secret",
+        "delete-secrets",
+    ];
+    const CONTEXT: [&str; 5] = ["run-id", "parameter", "parameters", "log-metric", "report-progress"];
+    let absent = |instance: &mut LinkerInstance<'_, State>, functions: &[&str]| {
+        for function in functions {
+            instance.func_new(function, |_, _, _, _| Err(wasmtime::format_err!("not there"))).unwrap();
+        }
+    };
+    absent(&mut contract, &SECRETS);
+    absent(&mut linker.instance("strongroom:training/context@0.1.0").unwrap(), &CONTEXT);
+    linker
 }
 
 impl<P> Ready<P> {
@@ -145,6 +163,18 @@ impl Ready<InstancePre<State>> {
             train.call_async(&mut store, ()).await.unwrap().0.unwrap();
         });
     }
+}
+
+/// Runs stored code in a process of its own, as a program around raw wasmtime would that does this alone: [`Raw`] makes more room than one run needs.
+pub(crate) fn run_stored(code: &Path, args: &[String]) {
+    let mut options = EngineOptions::default();
+    options.pooling = false;
+    let engine = engine(&options).unwrap();
+    let component = super::large::deserialize(&engine, code);
+    let pre = CommandPre::new(linker(&engine).instantiate_pre(&component).unwrap()).unwrap();
+    let ready = Ready { engine, runtime: super::host::runtime(), pre };
+    let wasi = WasiCtx::builder().inherit_stdio().arg("guest").args(args).build();
+    ready.runtime.block_on(ready.call(ready.store(wasi)));
 }
 
 /// What one event of the audit costs at least: one hash over a line and one append to a file.
