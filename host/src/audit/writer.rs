@@ -182,9 +182,15 @@ impl Audit {
 
 #[cfg(test)]
 impl Audit {
-    /// What `kill -9` leaves: the file is let go of and nothing more is written.
+    /// What `kill -9` leaves: the file is let go of and nothing more is written. Of a program that another test starts at this moment, the
+    /// beginnings have the file too, and for so long the segment is alive.
     pub(super) fn kill(self) {
+        let (dir, segment) = (self.inner.folder.path_of(""), self.segment().to_owned());
         self.inner.lock().phase = Phase::Failed(Arc::from("killed by a test"));
+        drop(self);
+        while super::is_live(&dir, &segment) {
+            std::thread::yield_now();
+        }
     }
 }
 

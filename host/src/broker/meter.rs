@@ -89,8 +89,8 @@ mod tests {
 
     #[test]
     fn what_is_measured_apart_is_not_counted_twice() {
-        let meter = Meter::started();
         let begun = Instant::now();
+        let meter = Meter::started();
         let (secret, event) = (meter.begin(), meter.begin());
         std::thread::sleep(Duration::from_millis(2));
         meter.audited(event);

@@ -209,40 +209,49 @@ impl Handover {
 }
 
 /// The right to be the one thread that hands on.
-struct HandOn(Arc<Shared>);
+struct HandOn {
+    shared: Arc<Shared>,
+    /// The right was given up: `handing_on` is another's from then on.
+    over: bool,
+}
 
 impl HandOn {
-    fn run(&self) {
+    fn new(shared: &Arc<Shared>) -> Self {
+        Self { shared: Arc::clone(shared), over: false }
+    }
+
+    fn run(mut self) {
         while let Some((stream, bytes)) = self.next() {
-            if let Some(recording) = &self.0.recording {
+            if let Some(recording) = &self.shared.recording {
                 recording.drain();
             }
-            self.0.observer.output(stream, &bytes);
-            self.0.queued.fetch_sub(bytes.len(), Ordering::AcqRel);
-            self.0.drained.notify_waiters();
+            self.shared.observer.output(stream, &bytes);
+            self.shared.queued.fetch_sub(bytes.len(), Ordering::AcqRel);
+            self.shared.drained.notify_waiters();
         }
     }
 
     /// The next write. Where there is none this is over, in one step: whoever writes later begins anew.
-    fn next(&self) -> Option<(Stream, Bytes)> {
-        let mut state = self.0.state();
+    fn next(&mut self) -> Option<(Stream, Bytes)> {
+        let mut state = self.shared.state();
         let next = state.waiting.pop_front();
         state.handing_on = next.is_some();
+        self.over = next.is_none();
         next
     }
 }
 
 impl Drop for HandOn {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        if std::mem::take(&mut state.handing_on) {
+        if !self.over {
             // The observer panicked, or this never ran.
+            let mut state = self.shared.state();
+            state.handing_on = false;
             state.phase = Phase::Broken;
             state.waiting.clear();
-            self.0.queued.store(0, Ordering::Release);
+            self.shared.queued.store(0, Ordering::Release);
         }
-        drop(state);
-        self.0.drained.notify_waiters();
+        self.shared.drained.notify_waiters();
     }
 }
 
@@ -300,7 +309,7 @@ impl Shared {
     }
 
     fn hand_on(self: &Arc<Self>) {
-        let hand_on = HandOn(Arc::clone(self));
+        let hand_on = HandOn::new(self);
         drop(self.runtime.spawn_blocking(move || hand_on.run()));
     }
 
@@ -413,6 +422,34 @@ mod tests {
         fn output(&self, _stream: Stream, bytes: &[u8]) {
             self.0.lock().unwrap().extend_from_slice(bytes);
         }
+    }
+
+    /// An observer that takes nothing until it may.
+    struct Gated(Collect, Mutex<std::sync::mpsc::Receiver<()>>);
+
+    impl Observer for Gated {
+        fn output(&self, stream: Stream, bytes: &[u8]) {
+            self.1.lock().unwrap().recv().unwrap();
+            self.0.output(stream, bytes);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_has_nothing_more_to_hand_on_takes_nothing_from_whoever_goes_on() {
+        let (open, gate) = std::sync::mpsc::channel();
+        let gated = Arc::new(Gated(Collect::default(), Mutex::new(gate)));
+        let output = Output::start(&Redactor::new(), u64::MAX, gated.clone());
+        let mut first = HandOn::new(&output.shared);
+        assert!(first.next().is_none());
+        // Before the first has come to its end, somebody writes, and another hands on.
+        output.shared.write(Stream::Stdout, b"one ");
+        output.shared.write(Stream::Stdout, b"two");
+        drop(first);
+        output.shared.write(Stream::Stdout, b" three");
+        (0..3).for_each(|_| open.send(()).unwrap());
+        let (_, handover) = output.close().await;
+        handover.wait(None).await;
+        assert_eq!(*gated.0.0.lock().unwrap(), b"one two three");
     }
 
     type Recorded = Arc<Mutex<Vec<(Stream, Vec<u8>)>>>;
