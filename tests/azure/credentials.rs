@@ -49,7 +49,7 @@ fn tool(server: &KeyVault, host: &Host, name: &str, answer: Result<&str, &str>) 
             write_private(&host.path().join(format!("bin/{name}.json")), text.to_string());
             format!("#!/bin/sh\nexec cat {}/bin/{name}.json\n", host.path().display())
         }
-        Err(said) => format!("#!/bin/sh\necho \"{said}\" >&2\nexit 1\n"),
+        Err(said) => format!("#!/bin/sh\ncat >&2 <<'END'\n{said}\nEND\nexit 1\n"),
     };
     let script = host.file(&format!("bin/{name}"), script);
     std::fs::set_permissions(script, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -202,6 +202,49 @@ fn auto_ends_at_one_that_is_there_and_refused() {
     assert!(said.contains("`workload-identity`") && said.contains("AADSTS7000112"), "{said}");
     let seen = server.journal();
     assert!(seen.iter().all(|seen| seen.service != "metadata" && seen.principal.is_none()), "{seen:#?}");
+}
+
+#[test]
+fn auto_ends_at_a_tool_whose_user_is_refused() {
+    let server = KeyVault::start();
+    person(&server, "by-azd");
+    server.listen("metadata", false);
+    let host = with_tools(server.host_as("auto", ""));
+    tool(&server, &host, "azd", Ok("by-azd"));
+    tool(&server, &host, "az", Err("ERROR: AADSTS50173: The provided grant was revoked. Please run:\naz login"));
+    server.forget();
+    let said = refused(&host);
+    assert!(said.contains("`azure-cli`: `az` gave no token (ERROR: AADSTS50173"), "{said}");
+    let seen = server.journal();
+    assert!(seen.iter().all(|seen| seen.principal.is_none()), "{seen:#?}");
+
+    // Nobody is signed in with `az`: whoever is with `azd` is taken, and that is said.
+    tool(&server, &host, "az", Err("ERROR: Please run 'az login' to setup account."));
+    serves(&server, &host, "azure-developer-cli", "by-azd");
+    let warned = host.output(&["vault", "status"]);
+    let warned = String::from_utf8_lossy(&warned.stderr);
+    assert!(warned.contains("azure-cli") && warned.contains("`auto` goes on to the next"), "{warned}");
+    assert_eq!(warned.matches("goes on to the next").count(), 1, "{warned}");
+
+    tool(&server, &host, "azd", Err("ERROR: not logged in, run `azd auth login` to login"));
+    let said = refused(&host);
+    assert!(said.contains("no credential for Azure answered:"), "{said}");
+}
+
+#[test]
+fn where_a_tool_keeps_its_sign_in_is_no_input_folder() {
+    let server = KeyVault::start();
+    let host = server.host_as("auto", "");
+    let (az, person) = (host.path().join("of-az"), host.path().join("person"));
+    std::fs::create_dir(&az).unwrap();
+    std::fs::create_dir_all(person.join(".azd/auth")).unwrap();
+    let host = host.with_env("AZURE_CONFIG_DIR", &az).with_env("HOME", &person);
+    let guest = crate::support::guest("folders").display().to_string();
+    for folder in [&az, &person, &person.join(".azd"), &person.join(".azd/auth")] {
+        let folder = folder.display().to_string();
+        let said = host.fails(2, &["run", &guest, "--input", &folder]);
+        assert!(said.contains("holds what strongroom keeps for itself") && said.contains(&folder), "{said}");
+    }
 }
 
 /// What a host may do is what its role says, and the status tells it.

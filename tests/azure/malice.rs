@@ -125,6 +125,9 @@ fn a_challenge_that_names_somebody_else_gets_no_token() {
         (&format!("{}/t", field.plain), None),
         (&tenant, Some("https://management.azure.com")),
         (&tenant, Some(foreign.vault.as_str())),
+        // What the SDK would take for an audience, before the one that is named.
+        (&format!("{tenant}\", xresource=\"https://management.azure.com"), None),
+        (&format!("{tenant}\", a=\"resource=\"https://graph.microsoft.com"), None),
     ] {
         field.server.forget();
         let fault = json!({"what": {"kind": "foreign-challenge", "authority": authority, "resource": resource}});

@@ -84,7 +84,7 @@ impl Surroundings {
         }
     }
 
-    /// What no component may see or change: the home, the vault, and whatever opens it.
+    /// What no component may see or change: the home, the vault, and whatever opens it or signs in to it.
     pub(super) fn private(&self) -> Result<Vec<PathBuf>, Failure> {
         let mut private = vec![self.config.home()?.path().to_owned()];
         private.extend(self.passphrase_file().map(Path::to_owned));
@@ -93,6 +93,7 @@ impl Surroundings {
             VaultPlace::Azure(_) => {
                 let credential = self.config.credential(self.credential_option.as_deref())?;
                 private.extend(credential.files().cloned());
+                private.extend_from_slice(self.config.sign_in_folders(credential.kind));
             }
         }
         Ok(private)

@@ -2,6 +2,7 @@
 //!
 //! The environment is that of a pod with a workload identity, and of App Service and its like: the variables are set by the platform, for
 //! every program alike. They are heeded where the operator chose no credential, or the workload's.
+//! It also says where the developer tools keep their sign-in, which is not read here: it is kept from components.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,6 +16,9 @@ const CLIENT: &str = "AZURE_CLIENT_ID";
 const TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
 const ENDPOINT: &str = "IDENTITY_ENDPOINT";
 
+/// Where a developer tool keeps its sign-in: the variable that names the folder, and the folder in the user's home directory without it.
+const TOOLS: [(&str, &str); 2] = [("AZURE_CONFIG_DIR", ".azure"), ("AZD_CONFIG_DIR", ".azd")];
+
 /// What the platform says.
 #[derive(Debug, Default)]
 pub(super) struct Surroundings {
@@ -22,13 +26,22 @@ pub(super) struct Surroundings {
     client: Option<String>,
     token_file: Option<PathBuf>,
     endpoint: Option<String>,
+    tool_folders: Vec<PathBuf>,
 }
 
 impl Surroundings {
     pub(super) fn read(variable: &dyn Fn(&'static str) -> Option<OsString>) -> Result<Self, ConfigError> {
         let text =
             |name| variable(name).map(|value| value.into_string().map_err(|_| ConfigError::Variable(name))).transpose();
+        let user = variable("HOME").map(PathBuf::from).or_else(|| etcetera::home_dir().ok());
+        let folder = |(name, usual): (&'static str, &str)| match variable(name) {
+            Some(named) => Some(PathBuf::from(named)),
+            None => Some(user.as_ref()?.join(usual)),
+        };
+        // One that cannot be made absolute cannot be opened either.
+        let absolute = |folder: PathBuf| std::path::absolute(&folder).unwrap_or(folder);
         Ok(Self {
+            tool_folders: TOOLS.into_iter().filter_map(folder).map(absolute).collect(),
             tenant: text(TENANT)?,
             client: text(CLIENT)?,
             token_file: variable(TOKEN_FILE).map(PathBuf::from),
@@ -80,6 +93,19 @@ impl Config {
             certificate_password_file: absolute("certificate-password-file", &file.certificate_password_file)?,
             identity_endpoint: said.endpoint.as_deref().and_then(identity_endpoint),
         })
+    }
+
+    /// The folders in which `az` and `azd` keep what they are signed in with, where this kind of credential may use them. They need not exist.
+    pub fn sign_in_folders(&self, kind: CredentialKind) -> &[PathBuf] {
+        match kind {
+            CredentialKind::Auto | CredentialKind::AzureCli | CredentialKind::AzureDeveloperCli => {
+                &self.azure.tool_folders
+            }
+            CredentialKind::ManagedIdentity
+            | CredentialKind::WorkloadIdentity
+            | CredentialKind::ClientSecret
+            | CredentialKind::ClientCertificate => &[],
+        }
     }
 
     /// What the file says about places that are not the ordinary ones.

@@ -252,3 +252,25 @@ fn an_identity_endpoint_is_on_this_machine() {
         assert_eq!(config.credential(None).unwrap().identity_endpoint.is_some(), near, "{value}");
     }
 }
+
+#[test]
+fn where_the_tools_of_a_person_keep_their_sign_in_is_known_for_the_credentials_that_use_them() {
+    let usual = [("HOME", "/people/p")];
+    let named = [("HOME", "/people/p"), ("AZURE_CONFIG_DIR", "/a"), ("AZD_CONFIG_DIR", "relative")];
+    let relative = std::env::current_dir().unwrap().join("relative");
+    for (variables, expected) in [
+        (&usual[..], [Path::new("/people/p/.azure"), Path::new("/people/p/.azd")]),
+        (&named[..], [Path::new("/a"), relative.as_path()]),
+    ] {
+        let config = load(variables, None).unwrap();
+        for kind in CredentialKind::ALL {
+            let folders = config.sign_in_folders(kind);
+            match kind {
+                CredentialKind::Auto | CredentialKind::AzureCli | CredentialKind::AzureDeveloperCli => {
+                    assert_eq!(folders, expected, "{kind:?}");
+                }
+                _ => assert!(folders.is_empty(), "{kind:?}"),
+            }
+        }
+    }
+}

@@ -1,8 +1,8 @@
 //! Who this host is to Azure: the credential that the operator chose, and what to do where it does not answer.
 //!
 //! `auto` asks, in this order, workload identity, managed identity and the developer tools, and goes on only from one that is not there:
-//! one that is there and is refused is the answer, so that a revoked identity is not replaced by another in silence. The one that has
-//! answered stays for the life of the process.
+//! one that is there and is refused is the answer, so that a revoked identity is not replaced by another in silence. A machine or a tool
+//! that answers, and has no identity, is passed over with a warning. The one that has given a token stays for the life of the process.
 //!
 //! Every request for a token goes through the guard. What the SDK would read from the environment by itself is given to it here
 //! instead, apart from the identity endpoint of App Service, which it insists on reading.
@@ -13,7 +13,7 @@ mod refused;
 mod tools;
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Once, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -124,6 +124,11 @@ impl CredentialSettings {
             [&self.token_file, &self.client_secret_file, &self.certificate_file, &self.certificate_password_file];
         files.into_iter().flatten()
     }
+
+    /// Whether one identity is meant, and not whichever the machine has.
+    fn names_identity(&self) -> bool {
+        self.client_id.is_some() || self.object_id.is_some() || self.resource_id.is_some()
+    }
 }
 
 /// The identity endpoint of App Service and its like, where the text is one: on this machine, or at an address of the link.
@@ -146,6 +151,10 @@ pub(super) struct Credential {
     absent: Vec<(CredentialKind, String)>,
     make: Maker,
     refused: Arc<Refused>,
+    /// Held while a credential is made anew.
+    renewing: tokio::sync::Mutex<()>,
+    /// The one scope that tokens are asked for.
+    scope: String,
 }
 
 /// One kind that may answer.
@@ -154,6 +163,8 @@ struct Member {
     kind: CredentialKind,
     /// Replaced by a new one where the vault has refused the token that this one keeps.
     inner: RwLock<Arc<dyn TokenCredential>>,
+    /// The warning that this one was passed over, which is given once.
+    passed_over: Once,
 }
 
 impl Credential {
@@ -186,12 +197,20 @@ impl Credential {
         let (mut members, mut absent) = (Vec::new(), Vec::new());
         for kind in kinds.iter().copied() {
             match make.member(kind) {
-                Ok(inner) => members.push(Member { kind, inner: RwLock::new(inner) }),
+                Ok(inner) => members.push(Member { kind, inner: RwLock::new(inner), passed_over: Once::new() }),
                 Err(text) if settings.kind == CredentialKind::Auto => absent.push((kind, text)),
                 Err(text) => return Err(VaultError::Invalid(line(kind, &text))),
             }
         }
-        Ok(Self { members, chosen: OnceLock::new(), absent, make, refused })
+        Ok(Self {
+            members,
+            chosen: OnceLock::new(),
+            absent,
+            make,
+            refused,
+            renewing: tokio::sync::Mutex::default(),
+            scope: place.scope(),
+        })
     }
 
     /// Which kind has answered.
@@ -211,7 +230,16 @@ impl Credential {
                     tracing::debug!(credential = member.kind.as_str(), "has answered");
                     return Ok(token);
                 }
-                Err(failed) if failed.is_absent && self.members.len() > 1 => {
+                Err(failed) if failed.presence != Presence::Somebody && self.members.len() > 1 => {
+                    if failed.presence == Presence::Nobody {
+                        member.passed_over.call_once(|| {
+                            tracing::warn!(
+                                credential = member.kind.as_str(),
+                                reason = %failed.trouble.text,
+                                "is there and has no identity: `auto` goes on to the next"
+                            );
+                        });
+                    }
                     missed.push(line(member.kind, &failed.trouble.text));
                 }
                 Err(failed) => {
@@ -227,15 +255,22 @@ impl Credential {
     /// A member's token. Where it is the one that the vault has refused, the member is made anew and asked once more; what it then has is
     /// the answer, whatever the vault will say.
     async fn token_of(&self, member: &Member, scopes: &[&str]) -> Result<AccessToken, Failed> {
-        let token = member.token(scopes).await?;
+        let token = member.token(scopes, &self.make.settings).await?;
+        if !self.refused.is(token.token.secret()) {
+            return Ok(token);
+        }
+        // One makes it anew, and the others that come with the same token wait for what that one gets.
+        let _one = self.renewing.lock().await;
+        let token = member.token(scopes, &self.make.settings).await?;
         if !self.refused.wants_another(token.token.secret()) {
             return Ok(token);
         }
         tracing::info!(credential = member.kind.as_str(), "the vault has refused its token; another one is asked for");
-        let failed = |text| Failed { trouble: CredentialTrouble { text, transient: false }, is_absent: false };
+        let failed =
+            |text| Failed { trouble: CredentialTrouble { text, transient: false }, presence: Presence::Somebody };
         let inner = self.make.member(member.kind).map_err(failed)?;
         *member.inner.write().unwrap_or_else(PoisonError::into_inner) = inner;
-        member.token(scopes).await
+        member.token(scopes, &self.make.settings).await
     }
 }
 
@@ -246,19 +281,29 @@ fn line(kind: CredentialKind, text: &str) -> String {
 /// A member that gave no token.
 struct Failed {
     trouble: CredentialTrouble,
-    /// Whether the credential is not there at all, rather than refused.
-    is_absent: bool,
+    presence: Presence,
+}
+
+/// What a failure says about whether the credential is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    /// Nothing answers, or there is no such tool.
+    Nothing,
+    /// What answers has no identity: a machine that none is assigned to, a tool that nobody is signed in with.
+    Nobody,
+    /// There is an identity, and it was refused or its answer did not come; or nothing tells that there is none.
+    Somebody,
 }
 
 impl Member {
-    async fn token(&self, scopes: &[&str]) -> Result<AccessToken, Failed> {
+    async fn token(&self, scopes: &[&str], settings: &CredentialSettings) -> Result<AccessToken, Failed> {
         let inner = Arc::clone(&self.inner.read().unwrap_or_else(PoisonError::into_inner));
         match tokio::time::timeout(TOKEN_TIME, inner.get_token(scopes, None)).await {
             Ok(Ok(token)) => Ok(token),
-            Ok(Err(error)) => Err(advice::failed(self.kind, &error)),
+            Ok(Err(error)) => Err(advice::failed(self.kind, settings, &error)),
             Err(_) => {
                 let text = format!("no token within {} s", TOKEN_TIME.as_secs());
-                Err(Failed { trouble: CredentialTrouble { text, transient: true }, is_absent: false })
+                Err(Failed { trouble: CredentialTrouble { text, transient: true }, presence: Presence::Somebody })
             }
         }
     }
@@ -266,12 +311,13 @@ impl Member {
 
 #[async_trait]
 impl TokenCredential for Credential {
+    /// A token for the vault, whatever scope is asked for: the SDK asks for the one that a challenge names, and a vault writes its challenges itself.
     async fn get_token(
         &self,
-        scopes: &[&str],
+        _scopes: &[&str],
         _options: Option<TokenRequestOptions<'_>>,
     ) -> azure_core::Result<AccessToken> {
-        self.token(scopes).await.map_err(CredentialTrouble::into_error)
+        self.token(&[&self.scope]).await.map_err(CredentialTrouble::into_error)
     }
 }
 

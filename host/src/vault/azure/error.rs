@@ -76,7 +76,11 @@ impl Trouble {
             ErrorKind::HttpResponse { status, raw_response, .. } => {
                 Self::Answer(Answer::of(u16::from(*status), raw_response.as_deref()))
             }
-            ErrorKind::Credential => Self::Credential { text: root(error), transient: false },
+            // Ours say why. The SDK has one of its own, where a call finds that the token it has just got was dropped again, because another call's was
+            // refused meanwhile.
+            ErrorKind::Credential => {
+                Self::Credential { text: format!("no token ({}): try again", root(error)), transient: true }
+            }
             _ => Self::Strange(root(error)),
         }
     }

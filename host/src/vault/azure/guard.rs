@@ -208,27 +208,26 @@ impl Guard {
         Ok(AsyncRawResponse::from_bytes(status, headers, Bytes::from_owner(reply.0)))
     }
 
-    /// A challenge may ask for a token of this vault's audience, from its authority. The SDK reads the first and trusts it.
+    /// A challenge may ask for a token of this vault's audience, from its authority, and for nothing besides. The SDK takes the first text that looks like
+    /// an audience, wherever it stands, so whatever could look like one to anybody is looked at.
     fn check_challenge(&self, challenge: &str) -> Result<(), Breach> {
         // Who writes challenges may have seen a token before.
         let foreign = |text: &str| Breach::Challenge(super::error::scrub(text));
         let mut named_audience = false;
-        for (key, value) in parameters(challenge) {
-            match key.to_ascii_lowercase().as_str() {
-                "authorization" | "authorization_uri" => {
-                    let authority = Url::parse(value).map_err(|_| foreign(value))?;
-                    if authority.origin() != self.place.authority().origin() || !authority.username().is_empty() {
-                        return Err(foreign(value));
-                    }
+        for (before, value) in parameters(challenge) {
+            let is_named = |name: &str| before.to_ascii_lowercase().ends_with(name);
+            if is_named("authorization") || is_named("authorization_uri") {
+                let authority = Url::parse(value).map_err(|_| foreign(value))?;
+                if authority.origin() != self.place.authority().origin() || !authority.username().is_empty() {
+                    return Err(foreign(value));
                 }
-                "resource" | "scope" => {
-                    let audience = value.strip_suffix("/.default").unwrap_or(value).trim_end_matches('/');
-                    if audience != self.place.audience() {
-                        return Err(foreign(value));
-                    }
-                    named_audience = true;
+            }
+            if is_named("resource") || is_named("scope") {
+                let audience = value.strip_suffix("/.default").unwrap_or(value).trim_end_matches('/');
+                if audience != self.place.audience() {
+                    return Err(foreign(value));
                 }
-                _ => {}
+                named_audience = true;
             }
         }
         if named_audience { Ok(()) } else { Err(foreign("nothing")) }
@@ -257,15 +256,11 @@ fn is_secrets_path(path: &str) -> bool {
     })
 }
 
-/// The `key="value"` of a challenge.
+/// Each `="value"` of a challenge with the text before it, which ends with its name. Also those that stand within the value of another.
 fn parameters(challenge: &str) -> impl Iterator<Item = (&str, &str)> {
-    let mut rest = challenge;
-    std::iter::from_fn(move || {
-        let (before, after) = rest.split_once("=\"")?;
-        let (value, next) = after.split_once('"')?;
-        rest = next;
-        let key = before.rsplit([' ', ',', '\t']).next().unwrap_or_default();
-        Some((key, value))
+    challenge.match_indices("=\"").filter_map(|(at, mark)| {
+        let (before, after) = (challenge.get(..at)?, challenge.get(at.saturating_add(mark.len())..)?);
+        Some((before.trim_end(), after.split('"').next().unwrap_or_default()))
     })
 }
 

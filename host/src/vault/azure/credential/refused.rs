@@ -34,6 +34,12 @@ impl Refused {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).last = Some(hash);
     }
 
+    /// Whether this token is the refused one.
+    pub(super) fn is(&self, token: &str) -> bool {
+        let hash = self.keys.hash_one(token);
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).last == Some(hash)
+    }
+
     /// Whether this token is the refused one, and it is time to ask for another. Whoever is told so does it.
     pub(super) fn wants_another(&self, token: &str) -> bool {
         let hash = self.keys.hash_one(token);

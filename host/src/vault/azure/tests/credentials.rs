@@ -12,7 +12,7 @@ use super::*;
 struct FakeTools {
     az: Option<Result<&'static str, &'static str>>,
     azd: Option<Result<&'static str, &'static str>>,
-    ran: Mutex<Vec<String>>,
+    ran: Arc<Mutex<Vec<String>>>,
 }
 
 #[async_trait]
@@ -65,6 +65,15 @@ fn metadata_token() -> Reply {
         serde_json::json!({"access_token": "token-of-the-machine", "expires_on": "99999999999", "token_type": "Bearer",
             "resource": "https://vault.azure.net"}),
     )
+}
+
+/// What the metadata service says where it gives no token.
+fn refusal(status: u16, reason: &str) -> Reply {
+    Reply::Json(status, serde_json::json!({"error": "invalid_request", "error_description": reason}))
+}
+
+fn without_identity() -> Reply {
+    refusal(400, "Identity not found")
 }
 
 #[test]
@@ -180,6 +189,69 @@ fn auto_goes_on_only_from_what_is_not_there() {
 }
 
 #[test]
+fn auto_ends_at_an_identity_of_the_machine_that_is_refused() {
+    paused(async {
+        for (status, reason, client, ends) in [
+            (400, "Identity not found", None, false),
+            (400, "Identity not found", Some("c"), true),
+            (400, "The identity was revoked", None, true),
+            (403, "The identity was revoked", None, true),
+        ] {
+            let script = world(move |_| refusal(status, reason));
+            let tools = FakeTools { az: Some(Ok(AZ)), ..FakeTools::default() };
+            let ran = Arc::clone(&tools.ran);
+            let settings = CredentialSettings { client_id: client.map(str::to_owned), ..kind(CredentialKind::Auto) };
+            let answer = get(&open(&script, &settings, tools).unwrap()).await;
+            assert_eq!(ran.lock().unwrap().is_empty(), ends, "{status}, {reason}, {client:?}");
+            match answer {
+                Ok(_) => assert!(!ends, "{status}, {reason}, {client:?}"),
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(ends && text.contains("`managed-identity`") && !text.contains("azure-cli`:"), "{text}");
+                    assert!(client.is_some() || text.contains("was revoked"), "{text}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn auto_ends_at_a_tool_whose_user_is_refused() {
+    paused(async {
+        let down = |_: &Seen| Reply::Fails(ErrorKind::Connection);
+        for (said, ends) in [
+            ("Please run 'az login' to setup account.", false),
+            ("ERROR: AADSTS50173: The grant was revoked. Please run:\naz login --scope x", true),
+            ("AADSTS70008: The grant has expired. Please run 'az login' to setup account.", true),
+            ("ERROR: User 'p' does not exist in MSAL token cache. Run `az login`.", true),
+            ("something else", true),
+        ] {
+            let script = world(down);
+            let tools = FakeTools { az: Some(Err(said)), azd: Some(Ok(AZD)), ..FakeTools::default() };
+            let ran = Arc::clone(&tools.ran);
+            let answer = get(&open(&script, &kind(CredentialKind::Auto), tools).unwrap()).await;
+            let asked_azd = ran.lock().unwrap().iter().any(|command| command.contains("azd "));
+            assert_eq!(asked_azd, !ends, "{said}");
+            match answer {
+                Ok(_) => assert!(!ends, "{said}"),
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(ends && text.contains("`azure-cli`: `az` gave no token ("), "{text}");
+                    assert!(!text.contains("no credential for Azure answered"), "{text}");
+                }
+            }
+        }
+
+        let revoked = "ERROR: fetching token: reauthentication required, run `azd auth login` to log in";
+        let tools = FakeTools { azd: Some(Err(revoked)), ..FakeTools::default() };
+        let error = get(&open(&world(down), &kind(CredentialKind::Auto), tools).unwrap()).await.unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("`azure-developer-cli`: `azd` gave no token (ERROR: fetching token"), "{text}");
+        assert!(!text.contains("no credential for Azure answered"), "{text}");
+    });
+}
+
+#[test]
 fn where_none_answers_each_is_told_by_name_with_what_to_do() {
     paused(async {
         let script = world(|_| Reply::Fails(ErrorKind::Connection));
@@ -214,8 +286,14 @@ fn each_kind_says_what_to_do() {
             (
                 kind(CredentialKind::ManagedIdentity),
                 FakeTools::default(),
-                |_| Reply::Json(400, serde_json::json!({})),
+                |_| without_identity(),
                 "has no such identity",
+            ),
+            (
+                kind(CredentialKind::ManagedIdentity),
+                FakeTools::default(),
+                |_| Reply::Json(400, serde_json::json!({})),
+                "refuses a token",
             ),
             (kind(CredentialKind::ManagedIdentity), FakeTools::default(), |_| Reply::Silence, "--credential azure-cli"),
             (

@@ -117,13 +117,34 @@ fn a_challenge_names_our_authority_and_our_audience_or_no_token_is_asked_for() {
             "Bearer resource=\"https://vault.azure.net\", scope=\"https://management.azure.com/.default\"",
             "Bearer realm=\"x\"",
             "Basic",
-            "Bearer authorization=\"https://login.microsoftonline.com/t\", xresource=\"https://vault.azure.net\"",
+            // The SDK looks for a text and not for a name, and takes the first that it finds.
+            "Bearer xresource=\"https://management.azure.com\", resource=\"https://vault.azure.net\"",
+            "Bearer a=\"resource=\"https://graph.microsoft.com\", resource=\"https://vault.azure.net\"",
+            "Bearer a=\"telescope=\"https://graph.microsoft.com/.default\", resource=\"https://vault.azure.net\"",
         ] {
             let header = vec![("www-authenticate", challenge.to_owned())];
             let script = Script::new(move |_| Reply::Raw(401, header.clone(), Vec::new()));
             assert!(get(&script).await.to_string().contains("challenge"), "{challenge}");
             assert_eq!(script.seen().len(), 1);
         }
+    });
+}
+
+#[test]
+fn a_token_is_for_this_vault_whatever_is_asked_for() {
+    paused(async {
+        let script = Script::new(|_| Reply::token("t"));
+        let vault = vault_over(&script);
+        let credential = &vault.0.credential;
+        azure_core::credentials::TokenCredential::get_token(
+            &**credential,
+            &["https://management.azure.com/.default"],
+            None,
+        )
+        .await
+        .unwrap();
+        let [asked] = &script.seen()[..] else { panic!("{:?}", script.lines()) };
+        assert!(asked.body.contains("vault.azure.net") && !asked.body.contains("management"), "{}", asked.body);
     });
 }
 
