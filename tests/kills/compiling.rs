@@ -65,7 +65,7 @@ fn compilers(host: &Host) -> Vec<String> {
 }
 
 /// Waits for something that is bound to come. False if it does not.
-fn comes(mut there: impl FnMut() -> bool) -> bool {
+pub(super) fn comes(mut there: impl FnMut() -> bool) -> bool {
     for _ in 0..3_000 {
         if there() {
             return true;
