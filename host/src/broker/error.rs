@@ -25,7 +25,7 @@ pub enum GuestError {
     InvalidBatch(String),
     /// The vault holds the name in a state that cannot be written.
     Conflict(String),
-    /// These names were written and the rest were not.
+    /// These names were written. The rest were not, or it is not known.
     Partial(Vec<String>),
     /// Neither vault nor audit can serve now.
     Unavailable(String),

@@ -24,7 +24,7 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -136,6 +136,12 @@ struct State {
     refusals: u64,
     /// Those beyond [`REFUSALS_MAX`], not yet audited.
     more_refusals: BTreeMap<Operation, u64>,
+    /// Secrets that this run has written, or tried to.
+    written: HashSet<SecretName>,
+    /// Names under which secrets were found that it has not written, folded.
+    found: HashSet<String>,
+    /// [`Session::end`] was called.
+    ended: bool,
     /// What can be read again without a new decision, by the name asked for, folded.
     again: HashMap<String, Again>,
     ledger: Ledger,

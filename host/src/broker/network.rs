@@ -75,9 +75,15 @@ impl Contacts {
 impl RunBroker {
     /// Audits and counts what was decided. Whether the component may go on: what was allowed, unless the audit cannot be written.
     pub async fn contact(&self, contact: Contact<'_>) -> bool {
+        if self.state().ended {
+            return false;
+        }
         let allowed = contact.entry.is_some();
         let shown = if contact.target.len() > TARGET_MAX {
             "(a text too long for a name)".to_owned()
+        } else if allowed {
+            // It stands in the policy, or is what the host has resolved: no text of the component's.
+            crate::redact::escape_controls(&contact.target.to_ascii_lowercase())
         } else {
             self.shown(contact.target)
         };

@@ -90,6 +90,11 @@ impl RunBroker {
         // Judged once, by one look at the clock: what is released is what the audit says.
         let judged: Vec<_> =
             fetched.into_iter().map(|stored| stored.map(|stored| (self.usable(&stored.description), stored))).collect();
+        for ((_, facts), judged) in places.iter().zip(&judged) {
+            if matches!(judged, Ok((Ok(()), _))) {
+                self.found(facts);
+            }
+        }
         let outcomes = places.iter().zip(&judged).map(|((_, facts), judged)| {
             let mut event = Event { event: Kind::Outcome, ..self.about(facts) };
             match judged {
@@ -138,6 +143,9 @@ impl RunBroker {
         facts: &Facts,
         answer: Result<Stored, VaultError>,
     ) -> Result<Option<Arc<Secret>>, RequestError> {
+        if answer.as_ref().is_ok_and(|stored| self.usable(&stored.description).is_ok()) {
+            self.found(facts);
+        }
         let mut event = self.decided(Kind::Use, facts);
         event.detail.insert("cache".to_owned(), "hit".to_owned());
         let (stored, outcome) = match answer {
@@ -203,8 +211,15 @@ impl RunBroker {
         try_join_all(facts.iter().map(|facts| self.audit(self.decided(Kind::Decision, facts)))).await?;
         // Before the write: a value that the vault holds is watched for from the first moment on.
         for (facts, value) in facts.iter().zip(&secrets) {
-            self.watch(facts, value).await?;
+            if let Err(error) = self.watch(facts, value).await {
+                let others = places.iter().map(|(_, other)| other).filter(|other| other.stored != facts.stored);
+                let outcome = || Some("not done: another value of the batch was withheld".to_owned());
+                let event = |other| self.audit(Event { event: Kind::Outcome, outcome: outcome(), ..self.about(other) });
+                try_join_all(others.map(event)).await?;
+                return Err(error);
+            }
         }
+        self.state().written.extend(facts.iter().map(|facts| facts.stored.clone()));
         let pairs: Vec<_> = grants.into_iter().zip(secrets.iter().cloned()).collect();
         let written = match self.broker.vault.set_many(pairs).await {
             Ok(written) => written,

@@ -204,6 +204,8 @@ impl Session {
     /// record says `host-fault`, whatever the run came to.
     pub async fn end(self, mut ended: Ended) -> RunRecord {
         let Self { broker, limits, mut record, .. } = self;
+        // Whoever has kept the way to secrets gets none by it any more: there is no account left for them to stand in.
+        broker.state().ended = true;
         if let Err(error) = broker.finish().await {
             ended = Ended::audit_fault(&error);
         }

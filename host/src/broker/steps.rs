@@ -28,6 +28,11 @@ pub(super) struct Facts {
     pub(super) rule: String,
 }
 
+/// Whether a change that failed so may have been done all the same: its answer was lost, or was none that can be read.
+fn is_doubtful(error: &VaultError) -> bool {
+    matches!(error, VaultError::Unavailable(_) | VaultError::Damaged(_))
+}
+
 impl From<&Grant> for Facts {
     fn from(grant: &Grant) -> Self {
         Self {
@@ -79,6 +84,9 @@ impl RunBroker {
     pub(super) async fn count(&self, operation: Operation, n: u64) -> Result<(), RequestError> {
         let total = {
             let mut state = self.state();
+            if state.ended {
+                return Err(Answer::new(unavailable_audit(), "the run has ended, and its account is closed").into());
+            }
             state.requests = state.requests.saturating_add(n);
             state.requests
         };
@@ -191,18 +199,33 @@ impl RunBroker {
             VaultError::Partial { written, .. } => written,
             _ => &[],
         };
+        let transactions = self.broker.vault.abilities().transactions;
         let audited = try_join_all(places.iter().map(|(_, facts)| {
-            let outcome = if written.contains(&facts.stored) { "done" } else { error.kind() };
-            self.audit(Event { event: Kind::Outcome, outcome: Some(outcome.to_owned()), ..self.about(facts) })
+            let changes = matches!(facts.operation, Operation::Set | Operation::Delete);
+            let outcome = match error {
+                _ if written.contains(&facts.stored) => "done".to_owned(),
+                VaultError::Partial { cause, .. } if is_doubtful(cause) => {
+                    "not known to be done: the batch stopped half-way".to_owned()
+                }
+                error if changes && !transactions && is_doubtful(error) => {
+                    format!("{}; whether it was done is not known", error.kind())
+                }
+                error => error.kind().to_owned(),
+            };
+            self.audit(Event { event: Kind::Outcome, outcome: Some(outcome), ..self.about(facts) })
         }))
         .await;
         self.tell_operator(error);
-        for (_, facts) in places.iter().filter(|(_, facts)| written.contains(&facts.stored)) {
-            self.served(facts.asked.as_str(), facts.operation);
-            // What the run knew of it is no longer so.
-            let mut state = self.state();
-            state.forget(&facts.stored);
-            state.held.remove(&facts.stored);
+        for (_, facts) in places {
+            if written.contains(&facts.stored) {
+                self.served(facts.asked.as_str(), facts.operation);
+            }
+            if matches!(facts.operation, Operation::Set | Operation::Delete) {
+                // Done or not, or nobody knows: what the run knew of it may be so no longer, and the vault is asked.
+                let mut state = self.state();
+                state.forget(&facts.stored);
+                state.held.remove(&facts.stored);
+            }
         }
         if let Err(error) = audited {
             return error;
@@ -245,9 +268,9 @@ impl RunBroker {
     /// did and what is held is still held. Counted as any read. None where the whole way is to be gone.
     pub(crate) fn read_again(&self, name: &str) -> Option<Arc<Secret>> {
         let mut state = self.state();
-        let State { requests, again, .. } = &mut *state;
+        let State { requests, again, ended, .. } = &mut *state;
         let again = again.get_mut(name)?;
-        if *requests >= self.requests {
+        if *requests >= self.requests || *ended {
             return None;
         }
         *requests = requests.saturating_add(1);
@@ -326,8 +349,13 @@ impl RunBroker {
         self.redactor.shown_start(text, SHOWN_MAX)
     }
 
-    /// The same for a name that was folded: in the spelling in which it was asked for, where that one holds a value.
+    /// The same for a name that was folded: in the spelling in which it was asked for, where that one holds a value. What the policy spells out is
+    /// shown as it stands there, and so is the name of a secret that the vault had before this run: neither is a text of the component's, which
+    /// could otherwise set a value of the same text and so take the name out of its account.
     pub(super) fn shown_name(&self, name: &str) -> String {
+        if self.decisions.spells(name) || self.state().found.contains(name) {
+            return name.to_owned();
+        }
         let spelled = |name: &str| {
             let state = self.state();
             // Mostly there are none.
@@ -342,6 +370,14 @@ impl RunBroker {
             event.asked = Some(self.shown_name(facts.asked.as_str()));
         }
         event
+    }
+
+    /// Notes that a secret is about to be released which the vault had before this run: its name is no text of the component's.
+    pub(super) fn found(&self, facts: &Facts) {
+        let mut state = self.state();
+        if !state.written.contains(&facts.stored) && !state.found.contains(facts.asked.as_str()) {
+            state.found.insert(facts.asked.to_string());
+        }
     }
 
     /// An event about a name. A value can have the form of a name, so a name that holds one the run was given is written redacted.

@@ -1,4 +1,5 @@
 mod again;
+mod changes;
 mod network;
 mod sessions;
 
@@ -24,6 +25,7 @@ struct Memory {
     cached: AtomicBool,
     audit: Mutex<Option<PathBuf>>,
     events_at_call: Mutex<Vec<String>>,
+    piecemeal: AtomicBool,
 }
 
 impl Memory {
@@ -71,7 +73,7 @@ impl Memory {
 #[async_trait]
 impl Vault for Memory {
     fn abilities(&self) -> Abilities {
-        Abilities { transactions: true, versions: true, soft_delete: false }
+        Abilities { transactions: !self.piecemeal.load(Ordering::SeqCst), versions: true, soft_delete: false }
     }
 
     fn place(&self) -> Option<String> {
@@ -480,57 +482,6 @@ async fn the_audit_says_what_was_served_beyond_its_age() {
     let trail = world.trail();
     let line = trail.lines().find(|line| line.contains("overdue")).unwrap();
     assert!(line.contains(r#""secret":"b""#) && line.contains(r#""outcome":"released""#), "{line}");
-}
-
-#[tokio::test]
-async fn a_partial_batch_names_exactly_what_was_written() {
-    let world = world("a = { allow = [\"set\"], stored-as = \"prod-a\" }\nb = [\"set\"]");
-    let written = vec![SecretName::parse("prod-a").unwrap()];
-    let cause = Box::new(VaultError::Unavailable("reset".into()));
-    *world.vault.fail.lock().unwrap() = Some(VaultError::Partial { written, cause });
-    let pairs = vec![("a".to_owned(), "x".to_owned()), ("b".to_owned(), "y".to_owned())];
-    assert_eq!(answer(world.run.set_many(pairs).await), GuestError::Partial(vec!["a".into()]));
-    let trail = world.trail();
-    assert!(trail.contains(r#""outcome":"done""#) && trail.contains("the batch stopped half-way"), "{trail}");
-    let counts: Vec<_> = world.run.uses().into_iter().map(|used| (used.name, used.count)).collect();
-    assert_eq!(counts, [("a".to_owned(), 1)]);
-}
-
-#[tokio::test]
-async fn after_a_partial_batch_the_run_sees_what_it_has_written() {
-    let world = world("a = [\"get\", \"set\"]\nb = [\"get\", \"set\"]");
-    for name in ["a", "b"] {
-        world.vault.put(name, "former value");
-        world.run.get(name).await.unwrap();
-    }
-    // The vault took the first and failed at the second.
-    world.vault.put("a", "latter value");
-    let written = vec![SecretName::parse("a").unwrap()];
-    let cause = Box::new(VaultError::Unavailable("reset".into()));
-    *world.vault.fail.lock().unwrap() = Some(VaultError::Partial { written, cause });
-    let pairs = ["a", "b"].map(|name| (name.to_owned(), "latter value".to_owned()));
-    assert_eq!(answer(world.run.set_many(pairs.into()).await), GuestError::Partial(vec!["a".into()]));
-    *world.vault.fail.lock().unwrap() = None;
-    assert_eq!(world.run.get("a").await.unwrap().expose(), "latter value");
-    assert_eq!(world.run.get("b").await.unwrap().expose(), "former value");
-}
-
-#[tokio::test]
-async fn what_the_redactor_has_no_room_for_is_withheld_and_the_audit_says_so() {
-    let world = world(r#""key-*" = ["get", "set"]"#);
-    world.vault.put("key-there", "hunter2hunter2");
-    world.run.redactor().fill();
-    let full = "this run has handled as much secret text as one run may";
-    assert_eq!(answer(world.run.get("key-there").await), GuestError::Exhausted(full.into()));
-    assert_eq!(world.calls(), 1);
-    let set = world.run.set("key-new", "correct horse battery".into()).await;
-    assert_eq!(answer(set), GuestError::Exhausted(full.into()));
-    assert_eq!(world.calls(), 1, "a value that cannot be watched for is not stored");
-    let trail = world.trail();
-    for name in ["key-there", "key-new"] {
-        let last = trail.lines().rfind(|line| line.contains(&format!(r#""secret":"{name}""#))).unwrap();
-        assert!(last.contains("withheld: the redactor is full"), "{last}");
-    }
 }
 
 #[tokio::test]

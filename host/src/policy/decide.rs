@@ -228,6 +228,11 @@ impl Decisions {
         Ok(grant(operation, name, entry))
     }
 
+    /// Whether the policy has this name, folded, in full: as the key of an entry or as what one is stored as.
+    pub(crate) fn spells(&self, name: &str) -> bool {
+        self.policy.rules.spells(name)
+    }
+
     /// Whether every request like this one will be granted until the run ends: no budget is counted and no moment matters. What is decided so need not be
     /// decided again.
     pub(crate) fn stands(&self, operation: Operation, name: &SecretName) -> bool {

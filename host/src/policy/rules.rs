@@ -124,6 +124,11 @@ impl Rules {
         self.entries.get(id).map(|entry| (id, entry))
     }
 
+    /// Whether a folded name stands in the policy in full.
+    pub(in crate::policy) fn spells(&self, name: &str) -> bool {
+        self.exact.contains_key(name) || self.aliases.contains_key(name)
+    }
+
     /// Every entry that matches a name, the one that decides first, then by falling length of the prefix.
     pub(in crate::policy) fn matching(&self, name: &SecretName) -> impl Iterator<Item = &Entry> {
         self.ids(name).filter_map(|id| self.entries.get(id))

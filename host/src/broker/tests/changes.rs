@@ -1,0 +1,119 @@
+//! Changes that are done in part, or of which nobody knows, and values that are withheld.
+
+use super::*;
+
+#[tokio::test]
+async fn a_partial_batch_names_exactly_what_was_written() {
+    let world = world("a = { allow = [\"set\"], stored-as = \"prod-a\" }\nb = [\"set\"]");
+    let written = vec![SecretName::parse("prod-a").unwrap()];
+    let cause = Box::new(VaultError::Unavailable("reset".into()));
+    *world.vault.fail.lock().unwrap() = Some(VaultError::Partial { written, cause });
+    let pairs = vec![("a".to_owned(), "x".to_owned()), ("b".to_owned(), "y".to_owned())];
+    assert_eq!(answer(world.run.set_many(pairs).await), GuestError::Partial(vec!["a".into()]));
+    let trail = world.trail();
+    assert!(trail.contains(r#""outcome":"done""#) && trail.contains("the batch stopped half-way"), "{trail}");
+    let counts: Vec<_> = world.run.uses().into_iter().map(|used| (used.name, used.count)).collect();
+    assert_eq!(counts, [("a".to_owned(), 1)]);
+}
+
+#[tokio::test]
+async fn after_a_partial_batch_the_run_sees_what_it_has_written() {
+    let world = world("a = [\"get\", \"set\"]\nb = [\"get\", \"set\"]");
+    for name in ["a", "b"] {
+        world.vault.put(name, "former value");
+        world.run.get(name).await.unwrap();
+    }
+    // The vault took the first and failed at the second.
+    world.vault.put("a", "latter value");
+    let written = vec![SecretName::parse("a").unwrap()];
+    let cause = Box::new(VaultError::Unavailable("reset".into()));
+    *world.vault.fail.lock().unwrap() = Some(VaultError::Partial { written, cause });
+    let pairs = ["a", "b"].map(|name| (name.to_owned(), "latter value".to_owned()));
+    assert_eq!(answer(world.run.set_many(pairs.into()).await), GuestError::Partial(vec!["a".into()]));
+    *world.vault.fail.lock().unwrap() = None;
+    assert_eq!(world.run.get("a").await.unwrap().expose(), "latter value");
+    assert_eq!(world.run.get("b").await.unwrap().expose(), "former value");
+}
+
+#[tokio::test]
+async fn of_a_change_whose_answer_was_lost_nothing_is_said_that_is_not_known() {
+    let world = world("a = [\"get\", \"set\", \"delete\"]\nb = [\"get\", \"set\"]");
+    world.vault.piecemeal.store(true, Ordering::SeqCst);
+    let lost = || VaultError::Unavailable("the answer was lost".into());
+    let fail = |error| *world.vault.fail.lock().unwrap() = error;
+    let partial = || VaultError::Partial { written: Vec::new(), cause: Box::new(lost()) };
+    for (error, said) in [(lost(), "whether it was done is not known"), (partial(), "not known to be done")] {
+        world.vault.put("a", "former value");
+        fail(None);
+        world.run.get("a").await.unwrap();
+        // The vault did it, and its answer was lost.
+        world.vault.put("a", "latter value");
+        fail(Some(error));
+        let pairs = ["a", "b"].map(|name| (name.to_owned(), "latter value".to_owned()));
+        assert!(world.run.set_many(pairs.into()).await.is_err());
+        fail(None);
+        assert_eq!(world.run.get("a").await.unwrap().expose(), "latter value");
+        assert!(world.trail().contains(said), "{}", world.trail());
+        assert!(!world.trail().contains("not done: "), "{}", world.trail());
+    }
+    fail(Some(lost()));
+    assert!(world.run.delete("a").await.is_err());
+    fail(None);
+    assert_eq!(world.run.get("a").await.unwrap().expose(), "latter value");
+    assert_eq!(world.calls(), 7, "each time the vault was asked");
+}
+
+#[tokio::test]
+async fn what_the_redactor_has_no_room_for_is_withheld_and_the_audit_says_so() {
+    let world = world(r#""key-*" = ["get", "set"]"#);
+    world.vault.put("key-there", "hunter2hunter2");
+    world.run.redactor().fill();
+    let full = "this run has handled as much secret text as one run may";
+    assert_eq!(answer(world.run.get("key-there").await), GuestError::Exhausted(full.into()));
+    assert_eq!(world.calls(), 1);
+    let set = world.run.set("key-new", "correct horse battery".into()).await;
+    assert_eq!(answer(set), GuestError::Exhausted(full.into()));
+    assert_eq!(world.calls(), 1, "a value that cannot be watched for is not stored");
+    let trail = world.trail();
+    let last = |trail: &str, name: &str| {
+        trail.lines().rfind(|line| line.contains(&format!(r#""secret":"{name}""#))).unwrap().to_owned()
+    };
+    for name in ["key-there", "key-new"] {
+        let last = last(&trail, name);
+        assert!(last.contains("withheld: the redactor is full"), "{last}");
+    }
+    // Of a batch each has an outcome.
+    let pairs = [("key-small", "x"), ("key-large", "correct horse battery")];
+    let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(answer(world.run.set_many(pairs.into()).await).kind(), "exhausted");
+    let trail = world.trail();
+    let outcomes = ["key-small", "key-large"].map(|name| last(&trail, name).contains("outcome"));
+    assert_eq!((outcomes, world.calls()), ([true, true], 1), "{trail}");
+}
+
+#[tokio::test]
+async fn a_component_takes_no_name_out_of_its_account() {
+    let world = world("key = [\"set\"]\ndb-password = [\"get\"]\n\"db-*\" = [\"get\"]\n\"own-*\" = [\"get\", \"set\"]");
+    world.vault.put("db-password", "hunter2");
+    world.vault.put("db-user", "reader");
+    for name in ["db-password", "db-user", "other", "own-secret"] {
+        world.run.set("key", name.to_owned()).await.unwrap();
+    }
+    for name in ["db-password", "db-user"] {
+        world.run.get(name).await.unwrap();
+        world.run.get(name).await.unwrap();
+    }
+    // What it asks for and what it makes up are texts of its own.
+    assert_eq!(answer(world.run.get("other").await).kind(), "denied");
+    world.run.set("own-secret", "value".to_owned()).await.unwrap();
+    world.run.get("own-secret").await.unwrap();
+    let (trail, uses) = (world.trail(), world.run.uses());
+    for name in ["db-password", "db-user"] {
+        let released = trail.lines().filter(|line| line.contains("released")).find(|line| line.contains(name));
+        assert!(released.is_some_and(|line| line.contains(&format!(r#""secret":"{name}""#))), "{trail}");
+        assert_eq!(uses.iter().find(|used| used.name == name).map(|used| used.count), Some(2), "{uses:?}");
+    }
+    for name in ["other", "own-secret"] {
+        assert!(!trail.contains(name) && !uses.iter().any(|used| used.name.contains(name)), "{trail} {uses:?}");
+    }
+}
