@@ -213,8 +213,18 @@ impl<'a> From<&'a Item> for JsonLine<'a> {
 #[derive(Serialize)]
 struct JsonReport<'a> {
     overall: Verdict,
+    records: Records,
     #[serde(flatten)]
     report: &'a Report,
+}
+
+/// How the run records stand to the trail. Where `overall` is a tampering, those that agree were not all looked at.
+#[derive(Serialize)]
+struct Records {
+    /// Records of segments that are there.
+    agreeing: usize,
+    /// Records of segments that are not.
+    astray: usize,
 }
 
 fn verify(args: &Verify, home: &Home) -> Result<Exit, Failure> {
@@ -227,15 +237,24 @@ fn verify(args: &Verify, home: &Home) -> Result<Exit, Failure> {
     let kept = runs.map(|runs| positions(&runs)).unwrap_or_default();
     let report = audit::verify_with(&home.audit(), args.expect.as_ref(), &kept)?;
     let overall = report.overall();
+    let is_there = |kept: &&Expect| report.segments.iter().any(|one| one.segment == kept.segment());
+    let there = kept.iter().filter(is_there).count();
+    let astray = kept.len().saturating_sub(there);
     if args.json {
-        out::json(&JsonReport { overall, report: &report })?;
+        out::json(&JsonReport { overall, records: Records { agreeing: there, astray }, report: &report })?;
     } else {
         let mut lines = lines_of(&report);
         if let Some(sum) = lines.pop() {
             lines.push(marked(&sum));
         }
         lines.iter().try_for_each(out::line)?;
-        let there = kept.iter().filter(|kept| report.segments.iter().any(|one| one.segment == kept.segment())).count();
+        if astray > 0 {
+            let sum = format!(
+                "TAMPERED: {} of segments that this trail does not have: it was moved aside, or thrown away and begun anew",
+                if astray == 1 { "1 run record is".to_owned() } else { format!("{astray} run records are") }
+            );
+            out::line(marked(&sum))?;
+        }
         if there > 0 && !overall.is_tampering() {
             out::line(format!("the trail agrees with {}", plural(there as u64, "run record")))?;
         }
@@ -243,7 +262,7 @@ fn verify(args: &Verify, home: &Home) -> Result<Exit, Failure> {
             out::line(format!("the position expected in segment {} is there", expect.segment()))?;
         }
     }
-    Ok(if overall.is_tampering() { Exit::Host } else { Exit::Done })
+    Ok(if overall.is_tampering() || astray > 0 { Exit::Host } else { Exit::Done })
 }
 
 /// Where the run records say that their runs ended. A record that is gone or cannot be read says nothing.

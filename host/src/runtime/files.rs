@@ -378,6 +378,7 @@ impl HostDescriptor for Files<'_> {
         accessed: types::NewTimestamp,
         modified: types::NewTimestamp,
     ) -> FsResult<()> {
+        self.open.quota.touch();
         self.inner.set_times(fd, accessed, modified).await
     }
 
@@ -424,6 +425,7 @@ impl HostDescriptor for Files<'_> {
         accessed: types::NewTimestamp,
         modified: types::NewTimestamp,
     ) -> FsResult<()> {
+        self.open.quota.touch();
         self.inner.set_times_at(fd, path_flags, path, accessed, modified).await
     }
 

@@ -296,12 +296,16 @@ impl Shared {
         bytes.truncate(room);
         state.count.kept = state.count.kept.saturating_add(bytes.len() as u64);
         state.count.dropped = state.count.dropped.saturating_add(dropped as u64);
-        if bytes.is_empty() || state.phase != Phase::Open {
+        if bytes.is_empty() || state.phase == Phase::Closed {
             return false;
         }
         let bytes = Bytes::from(bytes);
         if let Some(recording) = &self.recording {
             recording.push(stream, bytes.clone());
+        }
+        // The record and its log are whole without an observer too.
+        if state.phase == Phase::Broken {
+            return false;
         }
         self.queued.fetch_add(bytes.len(), Ordering::AcqRel);
         state.waiting.push_back((stream, bytes));

@@ -85,7 +85,12 @@ impl Quota {
         })
     }
 
-    /// Whether no file or folder was ever charged.
+    /// Notes an attempt to change what the system says of a file or folder.
+    pub(super) fn touch(&self) {
+        self.change(|used| used.touched = true);
+    }
+
+    /// Whether nothing was ever made, or tried to be changed.
     pub(super) fn is_untouched(&self) -> bool {
         self.change(|used| !used.touched)
     }

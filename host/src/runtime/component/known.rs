@@ -3,7 +3,8 @@
 //! What runs stays what the digest says, whatever happens to the file: digest, interfaces and compiled code are those of the bytes that were read, then
 //! as now. What could go wrong is that a change is not noticed. A file counts as the same by what the system says of it (device, inode, length, both
 //! times), and only if it had been left alone for [`SETTLED`] when it was read: a later change cannot then fall into the same tick of the file
-//! system's clock.
+//! system's clock. A change through a mapping that was already written to may leave the times as they are for a while: then what was read before runs once
+//! more, under its own digest.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
