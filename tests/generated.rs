@@ -3,17 +3,11 @@
 //! compiling, instantiation under limits, and running. Whatever one does, it is a run with a record for which the host is not to blame.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
-use strongroom::audit::{Audit, SyncMode};
-use strongroom::policy::Policy;
 use strongroom::record::{Limit, Outcome};
-use strongroom::runner::{Runner, RunnerOptions};
-use strongroom::runtime::{Compile, Silent};
-use strongroom::spec::RunSpec;
-use strongroom::vault::local::{LocalVault, Protection};
 
 use crate::support::random::Random;
+use crate::support::trial::Trial;
 
 const COMPONENTS: usize = 200;
 
@@ -21,25 +15,13 @@ const POLICY: &str = "version = 1\n[limits]\ntime = \"20ms\"\nmemory = \"4MiB\"\
 
 #[test]
 fn a_component_that_was_made_up_is_a_run_with_a_record() {
-    let folder = tempfile::tempdir().unwrap();
-    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let _context = tokio.enter();
-    let vault = LocalVault::create(&folder.path().join("vault"), Protection::KeyFile).unwrap();
-    let audit = Audit::open(&folder.path().join("audit"), SyncMode::Os).unwrap();
-    let temp = folder.path().join("tmp");
-    std::fs::create_dir(&temp).unwrap();
-    // In this process: a compiler that panics over a component fails this test.
-    let runner = Runner::new(RunnerOptions::new(Arc::new(vault), audit, Compile::InProcess).temp(temp)).unwrap();
-    let policy = Arc::new(Policy::parse(POLICY, "policy.toml").unwrap());
-
+    let trial = Trial::new(POLICY);
     let mut random = Random::for_this_test();
     let (mut finished, mut failed, mut limits) = (0, 0, std::collections::BTreeMap::<&str, usize>::new());
     for _ in 0..COMPONENTS {
         let text = Made::new(&mut random).component();
-        let path = folder.path().join("made.wasm");
-        std::fs::write(&path, wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))).unwrap();
-        let run = runner.run(RunSpec::new(&path), Arc::clone(&policy), Arc::new(Silent), std::future::pending());
-        let record = tokio.block_on(run).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let made = wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let record = trial.run(&made).unwrap_or_else(|error| panic!("{error}\n{text}"));
         match (record.outcome, record.limit) {
             (Outcome::Finished, None) => finished += 1,
             (Outcome::Failed, None) => failed += 1,

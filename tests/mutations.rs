@@ -1,18 +1,11 @@
 //! Components that are nearly right: small ones, changed at random, from the reading of their bytes to their instantiation and beyond. Whatever a change
 //! makes of one, it is invalid input, or a run with a record for which the host is not to blame.
 
-use std::path::Path;
-use std::sync::Arc;
-
-use strongroom::audit::{Audit, SyncMode};
-use strongroom::policy::Policy;
-use strongroom::record::{Outcome, RunRecord};
-use strongroom::runner::{Runner, RunnerOptions, StartError};
-use strongroom::runtime::{Compile, Silent};
-use strongroom::spec::RunSpec;
-use strongroom::vault::local::{LocalVault, Protection};
+use strongroom::record::Outcome;
+use strongroom::runner::StartError;
 
 use crate::support::random::Random;
+use crate::support::trial::Trial;
 use crate::support::{files_below, guest, project};
 
 /// How many changed components there are of each that is written by hand.
@@ -33,15 +26,7 @@ struct Seen {
 
 #[test]
 fn a_component_that_was_changed_is_invalid_or_a_run_with_a_record() {
-    let folder = tempfile::tempdir().unwrap();
-    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let _context = tokio.enter();
-    let vault = LocalVault::create(&folder.path().join("vault"), Protection::KeyFile).unwrap();
-    let audit = Audit::open(&folder.path().join("audit"), SyncMode::Os).unwrap();
-    let temp = folder.path().join("tmp");
-    std::fs::create_dir(&temp).unwrap();
-    // In this process: a compiler that panics over a component fails this test.
-    let runner = Runner::new(RunnerOptions::new(Arc::new(vault), audit, Compile::InProcess).temp(temp)).unwrap();
+    let trial = Trial::new(POLICY);
 
     let mut random = Random::for_this_test();
     let mut seen = Seen::default();
@@ -49,10 +34,8 @@ fn a_component_that_was_changed_is_invalid_or_a_run_with_a_record() {
         let whole = std::fs::read(guest(text.file_stem().unwrap().to_str().unwrap())).unwrap();
         for _ in 0..OF_EACH {
             let changed = change(&whole, &mut random);
-            let path = folder.path().join("changed.wasm");
-            std::fs::write(&path, &changed).unwrap();
             let said = || format!("{} became {}", text.display(), hex(&changed));
-            match tokio.block_on(run(&runner, &path)) {
+            match trial.run(&changed) {
                 Err(StartError::Component(_) | StartError::Invalid { .. }) => seen.invalid += 1,
                 Err(other) => panic!("{other}: {}", said()),
                 Ok(record) => match record.outcome {
@@ -65,11 +48,6 @@ fn a_component_that_was_changed_is_invalid_or_a_run_with_a_record() {
     }
     println!("{seen:?}");
     assert!(seen.invalid > 0 && seen.ran > 0, "the changes are too great, or too small, to tell anything: {seen:?}");
-}
-
-async fn run(runner: &Runner, component: &Path) -> Result<RunRecord, StartError> {
-    let policy = Arc::new(Policy::parse(POLICY, "policy.toml").unwrap());
-    runner.run(RunSpec::new(component), policy, Arc::new(Silent), std::future::pending()).await
 }
 
 /// One to three small changes: a bit, a byte, a number at the edge, a part left out, doubled, or moved, an end cut off.

@@ -9,6 +9,7 @@ pub(crate) mod keyvault;
 pub(crate) mod patch;
 pub(crate) mod postgres;
 pub(crate) mod random;
+pub(crate) mod trial;
 
 pub(crate) use guests::guest;
 pub(crate) use host::{Ended, Host};
