@@ -11,6 +11,9 @@ use crate::support::trial::Trial;
 
 const COMPONENTS: usize = 200;
 
+/// How many there may be until each way to end was seen.
+const COMPONENTS_MAX: usize = 20 * COMPONENTS;
+
 const POLICY: &str = "version = 1\n[limits]\ntime = \"20ms\"\nmemory = \"4MiB\"\nlog-bytes = \"4KiB\"";
 
 #[test]
@@ -18,7 +21,14 @@ fn a_component_that_was_made_up_is_a_run_with_a_record() {
     let trial = Trial::new(POLICY);
     let mut random = Random::for_this_test();
     let (mut finished, mut failed, mut limits) = (0, 0, std::collections::BTreeMap::<&str, usize>::new());
-    for _ in 0..COMPONENTS {
+    let mut all_seen = false;
+    for made in 0..COMPONENTS_MAX {
+        // All ways to end are there, or the components are too tame to tell anything.
+        let stopped = |limit: Limit| limits.contains_key(limit.as_str());
+        all_seen = finished > 0 && failed > 0 && stopped(Limit::Time) && stopped(Limit::Memory);
+        if all_seen && made >= COMPONENTS {
+            break;
+        }
         let text = Made::new(&mut random).component();
         let made = wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
         let record = trial.run(&made).unwrap_or_else(|error| panic!("{error}\n{text}"));
@@ -31,9 +41,7 @@ fn a_component_that_was_made_up_is_a_run_with_a_record() {
         assert!(record.peak_memory_bytes <= 4 << 20, "{}\n{text}", record.peak_memory_bytes);
     }
     println!("{finished} finished, {failed} failed, {limits:?}");
-    // All ways to end are there, or the components are too tame to tell anything.
-    let stopped = |limit: Limit| limits.contains_key(limit.as_str());
-    assert!(finished > 0 && failed > 0 && stopped(Limit::Time) && stopped(Limit::Memory), "{limits:?}");
+    assert!(all_seen, "{limits:?}");
 }
 
 /// A module in the making.
