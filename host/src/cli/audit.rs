@@ -248,18 +248,18 @@ fn verify(args: &Verify, home: &Home) -> Result<Exit, Failure> {
             lines.push(marked(&sum));
         }
         lines.iter().try_for_each(out::line)?;
+        if there > 0 && !overall.is_tampering() {
+            out::line(format!("the trail agrees with {}", plural(there as u64, "run record")))?;
+        }
+        if let (Some(expect), false) = (&args.expect, overall.is_tampering()) {
+            out::line(format!("the position expected in segment {} is there", expect.segment()))?;
+        }
         if astray > 0 {
             let sum = format!(
                 "TAMPERED: {} of segments that this trail does not have: it was moved aside, or thrown away and begun anew",
                 if astray == 1 { "1 run record is".to_owned() } else { format!("{astray} run records are") }
             );
             out::line(marked(&sum))?;
-        }
-        if there > 0 && !overall.is_tampering() {
-            out::line(format!("the trail agrees with {}", plural(there as u64, "run record")))?;
-        }
-        if let (Some(expect), false) = (&args.expect, overall.is_tampering()) {
-            out::line(format!("the position expected in segment {} is there", expect.segment()))?;
         }
     }
     Ok(if overall.is_tampering() || astray > 0 { Exit::Host } else { Exit::Done })
