@@ -183,9 +183,10 @@ impl State {
         }
     }
 
-    /// The same, before what is held of a secret changes.
+    /// The same, and lets go of what is held of a secret: it has changed, or may have.
     fn forget(&mut self, stored: &SecretName) {
         self.settle();
+        self.held.remove(stored);
         self.again.retain(|_, again| again.stored != *stored);
     }
 }

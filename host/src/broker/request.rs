@@ -143,15 +143,17 @@ impl RunBroker {
         facts: &Facts,
         answer: Result<Stored, VaultError>,
     ) -> Result<Option<Arc<Secret>>, RequestError> {
-        if answer.as_ref().is_ok_and(|stored| self.usable(&stored.description).is_ok()) {
+        // As above: judged once, by one look at the clock.
+        let judged = answer.map(|stored| (self.usable(&stored.description), stored));
+        if matches!(judged, Ok((Ok(()), _))) {
             self.found(facts);
         }
         let mut event = self.decided(Kind::Use, facts);
         event.detail.insert("cache".to_owned(), "hit".to_owned());
-        let (stored, outcome) = match answer {
-            Ok(stored) => {
+        let (stored, outcome) = match judged {
+            Ok((usable, stored)) => {
                 event.version = Some(stored.description.version.clone());
-                match self.usable(&stored.description) {
+                match usable {
                     Ok(()) => (Some(stored), "released"),
                     Err(why) => (None, why),
                 }
@@ -334,9 +336,7 @@ impl RunBroker {
         }
         for (_, facts) in &places {
             self.served(facts.asked.as_str(), Operation::Delete);
-            let mut state = self.state();
-            state.forget(&facts.stored);
-            state.held.remove(&facts.stored);
+            self.state().forget(&facts.stored);
         }
         try_join_all(places.iter().map(|(_, facts)| {
             self.audit(Event { event: Kind::Outcome, outcome: Some("deleted".to_owned()), ..self.about(facts) })

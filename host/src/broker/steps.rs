@@ -222,9 +222,7 @@ impl RunBroker {
             }
             if matches!(facts.operation, Operation::Set | Operation::Delete) {
                 // Done or not, or nobody knows: what the run knew of it may be so no longer, and the vault is asked.
-                let mut state = self.state();
-                state.forget(&facts.stored);
-                state.held.remove(&facts.stored);
+                self.state().forget(&facts.stored);
             }
         }
         if let Err(error) = audited {
