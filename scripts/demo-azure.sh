@@ -9,14 +9,7 @@ source scripts/demo-common.sh
 mkdir "$work/azure" "$work/data"
 # A signal from the terminal is for this script, which then ends the server.
 coproc server { trap '' INT HUP; exec "$server_program" --dir "$work/azure"; }
-server_id=$server_PID answers=${server[0]} lifeline=${server[1]}
-stop_server() {
-  trap '' INT TERM HUP
-  # The server serves as long as this end is open.
-  exec {lifeline}>&-
-  wait "$server_id" || printf 'demo: the Key Vault test server did not end well\n' >&2
-}
-trap 'stop_server; clean_up' EXIT
+stop_at_end 'the Key Vault test server'
 read -r told <&"$answers" || fail 'there is no server'
 cp guest-example/data/breast_cancer.csv "$work/data/"
 cp "$guests/wasm32-wasip2/release/thief.wasm" "$work/"

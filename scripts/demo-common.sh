@@ -9,6 +9,17 @@ work=$(mktemp -d)
 clean_up() { trap '' INT TERM HUP; rm -rf "$work"; }
 trap clean_up EXIT
 trap 'exit 130' INT TERM HUP
+# For a script that has started a server as the coprocess `server`, which serves as long as its standard input is open: ends it with the script, and
+# says where it did not end well. What the server prints is read from `answers`.
+stop_at_end() {
+  server_name=$1 server_id=$server_PID answers=${server[0]} lifeline=${server[1]}
+  trap 'stop_server; clean_up' EXIT
+}
+stop_server() {
+  trap '' INT TERM HUP
+  exec {lifeline}>&-
+  wait "$server_id" || printf 'demo: %s did not end well\n' "$server_name" >&2
+}
 export STRONGROOM_HOME=$work/home
 unset STRONGROOM_VAULT STRONGROOM_CONFIG
 export XDG_CONFIG_HOME=$work/config

@@ -7,14 +7,7 @@ source scripts/demo-common.sh
 
 mkdir "$work/login"
 coproc server { exec scripts/postgres-server.sh "$work/login"; }
-server_id=$server_PID answers=${server[0]} lifeline=${server[1]}
-stop_server() {
-  trap '' INT TERM HUP
-  # The server serves as long as this end is open.
-  exec {lifeline}>&-
-  wait "$server_id" || printf 'demo: the PostgreSQL server did not end well\n' >&2
-}
-trap 'stop_server; clean_up' EXIT
+stop_at_end 'the PostgreSQL server'
 declare -A database=()
 while read -r word value <&"$answers" && [ "$word" != ready ]; do database[$word]=$value; done
 [ "${word:-}" = ready ] || fail 'there is no server'
