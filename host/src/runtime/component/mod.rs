@@ -41,7 +41,8 @@ pub const COMPONENT_MAX: u64 = 64 * 1024 * 1024;
 /// How many loaded components are kept in memory for the next run.
 const KEPT: usize = 64;
 
-/// How much the components kept may have in sum, code and files, in bytes.
+/// How much the components kept may have in sum, code and files, in bytes. Code is in memory once, whether it was copied there or is mapped from a
+/// sealed file.
 const KEPT_BYTES: usize = 512 * 1024 * 1024;
 
 /// A component ready to be instantiated.
@@ -259,7 +260,7 @@ impl Inner {
             Found::Absent => Ok(None),
             Found::Unusable(why) => Err(why),
             Found::Code(code) => match code.load(&engine) {
-                Ok(component) => Ok(Some((component, code.bytes().len()))),
+                Ok(component) => Ok(Some((component, code.len()))),
                 Err(error) => {
                     Err(format!("the stored code of this component cannot be loaded: {error:#}; it was compiled again"))
                 }
@@ -308,7 +309,7 @@ fn load_and_keep(
     })?;
     let kept = store.map_or(Ok(()), |store| store.put(digest, engine_hash, code));
     let warning = kept.err().map(|error| format!("the compiled code was not kept: {error}"));
-    Ok((component, code.bytes().len(), warning))
+    Ok((component, code.len(), warning))
 }
 
 impl State {

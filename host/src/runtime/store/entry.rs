@@ -22,13 +22,19 @@ pub(super) const HEADER_LEN: usize = MAGIC.len() + blake3::OUT_LEN;
 
 /// The keyed hash of code for a component under an engine.
 pub(super) fn mac(key: &Key, component: &Digest, engine: &EngineHash, code: &[u8]) -> Mac {
+    let mut hasher = hasher(key, component, engine, code.len());
+    hasher.update(code);
+    hasher.finalize()
+}
+
+/// What that hash is made with, but for the code itself, which has so many bytes.
+pub(super) fn hasher(key: &Key, component: &Digest, engine: &EngineHash, length: usize) -> blake3::Hasher {
     let mut hasher = blake3::Hasher::new_keyed(key);
     hasher.update(MAGIC);
     hasher.update(component.as_bytes());
     hasher.update(engine.as_bytes());
-    hasher.update(&(code.len() as u64).to_le_bytes());
-    hasher.update(code);
-    hasher.finalize()
+    hasher.update(&(length as u64).to_le_bytes());
+    hasher
 }
 
 /// The header of an entry.

@@ -1,12 +1,13 @@
 //! Compiled code on disk, so that a component is compiled once and not once a process.
 //!
 //! Compiled code is loaded as machine code of this process, so an entry is believed only where a keyed hash over component, engine and
-//! bytes fits, computed over the very bytes that are then loaded. The key lies beside the entries, readable by this user alone: who can
+//! bytes fits, computed over the very bytes that are then loaded: a copy of the entry in a memory file that nobody can change. The key lies beside the entries, readable by this user alone: who can
 //! read it, another process of the same user, is outside the guarantee. Anything that does not fit is as good as absent: the component is
 //! compiled again and the entry replaced.
 
 mod entry;
 mod folder;
+mod sealed;
 mod trusted;
 
 #[cfg(test)]
@@ -20,6 +21,7 @@ use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
 
 use self::entry::{HEADER_LEN, Key};
 use self::folder::{Folder, Unusable};
+use self::sealed::{MakeFile, memory_file};
 pub(super) use self::trusted::AuthenticatedCode;
 use super::compile::CODE_MAX;
 use super::engine::EngineHash;
@@ -104,6 +106,11 @@ impl CodeStore {
 
     /// Looks for the code of a component. Reads a whole file: not for an executor's thread.
     pub(super) fn get(&self, component: &Digest, engine: &EngineHash) -> Found {
+        self.get_into(component, engine, memory_file)
+    }
+
+    /// The same with another file to seal.
+    fn get_into(&self, component: &Digest, engine: &EngineHash, make: MakeFile) -> Found {
         let Some((folder, key)) = self.open.get() else { return Found::Absent };
         let unusable = |why: &str| {
             Found::Unusable(format!("the stored code of this component was not used: {why}; it was compiled again"))
@@ -119,25 +126,24 @@ impl CodeStore {
             return unusable("it has the wrong length");
         };
         let mut header = [0; HEADER_LEN];
-        let mut code = Vec::with_capacity(length);
-        let bound = (length as u64).saturating_add(1);
-        if let Err(error) = file.read_exact(&mut header).and_then(|()| (&file).take(bound).read_to_end(&mut code)) {
+        if let Err(error) = file.read_exact(&mut header) {
             return unusable(&error.to_string());
         }
         let Some(expected) = entry::parse(&header) else { return unusable("it is in another format") };
-        match AuthenticatedCode::check(key, component, engine, &expected, code) {
-            Some(code) => {
+        match AuthenticatedCode::check(key, component, engine, &expected, (&file, length), make) {
+            Ok(Some(code)) => {
                 // Marks the entry as used. On a file system that cannot, the oldest written goes first.
                 let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
                 let _ = rustix::fs::futimens(&file, &Timestamps { last_access: now, last_modification: now });
                 Found::Code(code)
             }
-            None => unusable("it is not what this store wrote"),
+            Ok(None) => unusable("it is not what this store wrote"),
+            Err(error) => unusable(&error.to_string()),
         }
     }
 
     /// Keeps the code of a component, in place of what was there, and removes what was used longest ago where that is over the bound. Code
-    /// that alone is over the bound is not kept.
+    /// that alone is over the bound is not kept, and code that came from the store is there.
     ///
     /// # Errors
     /// [`StoreError`]; the code in hand is as good as before.
@@ -147,15 +153,16 @@ impl CodeStore {
         engine: &EngineHash,
         code: &AuthenticatedCode,
     ) -> Result<(), StoreError> {
+        let Some(fresh) = code.fresh() else { return Ok(()) };
         let (folder, key) = self.make()?;
-        let bytes = (code.bytes().len() as u64).saturating_add(HEADER_LEN as u64);
+        let bytes = (fresh.len() as u64).saturating_add(HEADER_LEN as u64);
         if bytes > self.max_bytes {
             return Ok(());
         }
-        let header = entry::header(&entry::mac(key, component, engine, code.bytes()));
+        let header = entry::header(&entry::mac(key, component, engine, fresh));
         let name = name(component, engine);
         let io = |cause| StoreError::Io { path: self.path.clone(), cause };
-        folder.replace(&name, &[&header, code.bytes()]).map_err(io)?;
+        folder.replace(&name, &[&header, fresh]).map_err(io)?;
         self.evict(folder, &name).map_err(io)
     }
 

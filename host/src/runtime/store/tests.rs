@@ -13,8 +13,16 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let engine = engine(&EngineOptions { pooling: false, max_runs: 1 }).unwrap();
-        let component =
-            wat::parse_str("(component (core module (func (export \"f\") (result i32) i32.const 42)))").unwrap();
+        let component = wat::parse_str(
+            r#"(component
+                (core module $m
+                    (memory (export "memory") 1)
+                    (data (i32.const 8) "\2a\00\00\00")
+                    (func (export "f") (result i32) (i32.load (i32.const 8))))
+                (core instance $i (instantiate $m))
+                (func (export "f") (result u32) (canon lift (core func $i "f"))))"#,
+        )
+        .unwrap();
         Self { folder: tempfile::tempdir().unwrap(), hash: EngineHash::of(&engine), engine, component }
     }
 
@@ -70,11 +78,65 @@ fn what_was_put_is_found_by_every_process_and_loads() {
     for store in [store, bench.open()] {
         let Found::Code(code) = bench.get(&store) else { panic!("{}", bench.why(&store)) };
         assert_eq!(code.bytes(), bench.code().bytes());
+        assert!(code.is_sealed());
         code.load(&bench.engine).unwrap();
     }
     assert!(matches!(bench.open().get(&Digest::of(b"other"), &bench.hash), Found::Absent));
     let names: Vec<_> = std::fs::read_dir(bench.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names.len(), 2, "nothing half written stays: {names:?}");
+}
+
+/// Runs the component of [`Bench`].
+fn answer(engine: &Engine, component: &wasmtime::component::Component) -> u32 {
+    let mut store = wasmtime::Store::new(engine, ());
+    store.set_epoch_deadline(1);
+    let instance = wasmtime::component::Linker::new(engine).instantiate(&mut store, component).unwrap();
+    instance.get_typed_func::<(), (u32,)>(&mut store, "f").unwrap().call(&mut store, ()).unwrap().0
+}
+
+#[test]
+fn code_runs_from_its_sealed_file_and_outlives_entry_and_proof() {
+    let bench = Bench::new();
+    let (store, entry) = bench.filled();
+    let Found::Code(code) = bench.get(&store) else { panic!("{}", bench.why(&store)) };
+    let first = code.load(&bench.engine).unwrap();
+    std::fs::write(&entry, vec![0; code.len() + HEADER_LEN]).unwrap();
+    assert_eq!(answer(&bench.engine, &first), 42);
+    let second = code.load(&bench.engine).unwrap();
+    drop((code, first));
+    assert_eq!(answer(&bench.engine, &second), 42, "the mapping keeps what it maps");
+    assert!(matches!(bench.get(&store), Found::Unusable(_)), "the entry itself was changed");
+}
+
+#[test]
+fn without_a_sealed_file_code_is_checked_and_loaded_from_memory() {
+    let bench = Bench::new();
+    let (store, entry) = bench.filled();
+    let makes: [MakeFile; 2] = [|| Err(std::io::ErrorKind::Unsupported.into()), tempfile::tempfile];
+    let get = |make: MakeFile| store.get_into(&bench.digest(), &bench.hash, make);
+    for make in makes {
+        let Found::Code(code) = get(make) else { panic!("{}", bench.why(&store)) };
+        assert!(!code.is_sealed());
+        assert_eq!(code.bytes(), bench.code().bytes());
+        assert_eq!(answer(&bench.engine, &code.load(&bench.engine).unwrap()), 42);
+    }
+    let mut changed = std::fs::read(&entry).unwrap();
+    let last = changed.len() - 1;
+    changed[last] ^= 1;
+    std::fs::write(&entry, changed).unwrap();
+    for make in makes {
+        assert!(matches!(get(make), Found::Unusable(_)));
+    }
+}
+
+#[test]
+fn code_that_came_from_the_store_is_not_put_there_again() {
+    let bench = Bench::new();
+    let (store, entry) = bench.filled();
+    let Found::Code(code) = bench.get(&store) else { panic!("{}", bench.why(&store)) };
+    std::fs::remove_file(&entry).unwrap();
+    store.put(&bench.digest(), &bench.hash, &code).unwrap();
+    assert!(!entry.exists());
 }
 
 #[test]
@@ -229,7 +291,7 @@ fn what_belongs_to_another_user_is_refused() {
 fn what_was_used_longest_ago_goes_first() {
     let bench = Bench::new();
     let code = bench.code();
-    let size = (code.bytes().len() + HEADER_LEN) as u64;
+    let size = (code.len() + HEADER_LEN) as u64;
     let store = bench.open().with_max_bytes(3 * size);
     let digests: Vec<_> = (0..5u8).map(|n| Digest::of(&[n])).collect();
     let put = |at: usize| store.put(&digests[at], &bench.hash, &code).unwrap();
