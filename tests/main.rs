@@ -29,6 +29,7 @@ mod mutations;
 mod network;
 mod patch_levels;
 mod postgres;
+mod read_once;
 mod refusals;
 mod seeds;
 mod sharing;

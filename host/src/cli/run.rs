@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -21,8 +22,8 @@ use super::{block_on, component, out, policy, summary};
 use crate::config::Config;
 use crate::policy::Policy;
 use crate::record::{Outcome, RunRecord};
-use crate::runner::{FolderError, Runner, RunnerOptions, check_folders};
-use crate::runtime::{ChildCompiler, Compile};
+use crate::runner::{FolderError, Runner, RunnerError, RunnerOptions, Sandbox, check_folders};
+use crate::runtime::{Candidate, ChildCompiler, Compile};
 use crate::spec::RunSpec;
 use crate::vault::Vault;
 use crate::vault::cache::{self, Cache};
@@ -88,8 +89,9 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
     };
     warn_of_misplaced(args);
     let private = surroundings.private()?;
-    check(&spec, &policy, args.log.as_deref(), &surroundings.config, &private)?;
-    let opened = surroundings.open(surroundings.find()?)?;
+    let component = check(&spec, &policy, args.log.as_deref(), &surroundings.config, &private)?;
+    let sandbox = Ahead::make();
+    let opened = surroundings.find_and_open()?;
     make_folder(&opened.home.temp())?;
     let log = args.log.as_deref().map(Log::create).transpose()?;
     let screen = match &log {
@@ -100,7 +102,8 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
     let draws = style::draws() && !args.json && !args.no_progress;
     let screen = Arc::new(if draws { screen.with_progress() } else { screen });
     let options = |options: RunnerOptions| options.private(private).timings(args.timings);
-    let ran = block_on(execute(spec, policy, Arc::clone(&screen), &opened, &surroundings.config, options)).flatten();
+    let given = Given { spec, component, policy, screen: Arc::clone(&screen) };
+    let ran = block_on(execute(given, sandbox, &opened, &surroundings.config, options)).flatten();
     let closed = opened.audit.close();
     let record = match ran {
         Ok(record) => record,
@@ -146,14 +149,42 @@ fn warn_of_misplaced(args: &Args) {
     }
 }
 
-/// Looks for what is wrong with what was given, and makes nothing. The runner checks all of it once more.
+/// What is run, under what, and who sees it.
+struct Given {
+    spec: RunSpec,
+    /// As it was read for the check: the file is not read again.
+    component: Candidate,
+    policy: Policy,
+    screen: Arc<Screen>,
+}
+
+/// The sandbox for one run, which another thread makes while this one opens the home.
+struct Ahead(Option<JoinHandle<Result<Sandbox, RunnerError>>>);
+
+impl Ahead {
+    fn make() -> Self {
+        Self(std::thread::Builder::new().name("sandbox".to_owned()).spawn(Self::now).ok())
+    }
+
+    /// A process for one run: more room would only have to be made.
+    fn now() -> Result<Sandbox, RunnerError> {
+        Sandbox::new(1)
+    }
+
+    fn wait(self) -> Result<Sandbox, RunnerError> {
+        // Without that thread, or where it came to grief, it is made here.
+        self.0.and_then(|thread| thread.join().ok()).unwrap_or_else(Self::now)
+    }
+}
+
+/// Looks for what is wrong with what was given, and makes nothing. The runner checks all of it once more, but for reading the component.
 fn check(
     spec: &RunSpec,
     policy: &Policy,
     log: Option<&Path>,
     config: &Config,
     private: &[PathBuf],
-) -> Result<(), Failure> {
+) -> Result<Candidate, Failure> {
     let component = component::read(&spec.component)?;
     policy.serves(component.digest()).map_err(Failure::invalid)?;
     policy.limits_under(&config.ceilings).map_err(Failure::invalid)?;
@@ -166,15 +197,14 @@ fn check(
     })?;
     match log {
         Some(log) if log.symlink_metadata().is_ok() => Err(log_exists(log)),
-        _ => Ok(()),
+        _ => Ok(component),
     }
 }
 
 /// Runs a component in an open home.
 async fn execute(
-    spec: RunSpec,
-    policy: Policy,
-    screen: Arc<Screen>,
+    Given { spec, component, policy, screen }: Given,
+    sandbox: Ahead,
     opened: &Opened,
     config: &Config,
     more: impl FnOnce(RunnerOptions) -> RunnerOptions,
@@ -189,12 +219,11 @@ async fn execute(
         .records(Arc::clone(&opened.runs))
         .code_store(opened.home.code())
         .ceilings(config.ceilings.clone())
-        // A process for one run: more room would only have to be made.
-        .max_runs(1)
         .temp(opened.home.temp());
-    let runner = Runner::new(more(options)).map_err(Failure::host)?;
+    let sandbox = sandbox.wait().map_err(Failure::host)?;
+    let runner = Runner::with_sandbox(sandbox, more(options)).map_err(Failure::host)?;
     runner
-        .run(spec, Arc::new(policy), screen, cancel)
+        .run_candidate(component, spec, Arc::new(policy), screen, cancel)
         .await
         .map_err(|error| if error.is_host_fault() { Failure::host(error) } else { Failure::invalid(error) })
 }

@@ -7,6 +7,7 @@ mod folders;
 mod log;
 mod outputs;
 mod private;
+mod sandbox;
 mod spares;
 
 use std::fmt;
@@ -14,9 +15,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use folders::FolderError;
+pub use sandbox::Sandbox;
 
 use crate::audit::Audit;
 use crate::broker::{Broker, Ended, Meter, Repeats, Session, settle};
@@ -26,8 +28,8 @@ use crate::redact::Redactor;
 use crate::runs::{RunStore, RunStoreError};
 use crate::runtime::engine::MAX_RUNS;
 use crate::runtime::{
-    Account, Candidate, CodeStore, Compile, CompileError, EngineError, EngineOptions, Execution, Executor, Handover,
-    LoadError, Loaded, Loader, Observer, Reachable, Recorder, ResolveError, Ticker,
+    Account, Candidate, CodeStore, Compile, CompileError, EngineError, Execution, Executor, Handover, LoadError,
+    Loaded, Loader, Observer, Reachable, Recorder, ResolveError, Ticker,
 };
 use crate::spec::RunSpec;
 use crate::vault::Vault;
@@ -232,9 +234,17 @@ impl Runner {
     /// # Errors
     /// [`RunnerError`], see there.
     pub fn new(options: RunnerOptions) -> Result<Self, RunnerError> {
-        let engine = crate::runtime::engine(&EngineOptions { max_runs: options.max_runs, ..EngineOptions::default() })?;
+        let sandbox = Sandbox::new(options.max_runs)?;
+        Self::with_sandbox(sandbox, options)
+    }
+
+    /// As [`Runner::new`], with a sandbox that was made before; how many runs may be alive at once is what that one has room for.
+    ///
+    /// # Errors
+    /// [`RunnerError`], see there.
+    pub fn with_sandbox(sandbox: Sandbox, options: RunnerOptions) -> Result<Self, RunnerError> {
+        let Sandbox { engine, executor, max_runs } = sandbox;
         let store = options.code_store.as_deref().map(CodeStore::open).transpose()?;
-        let executor = Executor::new(engine.clone()).map_err(|error| RunnerError::Linker(format!("{error:#}")))?;
         let ticker = Ticker::new(&engine)?;
         let loader = Loader::new(engine, options.compile, store);
         Ok(Self {
@@ -248,7 +258,7 @@ impl Runner {
             temp: private::Temp::new(options.temp),
             private: options.private,
             timings: options.timings,
-            room: Arc::new(Semaphore::new((options.max_runs as usize).min(Semaphore::MAX_PERMITS))),
+            room: Arc::new(Semaphore::new((max_runs as usize).min(Semaphore::MAX_PERMITS))),
         })
     }
 
@@ -266,9 +276,43 @@ impl Runner {
         observer: Arc<dyn Observer>,
         cancel: impl Future<Output = ()> + Send,
     ) -> Result<RunRecord, StartError> {
-        let room = self.room.try_acquire().map_err(|_| StartError::Busy)?;
-        let meter = if self.timings { Meter::started() } else { Meter::default() };
+        let admitted = self.admit()?;
         let candidate = self.loader.read(&spec.component).await?;
+        self.run_admitted(admitted, candidate, spec, policy, observer, cancel).await
+    }
+
+    /// As [`Runner::run`], of a component that was read before, such as by [`Candidate::read`] to see whether the policy serves it. What runs, and
+    /// whose digest is held against the policy and recorded, are the bytes of `candidate`, whatever its file holds by now; `spec` only names it.
+    ///
+    /// # Errors
+    /// As [`Runner::run`].
+    pub async fn run_candidate(
+        &self,
+        candidate: Candidate,
+        spec: RunSpec,
+        policy: Arc<Policy>,
+        observer: Arc<dyn Observer>,
+        cancel: impl Future<Output = ()> + Send,
+    ) -> Result<RunRecord, StartError> {
+        let admitted = self.admit()?;
+        let candidate = self.loader.adopt(&spec.component, candidate)?;
+        self.run_admitted(admitted, candidate, spec, policy, observer, cancel).await
+    }
+
+    fn admit(&self) -> Result<Admitted<'_>, StartError> {
+        let room = self.room.try_acquire().map_err(|_| StartError::Busy)?;
+        Ok(Admitted { room, meter: if self.timings { Meter::started() } else { Meter::default() } })
+    }
+
+    async fn run_admitted(
+        &self,
+        Admitted { room, meter }: Admitted<'_>,
+        candidate: Candidate,
+        spec: RunSpec,
+        policy: Arc<Policy>,
+        observer: Arc<dyn Observer>,
+        cancel: impl Future<Output = ()> + Send,
+    ) -> Result<RunRecord, StartError> {
         meter.lap(|timings| &mut timings.load);
         policy.serves(candidate.digest())?;
         let limits = policy.limits_under(&self.ceilings)?;
@@ -408,6 +452,12 @@ impl Runner {
         record.log = account.log;
         Ran { ended: account.ended, handover: Some(account.handover), untouched: account.untouched }
     }
+}
+
+/// A run that has its place, and whose time is measured from here on.
+struct Admitted<'a> {
+    room: SemaphorePermit<'a>,
+    meter: Meter,
 }
 
 /// Why a run ends without an instruction of its component.

@@ -43,3 +43,4 @@ pub use {wasmtime, wasmtime_wasi};
 
 pub(crate) use execute::{Account, Execution, Executor};
 pub(crate) use output::Recorder;
+pub(crate) use wasmtime::Engine;

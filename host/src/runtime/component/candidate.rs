@@ -18,6 +18,7 @@ use crate::runtime::imports::{self, Interfaces, Malformed, Refused};
 pub struct Candidate {
     bytes: Bytes,
     digest: Digest,
+    inspect: Inspect,
     interfaces: Arc<Interfaces>,
     refused: Arc<[Refused]>,
 }
@@ -145,7 +146,15 @@ impl Candidate {
         };
         let interfaces = interfaces.map_err(|why| LoadError::Malformed { path: path.to_owned(), why })?;
         let refused = imports::refused(&interfaces).into();
-        Ok(Self { digest: Digest::of(&bytes), bytes, interfaces: Arc::new(interfaces), refused })
+        Ok(Self { digest: Digest::of(&bytes), bytes, inspect, interfaces: Arc::new(interfaces), refused })
+    }
+
+    /// The same for a runner that takes at most `max` bytes: what was read under another bound, or for another world, is looked at once more.
+    pub(super) fn for_runner(self, path: &Path, max: u64) -> Result<Self, LoadError> {
+        if self.inspect == Inspect::Runner && self.len() <= max {
+            return Ok(self);
+        }
+        Self::new(path, self.bytes, max, Inspect::Runner)
     }
 
     /// The same with another copy of the same bytes.

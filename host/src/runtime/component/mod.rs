@@ -165,6 +165,14 @@ impl Loader {
         Ok(candidate)
     }
 
+    /// Takes a component that was read before, such as by [`Candidate::read`]. The file is not looked at again.
+    ///
+    /// # Errors
+    /// [`LoadError`], with `name` in the place of the path: it is larger than this loader accepts, or was read for another world and has no entry.
+    pub fn adopt(&self, name: &Path, candidate: Candidate) -> Result<Candidate, LoadError> {
+        candidate.for_runner(name, self.0.component_max)
+    }
+
     /// Takes a component that is in memory already. Not for an executor's thread where it is large.
     ///
     /// # Errors
