@@ -37,6 +37,22 @@ pub(super) struct Opened {
     pub(super) runs: Arc<RunStore>,
 }
 
+/// An open vault: as runs use it, as an operator uses it, and where it is the local one.
+type Vaults = (Arc<dyn Vault>, Arc<dyn Operator>, Option<LocalVault>);
+
+fn vault_of(local: LocalVault) -> Vaults {
+    (Arc::new(local.clone()), Arc::new(local.clone()), Some(local))
+}
+
+/// Why a local vault was not opened.
+fn not_opened(dir: &Path, error: VaultError) -> Failure {
+    match error {
+        VaultError::Absent(_) => Failure::host(format!("there is no vault at `{}`", dir.display()))
+            .help("run `strongroom init`, or say where it is: `--vault local:DIR`, `STRONGROOM_HOME`"),
+        error => error.into(),
+    }
+}
+
 /// A vault that is there and not open yet.
 pub(super) enum Found {
     /// A local one.
@@ -139,15 +155,24 @@ impl Surroundings {
         };
         match LocalVault::needs_passphrase(&dir) {
             Ok(needs_passphrase) => Ok(Found::Local { dir, needs_passphrase }),
-            Err(VaultError::Absent(_)) => Err(Failure::host(format!("there is no vault at `{}`", dir.display()))
-                .help("run `strongroom init`, or say where it is: `--vault local:DIR`, `STRONGROOM_HOME`")),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(not_opened(&dir, error)),
         }
+    }
+
+    /// Looks for the vault and opens everything at once: as [`Surroundings::find`] and then [`Surroundings::open`].
+    pub(super) fn find_and_open(&self) -> Result<Opened, Failure> {
+        let VaultPlace::Local(dir) = self.place()? else { return self.open(self.find()?) };
+        let closed = LocalVault::look(&dir).map_err(|error| not_opened(&dir, error))?;
+        if closed.needs_passphrase() {
+            drop(closed);
+            return self.open(Found::Local { dir, needs_passphrase: true });
+        }
+        self.open_around(vault_of(closed.open(Unlock::KeyFile)?))
     }
 
     /// Opens the vault, then the audit and the run records, which are made where they are not there.
     pub(super) fn open(&self, found: Found) -> Result<Opened, Failure> {
-        let (vault, operator, local): (Arc<dyn Vault>, Arc<dyn Operator>, _) = match found {
+        self.open_around(match found {
             Found::Azure(vault) => (Arc::new(vault.clone()), Arc::new(vault), None),
             Found::Local { dir, needs_passphrase } => {
                 let unlock = if needs_passphrase {
@@ -155,10 +180,12 @@ impl Surroundings {
                 } else {
                     Unlock::KeyFile
                 };
-                let vault = LocalVault::open(&dir, unlock)?;
-                (Arc::new(vault.clone()), Arc::new(vault.clone()), Some(vault))
+                vault_of(LocalVault::open(&dir, unlock)?)
             }
-        };
+        })
+    }
+
+    fn open_around(&self, (vault, operator, local): Vaults) -> Result<Opened, Failure> {
         let home = self.config.home()?;
         make_folder(home.path())?;
         refuse_shared(home.path())?;

@@ -80,7 +80,7 @@ fn backup(args: &Backup, surroundings: &Surroundings) -> Result<Exit, Failure> {
     }
     let dir = surroundings
         .vault_dir("Azure keeps deleted secrets by itself; `az keyvault secret backup` copies single ones")?;
-    let opened = surroundings.open(surroundings.find()?)?;
+    let opened = surroundings.find_and_open()?;
     let to = std::path::absolute(&args.path).unwrap_or_else(|_| args.path.clone());
     let work = Work::on_vault("backup", "backed up", false).with("vault", dir.display()).with("to", to.display());
     let made = audited(&opened, &work, opened.local()?.backup(&args.path), |made, _, event| {

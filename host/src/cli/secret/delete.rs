@@ -29,7 +29,7 @@ struct Deleted<'a> {
 
 pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let name = name_of(&args.name)?;
-    let opened = surroundings.open(surroundings.find()?)?;
+    let opened = surroundings.find_and_open()?;
     let work = Work::on_secret(Operation::Delete, Some(&name), "deleted");
     audited(&opened, &work, opened.operator.delete(&name), |(), _, _| {})?;
     let keeps = opened.vault.abilities().soft_delete;

@@ -42,7 +42,7 @@ struct Purged<'a> {
 
 pub(super) fn recover(args: &Recover, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let name = name_of(&args.name)?;
-    let opened = surroundings.open(surroundings.find()?)?;
+    let opened = surroundings.find_and_open()?;
     let work = Work::on_deleted("recover", &name, "recovered");
     let recovered = audited(&opened, &work, opened.operator.recover(&name), |description, _, event| {
         event.version = Some(description.version.clone());
@@ -60,7 +60,7 @@ pub(super) fn recover(args: &Recover, surroundings: &Surroundings) -> Result<Exi
 
 pub(super) fn purge(args: &Purge, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let name = name_of(&args.name)?;
-    let opened = surroundings.open(surroundings.find()?)?;
+    let opened = surroundings.find_and_open()?;
     let work = Work::on_deleted("purge", &name, "purged");
     let purged = audited(&opened, &work, opened.operator.purge(&name), |(), _, _| {});
     let keeps = opened.vault.abilities().soft_delete;

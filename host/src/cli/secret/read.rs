@@ -62,7 +62,7 @@ pub(super) fn get(args: &Get, surroundings: &Surroundings) -> Result<Exit, Failu
         return Err(Failure::invalid(format!("the value of `{name}` is not printed to a terminal"))
             .help("add `--show`, or send it to a file or another program"));
     }
-    let opened = surroundings.open(surroundings.find()?)?;
+    let opened = surroundings.find_and_open()?;
     let work = Work::on_secret(Operation::Get, Some(&name), "released");
     let doing = opened.operator.get(&name, version.as_ref());
     let stored = audited(&opened, &work, doing, |stored, _, event| {
@@ -81,7 +81,7 @@ pub(super) fn get(args: &Get, surroundings: &Surroundings) -> Result<Exit, Failu
 }
 
 pub(super) fn list(args: &List, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let opened = surroundings.open(surroundings.find()?)?;
+    let opened = surroundings.find_and_open()?;
     let work = Work::on_secret(Operation::List, None, "listed");
     let secrets = audited(&opened, &work, opened.operator.list(), |secrets, _, event| {
         event.count = Some(secrets.len() as u64);
@@ -167,7 +167,7 @@ pub(super) fn versions(args: &Versions, surroundings: &Surroundings) -> Result<E
 /// All versions of a secret, newest first. Audited as a description, because that is what it tells of each.
 fn all_versions(name: &str, surroundings: &Surroundings) -> Result<Vec<Description>, Failure> {
     let name = name_of(name)?;
-    let opened = surroundings.open(surroundings.find()?)?;
+    let opened = surroundings.find_and_open()?;
     let work = Work::on_secret(Operation::Describe, Some(&name), "described");
     let versions = audited(&opened, &work, opened.operator.versions(&name), |versions, _, event| {
         event.version = versions.first().map(|newest| newest.version.clone());

@@ -84,6 +84,33 @@ impl fmt::Debug for Unlock {
 #[derive(Clone)]
 pub struct LocalVault(Arc<Inner>);
 
+/// A local vault that was looked at just now, and is not open yet.
+pub struct Closed {
+    place: Place,
+    looked: open::Looked,
+}
+
+impl Closed {
+    /// Whether it is opened by a passphrase; else its key file opens it.
+    pub fn needs_passphrase(&self) -> bool {
+        open::needs_passphrase(&self.looked)
+    }
+
+    /// Opens it. Blocks.
+    ///
+    /// # Errors
+    /// As [`LocalVault::open`].
+    pub fn open(self, unlock: Unlock) -> Result<LocalVault, VaultError> {
+        LocalVault::open_looked(self.place, self.looked, &unlock, upgrade::STEPS)
+    }
+}
+
+impl fmt::Debug for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Closed").field("dir", &self.place.dir).finish_non_exhaustive()
+    }
+}
+
 struct Inner {
     context: Context,
     // Two, so that reads do not wait while a write is synced or waits for another process.
@@ -107,6 +134,16 @@ impl LocalVault {
         Self::open_with(place, &unlock, upgrade::STEPS)
     }
 
+    /// Looks at the vault in a folder, to open it at once. Blocks, and changes nothing. While the answer is held the database is open: who has to wait
+    /// for a passphrase drops it and uses [`LocalVault::open`], since meanwhile the vault may be given another key or be replaced.
+    ///
+    /// # Errors
+    /// As [`LocalVault::open`], except those about the key file or the passphrase.
+    pub fn look(dir: &Path) -> Result<Closed, VaultError> {
+        let place = Place::of(dir)?;
+        Ok(Closed { looked: open::look(&place)?, place })
+    }
+
     /// Opens the vault in a folder. Blocks, for a good part of a second with a passphrase.
     ///
     /// # Errors
@@ -122,11 +159,21 @@ impl LocalVault {
     /// # Errors
     /// As [`LocalVault::open`], except those about the key file or the passphrase.
     pub fn needs_passphrase(dir: &Path) -> Result<bool, VaultError> {
-        open::needs_passphrase(&Place::of(dir)?)
+        Ok(Self::look(dir)?.needs_passphrase())
     }
 
     fn open_with(place: Place, unlock: &Unlock, steps: &[upgrade::Step]) -> Result<Self, VaultError> {
-        let opened = open::open(&place, unlock, steps)?;
+        let looked = open::look(&place)?;
+        Self::open_looked(place, looked, unlock, steps)
+    }
+
+    fn open_looked(
+        place: Place,
+        looked: open::Looked,
+        unlock: &Unlock,
+        steps: &[upgrade::Step],
+    ) -> Result<Self, VaultError> {
+        let opened = open::open(&place, looked, unlock, steps)?;
         let reader = place.connect()?;
         reader.pragma_update(None, "query_only", true).map_err(|error| place.sql("opened", error))?;
         let context =

@@ -63,15 +63,21 @@ pub(super) fn create(place: &Place, protection: &Protection) -> Result<(), Vault
     Ok(())
 }
 
+/// What a vault says of itself, with the connection that asked it.
+pub(super) type Looked = (Connection, Header, i64);
+
 /// Whether a vault asks for a passphrase.
-pub(super) fn needs_passphrase(place: &Place) -> Result<bool, VaultError> {
-    let (_connection, header, _) = look(place)?;
-    Ok(matches!(header.wrapping, Wrapping::Passphrase(_)))
+pub(super) fn needs_passphrase((_, header, _): &Looked) -> bool {
+    matches!(header.wrapping, Wrapping::Passphrase(_))
 }
 
-/// Opens a vault.
-pub(super) fn open(place: &Place, unlock: &Unlock, steps: &[upgrade::Step]) -> Result<Opened, VaultError> {
-    let (mut writer, header, format) = look(place)?;
+/// Opens a vault that was looked at just now.
+pub(super) fn open(
+    place: &Place,
+    (mut writer, header, format): Looked,
+    unlock: &Unlock,
+    steps: &[upgrade::Step],
+) -> Result<Opened, VaultError> {
     upgrade::check(place, format, steps)?;
     let (header, wrapping_key) = keys::prove(place, &writer, header, unlock)?;
     let data_key = header.unwrap(place, &wrapping_key)?;
@@ -95,7 +101,7 @@ pub(super) fn open(place: &Place, unlock: &Unlock, steps: &[upgrade::Step]) -> R
 }
 
 /// Reads what a vault says of itself, and changes nothing.
-pub(super) fn look(place: &Place) -> Result<(Connection, Header, i64), VaultError> {
+pub(super) fn look(place: &Place) -> Result<Looked, VaultError> {
     if !place.database_exists()? {
         return Err(VaultError::Absent(format!(
             "there is no vault in `{}`: make one with `strongroom init`, or name another place",

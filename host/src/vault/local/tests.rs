@@ -88,6 +88,10 @@ async fn a_passphrase_opens_the_vault() {
     refuses(&dir, Unlock::Passphrase(passphrase("wrong")), is_refused, "the passphrase does not open the vault");
     refuses(&dir, Unlock::Passphrase(passphrase("")), is_refused, "the passphrase does not open the vault");
     refuses(&dir, Unlock::KeyFile, is_refused, "is opened by a passphrase");
+    let look = || LocalVault::look(&dir).unwrap();
+    assert!(look().needs_passphrase());
+    assert!(is_refused(&look().open(Unlock::Passphrase(passphrase("wrong"))).unwrap_err()));
+    assert!(look().open(Unlock::Passphrase(passphrase(PASSPHRASE))).is_ok());
     let vault = LocalVault::open(&dir, Unlock::Passphrase(passphrase(PASSPHRASE))).unwrap();
     assert_eq!(value(&vault, "a").await.unwrap(), "hunter2");
     let shown = format!("{vault:?}");

@@ -27,6 +27,9 @@ fn making_a_vault_makes_private_files() {
     let names: Vec<_> = contents(&dir).into_keys().map(|path| path.file_name().unwrap().to_owned()).collect();
     assert_eq!(names, ["vault.key", "vault.sqlite3"]);
     assert!(!LocalVault::needs_passphrase(&dir).unwrap());
+    let closed = LocalVault::look(&dir).unwrap();
+    assert!(!closed.needs_passphrase());
+    assert!(closed.open(Unlock::KeyFile).is_ok());
 }
 
 #[test]
@@ -38,6 +41,7 @@ fn no_vault_is_absent_and_none_is_made() {
         assert!(is_absent(&error), "{error:?}");
         assert!(error.to_string().contains("`strongroom init`"), "{error}");
         assert!(is_absent(&LocalVault::needs_passphrase(&dir).unwrap_err()));
+        assert!(is_absent(&LocalVault::look(&dir).unwrap_err()));
         assert!(!dir.exists());
     }
     fs::create_dir(&dir).unwrap();
