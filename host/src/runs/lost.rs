@@ -1,5 +1,6 @@
 //! Cleaning up after processes that ended in the middle of a run.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -52,17 +53,23 @@ impl RunStore {
     pub fn mark_lost(&self, is_live: impl Fn(&str) -> bool) -> Result<Vec<RunId>, RunStoreError> {
         let _lock = self.lock()?;
         let mut lost = Vec::new();
-        for name in self.names()? {
+        let names = self.names()?;
+        // A log is looked at further only where its record is not in the list: most runs that ended well cost no call.
+        let recorded: HashSet<&str> = names.iter().filter_map(|name| name.strip_suffix(".json")).collect();
+        for name in &names {
             if let Some(id) = name.strip_suffix(".open").and_then(id_of) {
                 if self.sweep_run(&id, &is_live)? {
                     lost.push(id);
                 }
-            } else if let Some(id) = name.strip_suffix(".log").and_then(id_of) {
+            } else if let Some(text) = name.strip_suffix(".log")
+                && !recorded.contains(text)
+                && let Some(id) = id_of(text)
+            {
                 self.sweep_log(&id);
             } else if let Some(rest) = name.strip_prefix(TEMP_PREFIX) {
                 let writer = rest.split('-').next().unwrap_or_default();
                 if writer == SWEEP || !is_live(writer) {
-                    let _ = fs::remove_file(self.dir.join(&name));
+                    let _ = fs::remove_file(self.dir.join(name));
                 }
             }
         }
