@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use strongroom::audit::SyncMode;
 use strongroom::ids::{SecretName, SecretVersion};
-use strongroom::policy::{Grant, ListGrant, Policy};
+use strongroom::policy::{Grant, ListGrant};
 use strongroom::record::Outcome;
 use strongroom::runner::StartError;
 use strongroom::runtime::Silent;
@@ -19,39 +19,71 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::Size;
-use crate::guests::guest;
+use crate::guests::{guest, settle};
 use crate::host::{Host, policy, runtime};
+use crate::packed::{Train, packed};
 use crate::table::{row, shown};
 
 pub(crate) fn measure(size: Size) {
-    // Two descriptors a run at worst, and what the process has besides.
     let descriptors = raise_descriptors();
-    let component = guest("park");
-    let grants = policy("[secrets]\nparked = ['get']\n[limits]\nmemory = '16MiB'");
-    let runs = size.of(10_000, 20).min(descriptors.saturating_sub(200) / 2);
     row("small guest", "");
-    park(&component, &grants, runs);
+    park(&guest("park", size), "16MiB", limited(size.of(10_000, 20), descriptors, SMALL));
+    row("large guest", "");
+    let large = packed(size, Train::Park);
+    settle(&large, size);
+    park(&large, "64MiB", limited(size.of(1_000, 3), descriptors, LARGE));
 }
 
-/// Starts runs until so many wait, lets them go on, and says what they took.
-fn park(component: &Path, grants: &Arc<Policy>, runs: usize) {
+/// What a run takes at most, for a guess how many the machine allows: descriptors, mappings, and memory in KiB.
+struct Each {
+    descriptors: usize,
+    mappings: usize,
+    memory: usize,
+}
+
+const SMALL: Each = Each { descriptors: 2, mappings: 4, memory: 256 };
+const LARGE: Each = Each { descriptors: 2, mappings: 24, memory: 12 * 1024 };
+
+/// As many runs as are wanted, or as the machine allows; says what it allows.
+fn limited(wanted: usize, descriptors: usize, each: Each) -> usize {
+    let read = |file: &str| std::fs::read_to_string(file).unwrap();
+    let mappings: usize = read("/proc/sys/vm/max_map_count").trim().parse().unwrap();
+    let meminfo = read("/proc/meminfo");
+    let memory = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:")).unwrap();
+    let memory: usize = memory.trim().trim_end_matches(" kB").parse().unwrap();
+    // Of each, the process has some besides.
+    let limits = [
+        ("descriptors", descriptors.saturating_sub(200) / each.descriptors),
+        ("mappings", mappings.saturating_sub(2_000) / each.mappings),
+        ("memory", memory / 4 * 3 / each.memory),
+    ];
+    let (name, least) = limits.into_iter().min_by_key(|(_, runs)| *runs).unwrap();
+    row("  wanted, and what the machine surely allows", &format!("{wanted}; {least}, for {name}"));
+    wanted.min(least)
+}
+
+/// Starts one run and then so many more, until all wait, lets them go on, and says what each but the first took.
+fn park(component: &Path, memory: &str, runs: usize) {
+    let grants = policy(&format!("[secrets]\nparked = ['get']\n[limits]\nmemory = '{memory}'"));
     let runtime = runtime();
     let (open, gate) = watch::channel(false);
     let waiting = Arc::new(Semaphore::new(0));
     let vault = Arc::new(Gate { gate, waiting: Arc::clone(&waiting) });
     let folder = tempfile::tempdir().unwrap();
-    let room = u32::try_from(runs).unwrap();
+    let room = u32::try_from(runs + 1).unwrap();
     let host = Host::with_vault(&runtime, SyncMode::Os, folder, vault, |options| options.max_runs(room));
-    // The first run compiles.
     let start = |host: &Host| {
-        let (runner, spec, policy) = (Arc::clone(&host.runner), RunSpec::new(component), Arc::clone(grants));
+        let (runner, spec, policy) = (Arc::clone(&host.runner), RunSpec::new(component), Arc::clone(&grants));
         async move { runner.run(spec, policy, Arc::new(Silent), std::future::pending()).await }
     };
-    let before = Taken::now();
     let mut tasks = JoinSet::new();
-    let begun = Instant::now();
     let mut quarters = Vec::new();
     runtime.block_on(async {
+        // This one compiles.
+        tasks.spawn(start(&host));
+        waiting.acquire().await.unwrap().forget();
+        let before = Taken::now();
+        let begun = Instant::now();
         for n in 1..=runs {
             tasks.spawn(start(&host));
             // One after the other, so that what one more start takes is seen.
@@ -62,7 +94,7 @@ fn park(component: &Path, grants: &Arc<Policy>, runs: usize) {
         }
         let took = begun.elapsed();
         let now = Taken::now();
-        row("  alive at once", &runs.to_string());
+        row("  alive at once", &(runs + 1).to_string());
         row("  started in", &shown(took));
         let mut last = Duration::ZERO;
         let each: Vec<_> = quarters

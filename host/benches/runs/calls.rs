@@ -14,7 +14,7 @@ pub(crate) fn measure(size: Size) {
     let runtime = runtime();
     let raw = Raw::new(&runtime);
     let (os, always) = (Host::new(&runtime, SyncMode::Os), Host::new(&runtime, SyncMode::Always));
-    let component = guest("calls");
+    let component = guest("calls", size);
     let ready = raw.ready(&component);
     let grants = policy("secrets = { 'key-*' = ['get'] }\nlimits = { requests = 1000000 }");
     let mut floor = Floor::new(os.folder.path());

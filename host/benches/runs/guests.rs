@@ -1,8 +1,15 @@
 //! Building what the benchmarks run.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::{Duration, SystemTime};
+
+use crate::Size;
+
+/// A file that was changed less than this ago is read anew for each run: strongroom could not tell a later change from the last one.
+const SETTLED: Duration = Duration::from_secs(5);
 
 /// The top of the project.
 pub(crate) fn project() -> &'static Path {
@@ -15,15 +22,31 @@ pub(crate) fn target() -> PathBuf {
     std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned()
 }
 
-/// A guest of `benches/guests`, as a component.
-pub(crate) fn guest(name: &str) -> PathBuf {
+/// A guest of `benches/guests`, as a component that has [settled](settle).
+pub(crate) fn guest(name: &str, size: Size) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
         let target = target().join("guests");
         cargo(&project().join("host/benches/guests"), &["--target", "wasm32-wasip2"], &target, "");
         target.join("wasm32-wasip2/release")
     });
-    built.join(name).with_extension("wasm")
+    let component = built.join(name).with_extension("wasm");
+    settle(&component, size);
+    component
+}
+
+/// Waits until a component's file has been left alone for so long that strongroom knows it again. Else the first seconds of a measure would be of
+/// another kind than the rest.
+pub(crate) fn settle(component: &Path, size: Size) {
+    if size == Size::Once {
+        return;
+    }
+    let metadata = std::fs::metadata(component).unwrap();
+    let changed = u64::try_from(metadata.mtime().max(metadata.ctime())).unwrap();
+    let settled = SystemTime::UNIX_EPOCH + Duration::from_secs(changed) + SETTLED;
+    if let Ok(left) = settled.duration_since(SystemTime::now()) {
+        std::thread::sleep(left);
+    }
 }
 
 /// Builds a package in release mode, with further flags for the compiler where there are any.

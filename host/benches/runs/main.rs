@@ -22,6 +22,7 @@ mod guests;
 mod host;
 mod large;
 mod many;
+mod packed;
 mod process;
 mod raw;
 mod table;

@@ -20,7 +20,7 @@ pub(crate) fn measure(size: Size) {
     let runtime = runtime();
     let cores = std::thread::available_parallelism().unwrap().get();
     let (host, raw) = (Host::new(&runtime, SyncMode::Os), Raw::new(&runtime));
-    let component = guest("calls");
+    let component = guest("calls", size);
     let ready = Arc::new(raw.ready(&component));
     let begun = Instant::now();
     each(&runtime, cores, runs, move |_| {

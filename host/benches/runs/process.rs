@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use strongroom::record::RunRecord;
 use strongroom::runtime::{EngineOptions, engine};
 
 use crate::Size;
@@ -60,10 +61,11 @@ pub(crate) fn measure(size: Size) {
     );
     [&ours, &least, &empty].iter().for_each(|taken| taken.show());
     compare("strongroom / a program around raw wasmtime", &ours, &least);
+    phases(&home, &component);
     match wasmtime() {
         Ok(program) => {
             // It has nothing to give for the example's imports, and an import that traps takes WASI's own with it: so a program that needs none.
-            let (empty, code) = (guest("empty"), folder.path().join("empty.cwasm"));
+            let (empty, code) = (guest("empty", size), folder.path().join("empty.cwasm"));
             let made = Command::new(&program).arg("compile").arg(&empty).arg("-o").arg(&code).status().unwrap();
             assert!(made.success(), "wasmtime compiles the program");
             let plain = |count: usize| {
@@ -90,6 +92,21 @@ pub(crate) fn measure(size: Size) {
     }
 }
 
+/// Where the time of a run in a process of its own goes, as `--timings` has it: of several, the one whose phases sum up to the least. What the process
+/// does before and after its run is not among them.
+fn phases(home: &Path, component: &Path) {
+    let timings = || {
+        let mut command = command(home, &["run", "--json", "--timings", component.to_str().unwrap(), "--", "--help"]);
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let record: RunRecord = serde_json::from_slice(&output.stdout).unwrap();
+        record.timings.unwrap().stages()
+    };
+    let least = (0..10).map(|_| timings()).min_by_key(|stages| stages.iter().map(|(_, nanos)| nanos).sum::<u64>());
+    for (stage, nanos) in least.unwrap() {
+        row(&format!("  of the run, {stage}"), &shown(Duration::from_nanos(nanos)));
+    }
+}
+
 fn compare(what: &str, ours: &Taken, plain: &Taken) {
     for (which, ours, plain) in [("fastest", ours.fastest, plain.fastest), ("in the middle", ours.middle, plain.middle)]
     {
@@ -101,9 +118,13 @@ fn compare(what: &str, ours: &Taken, plain: &Taken) {
 }
 
 fn strongroom(home: &Path, arguments: &[&str]) {
+    finish(&mut command(home, arguments));
+}
+
+fn command(home: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
     command.args(arguments).env("STRONGROOM_HOME", home).env("STRONGROOM_CONFIG", home.join("config.toml"));
-    finish(&mut command);
+    command
 }
 
 fn finish(command: &mut Command) {

@@ -14,7 +14,7 @@ const EVENTS: u32 = 2;
 pub(crate) fn measure(size: Size) {
     let runtime = runtime();
     let (host, raw) = (Host::new(&runtime, SyncMode::Os), Raw::new(&runtime));
-    let component = guest("empty");
+    let component = guest("empty", size);
     let (ready, policy) = (raw.ready(&component), policy("[secrets]\nkey-0 = ['get']"));
     let mut floor = Floor::new(host.folder.path());
     let [plain, ours, floor] = take_turns(
