@@ -136,7 +136,12 @@ impl Private {
 
     /// Whether its name still leads to it.
     pub(super) fn is_in_place(&self) -> io::Result<bool> {
-        Ok(stat(&*self.beside.folder, &self.name)?.map(Identity::from) == Some(Identity::of(&self.folder)?))
+        Ok(self.in_its_place()?.map(Identity::from) == Some(Identity::of(&self.folder)?))
+    }
+
+    /// What has its name, if anything.
+    pub(super) fn in_its_place(&self) -> io::Result<Option<Stat>> {
+        stat(&*self.beside.folder, &self.name)
     }
 
     /// Removes the folder and what is in it. One that somebody has moved is emptied, wherever it is; what stands in its place is left alone.

@@ -8,6 +8,8 @@ use std::ffi::OsString;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::fs::Stat;
+
 use super::private::{Beside, Identity, Private};
 
 /// How many are kept.
@@ -28,10 +30,9 @@ pub(super) struct Stamp {
     times: [(i64, u64); 3],
 }
 
-impl Stamp {
-    fn of(private: &Private) -> io::Result<Self> {
-        let stat = rustix::fs::fstat(&private.folder)?;
-        Ok(Self {
+impl From<Stat> for Stamp {
+    fn from(stat: Stat) -> Self {
+        Self {
             identity: stat.into(),
             mode: stat.st_mode,
             links: stat.st_nlink,
@@ -41,7 +42,7 @@ impl Stamp {
                 (stat.st_mtime, stat.st_mtime_nsec),
                 (stat.st_ctime, stat.st_ctime_nsec),
             ],
-        })
+        }
     }
 }
 
@@ -50,18 +51,20 @@ impl Spares {
     pub(super) fn take(&self, beside: Beside, name: OsString) -> io::Result<(Private, Stamp)> {
         // One that was made in a folder which is there no longer, or was moved, is nobody's: it is removed as far as it can be.
         while let Some((private, stamp)) = self.pop() {
-            if std::sync::Arc::ptr_eq(&private.beside.folder, &beside.folder) && private.is_in_place()? {
+            let same = std::sync::Arc::ptr_eq(&private.beside.folder, &beside.folder);
+            if same && private.in_its_place()?.map(Identity::from) == Some(stamp.identity) {
                 return Ok((private, stamp));
             }
         }
         let private = Private::make(beside, name)?;
-        let stamp = Stamp::of(&private)?;
+        let stamp = rustix::fs::fstat(&private.folder)?.into();
         Ok((private, stamp))
     }
 
-    /// Takes a folder back in which nothing was made. What is not as it was comes back.
+    /// Takes a folder back in which nothing was made. What is not as it was, and where it was, comes back.
     pub(super) fn give_back(&self, private: Private, made: Stamp) -> Option<Private> {
-        if !matches!((Stamp::of(&private), private.is_in_place()), (Ok(now), Ok(true)) if now == made) {
+        // What has its name is the folder itself where it is the same file: one look says both.
+        if !matches!(private.in_its_place(), Ok(Some(now)) if Stamp::from(now) == made) {
             return Some(private);
         }
         let mut waiting = self.lock();

@@ -17,6 +17,7 @@ use super::imports::{Entry, Interfaces};
 use super::network::{Network, Reachable};
 use super::observer::{Observer, Stream};
 use super::output::{Handover, Output, Recorder};
+use super::preopens::Preopens;
 use super::quota::Quota;
 use super::state::RunState;
 use super::stop::StopCell;
@@ -175,10 +176,11 @@ impl Executor {
         for (name, value) in execution.environment {
             wasi.env(name, value);
         }
+        let mut preopens = Preopens::default();
         if let Some(input) = execution.input {
-            wasi.preopened_dir(input, "/input", FsPerms::ReadOnly)?;
+            preopens.add(input.to_owned(), "/input", FsPerms::ReadOnly);
         }
-        wasi.preopened_dir(execution.output, "/output", FsPerms::ReadWrite)?;
+        preopens.add(execution.output.to_owned(), "/output", FsPerms::ReadWrite);
         let network = Network::new(execution.reachable.clone(), Arc::clone(&execution.broker));
         network.configure(&mut wasi);
         let context = Context::new(
@@ -190,7 +192,7 @@ impl Executor {
             stop.clone(),
         );
         let training = Training::of(Arc::clone(&execution.broker), context, stop, execution.limits);
-        let state = RunState::new(wasi.build(), network, quota, training);
+        let state = RunState::new(wasi.build(), preopens, network, quota, training);
         let mut store = Store::new(&self.engine, state);
         contain(&mut store);
         Ok(store)

@@ -14,6 +14,7 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{self, ErrorCode, HostDescri
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
 use super::file_streams::{GuardedRead, GuardedWrite, Position};
+use super::preopens::Preopens;
 use super::quota::{OpenFile, Quota};
 
 /// A file's identity, from the engine's metadata hash.
@@ -66,6 +67,7 @@ impl OpenFiles {
 /// The view.
 pub(super) struct Files<'a> {
     pub(super) inner: WasiFilesystemCtxView<'a>,
+    pub(super) preopens: &'a mut Preopens,
     pub(super) open: &'a mut OpenFiles,
 }
 

@@ -12,6 +12,7 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 use wasmtime_wasi::I32Exit;
 
 use super::limits::{HOST_CALL_BYTES_MAX, RESOURCES_MAX};
+use super::preopens::Unopened;
 use super::stop::StopCell;
 use super::training::TrainingView;
 use crate::broker::{Ended, RunBroker};
@@ -95,6 +96,9 @@ impl Guard {
         }
         if let Some(busy) = exhausted(error) {
             return busy;
+        }
+        if let Some(unopened) = error.downcast_ref::<Unopened>() {
+            return Ended::HostFault(unopened.to_string());
         }
         if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) {
             return Ended::Limit(Limit::Resources);

@@ -4,7 +4,6 @@ use wasmtime::Engine;
 use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
-use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
 use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, random, sockets};
 use wasmtime_wasi::random::{WasiRandom, WasiRandomView as _};
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView as _};
@@ -42,7 +41,7 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<RunState>> {
     cli::terminal_stdin::add_to_linker::<RunState, WasiCli>(l, |state| state.cli())?;
     cli::terminal_stdout::add_to_linker::<RunState, WasiCli>(l, |state| state.cli())?;
     cli::terminal_stderr::add_to_linker::<RunState, WasiCli>(l, |state| state.cli())?;
-    filesystem::preopens::add_to_linker::<RunState, WasiFilesystem>(l, |state| state.filesystem())?;
+    filesystem::preopens::add_to_linker::<RunState, GuardedFilesystem>(l, RunState::files)?;
     filesystem::types::add_to_linker::<RunState, GuardedFilesystem>(l, RunState::files)?;
     sockets::instance_network::add_to_linker::<RunState, WasiSockets>(l, |state| state.sockets())?;
     sockets::network::add_to_linker::<RunState, WasiSockets>(l, &network_options(), |state| state.sockets())?;

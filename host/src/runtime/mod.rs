@@ -20,6 +20,7 @@ mod linker;
 mod network;
 mod observer;
 mod output;
+mod preopens;
 mod quota;
 mod state;
 mod stop;
