@@ -41,8 +41,8 @@ struct Each {
     memory: usize,
 }
 
-const SMALL: Each = Each { descriptors: 2, mappings: 4, memory: 256 };
-const LARGE: Each = Each { descriptors: 2, mappings: 24, memory: 12 * 1024 };
+const SMALL: Each = Each { descriptors: 1, mappings: 4, memory: 256 };
+const LARGE: Each = Each { descriptors: 1, mappings: 8, memory: 12 * 1024 };
 
 /// As many runs as are wanted, or as the machine allows; says what it allows.
 fn limited(wanted: usize, descriptors: usize, each: Each) -> usize {

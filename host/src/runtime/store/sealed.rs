@@ -1,4 +1,8 @@
 //! Memory files that nobody can change any more, this process included: what is in one can be checked once and mapped many times.
+//!
+//! A file is hashed as it is written and sealed afterwards; reading it once more for the hash would take a quarter longer. Until it is sealed its
+//! descriptor is known to the function that makes it and to nobody else. Another process of the same user can reach the descriptors and the memory
+//! of this one where the system lets it, and is outside the guarantee: it can also read the store's key.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
