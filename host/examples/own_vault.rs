@@ -91,7 +91,7 @@ impl Vault for MapVault {
     async fn list(&self, grant: ListGrant) -> Result<Vec<SecretName>, VaultError> {
         let map = self.lock();
         // Exact names under the name that the component knows; a prefix is asked about each name that there is.
-        let exact = grant.exact().filter(|(stored, _)| map.secrets.contains_key(stored)).map(|(_, asked)| asked);
+        let exact = grant.exact().filter(|&(stored, _)| map.secrets.contains_key(stored)).map(|(_, asked)| asked);
         let admitted = map.secrets.keys().filter(|stored| grant.admits(stored));
         let names: BTreeSet<_> = exact.chain(admitted).cloned().collect();
         Ok(names.into_iter().collect())

@@ -1,10 +1,12 @@
 //! Parsed names and digests. Nothing past the edge of the program handles these as plain strings: a value of one of these
 //! types has been checked, and folded where case does not matter.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// The most characters a secret's name has (Azure Key Vault, "Objects, identifiers, and versioning").
 pub const NAME_MAX: usize = 127;
@@ -21,9 +23,9 @@ pub const NAME_MAX: usize = 127;
 /// assert!(SecretName::parse("../keys/x").is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct SecretName(String);
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct SecretName(Arc<str>);
 
 impl SecretName {
     /// Checks and folds a name.
@@ -38,7 +40,10 @@ impl SecretName {
         if !text.bytes().all(is_name_byte) {
             return Err(InvalidName);
         }
-        Ok(Self(text.to_ascii_lowercase()))
+        if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Ok(Self(text.to_ascii_lowercase().into()));
+        }
+        Ok(Self(text.into()))
     }
 
     /// The folded name.
@@ -74,7 +79,20 @@ impl TryFrom<String> for SecretName {
 
 impl From<SecretName> for String {
     fn from(name: SecretName) -> Self {
-        name.0
+        name.as_str().to_owned()
+    }
+}
+
+// Equal, ordered and hashed as its text is.
+impl Borrow<str> for SecretName {
+    fn borrow(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl Serialize for SecretName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -84,9 +102,9 @@ impl From<SecretName> for String {
 pub struct InvalidName;
 
 /// One version of a secret, as the vault calls it: 1 to 64 characters of `0-9 a-z A-Z -`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct SecretVersion(String);
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct SecretVersion(Arc<str>);
 
 impl SecretVersion {
     /// Checks a version. Unlike names, versions keep their case.
@@ -97,7 +115,7 @@ impl SecretVersion {
         if text.is_empty() || text.len() > 64 || !text.bytes().all(is_name_byte) {
             return Err(InvalidVersion);
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
 
     /// The version as text.
@@ -121,7 +139,13 @@ impl TryFrom<String> for SecretVersion {
 
 impl From<SecretVersion> for String {
     fn from(version: SecretVersion) -> Self {
-        version.0
+        version.as_str().to_owned()
+    }
+}
+
+impl Serialize for SecretVersion {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -131,8 +155,8 @@ impl From<SecretVersion> for String {
 pub struct InvalidVersion;
 
 /// A SHA-256 digest, written `sha256:` and 64 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Digest([u8; 32]);
 
 impl Digest {
@@ -154,10 +178,12 @@ impl Digest {
 
     /// The 64 hexadecimal digits without the prefix.
     pub fn to_hex(&self) -> String {
-        let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or_default();
-        let mut text = String::with_capacity(2 * self.0.len());
-        self.0.iter().for_each(|byte| text.extend([digit(byte >> 4), digit(byte & 15)]));
-        text
+        self.hex().to_owned()
+    }
+
+    /// The same without the heap: BLAKE3's output is as long, and its type can write itself.
+    fn hex(&self) -> impl std::ops::Deref<Target = str> {
+        blake3::Hash::from_bytes(self.0).to_hex()
     }
 
     /// Reads `sha256:` and 64 hexadecimal digits of either case.
@@ -180,7 +206,8 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.to_hex())
+        f.write_str("sha256:")?;
+        f.write_str(&self.hex())
     }
 }
 
@@ -203,14 +230,20 @@ impl From<Digest> for String {
     }
 }
 
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// The text is no SHA-256 digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a digest is `sha256:` and 64 hexadecimal digits")]
 pub struct InvalidDigest;
 
 /// The identity of a run: a ULID, so that identities sort by time. The host makes it; a guest only reads it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct RunId(ulid::Ulid);
 
 impl RunId {
@@ -250,6 +283,12 @@ impl TryFrom<String> for RunId {
 impl From<RunId> for String {
     fn from(id: RunId) -> Self {
         id.to_string()
+    }
+}
+
+impl Serialize for RunId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.array_to_str(&mut [0; ulid::ULID_LEN]))
     }
 }
 

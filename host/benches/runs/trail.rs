@@ -18,11 +18,11 @@ pub(crate) fn measure(size: Size) {
     let mut event = Event::default();
     event.event = Kind::Use;
     event.run = Some(RunId::generate());
-    event.operation = Some("get".to_owned());
+    event.operation = Some("get".into());
     event.secret = Some(SecretName::parse("db-password").unwrap());
     event.decision = Some(Decision::Allowed);
-    event.rule = Some("secrets.db-password".to_owned());
-    event.outcome = Some("released".to_owned());
+    event.rule = Some("secrets.db-password".into());
+    event.outcome = Some("released".into());
 
     let audit = Audit::open(&folder.path().join("audit"), SyncMode::Os).unwrap();
     let before = status("VmRSS:");

@@ -1,6 +1,10 @@
 //! What an audit event says. Names, versions, decisions and outcomes; never a value, nor a plain hash of one.
 
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ids::{RunId, SecretName, SecretVersion};
 
@@ -16,7 +20,7 @@ pub struct Event {
     pub run: Option<RunId>,
     /// The operation asked for, as the policy writes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub operation: Option<String>,
+    pub operation: Option<Cow<'static, str>>,
     /// The secret, as the vault knows it where that is decided, else as it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretName>,
@@ -30,17 +34,30 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
     /// The policy entry that decided.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rule: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "shared")]
+    pub rule: Option<Arc<str>>,
     /// What came of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<String>,
+    pub outcome: Option<Cow<'static, str>>,
     /// How often, in an event that stands for several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
     /// Anything else, by name: the digests of a run's first event, the outcome of its last, the operating-system user.
-    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    pub detail: std::collections::BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub detail: BTreeMap<Cow<'static, str>, Cow<'static, str>>,
+}
+
+/// A shared text, as a text.
+mod shared {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(text: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
+        text.as_deref().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arc<str>>, D::Error> {
+        Ok(Option::<String>::deserialize(deserializer)?.map(Arc::from))
+    }
 }
 
 /// The kinds of events.

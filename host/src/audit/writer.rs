@@ -1,5 +1,6 @@
 //! The one writer of a segment.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -46,13 +47,18 @@ struct Inner {
 }
 
 struct State {
-    count: u64,
-    head: Hash,
+    written: Written,
     phase: Phase,
+    /// The line being written. Kept for its room.
+    line: Vec<u8>,
 }
 
-/// Room for the lines of a run, so that writing one does not move what is written.
-const LINE_USUAL: usize = 640;
+/// How far a segment is written.
+#[derive(Clone, Copy)]
+struct Written {
+    count: u64,
+    head: Hash,
+}
 
 enum Phase {
     Open,
@@ -114,12 +120,16 @@ impl Audit {
             file,
             commit: Arc::new(Commit::new(Arc::clone(&sink))),
             sink,
-            state: Mutex::new(State { count: 0, head: genesis, phase: Phase::Open }),
+            state: Mutex::new(State {
+                written: Written { count: 0, head: genesis },
+                phase: Phase::Open,
+                line: Vec::new(),
+            }),
             policies: Kept::default(),
             closing: Mutex::new(()),
         };
-        let position = inner.write(&first_event())?;
-        inner.settle(position.count)?;
+        let first = inner.write(&first_event())?;
+        inner.settle(first.count)?;
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -132,12 +142,21 @@ impl Audit {
     /// [`AuditError::TooLong`] and [`AuditError::Reserved`] where nothing was written and the segment is as before. In each case
     /// what was to be audited must not happen.
     pub async fn append(&self, event: Event) -> Result<AuditPosition, AuditError> {
-        check(&event)?;
-        let position = self.inner.write(&event)?;
+        Ok(self.inner.position(self.write(&event).await?))
+    }
+
+    /// [`Audit::append`] for who does not ask where the event stands.
+    pub(crate) async fn put(&self, event: &Event) -> Result<(), AuditError> {
+        self.write(event).await.map(drop)
+    }
+
+    async fn write(&self, event: &Event) -> Result<Written, AuditError> {
+        check(event)?;
+        let written = self.inner.write(event)?;
         if self.inner.mode == SyncMode::Always {
-            self.inner.commit.wait(position.count).await.map_err(|cause| self.inner.failed(cause))?;
+            self.inner.commit.wait(written.count).await.map_err(|cause| self.inner.failed(cause))?;
         }
-        Ok(position)
+        Ok(written)
     }
 
     /// [`Audit::append`] for callers that may block.
@@ -146,15 +165,15 @@ impl Audit {
     /// As [`Audit::append`].
     pub fn append_blocking(&self, event: Event) -> Result<AuditPosition, AuditError> {
         check(&event)?;
-        let position = self.inner.write(&event)?;
-        self.inner.settle(position.count)?;
-        Ok(position)
+        let written = self.inner.write(&event)?;
+        self.inner.settle(written.count)?;
+        Ok(self.inner.position(written))
     }
 
     /// Where the segment stands: after the last event written, which another caller may still be making durable.
     pub fn position(&self) -> AuditPosition {
-        let state = self.inner.lock();
-        self.inner.position(&state)
+        let written = self.inner.lock().written;
+        self.inner.position(written)
     }
 
     /// The segment's name, a ULID.
@@ -202,14 +221,14 @@ impl fmt::Debug for Audit {
 
 /// The first event: what program this is, and who runs it. Nothing of it comes from the environment.
 fn first_event() -> Event {
-    let detail = [
-        ("program", concat!("strongroom ", env!("CARGO_PKG_VERSION")).to_owned()),
-        ("format", FORMAT.to_string()),
-        ("pid", std::process::id().to_string()),
-        ("uid", rustix::process::getuid().as_raw().to_string()),
-        ("euid", rustix::process::geteuid().as_raw().to_string()),
+    let detail: [(_, Cow<'static, str>); _] = [
+        ("program", concat!("strongroom ", env!("CARGO_PKG_VERSION")).into()),
+        ("format", FORMAT.to_string().into()),
+        ("pid", std::process::id().to_string().into()),
+        ("uid", rustix::process::getuid().as_raw().to_string().into()),
+        ("euid", rustix::process::geteuid().as_raw().to_string().into()),
     ];
-    let detail = detail.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let detail = detail.into_iter().map(|(name, value)| (name.into(), value)).collect();
     Event { event: Kind::SegmentStart, detail, ..Event::default() }
 }
 
@@ -252,17 +271,18 @@ impl Inner {
         })
     }
 
-    fn position(&self, state: &State) -> AuditPosition {
-        AuditPosition { segment: self.segment.clone(), count: state.count, head: state.head.to_hex().to_string() }
+    fn position(&self, Written { count, head }: Written) -> AuditPosition {
+        AuditPosition { segment: self.segment.clone(), count, head: head.to_hex().to_string() }
     }
 
     fn failed(&self, cause: Arc<str>) -> AuditError {
         AuditError::Failed { segment: self.segment.clone(), cause }
     }
 
-    fn write(&self, event: &Event) -> Result<AuditPosition, AuditError> {
+    fn write(&self, event: &Event) -> Result<Written, AuditError> {
         let mut state = self.lock();
-        match &state.phase {
+        let State { written, phase, line: bytes } = &mut *state;
+        match &*phase {
             Phase::Open => {}
             Phase::Ended | Phase::Closed => return Err(AuditError::Closed(self.segment.clone())),
             Phase::Failed(cause) => return Err(self.failed(Arc::clone(cause))),
@@ -270,25 +290,26 @@ impl Inner {
         if let Some(cause) = self.commit.failure() {
             return Err(self.failed(cause));
         }
-        let line = Line { seq: state.count.saturating_add(1), time: now(), event, prev: Hex(state.head) };
-        let mut bytes = Vec::with_capacity(LINE_USUAL);
-        serde_json::to_writer(&mut bytes, &line).map_err(AuditError::Encode)?;
+        let line = Line { seq: written.count.saturating_add(1), time: now(), event, prev: Hex(written.head) };
+        bytes.clear();
+        serde_json::to_writer(&mut *bytes, &line).map_err(AuditError::Encode)?;
         bytes.push(b'\n');
         if bytes.len() > LINE_MAX {
-            return Err(AuditError::TooLong(bytes.len()));
+            let length = bytes.len();
+            *bytes = Vec::new();
+            return Err(AuditError::TooLong(length));
         }
-        if let Err(error) = self.write_once(&bytes) {
+        if let Err(error) = self.write_once(bytes) {
             let cause: Arc<str> = Arc::from(format!("cannot write it: {error}{}", Hint(&error)));
-            state.phase = Phase::Failed(Arc::clone(&cause));
+            *phase = Phase::Failed(Arc::clone(&cause));
             return Err(self.failed(cause));
         }
-        state.count = line.seq;
-        state.head = chain::segment_line(&bytes);
-        self.commit.written(state.count);
+        *written = Written { count: line.seq, head: chain::segment_line(bytes) };
+        self.commit.written(written.count);
         if event.event == Kind::SegmentEnd {
-            state.phase = Phase::Ended;
+            *phase = Phase::Ended;
         }
-        Ok(self.position(&state))
+        Ok(*written)
     }
 
     /// One line, one `write(2)`. A part of a line is never followed by anything.
@@ -331,7 +352,7 @@ impl Inner {
     fn record_end(&self, count: u64) -> Result<(), AuditError> {
         // Also where the system syncs as it likes: the ledger must not say more than the disk has.
         self.commit.sync_to(count).map_err(|cause| self.failed(cause))?;
-        let head = self.lock().head;
+        let head = self.lock().written.head;
         let mut ledger = Ledger::open_end(&self.folder)?;
         ledger.end(&self.segment, count, head)?;
         ledger.sync(SyncMode::Always)

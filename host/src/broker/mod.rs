@@ -24,7 +24,7 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -127,23 +127,17 @@ pub struct RunBroker {
 struct State {
     /// Requests so far, against the limit.
     requests: u64,
-    /// What the run has seen, by the name in the vault.
-    held: HashMap<SecretName, Held>,
-    /// Reads of a value that the run held already, not yet audited, by what was read. Apart from `held`, because a value that the run deletes or
-    /// replaces was read all the same.
-    repeats: BTreeMap<(SecretName, SecretVersion), u64>,
+    /// What the run knows, by the name that it asks for. A policy has no two ways to one secret, so this is as good as by the name in the vault.
+    names: HashMap<SecretName, Known>,
+    /// Reads of a value that the run held already, not yet audited, by the name in the vault and the version. Apart from
+    /// `names`, because a value that the run deletes or replaces was read all the same.
+    repeats: Repeated,
     /// Refusals that have an event of their own.
     refusals: u64,
     /// Those beyond [`REFUSALS_MAX`], not yet audited.
     more_refusals: BTreeMap<Operation, u64>,
-    /// Secrets that this run has written, or tried to.
-    written: HashSet<SecretName>,
-    /// Names under which secrets were found that it has not written, folded.
-    found: HashSet<String>,
     /// [`Session::end`] was called.
     ended: bool,
-    /// What can be read again without a new decision, by the name asked for, folded.
-    again: HashMap<String, Again>,
     ledger: Ledger,
     network: network::Contacts,
     /// Names that were asked for in a spelling which holds a value the run was given, and how they may be shown. Folding a name to lower
@@ -153,41 +147,75 @@ struct State {
     audit_failed: bool,
 }
 
-/// What a run has seen of a secret: from then on it sees this version and no other.
-struct Held {
-    description: Description,
-    value: Option<Arc<Secret>>,
+/// What a run knows of a name.
+#[derive(Default)]
+struct Known {
+    /// A secret was found there that this run had not written.
+    found: bool,
+    /// This run has written the secret, or tried to.
+    written: bool,
+    held: Option<Held>,
 }
 
-/// A value that the run holds under a grant that stands until it ends. Reads of it are counted here, and taken over into `repeats` and `ledger` before
-/// anybody looks at those.
-struct Again {
+/// What a run has seen of a secret: from then on it sees this version and no other.
+struct Held {
+    /// The name in the vault.
     stored: SecretName,
-    version: SecretVersion,
+    description: Description,
+    value: Option<Arc<Secret>>,
+    /// Where the value can be read again without a new decision.
+    again: Option<Again>,
+}
+
+/// Reads under a grant that stands until the run ends. They are counted here, and taken over into `repeats` and `ledger` before anybody looks at
+/// those.
+struct Again {
     /// The name as the ledger has it.
     shown: String,
-    value: Arc<Secret>,
     reads: u64,
 }
 
-impl State {
+type Repeated = BTreeMap<(SecretName, SecretVersion), u64>;
+
+impl Known {
     /// Takes over the reads that were counted apart.
+    fn settle(&mut self, repeats: &mut Repeated, ledger: &mut Ledger) {
+        let Some(Held { stored, description, again: Some(again), .. }) = &mut self.held else { return };
+        let reads = std::mem::take(&mut again.reads);
+        if reads > 0 {
+            let count = repeats.entry((stored.clone(), description.version.clone())).or_default();
+            *count = count.saturating_add(reads);
+            ledger.served(&again.shown, Operation::Get, reads);
+        }
+    }
+}
+
+impl State {
+    /// Takes over all reads that were counted apart.
     fn settle(&mut self) {
-        for again in self.again.values_mut() {
-            let reads = std::mem::take(&mut again.reads);
-            if reads > 0 {
-                let count = self.repeats.entry((again.stored.clone(), again.version.clone())).or_default();
-                *count = count.saturating_add(reads);
-                self.ledger.served(&again.shown, Operation::Get, reads);
-            }
+        let Self { names, repeats, ledger, .. } = self;
+        names.values_mut().for_each(|known| known.settle(repeats, ledger));
+    }
+
+    /// Holds on to what a run has seen of a secret, in the place of what it had seen.
+    fn hold(&mut self, asked: &SecretName, held: Held) {
+        let Self { names, repeats, ledger, .. } = self;
+        let known = names.entry(asked.clone()).or_default();
+        known.settle(repeats, ledger);
+        known.held = Some(held);
+    }
+
+    /// Lets go of what is held of a secret: it has changed, or may have.
+    fn forget(&mut self, asked: &SecretName) {
+        let Self { names, repeats, ledger, .. } = self;
+        if let Some(known) = names.get_mut(asked) {
+            known.settle(repeats, ledger);
+            known.held = None;
         }
     }
 
-    /// The same, and lets go of what is held of a secret: it has changed, or may have.
-    fn forget(&mut self, stored: &SecretName) {
-        self.settle();
-        self.held.remove(stored);
-        self.again.retain(|_, again| again.stored != *stored);
+    fn held(&self, asked: &SecretName) -> Option<&Held> {
+        self.names.get(asked)?.held.as_ref()
     }
 }
 
@@ -237,15 +265,15 @@ impl RunBroker {
         events.extend(refused.into_iter().map(|(operation, count)| Event {
             event: Kind::Summary,
             run: Some(self.run),
-            operation: Some(operation.as_str().to_owned()),
+            operation: Some(operation.as_str().into()),
             decision: Some(Decision::Denied),
-            outcome: Some("refused as well".to_owned()),
+            outcome: Some("refused as well".into()),
             count: Some(count),
             ..Event::default()
         }));
         for event in events {
             let begun = self.meter.begin();
-            let appended = self.broker.audit.append(event).await;
+            let appended = self.broker.audit.put(&event).await;
             self.meter.audited(begun);
             appended?;
         }

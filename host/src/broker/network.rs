@@ -91,10 +91,10 @@ impl RunBroker {
         let event = || Event {
             event: Kind::Network,
             run: Some(self.run),
-            operation: Some(contact.operation.as_str().to_owned()),
+            operation: Some(contact.operation.as_str().into()),
             decision: Some(if allowed { Decision::Allowed } else { Decision::Denied }),
-            rule: contact.entry.map(|entry| format!("tcp \"{entry}\"")),
-            detail: [("target".to_owned(), key.1.clone())].into(),
+            rule: contact.entry.map(|entry| format!("tcp \"{entry}\"").into()),
+            detail: [("target".into(), key.1.clone().into())].into(),
             ..Event::default()
         };
         if allowed {

@@ -12,6 +12,14 @@ use crate::policy::{Grant, Operation};
 use crate::secret::{Secret, VALUE_MAX};
 use crate::vault::{Description, Stored, VaultError};
 
+/// What came of looking for a value without the vault.
+enum AtHand {
+    /// The value, or that there is none to be had.
+    Answer(Option<Arc<Secret>>),
+    /// The vault has to be asked.
+    Missing(Facts, Grant),
+}
+
 impl RunBroker {
     /// The value of a secret.
     ///
@@ -21,15 +29,22 @@ impl RunBroker {
         if let Some(value) = self.read_again(name) {
             return Ok(value);
         }
-        let mut values = self.get_batch(&[name], false).await?;
-        match values.pop().flatten() {
-            Some(value) => Ok(value),
-            None => {
-                // A valid name: the batch would have failed before.
-                let name = name.to_ascii_lowercase();
-                Err(Answer::new(GuestError::NotFound(name.clone()), format!("no secret to be had for `{name}`")).into())
+        self.count(Operation::Get, 1).await?;
+        let name = self.name(Operation::Get, name).await?;
+        let grant = match self.decisions.decide(Operation::Get, &name, (self.now)()) {
+            Ok(grant) => grant,
+            Err(refusal) => return Err(self.refused(Operation::Get, refusal).await),
+        };
+        let value = match self.at_hand(grant).await? {
+            AtHand::Answer(value) => value,
+            // Apart, because it takes much more room than what comes before, which mostly is all.
+            AtHand::Missing(facts, grant) => {
+                Box::pin(self.ask(vec![(0, facts, grant)])).await?.pop().and_then(|(_, value)| value)
             }
-        }
+        };
+        let not_found =
+            || Answer::new(GuestError::NotFound(name.to_string()), format!("no secret to be had for `{name}`"));
+        value.ok_or_else(|| not_found().into())
     }
 
     /// The values of several secrets, in order; `None` where a granted name has no secret to be had.
@@ -38,38 +53,54 @@ impl RunBroker {
     /// [`RequestError`]: an answer for the component, or the end of the run.
     pub async fn get_many(&self, names: &[String]) -> Result<Vec<Option<Arc<Secret>>>, RequestError> {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        self.get_batch(&names, true).await
-    }
-
-    async fn get_batch(&self, names: &[&str], batch: bool) -> Result<Vec<Option<Arc<Secret>>>, RequestError> {
-        let names = self.admit(Operation::Get, names, batch).await?;
+        let names = self.admit(Operation::Get, &names, true).await?;
         let grants = self.decide(Operation::Get, &names).await?;
         let mut answers: Vec<Option<Arc<Secret>>> = Vec::with_capacity(grants.len());
         let mut missing = Vec::new();
         for grant in grants {
-            let facts = Facts::from(&grant);
-            if let Some((value, description)) = self.held_value(&facts) {
-                if self.broker.repeats == Repeats::Each {
-                    let event = Event {
-                        outcome: Some("released again".to_owned()),
-                        version: Some(description.version),
-                        ..self.decided(Kind::Use, &facts)
-                    };
-                    self.audit(event).await?;
-                }
-                answers.push(Some(value));
-                continue;
-            }
-            match self.broker.vault.cached(self.pinned(grant)) {
-                Ok(answer) => answers.push(self.release_cached(&facts, answer).await?),
-                Err(grant) => {
+            match self.at_hand(grant).await? {
+                AtHand::Answer(value) => answers.push(value),
+                AtHand::Missing(facts, grant) => {
                     missing.push((answers.len(), facts, grant));
                     answers.push(None);
                 }
             }
         }
+        for (place, value) in self.ask(missing).await? {
+            if let Some(answer) = answers.get_mut(place) {
+                *answer = value;
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Serves a read of what the run holds, or of what the cache has.
+    async fn at_hand(&self, grant: Grant) -> Result<AtHand, RequestError> {
+        let facts = Facts::from(&grant);
+        if let Some((value, description)) = self.held_value(&facts) {
+            if self.broker.repeats == Repeats::Each {
+                let event = Event {
+                    outcome: Some("released again".into()),
+                    version: Some(description.version),
+                    ..self.decided(Kind::Use, &facts)
+                };
+                self.audit(event).await?;
+            }
+            return Ok(AtHand::Answer(Some(value)));
+        }
+        match self.broker.vault.cached(self.pinned(grant)) {
+            Ok(answer) => Ok(AtHand::Answer(self.release_cached(&facts, answer).await?)),
+            Err(grant) => Ok(AtHand::Missing(facts, grant)),
+        }
+    }
+
+    /// Asks the vault for what was decided, each with its place in the request, and releases what it answers.
+    async fn ask(
+        &self,
+        missing: Vec<(usize, Facts, Grant)>,
+    ) -> Result<Vec<(usize, Option<Arc<Secret>>)>, RequestError> {
         if missing.is_empty() {
-            return Ok(answers);
+            return Ok(Vec::new());
         }
         try_join_all(missing.iter().map(|(_, facts, _)| self.audit(self.decided(Kind::Decision, facts)))).await?;
         let mut places = Vec::with_capacity(missing.len());
@@ -100,24 +131,23 @@ impl RunBroker {
             match judged {
                 Ok((usable, stored)) => {
                     event.version = Some(stored.description.version.clone());
-                    event.outcome = Some(usable.err().unwrap_or("released").to_owned());
+                    event.outcome = Some(usable.err().unwrap_or("released").into());
                     if stored.overdue {
-                        event.detail.insert("cache".to_owned(), "overdue: the vault cannot be reached".to_owned());
+                        event.detail.insert("cache".into(), "overdue: the vault cannot be reached".into());
                     }
                 }
-                Err(why) => event.outcome = Some((*why).to_owned()),
+                Err(why) => event.outcome = Some((*why).into()),
             }
             self.audit(event)
         });
         try_join_all(outcomes).await?;
+        let mut answers = Vec::with_capacity(places.len());
         for ((place, facts), judged) in places.into_iter().zip(judged) {
             let value = match judged {
                 Ok((Ok(()), stored)) => Some(self.hand_out(&facts, stored).await?),
                 _ => None,
             };
-            if let Some(answer) = answers.get_mut(place) {
-                *answer = value;
-            }
+            answers.push((place, value));
         }
         Ok(answers)
     }
@@ -149,7 +179,7 @@ impl RunBroker {
             self.found(facts);
         }
         let mut event = self.decided(Kind::Use, facts);
-        event.detail.insert("cache".to_owned(), "hit".to_owned());
+        event.detail.insert("cache".into(), "hit".into());
         let (stored, outcome) = match judged {
             Ok((usable, stored)) => {
                 event.version = Some(stored.description.version.clone());
@@ -161,12 +191,12 @@ impl RunBroker {
             Err(VaultError::NotFound(_)) => (None, "no such secret"),
             Err(VaultError::Disabled(_)) => (None, "disabled in the vault"),
             Err(error) => {
-                event.outcome = Some("failed".to_owned());
+                event.outcome = Some("failed".into());
                 self.audit(event).await?;
                 return Err(from_vault(facts.asked.as_str(), &error).into());
             }
         };
-        event.outcome = Some(outcome.to_owned());
+        event.outcome = Some(outcome.into());
         self.audit(event).await?;
         match stored {
             Some(stored) => Ok(Some(self.hand_out(facts, stored).await?)),
@@ -215,13 +245,16 @@ impl RunBroker {
         for (facts, value) in facts.iter().zip(&secrets) {
             if let Err(error) = self.watch(facts, value).await {
                 let others = places.iter().map(|(_, other)| other).filter(|other| other.stored != facts.stored);
-                let outcome = || Some("not done: another value of the batch was withheld".to_owned());
+                let outcome = || Some("not done: another value of the batch was withheld".into());
                 let event = |other| self.audit(Event { event: Kind::Outcome, outcome: outcome(), ..self.about(other) });
                 try_join_all(others.map(event)).await?;
                 return Err(error);
             }
         }
-        self.state().written.extend(facts.iter().map(|facts| facts.stored.clone()));
+        {
+            let mut state = self.state();
+            facts.iter().for_each(|facts| state.names.entry(facts.asked.clone()).or_default().written = true);
+        }
         let pairs: Vec<_> = grants.into_iter().zip(secrets.iter().cloned()).collect();
         let written = match self.broker.vault.set_many(pairs).await {
             Ok(written) => written,
@@ -229,15 +262,13 @@ impl RunBroker {
         };
         for ((facts, value), description) in facts.iter().zip(secrets).zip(&written) {
             self.served(facts.asked.as_str(), Operation::Set);
-            let held = Held { description: description.clone(), value: Some(value) };
-            let mut state = self.state();
-            state.forget(&facts.stored);
-            state.held.insert(facts.stored.clone(), held);
+            let (stored, description) = (facts.stored.clone(), description.clone());
+            self.state().hold(&facts.asked, Held { stored, description, value: Some(value), again: None });
         }
         try_join_all(facts.iter().zip(&written).map(|(facts, description)| {
             self.audit(Event {
                 event: Kind::Outcome,
-                outcome: Some("written".to_owned()),
+                outcome: Some("written".into()),
                 version: Some(description.version.clone()),
                 ..self.about(facts)
             })
@@ -270,12 +301,14 @@ impl RunBroker {
             },
             Err(error) => (error.kind(), None, Err(from_vault(facts.asked.as_str(), &error))),
         };
-        self.audit(Event { event: Kind::Outcome, outcome: Some(outcome.to_owned()), version, ..self.about(&facts) })
+        self.audit(Event { event: Kind::Outcome, outcome: Some(outcome.into()), version, ..self.about(&facts) })
             .await?;
         let description = answer?;
         self.served(facts.asked.as_str(), Operation::Describe);
         let mut state = self.state();
-        state.held.entry(facts.stored).or_insert_with(|| Held { description: description.clone(), value: None });
+        let known = state.names.entry(facts.asked).or_default();
+        let (stored, seen) = (facts.stored, description.clone());
+        known.held.get_or_insert_with(|| Held { stored, description: seen, value: None, again: None });
         Ok(description)
     }
 
@@ -289,12 +322,11 @@ impl RunBroker {
             Ok(grant) => grant,
             Err(refusal) => return Err(self.refused(Operation::List, refusal).await),
         };
-        let about =
-            Event { run: Some(self.run), operation: Some(Operation::List.as_str().to_owned()), ..Event::default() };
+        let about = Event { run: Some(self.run), operation: Some(Operation::List.as_str().into()), ..Event::default() };
         self.audit(Event {
             event: Kind::Decision,
             decision: Some(Decision::Allowed),
-            rule: Some(grant.rule().to_owned()),
+            rule: Some(grant.rule().into()),
             ..about.clone()
         })
         .await?;
@@ -303,7 +335,7 @@ impl RunBroker {
             Ok(names) => ("listed", Some(names.len() as u64)),
             Err(error) => (error.kind(), None),
         };
-        self.audit(Event { event: Kind::Outcome, outcome: Some(outcome.to_owned()), count, ..about }).await?;
+        self.audit(Event { event: Kind::Outcome, outcome: Some(outcome.into()), count, ..about }).await?;
         let names = answer.map_err(|error| from_vault("*", &error))?;
         self.served("*", Operation::List);
         Ok(names.into_iter().map(String::from).collect())
@@ -336,10 +368,10 @@ impl RunBroker {
         }
         for (_, facts) in &places {
             self.served(facts.asked.as_str(), Operation::Delete);
-            self.state().forget(&facts.stored);
+            self.state().forget(&facts.asked);
         }
         try_join_all(places.iter().map(|(_, facts)| {
-            self.audit(Event { event: Kind::Outcome, outcome: Some("deleted".to_owned()), ..self.about(facts) })
+            self.audit(Event { event: Kind::Outcome, outcome: Some("deleted".into()), ..self.about(facts) })
         }))
         .await?;
         Ok(())

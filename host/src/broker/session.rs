@@ -162,9 +162,9 @@ impl Session {
             ("uid", Some(rustix::process::getuid().as_raw().to_string())),
             ("vault", record.vault.clone()),
         ];
-        let detail = detail.into_iter().filter_map(|(name, value)| Some((name, value?)));
-        let detail = detail.map(|(name, value)| (name.to_owned(), value)).collect();
-        audit.append(Event { event: Kind::RunStart, run: Some(record.id), detail, ..Event::default() }).await?;
+        let detail = detail.into_iter().filter_map(|(name, value)| Some((name.into(), value?.into()))).collect();
+        let event = Event { event: Kind::RunStart, run: Some(record.id), detail, ..Event::default() };
+        audit.put(&event).await?;
         meter.audited(begun);
         Ok(())
     }
@@ -315,19 +315,19 @@ pub(crate) fn settle(record: &mut RunRecord, ended: Ended) {
 fn end_event(record: &RunRecord) -> Event {
     let mut detail = BTreeMap::new();
     if let Some(blame) = record.blame {
-        detail.insert("blame".to_owned(), format!("{blame:?}").to_ascii_lowercase());
+        detail.insert("blame".into(), format!("{blame:?}").to_ascii_lowercase().into());
     }
     if let Some(limit) = record.limit {
-        detail.insert("limit".to_owned(), limit.as_str().to_owned());
+        detail.insert("limit".into(), limit.as_str().into());
     }
     let elapsed = record.ended.map(|ended| ended.duration_since(record.started));
     if let Some(elapsed) = elapsed.and_then(|elapsed| Duration::try_from(elapsed).ok()) {
-        detail.insert("milliseconds".to_owned(), elapsed.as_millis().to_string());
+        detail.insert("milliseconds".into(), elapsed.as_millis().to_string().into());
     }
     Event {
         event: Kind::RunEnd,
         run: Some(record.id),
-        outcome: Some(record.outcome.as_str().to_owned()),
+        outcome: Some(record.outcome.as_str().into()),
         detail,
         ..Event::default()
     }

@@ -1,5 +1,6 @@
 //! The steps that requests have in common: counting, checking the form, deciding, auditing, registering, and the words for it.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ pub(super) struct Facts {
     pub(super) stored: SecretName,
     /// The version that the policy pins.
     pub(super) pin: Option<SecretVersion>,
-    pub(super) rule: String,
+    pub(super) rule: Arc<str>,
 }
 
 /// Whether a change that failed so may have been done all the same: its answer was lost, or was none that can be read.
@@ -40,7 +41,7 @@ impl From<&Grant> for Facts {
             asked: grant.asked().clone(),
             stored: grant.stored().clone(),
             pin: grant.version().cloned(),
-            rule: grant.rule().to_owned(),
+            rule: grant.shared_rule(),
         }
     }
 }
@@ -61,15 +62,7 @@ impl RunBroker {
         let mut parsed: Vec<SecretName> = Vec::with_capacity(names.len());
         let mut seen = HashSet::new();
         for raw in names {
-            let Ok(name) = SecretName::parse(raw) else {
-                let shown = self.shown(raw);
-                let guest = GuestError::InvalidName("1 to 127 characters of 0-9 a-z A-Z -".to_owned());
-                return Err(self.refuse_unasked(operation, &shown, "invalid name", guest).await);
-            };
-            let shown = self.shown(raw);
-            if shown != *raw {
-                self.state().spelled.insert(name.clone(), shown);
-            }
+            let name = self.name(operation, raw).await?;
             if names.len() > 1 && !seen.insert(name.clone()) {
                 let guest = GuestError::InvalidBatch(format!("{name} twice"));
                 let shown = self.shown_name(name.as_str());
@@ -78,6 +71,23 @@ impl RunBroker {
             parsed.push(name);
         }
         Ok(parsed)
+    }
+
+    /// Checks a name's form.
+    pub(super) async fn name(&self, operation: Operation, raw: &str) -> Result<SecretName, RequestError> {
+        let Ok(name) = SecretName::parse(raw) else {
+            let shown = self.shown(raw);
+            let guest = GuestError::InvalidName("1 to 127 characters of 0-9 a-z A-Z -".to_owned());
+            return Err(self.refuse_unasked(operation, &shown, "invalid name", guest).await);
+        };
+        // Of a name that was folded when it came, there is no other spelling.
+        if name.as_str() != raw {
+            let shown = self.shown(raw);
+            if shown != raw {
+                self.state().spelled.insert(name.clone(), shown);
+            }
+        }
+        Ok(name)
     }
 
     /// Takes `n` requests off the limit.
@@ -98,10 +108,10 @@ impl RunBroker {
             .audit(Event {
                 event: Kind::Summary,
                 run: Some(self.run),
-                operation: Some(operation.as_str().to_owned()),
+                operation: Some(operation.as_str().into()),
                 decision: Some(Decision::Denied),
-                rule: Some("limits.requests".to_owned()),
-                outcome: Some("stopped at the limit".to_owned()),
+                rule: Some("limits.requests".into()),
+                outcome: Some("stopped at the limit".into()),
                 count: Some(n),
                 ..Event::default()
             })
@@ -131,13 +141,13 @@ impl RunBroker {
         self.state().ledger.denied(&shown, operation, would_allow);
         let about = match &refusal.name {
             Some(name) => self.naming(operation, name),
-            None => Event { run: Some(self.run), operation: Some(operation.as_str().to_owned()), ..Event::default() },
+            None => Event { run: Some(self.run), operation: Some(operation.as_str().into()), ..Event::default() },
         };
         let event = Event {
             event: Kind::Use,
             decision: Some(Decision::Denied),
-            rule: refusal.rule,
-            outcome: Some(outcome.to_owned()),
+            rule: refusal.rule.map(Arc::from),
+            outcome: Some(outcome.into()),
             ..about
         };
         match self.audit_refusal(operation, event).await {
@@ -151,17 +161,17 @@ impl RunBroker {
         &self,
         operation: Operation,
         shown: &str,
-        why: &str,
+        why: &'static str,
         guest: GuestError,
     ) -> RequestError {
         self.state().ledger.denied(shown, operation, None);
         let event = Event {
             event: Kind::Use,
             run: Some(self.run),
-            operation: Some(operation.as_str().to_owned()),
+            operation: Some(operation.as_str().into()),
             asked: Some(shown.to_owned()),
             decision: Some(Decision::Denied),
-            outcome: Some(why.to_owned()),
+            outcome: Some(why.into()),
             ..Event::default()
         };
         match self.audit_refusal(operation, event).await {
@@ -203,14 +213,14 @@ impl RunBroker {
         let audited = try_join_all(places.iter().map(|(_, facts)| {
             let changes = matches!(facts.operation, Operation::Set | Operation::Delete);
             let outcome = match error {
-                _ if written.contains(&facts.stored) => "done".to_owned(),
+                _ if written.contains(&facts.stored) => Cow::Borrowed("done"),
                 VaultError::Partial { cause, .. } if is_doubtful(cause) => {
-                    "not known to be done: the batch stopped half-way".to_owned()
+                    "not known to be done: the batch stopped half-way".into()
                 }
                 error if changes && !transactions && is_doubtful(error) => {
-                    format!("{}; whether it was done is not known", error.kind())
+                    format!("{}; whether it was done is not known", error.kind()).into()
                 }
-                error => error.kind().to_owned(),
+                error => error.kind().into(),
             };
             self.audit(Event { event: Kind::Outcome, outcome: Some(outcome), ..self.about(facts) })
         }))
@@ -222,7 +232,7 @@ impl RunBroker {
             }
             if matches!(facts.operation, Operation::Set | Operation::Delete) {
                 // Done or not, or nobody knows: what the run knew of it may be so no longer, and the vault is asked.
-                self.state().forget(&facts.stored);
+                self.state().forget(&facts.asked);
             }
         }
         if let Err(error) = audited {
@@ -246,19 +256,25 @@ impl RunBroker {
 
     /// What the run already holds of this secret; counts the repeated read.
     pub(super) fn held_value(&self, facts: &Facts) -> Option<(Arc<Secret>, Description)> {
-        let mut state = self.state();
-        let held = state.held.get(&facts.stored)?;
-        let (value, description) = (held.value.clone()?, held.description.clone());
+        let (value, description) = {
+            let state = self.state();
+            let held = state.held(&facts.asked)?;
+            (held.value.clone()?, held.description.clone())
+        };
         if facts.pin.as_ref().is_some_and(|pin| *pin != description.version) {
             return None;
         }
+        let shown = self.shown_name(facts.asked.as_str());
+        let mut state = self.state();
         if self.broker.repeats == Repeats::Sum {
             let count = state.repeats.entry((facts.stored.clone(), description.version.clone())).or_default();
             *count = count.saturating_add(1);
         }
-        drop(state);
-        self.served(facts.asked.as_str(), Operation::Get);
-        self.stand(facts, &description.version, &value);
+        state.ledger.served(&shown, Operation::Get, 1);
+        let again = self.again(facts, &description.version, &shown);
+        if let Some(held) = state.names.get_mut(&facts.asked).and_then(|known| known.held.as_mut()) {
+            held.again = held.again.take().or(again);
+        }
         Some((value, description))
     }
 
@@ -266,36 +282,28 @@ impl RunBroker {
     /// did and what is held is still held. Counted as any read. None where the whole way is to be gone.
     pub(crate) fn read_again(&self, name: &str) -> Option<Arc<Secret>> {
         let mut state = self.state();
-        let State { requests, again, ended, .. } = &mut *state;
-        let again = again.get_mut(name)?;
+        let State { requests, names, ended, .. } = &mut *state;
+        let Held { value: Some(value), again: Some(again), .. } = names.get_mut(name)?.held.as_mut()? else {
+            return None;
+        };
         if *requests >= self.requests || *ended {
             return None;
         }
         *requests = requests.saturating_add(1);
         again.reads = again.reads.saturating_add(1);
-        Some(Arc::clone(&again.value))
+        Some(Arc::clone(value))
     }
 
-    /// Notes that a value can be read again without a new decision, where that is so.
-    fn stand(&self, facts: &Facts, version: &SecretVersion, value: &Arc<Secret>) {
+    /// That a value can be read again without a new decision, where that is so.
+    fn again(&self, facts: &Facts, version: &SecretVersion, shown: &str) -> Option<Again> {
         let pinned = facts.pin.as_ref().is_none_or(|pin| pin == version);
-        if self.broker.repeats != Repeats::Sum || !pinned || !self.decisions.stands(Operation::Get, &facts.asked) {
-            return;
-        }
-        let shown = self.shown_name(facts.asked.as_str());
-        let mut state = self.state();
-        state.again.entry(facts.asked.as_str().to_owned()).or_insert_with(|| Again {
-            stored: facts.stored.clone(),
-            version: version.clone(),
-            shown,
-            value: Arc::clone(value),
-            reads: 0,
-        });
+        let stands = || self.decisions.stands(Operation::Get, &facts.asked);
+        (self.broker.repeats == Repeats::Sum && pinned && stands()).then(|| Again { shown: shown.into(), reads: 0 })
     }
 
     /// Narrows a grant to the version that the run has seen.
     pub(super) fn pinned(&self, grant: Grant) -> Grant {
-        let version = self.state().held.get(grant.stored()).map(|held| held.description.version.clone());
+        let version = self.state().held(grant.asked()).map(|held| held.description.version.clone());
         match version {
             Some(version) => grant.at_version(version),
             None => grant,
@@ -305,24 +313,25 @@ impl RunBroker {
     /// Registers a value with the redactor, remembers it for the run, and lets it go. The last step of the order.
     pub(super) async fn hand_out(&self, facts: &Facts, stored: Stored) -> Result<Arc<Secret>, RequestError> {
         self.watch(facts, &stored.value).await?;
-        self.served(facts.asked.as_str(), Operation::Get);
-        let value = Arc::clone(&stored.value);
-        self.stand(facts, &stored.description.version, &value);
+        let shown = self.shown_name(facts.asked.as_str());
+        let Stored { value, description, .. } = stored;
+        let again = self.again(facts, &description.version, &shown);
+        let held = Held { stored: facts.stored.clone(), description, value: Some(Arc::clone(&value)), again };
         let mut state = self.state();
-        state.held.insert(facts.stored.clone(), Held { description: stored.description, value: Some(stored.value) });
+        state.ledger.served(&shown, Operation::Get, 1);
+        state.hold(&facts.asked, held);
         Ok(value)
     }
 
     /// From now on the run's output is searched for this value. One that the redactor has no room for is neither handed out nor stored, and
     /// the audit says so after what it said before.
     pub(super) async fn watch(&self, facts: &Facts, value: &Secret) -> Result<(), RequestError> {
-        if !self.redactor.has_room(value) {
-            let outcome = Some("withheld: the redactor is full".to_owned());
+        if !self.redactor.register_where_room(&facts.asked, value) {
+            let outcome = Some("withheld: the redactor is full".into());
             self.audit(Event { event: Kind::Outcome, outcome, ..self.about(facts) }).await?;
             let guest = GuestError::Exhausted("this run has handled as much secret text as one run may".to_owned());
             return Err(Answer::new(guest, "the redactor is full").into());
         }
-        self.redactor.register(&facts.asked, value);
         Ok(())
     }
 
@@ -350,32 +359,40 @@ impl RunBroker {
     /// The same for a name that was folded: in the spelling in which it was asked for, where that one holds a value. What the policy spells out is
     /// shown as it stands there, and so is the name of a secret that the vault had before this run: neither is a text of the component's, which
     /// could otherwise set a value of the same text and so take the name out of its account.
-    pub(super) fn shown_name(&self, name: &str) -> String {
-        if self.decisions.spells(name) || self.state().found.contains(name) {
-            return name.to_owned();
+    pub(super) fn shown_name<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        if self.decisions.spells(name) {
+            return name.into();
         }
-        let spelled = |name: &str| {
+        {
             let state = self.state();
-            // Mostly there are none.
-            if state.spelled.is_empty() { None } else { state.spelled.get(&SecretName::parse(name).ok()?).cloned() }
-        };
-        spelled(name).unwrap_or_else(|| self.shown(name))
+            if state.names.get(name).is_some_and(|known| known.found) {
+                return name.into();
+            }
+            if let Some(spelled) = state.spelled.get(name) {
+                return spelled.clone().into();
+            }
+        }
+        let shown = self.shown(name);
+        if shown == name { name.into() } else { shown.into() }
     }
 
     pub(super) fn about(&self, facts: &Facts) -> Event {
         let mut event = self.naming(facts.operation, &facts.stored);
         if facts.asked != facts.stored {
-            event.asked = Some(self.shown_name(facts.asked.as_str()));
+            event.asked = Some(self.shown_name(facts.asked.as_str()).into_owned());
         }
         event
     }
 
     /// Notes that a secret is about to be released which the vault had before this run: its name is no text of the component's.
     pub(super) fn found(&self, facts: &Facts) {
-        let mut state = self.state();
-        if !state.written.contains(&facts.stored) && !state.found.contains(facts.asked.as_str()) {
-            state.found.insert(facts.asked.to_string());
+        // Of a name that the policy spells nobody asks here.
+        if self.decisions.spells(facts.asked.as_str()) {
+            return;
         }
+        let mut state = self.state();
+        let known = state.names.entry(facts.asked.clone()).or_default();
+        known.found |= !known.written;
     }
 
     /// An event about a name. A value can have the form of a name, so a name that holds one the run was given is written redacted.
@@ -384,9 +401,9 @@ impl RunBroker {
         let whole = shown == name.as_str();
         Event {
             run: Some(self.run),
-            operation: Some(operation.as_str().to_owned()),
+            operation: Some(operation.as_str().into()),
             secret: whole.then(|| name.clone()),
-            asked: (!whole).then_some(shown),
+            asked: (!whole).then(|| shown.into_owned()),
             ..Event::default()
         }
     }
@@ -398,15 +415,20 @@ impl RunBroker {
     }
 
     pub(super) fn decided(&self, kind: Kind, facts: &Facts) -> Event {
-        Event { event: kind, decision: Some(Decision::Allowed), rule: Some(facts.rule.clone()), ..self.about(facts) }
+        Event {
+            event: kind,
+            decision: Some(Decision::Allowed),
+            rule: Some(Arc::clone(&facts.rule)),
+            ..self.about(facts)
+        }
     }
 
     pub(super) async fn audit(&self, event: Event) -> Result<(), RequestError> {
         let begun = self.meter.begin();
-        let appended = self.broker.audit.append(event).await;
+        let appended = self.broker.audit.put(&event).await;
         self.meter.audited(begun);
         match appended {
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
             Err(error) => {
                 // Once for a run: a component can ask as often as its limit allows.
                 if !std::mem::replace(&mut self.state().audit_failed, true) {

@@ -174,7 +174,7 @@ pub(super) fn about(event: &Event, with_run: bool) -> String {
     });
     parts.extend(decision.map(str::to_owned));
     parts.extend(event.rule.as_deref().map(|rule| quoted("by", rule)));
-    parts.extend(event.outcome.clone().filter(|outcome| decision != Some(outcome.as_str())));
+    parts.extend(event.outcome.as_deref().filter(|outcome| decision != Some(outcome)).map(str::to_owned));
     parts.extend(event.version.as_ref().map(|version| quoted("version", version.as_str())));
     parts.extend(event.count.map(|count| format!("count {count}")));
     parts.extend(event.detail.iter().map(|(name, value)| format!("{name}={value}")));

@@ -9,20 +9,20 @@ use crate::policy::Operation;
 use crate::vault::VaultError;
 
 /// What an operator is about to do.
-pub(super) struct Work<'a> {
+pub(super) struct Work {
     /// In the words of the audit.
-    operation: &'a str,
+    operation: &'static str,
     /// The secrets concerned. Each gets events of its own; without any there is one pair.
     secrets: Vec<Option<SecretName>>,
     /// What came of it where it was done.
-    done: &'a str,
+    done: &'static str,
     changes: bool,
-    detail: Vec<(&'a str, String)>,
+    detail: Vec<(&'static str, String)>,
 }
 
-impl<'a> Work<'a> {
+impl Work {
     /// Work on one secret, or on all.
-    pub(super) fn on_secret(operation: Operation, name: Option<&SecretName>, done: &'a str) -> Self {
+    pub(super) fn on_secret(operation: Operation, name: Option<&SecretName>, done: &'static str) -> Self {
         Self {
             operation: operation.as_str(),
             secrets: vec![name.cloned()],
@@ -33,7 +33,7 @@ impl<'a> Work<'a> {
     }
 
     /// Work on what the vault keeps of a deleted secret.
-    pub(super) fn on_deleted(operation: &'a str, name: &SecretName, done: &'a str) -> Self {
+    pub(super) fn on_deleted(operation: &'static str, name: &SecretName, done: &'static str) -> Self {
         Self { operation, secrets: vec![Some(name.clone())], done, changes: true, detail: Vec::new() }
     }
 
@@ -45,13 +45,13 @@ impl<'a> Work<'a> {
     }
 
     /// Work on the vault itself.
-    pub(super) fn on_vault(operation: &'a str, done: &'a str, changes: bool) -> Self {
+    pub(super) fn on_vault(operation: &'static str, done: &'static str, changes: bool) -> Self {
         Self { operation, secrets: vec![None], done, changes, detail: Vec::new() }
     }
 
     /// Adds something that both events say.
     #[must_use]
-    pub(super) fn with(mut self, name: &'a str, value: impl ToString) -> Self {
+    pub(super) fn with(mut self, name: &'static str, value: impl ToString) -> Self {
         self.detail.push((name, value.to_string()));
         self
     }
@@ -61,15 +61,15 @@ impl<'a> Work<'a> {
 /// written. `complete` adds to the event of each secret, by its place, what the answer says of it.
 pub(super) fn audited<T>(
     opened: &Opened,
-    work: &Work<'_>,
+    work: &Work,
     doing: impl Future<Output = Result<T, VaultError>>,
     complete: impl Fn(&T, usize, &mut Event),
 ) -> Result<T, Failure> {
     // Which vault it was: one audit may tell of several.
-    let vault = opened.vault.place().map(|place| ("vault".to_owned(), place));
-    let detail = work.detail.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+    let vault = opened.vault.place().map(|place| ("vault".into(), place.into()));
+    let detail = work.detail.iter().map(|(name, value)| ((*name).into(), value.clone().into()));
     let detail = vault.into_iter().chain(detail).collect();
-    let about = Event { operation: Some(work.operation.to_owned()), detail, ..Event::default() };
+    let about = Event { operation: Some(work.operation.into()), detail, ..Event::default() };
     let event = |kind, secret: &Option<SecretName>| Event { event: kind, secret: secret.clone(), ..about.clone() };
     for secret in &work.secrets {
         opened.audit.append_blocking(event(Kind::Operator, secret))?;
@@ -89,7 +89,7 @@ pub(super) fn audited<T>(
             }
             Err(error) => error.kind(),
         };
-        event.outcome = Some(outcome.to_owned());
+        event.outcome = Some(outcome.into());
         written = written.and(opened.audit.append_blocking(event).map(drop));
     }
     let answer = answer?;

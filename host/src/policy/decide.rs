@@ -225,7 +225,7 @@ impl Decisions {
         let (id, entry) = weigh(rules, operation, name, now, |id| state.used(id))
             .map_err(|(reason, entry)| refusal(rules, operation, name, now, reason, entry, |id| state.used(id) + 1))?;
         state.take(id, 1);
-        Ok(grant(operation, name, entry))
+        Ok(grant(operation, name, entry, rules.name(id)))
     }
 
     /// Whether the policy has this name, folded, in full: as the key of an entry or as what one is stored as.
@@ -266,7 +266,7 @@ impl Decisions {
             match weigh(rules, operation, name, now, used) {
                 Ok((id, entry)) => {
                     *taken.entry(id).or_default() += 1;
-                    grants.push(grant(operation, name, entry));
+                    grants.push(grant(operation, name, entry, rules.name(id)));
                 }
                 Err((reason, entry)) => {
                     let needed = |id: EntryId| {
@@ -373,8 +373,8 @@ impl Overruled {
     }
 }
 
-fn grant(operation: Operation, name: &SecretName, entry: &Entry) -> Grant {
-    Grant::new(operation, name.clone(), entry.stored(name).clone(), entry.version.clone(), entry.rule())
+fn grant(operation: Operation, name: &SecretName, entry: &Entry, rule: Arc<str>) -> Grant {
+    Grant::new(operation, name.clone(), entry.stored(name).clone(), entry.version.clone(), rule)
 }
 
 fn refusal(

@@ -18,7 +18,7 @@ pub struct Grant {
     asked: SecretName,
     stored: SecretName,
     version: Option<SecretVersion>,
-    rule: String,
+    rule: Arc<str>,
 }
 
 impl Grant {
@@ -27,7 +27,7 @@ impl Grant {
         asked: SecretName,
         stored: SecretName,
         version: Option<SecretVersion>,
-        rule: String,
+        rule: Arc<str>,
     ) -> Self {
         Self { operation, asked, stored, version, rule }
     }
@@ -71,6 +71,11 @@ impl Grant {
     /// The policy entry that made this decision, as it is written there.
     pub fn rule(&self) -> &str {
         &self.rule
+    }
+
+    /// The same, to keep.
+    pub(crate) fn shared_rule(&self) -> Arc<str> {
+        Arc::clone(&self.rule)
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -85,6 +86,8 @@ pub(in crate::policy) type EntryId = usize;
 #[derive(Debug, Default)]
 pub(in crate::policy) struct Rules {
     entries: Vec<Entry>,
+    /// What [`Entry::rule`] says of each: every grant has a copy.
+    names: Vec<Arc<str>>,
     exact: HashMap<String, EntryId>,
     prefixes: HashMap<String, EntryId>,
     /// Names in the vault that exact entries with another name lead to.
@@ -114,6 +117,7 @@ impl Rules {
             self.aliases.entry(stored.as_str().to_owned()).or_insert(id);
         }
         self.expiring |= entry.expires.is_some();
+        self.names.push(entry.rule().into());
         self.entries.push(entry);
         Ok(())
     }
@@ -122,6 +126,11 @@ impl Rules {
     pub(in crate::policy) fn deciding(&self, name: &SecretName) -> Option<(EntryId, &Entry)> {
         let id = self.ids(name).next()?;
         self.entries.get(id).map(|entry| (id, entry))
+    }
+
+    /// What an entry is called: [`Entry::rule`].
+    pub(in crate::policy) fn name(&self, id: EntryId) -> Arc<str> {
+        self.names.get(id).cloned().unwrap_or_default()
     }
 
     /// Whether a folded name stands in the policy in full.

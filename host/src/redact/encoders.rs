@@ -298,6 +298,11 @@ pub(super) fn pieces(over: Over, value: &str) -> Vec<(usize, usize)> {
 /// No needle of this value has fewer bytes: an encoder writes no less than it reads, but for the digits that base64 shares with a neighbour, which
 /// do not count from six bytes on.
 pub(super) fn shortest_needle(value: &str) -> usize {
+    // Mostly one piece.
+    let plain = is_covered(value) && value.trim().len() == value.len() && !value.contains(['\n', '\r']);
+    if plain && value.len() >= 6 {
+        return value.len();
+    }
     let pieces = [Over::Value, Over::Lines].into_iter().flat_map(|over| pieces(over, value));
     let shortest = pieces.map(|(_, length)| length).min().unwrap_or(MIN_NEEDLE);
     if shortest < 6 { MIN_NEEDLE } else { shortest }

@@ -47,9 +47,8 @@ mod stream;
 mod tests;
 mod tier;
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -57,7 +56,7 @@ pub use self::encoders::{MIN_LINE, MIN_VALUE};
 pub use self::escape::{TerminalEscaper, escape_controls};
 pub use self::stream::RedactStream;
 
-use self::needles::Entry;
+use self::needles::{Entry, Known};
 use self::tier::{Snapshot, Tier};
 use crate::ids::SecretName;
 use crate::secret::Secret;
@@ -114,9 +113,8 @@ struct State {
     /// Registered and not yet in a tier.
     pending: Vec<Arc<Entry>>,
     snapshot: Arc<Snapshot>,
-    /// Values by a randomly keyed hash, to recognise those that are registered already.
-    known: HashMap<u64, Vec<Arc<Entry>>>,
-    hasher: RandomState,
+    /// To recognise values that are registered already.
+    known: HashSet<Known>,
     bytes: usize,
     /// How many needles the values have; of those that are pending, at most.
     needles: usize,
@@ -156,28 +154,35 @@ impl Redactor {
     /// Beyond [`VALUES_MAX`] or [`NEEDLES_MAX`] the redactor fails closed: from then on it withholds everything. Ask
     /// [`has_room`](Self::has_room) first and refuse the value instead.
     pub fn register(&self, name: &SecretName, value: &Secret) {
-        let text = value.expose();
-        if !encoders::is_covered(text) {
-            return;
+        if !self.register_where_room(name, value) {
+            self.lock().blind = true;
+            self.0.generation.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// The same, but beyond what there is room for it registers nothing and says so.
+    pub(crate) fn register_where_room(&self, name: &SecretName, value: &Secret) -> bool {
+        let text = value.expose();
         let mut state = self.lock();
         let state = &mut *state;
-        let key = state.hasher.hash_one(text);
-        if state.blind || state.known.get(&key).is_some_and(|entries| entries.iter().any(|entry| entry.is(text))) {
-            return;
+        if state.blind {
+            return false;
         }
-        if state.room_for(text.len()) {
-            let entry = Arc::new(Entry::new(name.clone(), text));
-            state.bytes = state.bytes.saturating_add(text.len());
-            state.needles = state.needles.saturating_add(encoders::needles_at_most(text.len()));
-            let shortest = encoders::shortest_needle(text);
-            state.shortest = if state.shortest == 0 { shortest } else { state.shortest.min(shortest) };
-            state.known.entry(key).or_default().push(Arc::clone(&entry));
-            state.pending.push(entry);
-        } else {
-            state.blind = true;
+        if !encoders::is_covered(text) || state.known.contains(text) {
+            return true;
         }
+        if !state.room_for(text.len()) {
+            return false;
+        }
+        let entry = Arc::new(Entry::new(name.clone(), text));
+        state.bytes = state.bytes.saturating_add(text.len());
+        state.needles = state.needles.saturating_add(encoders::needles_at_most(text.len()));
+        let shortest = encoders::shortest_needle(text);
+        state.shortest = if state.shortest == 0 { shortest } else { state.shortest.min(shortest) };
+        state.known.insert(Known(Arc::clone(&entry)));
+        state.pending.push(entry);
         self.0.generation.fetch_add(1, Ordering::Release);
+        true
     }
 
     /// Whether a value of this length can be registered without passing [`VALUES_MAX`] or [`NEEDLES_MAX`].

@@ -2,9 +2,10 @@
 //!
 //! A needle is kept as its beginning and a recipe for the rest, which [`Unfolding`] follows as far as a match has come.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
-use std::sync::OnceLock;
+use std::hash::{BuildHasher as _, Hash, Hasher, RandomState};
+use std::sync::{Arc, OnceLock};
 
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -65,11 +66,6 @@ impl Entry {
         &self.name
     }
 
-    /// Whether this is the entry of a value.
-    pub(super) fn is(&self, value: &str) -> bool {
-        **self.value == *value
-    }
-
     /// What to look for.
     pub(super) fn needles(&self) -> &[Needle] {
         self.needles.get_or_init(|| Self::find(&self.value))
@@ -79,6 +75,30 @@ impl Entry {
     pub(super) fn surplus(&self) -> Option<usize> {
         let found = self.needles.get().is_some();
         (!found).then(|| needles_at_most(self.value.len()).saturating_sub(self.needles().len()))
+    }
+}
+
+/// An entry, found by its value.
+pub(super) struct Known(pub(super) Arc<Entry>);
+
+impl Borrow<str> for Known {
+    fn borrow(&self) -> &str {
+        &self.0.value
+    }
+}
+
+impl PartialEq for Known {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.value == other.0.value
+    }
+}
+
+impl Eq for Known {}
+
+impl Hash for Known {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let value: &str = self.borrow();
+        value.hash(state);
     }
 }
 

@@ -174,6 +174,11 @@ pub(super) struct Staging {
 }
 
 impl Checked {
+    /// The folder in which the private folder of a run will be.
+    pub(super) fn beside_path(&self) -> &Path {
+        &self.beside_path
+    }
+
     /// Where the private folder of a run will be.
     pub(super) fn staging_path(&self, run: &RunId) -> PathBuf {
         self.beside_path.join(staging_name(run))
@@ -190,7 +195,7 @@ impl Checked {
         if self.target.is_some() {
             return self.stage(run);
         }
-        let (private, stamp) = spares.take(self.beside?, staging_name(run))?;
+        let (private, stamp) = spares.take(self.beside?, || staging_name(run))?;
         Ok(Staging { private, target: None, input: self.input, home: Some((Arc::clone(spares), stamp)) })
     }
 }

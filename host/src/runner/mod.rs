@@ -329,12 +329,12 @@ impl Runner {
         let component = candidate.component_ref(&spec.component);
         let mut session = Session::prepare(&self.broker, &spec, component, policy, limits, meter.clone());
         let id = session.id();
-        let staging_path = checked.staging_path(&id);
         // Before the folder is made: what a crash leaves behind is named in the store and cleared away by the next process.
         if let Some(records) = &self.records {
-            records.begin(session.record(), Some(&staging_path))?;
+            records.begin(session.record(), Some(&checked.staging_path(&id)))?;
         }
         let log = log::Log::of(self.records.as_deref(), &id);
+        let beside = checked.beside_path().to_owned();
         let staged = match &self.spares {
             Some(spares) => checked.stage_or_take(&id, spares),
             None => checked.stage(&id),
@@ -347,8 +347,7 @@ impl Runner {
                 (self.to_end(&spec, &mut session, prepared, outside).await, Some(staging))
             }
             Err(error) => {
-                let path = staging_path.display();
-                let why = format!("the private output folder `{path}` cannot be made: {error}");
+                let why = format!("a private output folder in `{}` cannot be made: {error}", beside.display());
                 (Ran::not(Ended::HostFault(why)), None)
             }
         };

@@ -48,15 +48,16 @@ impl From<Stat> for Stamp {
 
 impl Spares {
     /// A folder that waits, or else a new one of this name.
-    pub(super) fn take(&self, beside: Beside, name: OsString) -> io::Result<(Private, Stamp)> {
-        // One that was made in a folder which is there no longer, or was moved, is nobody's: it is removed as far as it can be.
+    pub(super) fn take(&self, beside: Beside, name: impl FnOnce() -> OsString) -> io::Result<(Private, Stamp)> {
+        // One that was removed, or made in a folder which is there no longer, is nobody's: what is left of it goes. One that was moved serves as well,
+        // since nothing that is made in it stays, and does not come back here.
         while let Some((private, stamp)) = self.pop() {
             let same = std::sync::Arc::ptr_eq(&private.beside.folder, &beside.folder);
-            if same && private.in_its_place()?.map(Identity::from) == Some(stamp.identity) {
+            if same && rustix::fs::fstat(&private.folder)?.st_nlink > 0 {
                 return Ok((private, stamp));
             }
         }
-        let private = Private::make(beside, name)?;
+        let private = Private::make(beside, name())?;
         let stamp = rustix::fs::fstat(&private.folder)?.into();
         Ok((private, stamp))
     }
@@ -94,7 +95,7 @@ mod tests {
     use super::*;
 
     fn take(spares: &Spares, temp: &Temp, name: &str) -> (Private, Stamp) {
-        spares.take(temp.get().unwrap(), name.into()).unwrap()
+        spares.take(temp.get().unwrap(), || name.into()).unwrap()
     }
 
     fn count(path: &Path) -> usize {
@@ -136,6 +137,18 @@ mod tests {
         }
         // The last was moved, and is empty.
         assert_eq!(count(dir.path()), 1);
+    }
+
+    #[test]
+    fn what_was_removed_while_it_waited_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let temp = Temp::new(dir.path().to_owned());
+        let spares = Spares::default();
+        let (private, stamp) = take(&spares, &temp, "first");
+        assert!(spares.give_back(private, stamp).is_none());
+        fs::remove_dir(dir.path().join("first")).unwrap();
+        let (private, _) = take(&spares, &temp, "second");
+        assert_eq!((private.name.to_str().unwrap(), count(dir.path())), ("second", 1));
     }
 
     #[test]

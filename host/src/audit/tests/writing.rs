@@ -98,7 +98,7 @@ fn what_does_not_fit_changes_nothing() {
     with_home(|place| {
         let audit = place.open();
         let mut long = event(0);
-        long.outcome = Some("x".repeat(64 * 1024));
+        long.outcome = Some("x".repeat(64 * 1024).into());
         let error = audit.append_blocking(long).unwrap_err();
         assert!(matches!(error, AuditError::TooLong(_)), "{error}");
         for reserved in [Kind::SegmentStart, Kind::SegmentEnd] {
@@ -106,9 +106,9 @@ fn what_does_not_fit_changes_nothing() {
             assert!(matches!(audit.append_blocking(event), Err(AuditError::Reserved)));
         }
         // Around the text a line is as long as the one before, but for some digits of the time.
-        audit.append_blocking(Event { outcome: Some(String::new()), ..event(0) }).unwrap();
+        audit.append_blocking(Event { outcome: Some("".into()), ..event(0) }).unwrap();
         let around = lines(&place.file(audit.segment())).last().unwrap().len();
-        let with = |bytes| Event { outcome: Some("x".repeat(bytes)), ..event(0) };
+        let with = |bytes| Event { outcome: Some("x".repeat(bytes).into()), ..event(0) };
         audit.append_blocking(with(64 * 1024 - around - 16)).unwrap();
         assert!(matches!(audit.append_blocking(with(64 * 1024 - around + 16)), Err(AuditError::TooLong(_))));
         audit.close().unwrap();

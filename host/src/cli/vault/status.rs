@@ -81,7 +81,7 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
         let work = Work::on_vault("verify", "verified", false).with("vault", dir.display());
         let verification = audited(&opened, &work, opened.local()?.verify(), |verification, _, event| {
             event.count = Some(verification.contents.versions);
-            event.detail.insert("broken".to_owned(), verification.broken.len().to_string());
+            event.detail.insert("broken".into(), verification.broken.len().to_string().into());
         })?;
         opened.close()?;
         verified = Some(verification.is_whole());
@@ -240,9 +240,12 @@ fn last_backup(audit: &Path, vault: &Path) -> Result<Option<LastBackup>, AuditEr
         let is_ours = event.event == Kind::OperatorOutcome
             && event.operation.as_deref() == Some("backup")
             && event.outcome.as_deref() == Some("backed up")
-            && event.detail.get("vault") == Some(&vault);
+            && event.detail.get("vault").is_some_and(|place| *place == vault);
         if is_ours && last.as_ref().is_none_or(|last| last.time < line.time) {
-            last = Some(LastBackup { time: line.time, to: event.detail.get("to").cloned().unwrap_or_default() });
+            last = Some(LastBackup {
+                time: line.time,
+                to: event.detail.get("to").cloned().unwrap_or_default().into_owned(),
+            });
         }
     }
     Ok(last)

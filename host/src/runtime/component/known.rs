@@ -12,6 +12,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::{FileType, Stat};
+
 use super::candidate::{Candidate, Inspect};
 use crate::ids::Digest;
 
@@ -44,7 +46,10 @@ impl Stamp {
 
     /// Whether a file is as it was.
     pub(super) fn is_of(self, path: &Path) -> bool {
-        std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && Self::of(&metadata) == self)
+        // The older call, which has less to say and takes less time than the one of the standard library.
+        rustix::fs::stat(path).is_ok_and(|stat| {
+            FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && Self::from(stat) == self
+        })
     }
 
     /// The stamp of an open file that was read just now and was `before` when that began; none where it may change without leaving another one.
@@ -54,6 +59,19 @@ impl Stamp {
         let last = u64::try_from(before.mtime().max(before.ctime())).ok()?;
         let settled = now.as_secs().checked_sub(last)? >= SETTLED.as_secs();
         (settled && Self::of(&file.metadata().ok()?) == stamp).then_some(stamp)
+    }
+}
+
+impl From<Stat> for Stamp {
+    fn from(stat: Stat) -> Self {
+        let nanos = |nanos: u64| i64::try_from(nanos).unwrap_or(i64::MAX);
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            bytes: u64::try_from(stat.st_size).unwrap_or_default(),
+            modified: (stat.st_mtime, nanos(stat.st_mtime_nsec)),
+            changed: (stat.st_ctime, nanos(stat.st_ctime_nsec)),
+        }
     }
 }
 

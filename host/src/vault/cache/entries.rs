@@ -1,7 +1,6 @@
 //! What a cache holds: answers with their age and size, and the fetches under way.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,8 +12,8 @@ use crate::vault::{Stored, VaultError};
 /// What a vault answered to a read.
 pub(super) type Answer = Result<Stored, VaultError>;
 
-/// What was asked for: a secret as the vault knows it, and a version or the latest. Ordered by name first.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What was asked for: a secret as the vault knows it, and a version or the latest.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) name: SecretName,
     pub(super) version: Option<SecretVersion>,
@@ -40,8 +39,8 @@ struct Flying {
 /// The state of a cache.
 #[derive(Default)]
 pub(super) struct Entries {
-    answers: BTreeMap<Key, Entry>,
-    flights: BTreeMap<Key, Flying>,
+    answers: HashMap<Key, Entry>,
+    flights: HashMap<Key, Flying>,
     bytes: usize,
     /// Counts uses, so that the entry that was not used for longest is known.
     uses: u64,
@@ -153,13 +152,9 @@ impl Entries {
     }
 }
 
-fn keys_of<T>(map: &BTreeMap<Key, T>, name: &SecretName) -> Vec<Key> {
-    let first = Key { name: name.clone(), version: None };
-    map.range((Bound::Included(first), Bound::Unbounded))
-        .map(|(key, _)| key)
-        .take_while(|key| key.name == *name)
-        .cloned()
-        .collect()
+/// A scan: names are forgotten by writes to the vault, beside which it is nothing.
+fn keys_of<T>(map: &HashMap<Key, T>, name: &SecretName) -> Vec<Key> {
+    map.keys().filter(|key| key.name == *name).cloned().collect()
 }
 
 fn weigh(key: &Key, answer: &Answer) -> usize {
