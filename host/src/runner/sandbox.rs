@@ -5,7 +5,7 @@ use std::fmt;
 use super::RunnerError;
 use crate::runtime::{Engine, EngineOptions, Executor, engine};
 
-/// The part of a [`Runner`] that depends on nothing but the machine: engine and linked interfaces. Making it takes a millisecond, which a process
+/// The part of a [`Runner`](super::Runner) that depends on nothing but the machine: engine and linked interfaces. Making it takes a millisecond, which a process
 /// that has other things to open first can let another thread spend.
 pub struct Sandbox {
     pub(super) engine: Engine,

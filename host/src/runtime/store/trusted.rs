@@ -6,6 +6,7 @@
 //! Code from the store lies in a [`Sealed`] file, from which the engine maps it without a copy; where there can be no such file, and where the
 //! code was compiled just now, it lies in this process's memory.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
@@ -110,40 +111,34 @@ impl AuthenticatedCode {
     ///
     /// # Errors
     /// wasmtime's, where the code is for another engine version, processor or configuration.
-    pub(in crate::runtime) fn load(&self, engine: &Engine) -> wasmtime::Result<Component> {
-        match &self.0 {
-            Held::Memory(bytes) => Self::load_copy(engine, bytes),
-            Held::Sealed(sealed) => {
-                if let Some(loaded) = Self::load_mapped(engine, sealed) {
-                    return Ok(loaded);
-                }
-                // A system that lets no such file be found or run may still let memory.
-                Self::load_copy(engine, &sealed.bytes()?)
-            }
-        }
-    }
-
     #[allow(unsafe_code, reason = "loading compiled code trusts it; the type is the proof of where it comes from")]
-    fn load_copy(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
+    pub(in crate::runtime) fn load(&self, engine: &Engine) -> wasmtime::Result<Component> {
+        if let Some(loaded) = self.load_mapped(engine) {
+            return Ok(loaded);
+        }
+        let bytes = match &self.0 {
+            Held::Memory(bytes) => Cow::Borrowed(bytes.as_slice()),
+            // A system that lets no such file be found or run may still let memory.
+            Held::Sealed(sealed) => Cow::Owned(sealed.bytes()?),
+        };
         // SAFETY: `Component::deserialize` asks for bytes that `precompile_component` made and nobody changed since. Every way to make
-        // this type, and only `load` of it calls this, establishes that: the compiler's own answer, that of our compiler process over a private
-        // pipe, or bytes whose keyed hash fits. The bytes are in private memory or come from a sealed file, so they do not change between the check
-        // and here.
+        // this type establishes that: the compiler's own answer, that of our compiler process over a private pipe, or bytes whose keyed
+        // hash fits. The bytes are in private memory or were read from a sealed file, so they do not change between the check and here.
         unsafe { Component::deserialize(engine, bytes) }
     }
 
-    /// Maps the code from its sealed file; `None` where the system does not let it be found or mapped, or it is for another engine.
+    /// Maps the code from its sealed file; `None` where it lies in none, the system does not let it be found or mapped, or it is for another engine.
     #[allow(unsafe_code, reason = "loading compiled code trusts it; the type is the proof of where it comes from")]
-    fn load_mapped(engine: &Engine, sealed: &Sealed) -> Option<Component> {
+    fn load_mapped(&self, engine: &Engine) -> Option<Component> {
+        let Held::Sealed(sealed) = &self.0 else { return None };
         let path = sealed.path()?;
         // SAFETY: `Component::deserialize_file` asks for a file that holds what `precompile_component` made, and that does not change as long as the
         // component lives. The path leads to the file that `sealed` holds open: that was looked at, and the number is not given away while it is
         // open. The keyed hash of what was written to that file fits, since only `check` makes a `Held::Sealed`. From its making to its sealing only
         // `Sealed::copy` had it, and from then on the system lets nobody change it, whoever has it open.
-        unsafe { Component::deserialize_file(engine, path) }
-            .inspect_err(
-                |error| tracing::debug!(%error, "stored code is loaded from memory, since it cannot be mapped"),
-            )
+        let loaded = unsafe { Component::deserialize_file(engine, path) };
+        loaded
+            .inspect_err(|error| tracing::debug!(%error, "stored code is loaded from memory, for it cannot be mapped"))
             .ok()
     }
 }
