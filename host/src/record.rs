@@ -89,7 +89,7 @@ pub struct RunRecord {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Timings {
-    /// Reading the component, unless the runner was given it as read before; and compiling it or finding its code.
+    /// Reading the component, also where that was done before it was given to the runner; and compiling it or finding its code.
     pub load: u64,
     /// Linking it, where no run of this process has.
     pub link: u64,

@@ -46,6 +46,13 @@ impl Meter {
         add(stage(&mut laps.timings), took);
     }
 
+    /// Adds to a stage what it took before this meter began.
+    pub(crate) fn add(&self, stage: Stage, took: Duration) {
+        if let Some(mut laps) = self.laps() {
+            add(stage(&mut laps.timings), took);
+        }
+    }
+
     /// Begins something that is measured apart.
     pub(crate) fn begin(&self) -> Begun {
         Begun(self.laps().map(|laps| (Instant::now(), laps.timings.audit)))
@@ -106,10 +113,21 @@ mod tests {
     }
 
     #[test]
+    fn what_came_before_is_added() {
+        let meter = Meter::started();
+        meter.add(|timings| &mut timings.load, Duration::from_secs(1000));
+        meter.lap(|timings| &mut timings.load);
+        meter.lap(|timings| &mut timings.start);
+        let timings = meter.timings().unwrap();
+        assert!(timings.load >= 1_000_000_000_000 && timings.start < 1_000_000_000_000, "{timings:?}");
+    }
+
+    #[test]
     fn without_being_asked_nothing_is_measured() {
         let meter = Meter::default();
         meter.audited(meter.begin());
         meter.lap(|timings| &mut timings.load);
+        meter.add(|timings| &mut timings.load, Duration::from_secs(1));
         assert_eq!(meter.timings(), None);
     }
 }

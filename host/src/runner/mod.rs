@@ -296,6 +296,7 @@ impl Runner {
     ) -> Result<RunRecord, StartError> {
         let admitted = self.admit()?;
         let candidate = self.loader.adopt(&spec.component, candidate)?;
+        admitted.meter.add(|timings| &mut timings.load, candidate.took());
         self.run_admitted(admitted, candidate, spec, policy, observer, cancel).await
     }
 

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
@@ -18,6 +19,8 @@ use crate::runtime::imports::{self, Interfaces, Malformed, Refused};
 pub struct Candidate {
     bytes: Bytes,
     digest: Digest,
+    /// How long reading it took, digest and all; nothing where it was in memory.
+    took: Duration,
     inspect: Inspect,
     interfaces: Arc<Interfaces>,
     refused: Arc<[Refused]>,
@@ -116,6 +119,7 @@ impl Candidate {
 
     /// Reads a file, and answers with a stamp where the file can be known again by one.
     pub(super) fn read_as(path: &Path, max: u64, inspect: Inspect) -> Result<(Self, Option<Stamp>), LoadError> {
+        let begun = Instant::now();
         let unreadable = |cause| LoadError::Unreadable { path: path.to_owned(), cause };
         // Opening a pipe would wait for whoever writes to it; this does not.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -133,7 +137,8 @@ impl Candidate {
         let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
         (&file).take(max.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
         let stamp = Stamp::settled(&metadata, &file);
-        Ok((Self::new(path, bytes.into(), max, inspect)?, stamp))
+        let candidate = Self::new(path, bytes.into(), max, inspect)?;
+        Ok((Self { took: begun.elapsed(), ..candidate }, stamp))
     }
 
     pub(super) fn new(path: &Path, bytes: Bytes, max: u64, inspect: Inspect) -> Result<Self, LoadError> {
@@ -146,7 +151,8 @@ impl Candidate {
         };
         let interfaces = interfaces.map_err(|why| LoadError::Malformed { path: path.to_owned(), why })?;
         let refused = imports::refused(&interfaces).into();
-        Ok(Self { digest: Digest::of(&bytes), bytes, inspect, interfaces: Arc::new(interfaces), refused })
+        let (digest, interfaces) = (Digest::of(&bytes), Arc::new(interfaces));
+        Ok(Self { bytes, digest, took: Duration::ZERO, inspect, interfaces, refused })
     }
 
     /// The same for a runner that takes at most `max` bytes: what was read under another bound, or for another world, is looked at once more.
@@ -154,7 +160,13 @@ impl Candidate {
         if self.inspect == Inspect::Runner && self.len() <= max {
             return Ok(self);
         }
-        Self::new(path, self.bytes, max, Inspect::Runner)
+        let took = self.took;
+        Ok(Self { took, ..Self::new(path, self.bytes, max, Inspect::Runner)? })
+    }
+
+    /// How long reading it took.
+    pub(crate) fn took(&self) -> Duration {
+        self.took
     }
 
     /// The same with another copy of the same bytes.
