@@ -89,8 +89,10 @@ struct Shared {
 }
 
 struct State {
-    stdout: RedactStream,
-    stderr: RedactStream,
+    redactor: Redactor,
+    /// From the first write on: many a run writes nothing.
+    stdout: Option<RedactStream>,
+    stderr: Option<RedactStream>,
     count: LogCount,
     max: u64,
     /// What the observer has not yet got. Bounded by `queued`, which counts bytes: a bound on the number of writes would say little.
@@ -126,8 +128,9 @@ impl Output {
         let recording =
             recorder.map(|recorder| Arc::new(Recording { recorder: Mutex::new(recorder), waiting: Mutex::default() }));
         let state = State {
-            stdout: redactor.stream(),
-            stderr: redactor.stream(),
+            redactor: redactor.clone(),
+            stdout: None,
+            stderr: None,
             count: LogCount::default(),
             max: log_bytes,
             waiting: VecDeque::new(),
@@ -156,10 +159,13 @@ impl Output {
         let (count, begin) = {
             let mut state = self.shared.state();
             let mut begin = false;
-            for stream in [Stream::Stdout, Stream::Stderr] {
-                let mut rest = Vec::new();
-                state.redactor(stream).finish(&mut rest);
-                begin |= self.shared.enqueue(&mut state, stream, rest);
+            let written = [(Stream::Stdout, state.stdout.take()), (Stream::Stderr, state.stderr.take())];
+            for (stream, redacting) in written {
+                if let Some(mut redacting) = redacting {
+                    let mut rest = Vec::new();
+                    redacting.finish(&mut rest);
+                    begin |= self.shared.enqueue(&mut state, stream, rest);
+                }
             }
             if state.phase == Phase::Open {
                 state.phase = Phase::Closed;
@@ -274,11 +280,12 @@ impl fmt::Debug for GuestStream {
 }
 
 impl State {
-    fn redactor(&mut self, stream: Stream) -> &mut RedactStream {
-        match stream {
+    fn redact(&mut self, stream: Stream, bytes: &[u8], out: &mut Vec<u8>) {
+        let redacting = match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
-        }
+        };
+        redacting.get_or_insert_with(|| self.redactor.stream()).push(bytes, out);
     }
 }
 
@@ -322,7 +329,7 @@ impl Shared {
     fn write(self: &Arc<Self>, stream: Stream, bytes: &[u8]) {
         let mut state = self.state();
         let mut decided = Vec::with_capacity(bytes.len());
-        state.redactor(stream).push(bytes, &mut decided);
+        state.redact(stream, bytes, &mut decided);
         let begin = self.enqueue(&mut state, stream, decided);
         drop(state);
         if begin {
