@@ -80,11 +80,18 @@ impl RunBroker {
             let guest = GuestError::InvalidName("1 to 127 characters of 0-9 a-z A-Z -".to_owned());
             return Err(self.refuse_unasked(operation, &shown, "invalid name", guest).await);
         };
-        // Of a name that was folded when it came, there is no other spelling.
-        if name.as_str() != raw {
+        let folded = name.as_str() == raw;
+        // What the policy spells out is shown so.
+        if !folded || !self.decisions.spells(raw) {
             let shown = self.shown(raw);
             if shown != raw {
-                self.state().spelled.insert(name.clone(), shown);
+                let mut state = self.state();
+                if folded {
+                    // Another spelling says more: in this one what that one holds is not found.
+                    state.spelled.entry(name.clone()).or_insert(shown);
+                } else {
+                    state.spelled.insert(name.clone(), shown);
+                }
             }
         }
         Ok(name)
@@ -363,16 +370,15 @@ impl RunBroker {
         if self.decisions.spells(name) {
             return name.into();
         }
-        {
+        let spelled = {
             let state = self.state();
             if state.names.get(name).is_some_and(|known| known.found) {
                 return name.into();
             }
-            if let Some(spelled) = state.spelled.get(name) {
-                return spelled.clone().into();
-            }
-        }
-        let shown = self.shown(name);
+            state.spelled.get(name).cloned()
+        };
+        // Also a spelling that was redacted: since then the run may have been given another value that is in it.
+        let shown = self.shown(spelled.as_deref().unwrap_or(name));
         if shown == name { name.into() } else { shown.into() }
     }
 

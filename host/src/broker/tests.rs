@@ -541,3 +541,45 @@ async fn a_value_that_is_folded_as_a_name_is_not_written_down() {
     assert!(!left.contains(&value.to_ascii_lowercase()), "{left}");
     assert!(left.contains("log-[redacted:key]"), "{left}");
 }
+
+#[tokio::test]
+async fn of_a_name_with_two_values_neither_is_written_down() {
+    let world = world("\"key-*\" = [\"get\"]\n\"log-*\" = [\"get\", \"set\"]");
+    let (folded, plain) = ("HunterTwo-HUNTERtwo", "correct-horse");
+    world.vault.put("key-folded", folded);
+    world.vault.put("key-plain", plain);
+    let name = format!("log-{folded}-{plain}");
+    world.run.get("key-folded").await.unwrap();
+    world.run.set(&name, "x".into()).await.unwrap();
+    world.run.get(&name).await.unwrap();
+    world.run.get(&name).await.unwrap();
+    // From here on the name holds two values, one of them in this spelling alone and the other in both.
+    world.run.get("key-plain").await.unwrap();
+    let before = world.trail().len();
+    for spelling in [name.to_ascii_lowercase(), name.clone()] {
+        world.run.get(&spelling).await.unwrap();
+        world.run.set(&spelling, "y".into()).await.unwrap();
+        assert_eq!(answer(world.run.describe(&spelling).await).kind(), "denied");
+    }
+    world.run.finish().await.unwrap();
+    let trail = world.trail();
+    let after = &trail[before..];
+    let uses = world.run.uses();
+    let used = uses.iter().rfind(|used| used.operation == "describe").unwrap();
+    assert!(!after.contains(plain) && !used.name.contains(plain), "{after}{uses:?}");
+    let left = format!("{uses:?}{trail}").to_ascii_lowercase();
+    assert!(!left.contains(&folded.to_ascii_lowercase()), "{left}");
+}
+
+#[tokio::test]
+async fn a_name_that_holds_a_value_is_one_redaction_of_a_request() {
+    let world = world("key = [\"get\"]\n\"log-*\" = [\"get\", \"set\"]");
+    world.vault.put("key", "hunter2-hunter2");
+    world.run.get("key").await.unwrap();
+    assert_eq!(answer(world.run.get("hunter2-hunter2").await).kind(), "denied");
+    world.run.set("log-hunter2-hunter2", "x".into()).await.unwrap();
+    assert_eq!(answer(world.run.get("a-hunter2-hunter2-B").await).kind(), "denied");
+    world.run.finish().await.unwrap();
+    let uses = world.run.uses();
+    assert_eq!(world.run.redactor().count(), 3, "{uses:?}");
+}
