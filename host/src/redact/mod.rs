@@ -155,8 +155,10 @@ impl Redactor {
     /// [`has_room`](Self::has_room) first and refuse the value instead.
     pub fn register(&self, name: &SecretName, value: &Secret) {
         if !self.register_where_room(name, value) {
-            self.lock().blind = true;
-            self.0.generation.fetch_add(1, Ordering::Release);
+            let mut state = self.lock();
+            if !std::mem::replace(&mut state.blind, true) {
+                self.0.generation.fetch_add(1, Ordering::Release);
+            }
         }
     }
 

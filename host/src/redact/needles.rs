@@ -171,6 +171,7 @@ impl Unfolding {
 
 #[cfg(test)]
 mod tests {
+    use super::super::encoders::{Over, shortest_needle};
     use super::*;
     use proptest::prelude::*;
 
@@ -198,10 +199,18 @@ mod tests {
         #[test]
         fn no_needle_is_shorter_than_the_shortest(value in "[a-zäß€𝄞\"\\\\ %/\n\r\t'<&{]{4,80}") {
             let entry = entry(&value);
-            let shortest = super::super::encoders::shortest_needle(&value);
+            let shortest = shortest_needle(&value);
             for needle in entry.needles() {
                 prop_assert!(needle.len() >= shortest, "{} of {:?}", needle.form.name, needle.beginning(&entry, 80));
             }
+        }
+
+        /// Whatever kinds of white space and line ends there are: those of one piece, which is not taken apart, too.
+        #[test]
+        fn the_shortest_needle_is_as_long_as_the_shortest_piece(value in "[aß{ \n\r\t\u{b}\u{c}\u{85}\u{a0}\u{2028}]{0,12}") {
+            let lengths = [Over::Value, Over::Lines].into_iter().flat_map(|over| pieces(over, &value)).map(|piece| piece.1);
+            let shortest = lengths.min().filter(|length| *length >= 6).unwrap_or(MIN_NEEDLE);
+            prop_assert_eq!(shortest_needle(&value), shortest);
         }
 
         #[test]

@@ -372,4 +372,7 @@ fn too_many_values_close_the_redactor() {
     assert_eq!(redactor.redact("anything"), "***");
     assert_eq!(redactor.redact(""), "");
     assert!(!redactor.has_room(&secret("tiny")));
+    let closed = redactor.generation();
+    redactor.register(&name("x"), &secret(&value(at)));
+    assert_eq!(redactor.generation(), closed, "once is enough: nothing is looked for any more");
 }
