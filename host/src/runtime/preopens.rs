@@ -79,6 +79,7 @@ impl preopens::Host for Files<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::Ended;
     use std::sync::Arc;
 
     #[test]
@@ -106,5 +107,15 @@ mod tests {
         preopens.add(folder.path().join("gone"), "/input", FsPerms::ReadOnly);
         let error = preopens.give(&mut table).unwrap_err();
         assert!(error.downcast_ref::<Unopened>().unwrap().to_string().starts_with("the folder `/input` of the run"));
+    }
+
+    #[test]
+    fn for_want_of_descriptors_the_host_is_busy() {
+        for (errno, limit) in [(rustix::io::Errno::MFILE, "ulimit -n"), (rustix::io::Errno::NFILE, "fs.file-max")] {
+            let error = wasmtime::Error::from(Unopened { name: "/output", cause: errno.into() }).context("in a call");
+            let busy = crate::runtime::guard::exhausted(&error);
+            let told = matches!(&busy, Some(Ended::HostFault(why)) if why.contains("is busy") && why.contains(limit));
+            assert!(told, "{busy:?}");
+        }
     }
 }
