@@ -1,9 +1,10 @@
 //! Compiled code on disk, so that a component is compiled once and not once a process.
 //!
 //! Compiled code is loaded as machine code of this process, so an entry is believed only where a keyed hash over component, engine and
-//! bytes fits, computed over the very bytes that are then loaded: a copy of the entry in a memory file that nobody can change. The key lies beside the entries, readable by this user alone: who can
-//! read it, another process of the same user, is outside the guarantee. Anything that does not fit is as good as absent: the component is
-//! compiled again and the entry replaced.
+//! bytes fits, computed over the very bytes that are then loaded: a copy of the entry in a memory file that nobody can change, or, where there
+//! can be no such file, in this process's memory. The key lies beside the entries, readable by this user alone: who can read it, another process
+//! of the same user, is outside the guarantee. Anything that does not fit is as good as absent: the component is compiled again and the entry
+//! replaced.
 
 mod entry;
 mod folder;
