@@ -15,7 +15,7 @@ use strongroom::runner::{Runner, RunnerOptions};
 use strongroom::runtime::{Compile, Silent};
 use strongroom::secret::Secret;
 use strongroom::spec::RunSpec;
-use strongroom::vault::{Abilities, Description, Stored, Vault, VaultError, cases};
+use strongroom::vault::{Abilities, Description, Missing, Stored, Vault, VaultError, cases};
 
 /// Secrets in memory, the newest version of each.
 #[derive(Default)]
@@ -66,9 +66,9 @@ impl Vault for MapVault {
         self.lock().find(&grant)
     }
 
-    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Option<Stored>>, VaultError> {
+    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
         let map = self.lock();
-        Ok(grants.iter().map(|grant| map.find(grant).ok()).collect())
+        grants.iter().map(|grant| Missing::apart(map.find(grant))).collect()
     }
 
     async fn describe(&self, grant: Grant) -> Result<Description, VaultError> {

@@ -8,7 +8,7 @@ use strongroom::policy::{Grant, ListGrant};
 use strongroom::secret::Secret;
 use strongroom::vault::azure::{AzureVault, CredentialKind, CredentialSettings, Emulator, Exceptions, Place};
 use strongroom::vault::cache::{Cache, Settings};
-use strongroom::vault::{Abilities, Description, Stored, Vault, VaultError};
+use strongroom::vault::{Abilities, Description, Missing, Stored, Vault, VaultError};
 use tokio::sync::watch;
 
 use super::KeyVault;
@@ -108,7 +108,7 @@ impl Vault for Gate {
         self.inner.get(grant).await
     }
 
-    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Option<Stored>>, VaultError> {
+    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
         self.inner.get_many(grants).await
     }
 

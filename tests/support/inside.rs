@@ -17,7 +17,7 @@ use strongroom::secret::Secret;
 use strongroom::spec::RunSpec;
 use strongroom::vault::cache::{Cache, Settings};
 use strongroom::vault::local::{LocalVault, Protection};
-use strongroom::vault::{Abilities, Description, NewSecret, Operator, Stored, Vault, VaultError};
+use strongroom::vault::{Abilities, Description, Missing, NewSecret, Operator, Stored, Vault, VaultError};
 use tempfile::TempDir;
 
 use super::guest;
@@ -213,7 +213,7 @@ impl Vault for Counted {
         self.call().get(grant).await
     }
 
-    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Option<Stored>>, VaultError> {
+    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
         self.call().get_many(grants).await
     }
 

@@ -14,7 +14,7 @@ use strongroom::runner::StartError;
 use strongroom::runtime::Silent;
 use strongroom::secret::Secret;
 use strongroom::spec::RunSpec;
-use strongroom::vault::{Abilities, Description, Stored, Vault, VaultError};
+use strongroom::vault::{Abilities, Description, Missing, Stored, Vault, VaultError};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -142,7 +142,7 @@ impl Vault for Gate {
         Ok(Stored::new(value, Description::new(grant.stored().clone(), version, Timestamp::now())))
     }
 
-    async fn get_many(&self, _grants: Vec<Grant>) -> Result<Vec<Option<Stored>>, VaultError> {
+    async fn get_many(&self, _grants: Vec<Grant>) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
         unimplemented()
     }
 

@@ -10,7 +10,7 @@ use super::{Answer, GuestError, Held, Repeats, RequestError, RunBroker};
 use crate::audit::{Decision, Event, Kind};
 use crate::policy::{Grant, Operation};
 use crate::secret::{Secret, VALUE_MAX};
-use crate::vault::{Description, Stored, VaultError};
+use crate::vault::{Description, Missing, Stored, VaultError};
 
 /// What came of looking for a value without the vault.
 enum AtHand {
@@ -136,7 +136,7 @@ impl RunBroker {
                         event.detail.insert("cache".into(), "overdue: the vault cannot be reached".into());
                     }
                 }
-                Err(why) => event.outcome = Some((*why).into()),
+                Err(missing) => event.outcome = Some(missing.of(facts.stored.clone()).kind().into()),
             }
             self.audit(event)
         });
@@ -152,19 +152,14 @@ impl RunBroker {
         Ok(answers)
     }
 
-    /// One by one where there is one, so that a vault's plain path serves the plain call. Where there is no secret to be had, why, in the words of
-    /// the audit.
-    async fn fetch(&self, mut grants: Vec<Grant>) -> Result<Vec<Result<Stored, &'static str>>, VaultError> {
+    /// One by one where there is one, so that a vault's plain path serves the plain call. Where there is no secret to be had, why.
+    async fn fetch(&self, mut grants: Vec<Grant>) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
         if grants.len() > 1 {
             let fetched = self.broker.vault.get_many(grants).await?;
-            return Ok(fetched.into_iter().map(|stored| stored.ok_or("no such secret")).collect());
+            return Ok(fetched);
         }
         let Some(grant) = grants.pop() else { return Ok(Vec::new()) };
-        match self.broker.vault.get(grant).await {
-            Ok(stored) => Ok(vec![Ok(stored)]),
-            Err(error @ (VaultError::NotFound(_) | VaultError::Disabled(_))) => Ok(vec![Err(error.kind())]),
-            Err(error) => Err(error),
-        }
+        Ok(vec![Missing::apart(self.broker.vault.get(grant).await)?])
     }
 
     /// A use answered from the cache: one event with decision and outcome, then release.

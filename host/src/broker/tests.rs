@@ -14,7 +14,7 @@ use crate::audit::SyncMode;
 use crate::ids::SecretVersion;
 use crate::policy::{Grant, ListGrant};
 use crate::record::Limit;
-use crate::vault::{Abilities, Attributes, Stored, VaultError};
+use crate::vault::{Abilities, Attributes, Missing, Stored, VaultError};
 
 /// A vault in memory that counts its calls and, at each, remembers how many events the audit held.
 #[derive(Default)]
@@ -89,9 +89,9 @@ impl Vault for Memory {
         self.find(&grant)
     }
 
-    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Option<Stored>>, VaultError> {
+    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
         self.called()?;
-        Ok(grants.iter().map(|grant| self.find(grant).ok()).collect())
+        grants.iter().map(|grant| Missing::apart(self.find(grant))).collect()
     }
 
     async fn describe(&self, grant: Grant) -> Result<Description, VaultError> {

@@ -27,7 +27,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Abilities, Description, Stored, Vault, VaultError};
+use super::{Abilities, Description, Missing, Stored, Vault, VaultError};
 use crate::ids::SecretName;
 use crate::policy::{Grant, ListGrant};
 use crate::secret::Secret;
@@ -168,8 +168,8 @@ impl Cache {
             match vault.get_many(grants).await {
                 Ok(answers) if answers.len() == flights.len() => {
                     for (flight, answer) in flights.into_iter().zip(answers) {
-                        let missing = VaultError::NotFound(flight.key.name.clone());
-                        flight.land(answer.ok_or(missing));
+                        let name = flight.key.name.clone();
+                        flight.land(answer.map_err(|missing| missing.of(name)));
                     }
                     Ok(())
                 }
@@ -337,7 +337,7 @@ impl Vault for Cache {
         self.shared.lock().find(&key_of(&grant), Instant::now()).ok_or(grant)
     }
 
-    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Option<Stored>>, VaultError> {
+    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
         if self.is_off() {
             return self.vault.get_many(grants).await;
         }
@@ -378,11 +378,7 @@ impl Vault for Cache {
                     (Told::AskAgain, None) => Err(down.clone()),
                 },
             };
-            answers.push(match self.or_overdue(&key, answer) {
-                Ok(stored) => Some(stored),
-                Err(VaultError::NotFound(_) | VaultError::Disabled(_)) => None,
-                Err(error) => return Err(error),
-            });
+            answers.push(Missing::apart(self.or_overdue(&key, answer))?);
         }
         Ok(answers)
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Abilities, Attributes, Description, NewSecret, Operator, Stored, Vault, VaultError};
+use super::{Abilities, Attributes, Description, Missing, NewSecret, Operator, Stored, Vault, VaultError};
 use crate::ids::{SecretName, SecretVersion};
 use crate::policy::{Decisions, Grant, ListGrant, Operation, Policy};
 use crate::secret::{Secret, VALUE_MAX};
@@ -332,8 +332,12 @@ async fn a_batch_answers_in_order(bench: Bench) {
     for _ in 0..2 {
         let grants = ["b", "none", "c", "a"].map(|name| bench.grant(Operation::Get, name));
         let got = bench.vault.get_many(grants.into()).await.unwrap();
-        let got: Vec<_> = got.iter().map(|got| got.as_ref().map(|got| got.value.expose().to_owned())).collect();
-        assert_eq!(got, [Some("value of b".into()), None, Some("value of c".into()), Some("value of a".into())]);
+        let got: Vec<_> = got
+            .iter()
+            .map(|got| got.as_ref().map(|got| got.value.expose().to_owned()).map_err(|missing| *missing))
+            .collect();
+        let value = |name: &str| Ok(format!("value of {name}"));
+        assert_eq!(got, [value("b"), Err(Missing::NotFound), value("c"), value("a")]);
     }
 }
 

@@ -209,6 +209,38 @@ impl VaultError {
     }
 }
 
+/// Why a batch has no value for a name, which is no failure of the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// There is no such secret or version: [`VaultError::NotFound`].
+    NotFound,
+    /// There is one, and it is disabled: [`VaultError::Disabled`].
+    Disabled,
+}
+
+impl Missing {
+    /// Sets apart from the answer to one read what is no failure of the vault, for a vault that reads a batch one by one.
+    ///
+    /// # Errors
+    /// Any other error of the answer.
+    pub fn apart(answer: Result<Stored, VaultError>) -> Result<Result<Stored, Self>, VaultError> {
+        match answer {
+            Ok(stored) => Ok(Ok(stored)),
+            Err(VaultError::NotFound(_)) => Ok(Err(Self::NotFound)),
+            Err(VaultError::Disabled(_)) => Ok(Err(Self::Disabled)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What a read of this one name is answered with.
+    pub fn of(self, name: SecretName) -> VaultError {
+        match self {
+            Self::NotFound => VaultError::NotFound(name),
+            Self::Disabled => VaultError::Disabled(name),
+        }
+    }
+}
+
 /// The guest-facing path. Every call consumes the proof that it was allowed.
 ///
 /// What an implementation may rely on, and what it owes:
@@ -243,8 +275,8 @@ pub trait Vault: Send + Sync {
         Err(grant)
     }
 
-    /// The values of several secrets, in order; `None` where there is no such secret to be had: it is absent or disabled.
-    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Option<Stored>>, VaultError>;
+    /// The values of several secrets, in order, and where there is none to be had, why.
+    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Result<Stored, Missing>>, VaultError>;
 
     /// A secret without its value.
     async fn describe(&self, grant: Grant) -> Result<Description, VaultError>;

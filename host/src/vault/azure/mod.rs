@@ -38,7 +38,9 @@ use azure_core::http::{ClientOptions, HttpClient, RetryOptions, Transport};
 use azure_identity::Executor;
 use azure_security_keyvault_secrets::{SecretClient, SecretClientOptions};
 
-use super::{Abilities, Attributes, Description, NewSecret, Operator, Stored, Vault, VaultError, check_attributes};
+use super::{
+    Abilities, Attributes, Description, Missing, NewSecret, Operator, Stored, Vault, VaultError, check_attributes,
+};
 use crate::ids::{SecretName, SecretVersion};
 use crate::policy::{Grant, ListGrant};
 use crate::secret::Secret;
@@ -204,15 +206,8 @@ impl Vault for AzureVault {
         Operator::get(self, grant.stored(), grant.version()).await
     }
 
-    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Option<Stored>>, VaultError> {
-        batch::read(grants, |grant| async move {
-            match Vault::get(self, grant).await {
-                Ok(stored) => Ok(Some(stored)),
-                Err(VaultError::NotFound(_) | VaultError::Disabled(_)) => Ok(None),
-                Err(error) => Err(error),
-            }
-        })
-        .await
+    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
+        batch::read(grants, |grant| async move { Missing::apart(Vault::get(self, grant).await) }).await
     }
 
     /// The vault has no way to describe one version without its value, so the value comes along and is overwritten.

@@ -114,9 +114,9 @@ impl Vault for Counting {
         answer.ok_or_else(|| VaultError::NotFound(grant.stored().clone()))
     }
 
-    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Option<Stored>>, VaultError> {
+    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
         self.batches.fetch_add(1, Ordering::SeqCst);
-        let answer = grants.iter().map(|grant| self.look(grant)).collect();
+        let answer = grants.iter().map(|grant| self.look(grant).ok_or(Missing::NotFound)).collect();
         self.wait().await?;
         Ok(answer)
     }

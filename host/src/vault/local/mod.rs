@@ -34,7 +34,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use zeroize::Zeroizing;
 
-use super::{Abilities, Attributes, Description, NewSecret, Operator, Stored, Vault, VaultError};
+use super::{Abilities, Attributes, Description, Missing, NewSecret, Operator, Stored, Vault, VaultError};
 use crate::ids::{SecretName, SecretVersion};
 use crate::policy::{Grant, ListGrant};
 use crate::secret::Secret;
@@ -306,10 +306,11 @@ impl Vault for LocalVault {
         self.find(grant.stored().clone(), grant.version().cloned()).await
     }
 
-    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Option<Stored>>, VaultError> {
+    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
         self.blocking(move |inner| {
             inner.read(|context, connection| {
-                grants.iter().map(|grant| context.find(connection, grant.stored(), grant.version())).collect()
+                let find = |grant: &Grant| context.find(connection, grant.stored(), grant.version());
+                grants.iter().map(|grant| Ok(find(grant)?.ok_or(Missing::NotFound))).collect()
             })
         })
         .await

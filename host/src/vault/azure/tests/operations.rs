@@ -62,7 +62,8 @@ fn a_disabled_secret_is_told_from_a_forbidden_one() {
         assert!(matches!(&shut, VaultError::Refused(text) if text.contains("Key Vault Secrets User")), "{shut}");
         // A component gets nothing of either; the one is no secret to be had, the other a vault that does not serve.
         let grants = ["off", "none"].map(|name| grant(Operation::Get, name)).into();
-        assert!(vault.get_many(grants).await.unwrap().iter().all(Option::is_none));
+        let why: Vec<_> = vault.get_many(grants).await.unwrap().into_iter().map(Result::err).collect();
+        assert_eq!(why, [Some(Missing::Disabled), Some(Missing::NotFound)]);
         let grants = ["none", "shut"].map(|name| grant(Operation::Get, name)).into();
         assert!(matches!(vault.get_many(grants).await, Err(VaultError::Refused(_))));
     });

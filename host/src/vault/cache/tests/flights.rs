@@ -218,8 +218,8 @@ async fn a_batch_fetches_only_what_is_missing() {
         vault.put(name, name);
     }
     value(&cache, "b").await;
-    let texts = |answers: Vec<Option<Stored>>| -> Vec<_> {
-        answers.iter().map(|answer| answer.as_ref().map(|stored| stored.value.expose().to_owned())).collect()
+    let texts = |answers: Vec<Result<Stored, Missing>>| -> Vec<_> {
+        answers.iter().map(|answer| answer.as_ref().ok().map(|stored| stored.value.expose().to_owned())).collect()
     };
     let some = |text: &str| Some(text.to_owned());
     let batch = || ["c", "b", "none", "a", "c"].map(grant).into();

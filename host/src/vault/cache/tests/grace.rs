@@ -19,7 +19,7 @@ async fn get(cache: &Cache) -> Result<(String, bool), VaultError> {
 
 async fn get_many(cache: &Cache) -> Result<Vec<Option<bool>>, VaultError> {
     let answers = cache.get_many(vec![grant("a"), grant("b")]).await?;
-    Ok(answers.into_iter().map(|stored| stored.map(|stored| stored.overdue)).collect())
+    Ok(answers.into_iter().map(|stored| stored.ok().map(|stored| stored.overdue)).collect())
 }
 
 #[tokio::test]
