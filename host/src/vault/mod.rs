@@ -211,6 +211,7 @@ impl VaultError {
 
 /// Why a batch has no value for a name, which is no failure of the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Missing {
     /// There is no such secret or version: [`VaultError::NotFound`].
     NotFound,
