@@ -73,6 +73,8 @@ pub enum Repeats {
 #[derive(Clone)]
 pub struct Broker {
     vault: Arc<dyn Vault>,
+    /// Which vault it is, for the records of all runs.
+    place: Option<Arc<str>>,
     audit: Audit,
     repeats: Repeats,
 }
@@ -80,7 +82,8 @@ pub struct Broker {
 impl Broker {
     /// A broker over a vault and an audit.
     pub fn new(vault: Arc<dyn Vault>, audit: Audit, repeats: Repeats) -> Self {
-        Self { vault, audit, repeats }
+        let place = vault.place().map(Arc::from);
+        Self { vault, place, audit, repeats }
     }
 
     /// The audit that this broker writes.

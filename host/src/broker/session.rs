@@ -244,7 +244,7 @@ fn new_record(broker: &Broker, spec: &RunSpec, component: ComponentRef, policy: 
         component,
         policy: policy.digest(),
         spec: spec.digest(&digest),
-        vault: broker.vault.place(),
+        vault: broker.place.as_deref().map(str::to_owned),
         started: Timestamp::now(),
         ended: None,
         outcome: Outcome::Running,
