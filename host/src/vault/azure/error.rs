@@ -254,24 +254,19 @@ impl CredentialTrouble {
 }
 
 /// The first cause of a type.
-fn find<T: std::error::Error + 'static>(error: &Error) -> Option<&T> {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(found) = error.downcast_ref::<T>() {
-            return Some(found);
-        }
-        cause = error.source();
-    }
-    None
+pub(super) fn find<T: std::error::Error + 'static>(error: &Error) -> Option<&T> {
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// An error, what caused it, what caused that, and so on.
+pub(super) fn causes(error: &Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    let first: &(dyn std::error::Error + 'static) = error;
+    std::iter::successors(Some(first), |cause| cause.source())
 }
 
 /// The text of the first cause, which says most, as it may be shown.
 pub(super) fn root(error: &Error) -> String {
-    let mut cause: &(dyn std::error::Error + 'static) = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    scrub(&cause.to_string())
+    causes(error).last().map_or_else(String::new, |cause| scrub(&cause.to_string()))
 }
 
 /// Seconds to wait, as `Retry-After` or the service's own headers have it.

@@ -81,14 +81,7 @@ impl Breach {
 
     /// The breach that an error of the SDK's has at its root.
     pub(super) fn of(error: &Error) -> Option<&Self> {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-        while let Some(error) = cause {
-            if let Some(breach) = error.downcast_ref::<Self>() {
-                return Some(breach);
-            }
-            cause = error.source();
-        }
-        None
+        super::error::find(error)
     }
 }
 

@@ -8,7 +8,7 @@ use azure_core::http::RawResponse;
 use serde::Deserialize;
 
 use super::{CredentialKind, CredentialSettings, Failed, Presence};
-use crate::vault::azure::error::{CredentialTrouble, root, scrub};
+use crate::vault::azure::error::{CredentialTrouble, causes, root, scrub};
 use crate::vault::azure::guard::Breach;
 
 pub(super) const NO_WORKLOAD: &str = "this is no pod with a workload identity: label the pod `azure.workload.identity/use: \"true\"` and annotate its service account \
@@ -120,16 +120,10 @@ pub(super) fn failed(kind: CredentialKind, settings: &CredentialSettings, error:
 
 /// The status of the answer that is behind an error, and the answer itself.
 fn answer(error: &Error) -> Option<(u16, Option<&RawResponse>)> {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(ErrorKind::HttpResponse { status, raw_response, .. }) =
-            error.downcast_ref::<Error>().map(Error::kind)
-        {
-            return Some((u16::from(*status), raw_response.as_deref()));
-        }
-        cause = error.source();
-    }
-    None
+    causes(error).find_map(|cause| match cause.downcast_ref::<Error>()?.kind() {
+        ErrorKind::HttpResponse { status, raw_response, .. } => Some((u16::from(*status), raw_response.as_deref())),
+        _ => None,
+    })
 }
 
 /// The reason that a metadata service gives. The SDK puts a sentence of its own in the place of it.
@@ -147,12 +141,6 @@ fn is_no_program(error: &Error, said: &str, tool: &str) -> bool {
     if said.strip_prefix(tool) == Some(" not found on PATH") {
         return true;
     }
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    let not_found = |cause: &io::Error| cause.kind() == io::ErrorKind::NotFound;
+    causes(error).any(|cause| cause.downcast_ref().is_some_and(not_found))
 }
