@@ -149,7 +149,7 @@ pub(super) fn from_vault(name: &str, error: &VaultError) -> Answer {
     Answer::new(guest, error.to_string())
 }
 
-pub(super) fn unavailable_vault() -> GuestError {
+fn unavailable_vault() -> GuestError {
     GuestError::Unavailable("the vault cannot serve now".to_owned())
 }
 

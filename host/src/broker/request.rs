@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
-use super::error::{from_vault, unavailable_vault};
+use super::error::from_vault;
 use super::steps::Facts;
 use super::{Answer, GuestError, Held, Repeats, RequestError, RunBroker};
 use crate::audit::{Decision, Event, Kind};
@@ -29,12 +29,8 @@ impl RunBroker {
         if let Some(value) = self.read_again(name) {
             return Ok(value);
         }
-        self.count(Operation::Get, 1).await?;
-        let name = self.name(Operation::Get, name).await?;
-        let grant = match self.decisions.decide(Operation::Get, &name, (self.now)()) {
-            Ok(grant) => grant,
-            Err(refusal) => return Err(self.refused(Operation::Get, refusal).await),
-        };
+        let grant = self.grant(Operation::Get, name).await?;
+        let name = grant.asked().clone();
         let value = match self.at_hand(grant).await? {
             AtHand::Answer(value) => value,
             // Apart, because it takes much more room than what comes before, which mostly is all.
@@ -136,7 +132,7 @@ impl RunBroker {
                         event.detail.insert("cache".into(), "overdue: the vault cannot be reached".into());
                     }
                 }
-                Err(missing) => event.outcome = Some(missing.of(facts.stored.clone()).kind().into()),
+                Err(missing) => event.outcome = Some(missing.kind().into()),
             }
             self.audit(event)
         });
@@ -183,8 +179,7 @@ impl RunBroker {
                     Err(why) => (None, why),
                 }
             }
-            Err(VaultError::NotFound(_)) => (None, "no such secret"),
-            Err(VaultError::Disabled(_)) => (None, "disabled in the vault"),
+            Err(error @ (VaultError::NotFound(_) | VaultError::Disabled(_))) => (None, error.kind()),
             Err(error) => {
                 event.outcome = Some("failed".into());
                 self.audit(event).await?;
@@ -277,11 +272,7 @@ impl RunBroker {
     /// # Errors
     /// [`RequestError`]: an answer for the component, or the end of the run.
     pub async fn describe(&self, name: &str) -> Result<Description, RequestError> {
-        let names = self.admit(Operation::Describe, &[name], false).await?;
-        let grant = self.decide(Operation::Describe, &names).await?.pop();
-        let Some(grant) = grant else {
-            return Err(Answer::new(unavailable_vault(), "a decision without a grant").into());
-        };
+        let grant = self.grant(Operation::Describe, name).await?;
         let facts = Facts::from(&grant);
         let grant = self.pinned(grant);
         self.audit(self.decided(Kind::Decision, &facts)).await?;

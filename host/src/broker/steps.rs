@@ -126,6 +126,16 @@ impl RunBroker {
         Err(RequestError::Stop(Limit::Requests))
     }
 
+    /// Counts a request for one name, checks its form and decides it.
+    pub(super) async fn grant(&self, operation: Operation, raw: &str) -> Result<Grant, RequestError> {
+        self.count(operation, 1).await?;
+        let name = self.name(operation, raw).await?;
+        match self.decisions.decide(operation, &name, (self.now)()) {
+            Ok(grant) => Ok(grant),
+            Err(refusal) => Err(self.refused(operation, refusal).await),
+        }
+    }
+
     /// The whole batch, or nothing.
     pub(super) async fn decide(&self, operation: Operation, names: &[SecretName]) -> Result<Vec<Grant>, RequestError> {
         match self.decisions.decide_all(operation, names, (self.now)()) {

@@ -195,8 +195,8 @@ impl VaultError {
     /// What kind of failure this is, in the words of the audit: never upstream text.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::NotFound(_) => "no such secret",
-            Self::Disabled(_) => "disabled in the vault",
+            Self::NotFound(_) => Missing::NotFound.kind(),
+            Self::Disabled(_) => Missing::Disabled.kind(),
             Self::Deleted(_) => "conflict: it was deleted and can be recovered",
             Self::Conflict { .. } => "conflict",
             Self::Partial { .. } => "not done: the batch stopped half-way",
@@ -230,6 +230,14 @@ impl Missing {
             Err(VaultError::NotFound(_)) => Ok(Err(Self::NotFound)),
             Err(VaultError::Disabled(_)) => Ok(Err(Self::Disabled)),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Why, in the words of the audit.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::NotFound => "no such secret",
+            Self::Disabled => "disabled in the vault",
         }
     }
 
