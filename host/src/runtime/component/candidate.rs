@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
 
-use super::known::Stamp;
+use super::known::{Stamp, is_file};
 use crate::ids::Digest;
 use crate::record::ComponentRef;
 use crate::runtime::imports::{self, Interfaces, Malformed, Refused};
@@ -125,18 +125,19 @@ impl Candidate {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| unreadable(error.into()))?;
         let file = File::from(file);
-        let metadata = file.metadata().map_err(unreadable)?;
-        if !metadata.is_file() {
+        let stat = rustix::fs::fstat(&file).map_err(|error| unreadable(error.into()))?;
+        if !is_file(&stat) {
             return Err(LoadError::NotAFile { path: path.to_owned() });
         }
         let too_large = || LoadError::TooLarge { path: path.to_owned(), max };
-        if metadata.len() > max {
+        let length = u64::try_from(stat.st_size).unwrap_or_default();
+        if length > max {
             return Err(too_large());
         }
         // The file may grow while it is read.
-        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
         (&file).take(max.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
-        let stamp = Stamp::settled(&metadata, &file);
+        let stamp = Stamp::settled(stat, &file);
         let candidate = Self::new(path, bytes.into(), max, inspect)?;
         Ok((Self { took: begun.elapsed(), ..candidate }, stamp))
     }

@@ -7,8 +7,7 @@
 //! more, under its own digest.
 
 use std::collections::HashMap;
-use std::fs::{File, Metadata};
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -33,32 +32,25 @@ pub(super) struct Stamp {
     changed: (i64, i64),
 }
 
-impl Stamp {
-    pub(super) fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            bytes: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
+/// Whether what the system speaks of is a file, and not a folder, a pipe or a device.
+pub(super) fn is_file(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+}
 
+impl Stamp {
     /// Whether a file is as it was.
     pub(super) fn is_of(self, path: &Path) -> bool {
         // The older call, which has less to say and takes less time than the one of the standard library.
-        rustix::fs::stat(path).is_ok_and(|stat| {
-            FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && Self::from(stat) == self
-        })
+        rustix::fs::stat(path).is_ok_and(|stat| is_file(&stat) && Self::from(stat) == self)
     }
 
     /// The stamp of an open file that was read just now and was `before` when that began; none where it may change without leaving another one.
-    pub(super) fn settled(before: &Metadata, file: &File) -> Option<Self> {
-        let stamp = Self::of(before);
+    pub(super) fn settled(before: Stat, file: &File) -> Option<Self> {
+        let stamp = Self::from(before);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
-        let last = u64::try_from(before.mtime().max(before.ctime())).ok()?;
+        let last = u64::try_from(before.st_mtime.max(before.st_ctime)).ok()?;
         let settled = now.as_secs().checked_sub(last)? >= SETTLED.as_secs();
-        (settled && Self::of(&file.metadata().ok()?) == stamp).then_some(stamp)
+        (settled && Self::from(rustix::fs::fstat(file).ok()?) == stamp).then_some(stamp)
     }
 }
 

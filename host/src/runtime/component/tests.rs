@@ -341,7 +341,7 @@ async fn what_is_at_hand_is_remembered_as_long_as_its_code() {
     let candidate = Candidate::read(&path, COMPONENT_MAX).unwrap();
     let again = Candidate::new(&path, candidate.bytes().clone(), COMPONENT_MAX, Inspect::Runner).unwrap();
     assert_eq!((candidate.took().is_zero(), again.took().is_zero()), (false, true));
-    let stamp = known::Stamp::of(&std::fs::metadata(&path).unwrap());
+    let stamp = known::Stamp::from(rustix::fs::stat(&path).unwrap());
     assert!(stamp.is_of(&path));
     let mut known = Known::default();
     known.remember(path.clone(), stamp, Inspect::Runner, &candidate);
