@@ -163,6 +163,14 @@ fn check_input(input: &Path) -> Result<(OwnedFd, PathBuf), FolderError> {
     Ok((folder, path))
 }
 
+/// There is no private folder for a run.
+#[derive(Debug, thiserror::Error)]
+#[error("a private output folder in `{}` cannot be made: {cause}", beside.display())]
+pub(super) struct Unstaged {
+    beside: PathBuf,
+    cause: io::Error,
+}
+
 /// A run's private output folder. Dropped, it is removed with all that is in it.
 #[derive(Debug)]
 pub(super) struct Staging {
@@ -174,28 +182,25 @@ pub(super) struct Staging {
 }
 
 impl Checked {
-    /// The folder in which the private folder of a run will be.
-    pub(super) fn beside_path(&self) -> &Path {
-        &self.beside_path
-    }
-
     /// Where the private folder of a run will be.
     pub(super) fn staging_path(&self, run: &RunId) -> PathBuf {
         self.beside_path.join(staging_name(run))
     }
 
     /// Makes the private folder.
-    pub(super) fn stage(self, run: &RunId) -> io::Result<Staging> {
-        let private = Private::make(self.beside?, staging_name(run))?;
+    pub(super) fn stage(self, run: &RunId) -> Result<Staging, Unstaged> {
+        let private = self.beside.and_then(|beside| Private::make(beside, staging_name(run)));
+        let private = private.map_err(|cause| Unstaged { beside: self.beside_path, cause })?;
         Ok(Staging { private, target: self.target, input: self.input, home: None })
     }
 
     /// The same, or a folder that is to spare where the output is discarded.
-    pub(super) fn stage_or_take(self, run: &RunId, spares: &Arc<Spares>) -> io::Result<Staging> {
+    pub(super) fn stage_or_take(self, run: &RunId, spares: &Arc<Spares>) -> Result<Staging, Unstaged> {
         if self.target.is_some() {
             return self.stage(run);
         }
-        let (private, stamp) = spares.take(self.beside?, || staging_name(run))?;
+        let taken = self.beside.and_then(|beside| spares.take(beside, || staging_name(run)));
+        let (private, stamp) = taken.map_err(|cause| Unstaged { beside: self.beside_path, cause })?;
         Ok(Staging { private, target: None, input: self.input, home: Some((Arc::clone(spares), stamp)) })
     }
 }

@@ -335,7 +335,6 @@ impl Runner {
             records.begin(session.record(), Some(&checked.staging_path(&id)))?;
         }
         let log = log::Log::of(self.records.as_deref(), &id);
-        let beside = checked.beside_path().to_owned();
         let staged = match &self.spares {
             Some(spares) => checked.stage_or_take(&id, spares),
             None => checked.stage(&id),
@@ -347,10 +346,7 @@ impl Runner {
                 let outside = Outside { reachable, input, output, observer, recorder, cancel };
                 (self.to_end(&spec, &mut session, prepared, outside).await, Some(staging))
             }
-            Err(error) => {
-                let why = format!("a private output folder in `{}` cannot be made: {error}", beside.display());
-                (Ran::not(Ended::HostFault(why)), None)
-            }
+            Err(unstaged) => (Ran::not(Ended::HostFault(unstaged.to_string())), None),
         };
 
         session.record_mut().warnings.extend(log.finish(&id).await);
