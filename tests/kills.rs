@@ -138,14 +138,14 @@ fn kill(test: &str, host: &Host, kills: usize, work: &str, mut look: impl FnMut(
         if enough && everywhere {
             break;
         }
-        let then = u32::try_from(random.below(1_500)).unwrap();
+        let all = whole.words.len() as u64;
         // On a busy machine chance may have left out the beginning, or the middle: then that is what is tried.
-        let words = match (enough, landed[0]) {
-            (true, 0) => 0,
-            (true, _) => whole.words.len() / 2,
-            _ => usize::try_from(random.below(whole.words.len() as u64 + 1)).unwrap(),
+        let (words, then) = match (enough, landed[0]) {
+            (true, 0) => (0, 0),
+            (true, _) => (all / 2, 0),
+            (false, _) => (random.below(all + 1), random.below(1_500)),
         };
-        let then = if enough { 0 } else { then };
+        let (words, then) = (usize::try_from(words).unwrap(), u32::try_from(then).unwrap());
         let moment = Moment { words, then: whole.gap * then / 1_000 };
         let seed = random.next();
         let life = Life::live(test, host, seed, Some(&moment));
