@@ -20,6 +20,7 @@ mod disk;
 mod durability;
 mod examples;
 mod exhaustion;
+mod features;
 mod files;
 mod generated;
 mod kills;

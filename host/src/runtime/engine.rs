@@ -13,7 +13,10 @@ use std::time::Duration;
 
 use wasmtime::{
     Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, RegallocAlgorithm, WasmBacktraceDetails,
+    WasmFeatures,
 };
+
+use super::{compile, features, text};
 
 /// The stack that a component's own calls may use, in bytes. Deeper recursion is a trap. An interpreter needs more than the engine's
 /// default of 512 KiB.
@@ -120,7 +123,8 @@ pub fn engine_and_allocation(options: &EngineOptions) -> Result<(Engine, Allocat
             Err(error) => tracing::info!(%error, "no pool for the sandbox: instances are allocated one by one"),
         }
     }
-    let engine = Engine::new(&base()).map_err(|error| EngineError::Wasmtime(format!("{error:#}")))?;
+    let engine =
+        Engine::new(&base()).map_err(|error| EngineError::Wasmtime(text::error(&error, compile::MESSAGE_MAX)))?;
     Ok((engine, Allocation::OnDemand))
 }
 
@@ -133,7 +137,8 @@ pub(super) fn compiling_engine() -> Result<Engine, EngineError> {
 fn base() -> Config {
     let mut config = Config::new();
     config
-        .wasm_component_model(true)
+        .wasm_features(WasmFeatures::all(), false)
+        .wasm_features(features::enabled(), true)
         // Without WASI 0.3 nothing uses it, and calls to imports are a third faster.
         .concurrency_support(false)
         .epoch_interruption(true)

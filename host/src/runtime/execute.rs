@@ -10,6 +10,7 @@ use wasmtime::component::{Component, ComponentExportIndex, Instance, InstancePre
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::{FsPerms, WasiCtx};
 
+use super::compile::MESSAGE_MAX;
 use super::component::Loaded;
 use super::context::Context;
 use super::guard::{Guard, contain, exhausted};
@@ -21,6 +22,7 @@ use super::preopens::Preopens;
 use super::quota::Quota;
 use super::state::RunState;
 use super::stop::StopCell;
+use super::text;
 use super::training::Training;
 use crate::broker::{Ended, Meter, RunBroker};
 use crate::policy::Limits;
@@ -104,7 +106,8 @@ impl Executor {
         broker.meter().lap(|timings| &mut timings.start);
         let (ended, peak_memory_bytes, (metrics, progress), untouched) = match set_up {
             Err(error) => {
-                let broken = || Ended::HostFault(format!("the sandbox cannot be set up: {error:#}"));
+                let broken =
+                    || Ended::HostFault(format!("the sandbox cannot be set up: {}", text::error(&error, MESSAGE_MAX)));
                 let ended = exhausted(&error).unwrap_or_else(broken);
                 (ended, 0, Default::default(), false)
             }
@@ -133,19 +136,20 @@ impl Executor {
         cpu: &mut Duration,
     ) -> Ended {
         let guard = store.data_mut().training.guard();
-        let linked = loaded.linked.0.get_or_init(|| self.link(&loaded.component, &loaded.interfaces));
-        meter.lap(|timings| &mut timings.link);
-        match linked {
-            Ok(ready) => {
-                let call = with_cpu_time(call(ready, store, &guard, meter), cpu);
-                guard.call(call, cancelled).await.unwrap_or_else(|ended| ended)
+        // Linking compares types that the component declares: inside the guard as well.
+        let linked_and_called = async {
+            let linked = loaded.linked.0.get_or_init(|| self.link(&loaded.component, &loaded.interfaces));
+            meter.lap(|timings| &mut timings.link);
+            match linked {
+                Ok(ready) => call(ready, store, &guard, meter).await,
+                Err(error) => Ok(Ended::Refused(guard.shown(error))),
             }
-            Err(error) => Ended::Refused(guard.shown(error)),
-        }
+        };
+        guard.call(with_cpu_time(linked_and_called, cpu), cancelled).await.unwrap_or_else(|ended| ended)
     }
 
     fn link(&self, component: &Component, interfaces: &Interfaces) -> Result<Ready, String> {
-        let pre = self.linker.instantiate_pre(component).map_err(|error| format!("{error:#}"))?;
+        let pre = self.linker.instantiate_pre(component).map_err(|error| text::error(&error, MESSAGE_MAX))?;
         let entry = match interfaces.entry() {
             Some(Entry::Run(name)) => {
                 let interface = component.get_export_index(None, name);

@@ -14,12 +14,16 @@ use wasmtime_wasi::I32Exit;
 use super::limits::{HOST_CALL_BYTES_MAX, RESOURCES_MAX};
 use super::preopens::Unopened;
 use super::stop::StopCell;
+use super::text;
 use super::training::TrainingView;
 use crate::broker::{Ended, RunBroker};
 use crate::record::Limit;
 
 /// The longest text of a component that a record keeps as the reason of its failure, in characters.
 const REASON_MAX: usize = 4 * 1024;
+
+/// How much of an error's innermost cause is looked at to recognise it, in characters.
+const CAUSE_MAX: usize = 200;
 
 /// Puts a store under its run's limits: memory, tables and instances, handles, what one call may carry; and lets the engine's clock
 /// interrupt its code, so that an endless loop comes back to the executor. The engine has to be one of [`engine`](super::engine()), and a
@@ -108,7 +112,7 @@ impl Guard {
         }
         // The engine keeps the types of these two to itself; tests with real guests hold the texts. What stands around the cause names
         // functions, and a component chooses those names.
-        let cause = error.root_cause().to_string();
+        let cause = text::display(error.root_cause(), CAUSE_MAX);
         if cause.contains("fuel allocated for hostcalls has been exhausted") {
             return Ended::Limit(Limit::HostCall);
         }
@@ -119,7 +123,7 @@ impl Guard {
             // What a panic of most languages ends in; the component has said more on its standard error.
             Some(trap @ Trap::UnreachableCodeReached) => format!("it panicked or aborted (trap: {trap})"),
             Some(trap) => format!("trap: {trap}"),
-            None => format!("{error:#}"),
+            None => text::error(error, REASON_MAX),
         };
         Ended::Failed { exit_code: None, reason: self.shown(&reason) }
     }

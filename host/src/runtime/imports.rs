@@ -7,7 +7,7 @@ use std::fmt;
 
 use wasmparser::{Chunk, ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload, TypeBounds, WasmFeatures};
 
-use super::component::text;
+use super::text;
 
 /// The newest patch of WASI 0.2 that the engine links. A test holds it against the engine.
 pub const WASI_PATCH: u64 = 12;
@@ -262,7 +262,7 @@ fn is_text(bytes: &[u8]) -> bool {
 }
 
 fn damaged(error: wasmparser::Error) -> Malformed {
-    Malformed::Damaged(text::bounded(&error.to_string(), NAME_MAX))
+    Malformed::Damaged(text::display(&error, NAME_MAX))
 }
 
 fn push(items: &mut Vec<Item>, name: &str, kind: Kind) -> Result<(), Malformed> {

@@ -11,6 +11,7 @@ pub mod component;
 mod context;
 pub mod engine;
 mod execute;
+mod features;
 mod file_streams;
 mod files;
 mod guard;
@@ -25,6 +26,7 @@ mod quota;
 mod state;
 mod stop;
 pub mod store;
+mod text;
 mod training;
 
 pub use compile::{ChildCompiler, Compile, CompileError};

@@ -8,8 +8,10 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use super::wire;
+use super::{MESSAGE_MAX, wire};
 use crate::runtime::engine::{EngineHash, compiling_engine};
+use crate::runtime::features::{self, Unacceptable};
+use crate::runtime::text;
 
 /// The descriptors that the process may have: the three it is born with, and a few for the system's libraries.
 const DESCRIPTORS: u64 = 16;
@@ -123,8 +125,14 @@ fn compile(args: impl Iterator<Item = OsString>) -> Result<(), Failure> {
     threads.map_err(|error| Failure(wire::MEMORY, error.to_string()))?;
     let mut component = Vec::new();
     std::io::stdin().read_to_end(&mut component).map_err(|error| failed("the component cannot be read", &error))?;
+    features::check(&component).map_err(|unacceptable| match unacceptable {
+        Unacceptable::Invalid(message) => Failure(wire::INVALID, message),
+        Unacceptable::Unsupported(why) => Failure(wire::UNSUPPORTED, why),
+    })?;
     let engine = compiling_engine().map_err(|error| Failure(wire::FAILED, error.to_string()))?;
-    let code = engine.precompile_component(&component).map_err(|error| Failure(wire::INVALID, format!("{error:#}")))?;
+    let code = engine
+        .precompile_component(&component)
+        .map_err(|error| Failure(wire::INVALID, text::error(&error, MESSAGE_MAX)))?;
     let mut out = std::io::stdout().lock();
     let written = out
         .write_all(&wire::header(&EngineHash::of(&engine), &code))

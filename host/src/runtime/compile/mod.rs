@@ -15,9 +15,10 @@ use wasmtime::Engine;
 pub use self::child::as_child;
 pub use self::parent::ChildCompiler;
 pub(super) use self::parent::ChildOutput;
-use super::component::text;
 use super::engine::EngineHash;
+use super::features::{self, Unacceptable};
 use super::store::AuthenticatedCode;
+use super::text;
 
 /// The hidden first argument by which the binary knows that it is to compile. See [`as_child`].
 pub const CHILD_ARGUMENT: &str = "__compile";
@@ -66,9 +67,16 @@ impl Compile {
             Self::Child(child) => child.compile(engine_hash, component).await.map(AuthenticatedCode::from_child),
             Self::InProcess => {
                 let engine = engine.clone();
-                let compiling = tokio::task::spawn_blocking(move || AuthenticatedCode::compile(&engine, &component));
+                let compiling = tokio::task::spawn_blocking(move || {
+                    features::check(&component).map_err(|unacceptable| match unacceptable {
+                        Unacceptable::Invalid(message) => invalid(&message),
+                        Unacceptable::Unsupported(why) => unsupported(&why),
+                    })?;
+                    AuthenticatedCode::compile(&engine, &component)
+                        .map_err(|error| invalid(&text::error(&error, MESSAGE_MAX)))
+                });
                 match compiling.await {
-                    Ok(compiled) => compiled.map_err(|error| invalid(&format!("{error:#}"))),
+                    Ok(compiled) => compiled,
                     Err(_panic) => Err(CompileError::Host("the compiler failed on this component".to_owned())),
                 }
             }
@@ -79,6 +87,10 @@ impl Compile {
 fn invalid(message: &str) -> CompileError {
     let message = text::bounded(message.trim(), MESSAGE_MAX);
     CompileError::Invalid(format!("the component is not valid: {message}; copy or build it again"))
+}
+
+fn unsupported(why: &str) -> CompileError {
+    CompileError::Invalid(format!("the component {}", text::bounded(why.trim(), MESSAGE_MAX)))
 }
 
 /// A duration for a message.

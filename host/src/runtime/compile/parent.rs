@@ -11,9 +11,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
 use super::child::ChildLimits;
-use super::{CHILD_ARGUMENT, CODE_MAX, CompileError, MESSAGE_MAX, invalid, shown, wire};
-use crate::runtime::component::text;
+use super::{CHILD_ARGUMENT, CODE_MAX, CompileError, MESSAGE_MAX, invalid, shown, unsupported, wire};
 use crate::runtime::engine::EngineHash;
+use crate::runtime::text;
 
 /// How much of the child's standard error is kept, in bytes. The rest is read and dropped, so that the child does not block.
 const STDERR_MAX: u64 = 8 * 1024;
@@ -110,6 +110,9 @@ impl ChildCompiler {
         }
         if said.status.code() == Some(wire::INVALID.into()) {
             return Err(invalid(&message));
+        }
+        if said.status.code() == Some(wire::UNSUPPORTED.into()) {
+            return Err(unsupported(&message));
         }
         Err(self.failure(said.status, &message))
     }
@@ -223,6 +226,8 @@ mod tests {
             invalid,
             CompileError::Invalid("the component is not valid: bad \\u{1b}[2J name; copy or build it again".into())
         );
+        let unsupported = run("printf 'uses tail calls' >&2; exit 13").await.unwrap_err();
+        assert_eq!(unsupported, CompileError::Invalid("the component uses tail calls".into()));
         assert!(matches!(run("exit 12").await, Err(CompileError::Limit(text)) if text.contains("2048 MiB of memory")));
         assert!(
             matches!(run("kill -XCPU $$").await, Err(CompileError::Limit(text)) if text.contains("20m of CPU time"))

@@ -13,6 +13,8 @@ pub(super) const HEADER_LEN: usize = MAGIC.len() + 32 + size_of::<u64>() + blake
 pub(super) const INVALID: u8 = 10;
 /// Exit code: the child could not do its work, through no fault of the component.
 pub(super) const FAILED: u8 = 11;
+/// Exit code: the component needs what this host does not have; the reason completes a sentence about the component.
+pub(super) const UNSUPPORTED: u8 = 13;
 /// Exit code: the memory limit does not allow the compiler to start.
 pub(super) const MEMORY: u8 = 12;
 
