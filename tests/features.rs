@@ -39,7 +39,7 @@ fn component_with_a_disabled_feature_is_refused_by_its_name() {
             ),
         ),
         ("(tail-call)", component("", &format!("{memory} (func $f (return_call $f))"), "", "")),
-        ("(threads)", component("", r#"(memory (export "memory") 1 1 shared)"#, "", "")),
+        ("(threads)", component("", &format!("{memory} (memory 1 1 shared)"), "", "")),
         ("(exceptions)", component("", &format!("{memory} (tag $e)"), "(throw $e)", "")),
         ("(memory64)", component("", &format!("{memory} (memory i64 1)"), "", "")),
     ];
@@ -131,7 +131,7 @@ fn exponential_symbol(parameters: usize) -> String {
 #[test]
 fn names_in_a_backtrace_are_bounded_and_not_demangled() {
     let host = Host::new();
-    let policy = "version = 1\n[limits]\ntime = \"1s\"\nmemory = \"64KiB\"";
+    let policy = "version = 1\n[limits]\ntime = \"1s\"\nmemory = \"192KiB\"";
     for (name, shows) in [
         (exponential_symbol(20), "_Z1f1AIiiES_IS0_S0_E"),
         ("x".repeat(60 << 10), "xxxxxxxx"),

@@ -182,8 +182,8 @@ pub enum StartError {
     /// The component cannot be read, or is none.
     #[error(transparent)]
     Component(#[from] LoadError),
-    /// The compiler finds that it is not valid.
-    #[error("the component `{}` is not valid: {why}; build it again", path.display())]
+    /// It is not valid, or needs what this host does not have.
+    #[error("the component `{}` {why}", path.display())]
     Invalid {
         /// The file.
         path: PathBuf,

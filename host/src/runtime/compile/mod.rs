@@ -44,8 +44,9 @@ pub enum Compile {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CompileError {
-    /// It is not valid. The message is escaped and bounded; it may hold names from the component.
-    #[error("{0}")]
+    /// It is not valid, or not for this host: what is wrong with it, as in "is not valid: ...". Escaped and bounded; may hold names from the
+    /// component.
+    #[error("the component {0}")]
     Invalid(String),
     /// It took more time or memory than compiling may: which limit, and what to do.
     #[error("{0}")]
@@ -86,11 +87,11 @@ impl Compile {
 
 fn invalid(message: &str) -> CompileError {
     let message = text::bounded(message.trim(), MESSAGE_MAX);
-    CompileError::Invalid(format!("the component is not valid: {message}; copy or build it again"))
+    CompileError::Invalid(format!("is not valid: {message}; copy or build it again"))
 }
 
 fn unsupported(why: &str) -> CompileError {
-    CompileError::Invalid(format!("the component {}", text::bounded(why.trim(), MESSAGE_MAX)))
+    CompileError::Invalid(text::bounded(why.trim(), MESSAGE_MAX))
 }
 
 /// A duration for a message.

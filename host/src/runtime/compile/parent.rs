@@ -222,12 +222,9 @@ mod tests {
     #[tokio::test]
     async fn every_end_of_the_child_is_told_apart() {
         let invalid = run("printf 'bad \\033[2J name' >&2; exit 10").await.unwrap_err();
-        assert_eq!(
-            invalid,
-            CompileError::Invalid("the component is not valid: bad \\u{1b}[2J name; copy or build it again".into())
-        );
+        assert_eq!(invalid, CompileError::Invalid("is not valid: bad \\u{1b}[2J name; copy or build it again".into()));
         let unsupported = run("printf 'uses tail calls' >&2; exit 13").await.unwrap_err();
-        assert_eq!(unsupported, CompileError::Invalid("the component uses tail calls".into()));
+        assert_eq!(unsupported, CompileError::Invalid("uses tail calls".into()));
         assert!(matches!(run("exit 12").await, Err(CompileError::Limit(text)) if text.contains("2048 MiB of memory")));
         assert!(
             matches!(run("kill -XCPU $$").await, Err(CompileError::Limit(text)) if text.contains("20m of CPU time"))

@@ -314,7 +314,7 @@ fn load_and_keep(
     let component = code.load(engine).map_err(|error| {
         // The code is this engine's own, so what is wrong is what it asks for: too many instances, memories or tables.
         let message = text::error(&error, super::compile::MESSAGE_MAX);
-        CompileError::Invalid(format!("the component needs more than a run may have: {message}"))
+        CompileError::Invalid(format!("needs more than a run may have: {message}; build it smaller"))
     })?;
     let kept = store.map_or(Ok(()), |store| store.put(digest, engine_hash, code));
     let warning = kept.err().map(|error| format!("the compiled code was not kept: {error}"));
