@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 /// The project's folder.
 pub(crate) fn project() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the host has a parent folder").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the crate is two folders below it").to_owned()
 }
 
 /// All files below a folder, links not followed.

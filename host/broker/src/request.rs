@@ -1,0 +1,365 @@
+//! The requests of a run, each in the order that the parent module states.
+
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+
+use super::error::from_vault;
+use super::steps::Facts;
+use super::{Answer, GuestError, Held, Repeats, RequestError, RunBroker};
+use strongroom_audit::{Decision, Event, Kind};
+use strongroom_policy::{Grant, Operation};
+use strongroom_core::secret::{Secret, VALUE_MAX};
+use strongroom_vault::{Description, Missing, Stored, VaultError};
+
+/// What came of looking for a value without the vault.
+enum AtHand {
+    /// The value, or that there is none to be had.
+    Answer(Option<Arc<Secret>>),
+    /// The vault has to be asked.
+    Missing(Facts, Grant),
+}
+
+impl RunBroker {
+    /// The value of a secret.
+    ///
+    /// # Errors
+    /// [`RequestError`]: an answer for the component, or the end of the run.
+    pub async fn get(&self, name: &str) -> Result<Arc<Secret>, RequestError> {
+        if let Some(value) = self.read_again(name) {
+            return Ok(value);
+        }
+        let grant = self.grant(Operation::Get, name).await?;
+        let name = grant.asked().clone();
+        let value = match self.at_hand(grant).await? {
+            AtHand::Answer(value) => value,
+            // Apart, because it takes much more room than what comes before, which mostly is all.
+            AtHand::Missing(facts, grant) => {
+                Box::pin(self.ask(vec![(0, facts, grant)])).await?.pop().and_then(|(_, value)| value)
+            }
+        };
+        let not_found =
+            || Answer::new(GuestError::NotFound(name.to_string()), format!("no secret to be had for `{name}`"));
+        value.ok_or_else(|| not_found().into())
+    }
+
+    /// The values of several secrets, in order; `None` where a granted name has no secret to be had.
+    ///
+    /// # Errors
+    /// [`RequestError`]: an answer for the component, or the end of the run.
+    pub async fn get_many(&self, names: &[String]) -> Result<Vec<Option<Arc<Secret>>>, RequestError> {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let names = self.admit(Operation::Get, &names, true).await?;
+        let grants = self.decide(Operation::Get, &names).await?;
+        let mut answers: Vec<Option<Arc<Secret>>> = Vec::with_capacity(grants.len());
+        let mut missing = Vec::new();
+        for grant in grants {
+            match self.at_hand(grant).await? {
+                AtHand::Answer(value) => answers.push(value),
+                AtHand::Missing(facts, grant) => {
+                    missing.push((answers.len(), facts, grant));
+                    answers.push(None);
+                }
+            }
+        }
+        for (place, value) in self.ask(missing).await? {
+            if let Some(answer) = answers.get_mut(place) {
+                *answer = value;
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Serves a read of what the run holds, or of what the cache has.
+    async fn at_hand(&self, grant: Grant) -> Result<AtHand, RequestError> {
+        let facts = Facts::from(&grant);
+        if let Some((value, description)) = self.held_value(&facts) {
+            if self.broker.repeats == Repeats::Each {
+                let event = Event {
+                    outcome: Some("released again".into()),
+                    version: Some(description.version),
+                    ..self.decided(Kind::Use, &facts)
+                };
+                self.audit(event).await?;
+            }
+            return Ok(AtHand::Answer(Some(value)));
+        }
+        match self.broker.vault.cached(self.pinned(grant)) {
+            Ok(answer) => Ok(AtHand::Answer(self.release_cached(&facts, answer).await?)),
+            Err(grant) => Ok(AtHand::Missing(facts, grant)),
+        }
+    }
+
+    /// Asks the vault for what was decided, each with its place in the request, and releases what it answers.
+    async fn ask(
+        &self,
+        missing: Vec<(usize, Facts, Grant)>,
+    ) -> Result<Vec<(usize, Option<Arc<Secret>>)>, RequestError> {
+        if missing.is_empty() {
+            return Ok(Vec::new());
+        }
+        try_join_all(missing.iter().map(|(_, facts, _)| self.audit(self.decided(Kind::Decision, facts)))).await?;
+        let mut places = Vec::with_capacity(missing.len());
+        let mut grants = Vec::with_capacity(missing.len());
+        for (place, facts, grant) in missing {
+            places.push((place, facts));
+            grants.push(grant);
+        }
+        let fetched = match self.fetch(grants).await {
+            Ok(fetched) => fetched,
+            Err(error) => return Err(self.failed(&places, &error).await),
+        };
+        if fetched.len() != places.len() {
+            let error =
+                VaultError::Damaged("the vault answered another number of secrets than it was asked for".into());
+            return Err(self.failed(&places, &error).await);
+        }
+        // Judged once, by one look at the clock: what is released is what the audit says.
+        let judged: Vec<_> =
+            fetched.into_iter().map(|stored| stored.map(|stored| (self.usable(&stored.description), stored))).collect();
+        for ((_, facts), judged) in places.iter().zip(&judged) {
+            if matches!(judged, Ok((Ok(()), _))) {
+                self.found(facts);
+            }
+        }
+        let outcomes = places.iter().zip(&judged).map(|((_, facts), judged)| {
+            let mut event = Event { event: Kind::Outcome, ..self.about(facts) };
+            match judged {
+                Ok((usable, stored)) => {
+                    event.version = Some(stored.description.version.clone());
+                    event.outcome = Some(usable.err().unwrap_or("released").into());
+                    if stored.overdue {
+                        event.detail.insert("cache".into(), "overdue: the vault cannot be reached".into());
+                    }
+                }
+                Err(missing) => event.outcome = Some(missing.kind().into()),
+            }
+            self.audit(event)
+        });
+        try_join_all(outcomes).await?;
+        let mut answers = Vec::with_capacity(places.len());
+        for ((place, facts), judged) in places.into_iter().zip(judged) {
+            let value = match judged {
+                Ok((Ok(()), stored)) => Some(self.hand_out(&facts, stored).await?),
+                _ => None,
+            };
+            answers.push((place, value));
+        }
+        Ok(answers)
+    }
+
+    /// One by one where there is one, so that a vault's plain path serves the plain call. Where there is no secret to be had, why.
+    async fn fetch(&self, mut grants: Vec<Grant>) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
+        if grants.len() > 1 {
+            let fetched = self.broker.vault.get_many(grants).await?;
+            return Ok(fetched);
+        }
+        let Some(grant) = grants.pop() else { return Ok(Vec::new()) };
+        Ok(vec![Missing::apart(self.broker.vault.get(grant).await)?])
+    }
+
+    /// A use answered from the cache: one event with decision and outcome, then release.
+    async fn release_cached(
+        &self,
+        facts: &Facts,
+        answer: Result<Stored, VaultError>,
+    ) -> Result<Option<Arc<Secret>>, RequestError> {
+        // As above: judged once, by one look at the clock.
+        let judged = answer.map(|stored| (self.usable(&stored.description), stored));
+        if matches!(judged, Ok((Ok(()), _))) {
+            self.found(facts);
+        }
+        let mut event = self.decided(Kind::Use, facts);
+        event.detail.insert("cache".into(), "hit".into());
+        let (stored, outcome) = match judged {
+            Ok((usable, stored)) => {
+                event.version = Some(stored.description.version.clone());
+                match usable {
+                    Ok(()) => (Some(stored), "released"),
+                    Err(why) => (None, why),
+                }
+            }
+            Err(error @ (VaultError::NotFound(_) | VaultError::Disabled(_))) => (None, error.kind()),
+            Err(error) => {
+                event.outcome = Some("failed".into());
+                self.audit(event).await?;
+                return Err(from_vault(facts.asked.as_str(), &error).into());
+            }
+        };
+        event.outcome = Some(outcome.into());
+        self.audit(event).await?;
+        match stored {
+            Some(stored) => Ok(Some(self.hand_out(facts, stored).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Stores one value.
+    ///
+    /// # Errors
+    /// [`RequestError`]: an answer for the component, or the end of the run.
+    pub async fn set(&self, name: &str, value: String) -> Result<(), RequestError> {
+        self.set_batch(vec![(name.to_owned(), value)], false).await
+    }
+
+    /// Stores several values: all or none where the vault is transactional.
+    ///
+    /// # Errors
+    /// [`RequestError`]: an answer for the component, or the end of the run.
+    pub async fn set_many(&self, secrets: Vec<(String, String)>) -> Result<(), RequestError> {
+        self.set_batch(secrets, true).await
+    }
+
+    async fn set_batch(&self, secrets: Vec<(String, String)>, batch: bool) -> Result<(), RequestError> {
+        // The values become zeroizing before anything can fail, so that an early return leaves no copy behind.
+        let (names, values): (Vec<_>, Vec<_>) =
+            secrets.into_iter().map(|(name, value)| (name, Secret::new(value))).unzip();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let names = self.admit(Operation::Set, &names, batch).await?;
+        let mut secrets = Vec::with_capacity(values.len());
+        for (name, value) in names.iter().zip(values) {
+            match value {
+                Ok(value) => secrets.push(Arc::new(value)),
+                Err(_) => {
+                    let guest = GuestError::InvalidValue(format!("{name}: over {VALUE_MAX} bytes"));
+                    let shown = self.shown_name(name.as_str());
+                    return Err(self.refuse_unasked(Operation::Set, &shown, "value too long", guest).await);
+                }
+            }
+        }
+        let grants = self.decide(Operation::Set, &names).await?;
+        let facts: Vec<Facts> = grants.iter().map(Facts::from).collect();
+        let places: Vec<(usize, Facts)> = facts.iter().cloned().enumerate().collect();
+        try_join_all(facts.iter().map(|facts| self.audit(self.decided(Kind::Decision, facts)))).await?;
+        // Before the write: a value that the vault holds is watched for from the first moment on.
+        for (facts, value) in facts.iter().zip(&secrets) {
+            if let Err(error) = self.watch(facts, value).await {
+                let others = places.iter().map(|(_, other)| other).filter(|other| other.stored != facts.stored);
+                let outcome = || Some("not done: another value of the batch was withheld".into());
+                let event = |other| self.audit(Event { event: Kind::Outcome, outcome: outcome(), ..self.about(other) });
+                try_join_all(others.map(event)).await?;
+                return Err(error);
+            }
+        }
+        {
+            let mut state = self.state();
+            facts.iter().for_each(|facts| state.names.entry(facts.asked.clone()).or_default().written = true);
+        }
+        let pairs: Vec<_> = grants.into_iter().zip(secrets.iter().cloned()).collect();
+        let written = match self.broker.vault.set_many(pairs).await {
+            Ok(written) => written,
+            Err(error) => return Err(self.failed(&places, &error).await),
+        };
+        for ((facts, value), description) in facts.iter().zip(secrets).zip(&written) {
+            self.served(facts.asked.as_str(), Operation::Set);
+            let (stored, description) = (facts.stored.clone(), description.clone());
+            self.state().hold(&facts.asked, Held { stored, description, value: Some(value), again: None });
+        }
+        try_join_all(facts.iter().zip(&written).map(|(facts, description)| {
+            self.audit(Event {
+                event: Kind::Outcome,
+                outcome: Some("written".into()),
+                version: Some(description.version.clone()),
+                ..self.about(facts)
+            })
+        }))
+        .await?;
+        Ok(())
+    }
+
+    /// A secret without its value.
+    ///
+    /// # Errors
+    /// [`RequestError`]: an answer for the component, or the end of the run.
+    pub async fn describe(&self, name: &str) -> Result<Description, RequestError> {
+        let grant = self.grant(Operation::Describe, name).await?;
+        let facts = Facts::from(&grant);
+        let grant = self.pinned(grant);
+        self.audit(self.decided(Kind::Decision, &facts)).await?;
+        let answer = self.broker.vault.describe(grant).await.inspect_err(|error| self.tell_operator(error));
+        let (outcome, version, answer) = match answer {
+            Ok(description) => match self.usable(&description) {
+                Ok(()) => ("described", Some(description.version.clone()), Ok(description)),
+                Err(why) => {
+                    let guest = GuestError::NotFound(facts.asked.to_string());
+                    (why, Some(description.version), Err(Answer::new(guest, why)))
+                }
+            },
+            Err(error) => (error.kind(), None, Err(from_vault(facts.asked.as_str(), &error))),
+        };
+        self.audit(Event { event: Kind::Outcome, outcome: Some(outcome.into()), version, ..self.about(&facts) })
+            .await?;
+        let description = answer?;
+        self.served(facts.asked.as_str(), Operation::Describe);
+        let mut state = self.state();
+        let known = state.names.entry(facts.asked).or_default();
+        let (stored, seen) = (facts.stored, description.clone());
+        known.held.get_or_insert_with(|| Held { stored, description: seen, value: None, again: None });
+        Ok(description)
+    }
+
+    /// The names that exist and may be listed.
+    ///
+    /// # Errors
+    /// [`RequestError`]: an answer for the component, or the end of the run.
+    pub async fn list(&self) -> Result<Vec<String>, RequestError> {
+        self.count(Operation::List, 1).await?;
+        let grant = match self.decisions.decide_list((self.now)()) {
+            Ok(grant) => grant,
+            Err(refusal) => return Err(self.refused(Operation::List, refusal).await),
+        };
+        let about = Event { run: Some(self.run), operation: Some(Operation::List.as_str().into()), ..Event::default() };
+        self.audit(Event {
+            event: Kind::Decision,
+            decision: Some(Decision::Allowed),
+            rule: Some(grant.rule().into()),
+            ..about.clone()
+        })
+        .await?;
+        let answer = self.broker.vault.list(grant).await.inspect_err(|error| self.tell_operator(error));
+        let (outcome, count) = match &answer {
+            Ok(names) => ("listed", Some(names.len() as u64)),
+            Err(error) => (error.kind(), None),
+        };
+        self.audit(Event { event: Kind::Outcome, outcome: Some(outcome.into()), count, ..about }).await?;
+        let names = answer.map_err(|error| from_vault("*", &error))?;
+        self.served("*", Operation::List);
+        Ok(names.into_iter().map(String::from).collect())
+    }
+
+    /// Deletes one secret.
+    ///
+    /// # Errors
+    /// [`RequestError`]: an answer for the component, or the end of the run.
+    pub async fn delete(&self, name: &str) -> Result<(), RequestError> {
+        self.delete_batch(&[name], false).await
+    }
+
+    /// Deletes several secrets: all or none where the vault is transactional.
+    ///
+    /// # Errors
+    /// [`RequestError`]: an answer for the component, or the end of the run.
+    pub async fn delete_many(&self, names: &[String]) -> Result<(), RequestError> {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        self.delete_batch(&names, true).await
+    }
+
+    async fn delete_batch(&self, names: &[&str], batch: bool) -> Result<(), RequestError> {
+        let names = self.admit(Operation::Delete, names, batch).await?;
+        let grants = self.decide(Operation::Delete, &names).await?;
+        let places: Vec<(usize, Facts)> = grants.iter().map(Facts::from).enumerate().collect();
+        try_join_all(places.iter().map(|(_, facts)| self.audit(self.decided(Kind::Decision, facts)))).await?;
+        if let Err(error) = self.broker.vault.delete_many(grants).await {
+            return Err(self.failed(&places, &error).await);
+        }
+        for (_, facts) in &places {
+            self.served(facts.asked.as_str(), Operation::Delete);
+            self.state().forget(&facts.asked);
+        }
+        try_join_all(places.iter().map(|(_, facts)| {
+            self.audit(Event { event: Kind::Outcome, outcome: Some("deleted".into()), ..self.about(facts) })
+        }))
+        .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,333 @@
+//! One run's account, from its first event in the audit to its record.
+//!
+//! A [`Session`] is what stands around a run wherever its component is executed: in the [`Runner`](crate::runner), in an embedder's own
+//! WebAssembly world, or in a sandbox that is none of ours. It binds component, policy and specification in the run's first event before a
+//! secret can be asked for, and turns what became of the run into the last event and the [`RunRecord`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Broker, Meter, RunBroker};
+use strongroom_audit::{AuditError, Event, Kind};
+use strongroom_core::ids::RunId;
+use strongroom_policy::{Ceilings, Limits, PinMismatch, Policy, PolicyError, show_duration, show_size};
+use strongroom_core::record::{Blame, ComponentRef, FORMAT, Limit, LogCount, Outcome, RunRecord};
+use strongroom_redact::Redactor;
+use strongroom_core::spec::RunSpec;
+
+/// What became of a run, as whoever executed it saw it. [`Session::end`] makes the record's words of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ended {
+    /// The component ended with success.
+    Finished,
+    /// The component ended with failure, or trapped.
+    Failed {
+        /// Its exit code, where it got that far.
+        exit_code: Option<i32>,
+        /// For a person. Redacted and escaped, where it holds words of the component.
+        reason: String,
+    },
+    /// It needs something that is not linked; no guest code ran.
+    Refused(String),
+    /// Stopped at a limit.
+    Limit(Limit),
+    /// Ended from outside.
+    Cancelled,
+    /// The host failed.
+    HostFault(String),
+}
+
+impl Ended {
+    /// The end of a run whose account cannot be kept.
+    pub fn audit_fault(error: &AuditError) -> Self {
+        Self::HostFault(format!("the audit could not be written: {error}"))
+    }
+}
+
+/// Why a session did not start. No secret can have been used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// The policy is for another component.
+    #[error(transparent)]
+    Pin(#[from] PinMismatch),
+    /// The policy asks for more than the host allows.
+    #[error(transparent)]
+    Ceiling(#[from] PolicyError),
+    /// The first event cannot be written.
+    #[error("the run cannot be audited, so it was not started: {0}")]
+    Audit(#[source] AuditError),
+}
+
+/// A run that has begun. It ends in [`Session::end`]; one that is dropped leaves an audit that says that the run began, and no more.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+///
+/// use strongroom_audit::{Audit, SyncMode};
+/// use strongroom_broker::{Broker, Ended, Repeats};
+/// use strongroom_core::ids::Digest;
+/// use strongroom_policy::{Ceilings, Policy};
+/// use strongroom_core::record::{ComponentRef, Outcome};
+/// use strongroom_core::spec::RunSpec;
+/// use strongroom_vault::local::{LocalVault, Protection};
+///
+/// let home = tempfile::tempdir()?;
+/// let vault = LocalVault::create(&home.path().join("vault"), Protection::KeyFile)?;
+/// let audit = Audit::open(&home.path().join("audit"), SyncMode::Always)?;
+/// let broker = Broker::new(Arc::new(vault), audit.clone(), Repeats::Sum);
+///
+/// let spec = RunSpec::new("job.bin");
+/// let component = ComponentRef::new(&spec.component, Digest::of(b"what runs"), 9);
+/// let policy = Arc::new(Policy::parse("version = 1\n[secrets]\nmodel-key = ['set']\n", "policy")?);
+/// let session = broker.start(&spec, component, policy, &Ceilings::default()).await?;
+///
+/// // Whatever the sandbox is: what it asks for goes through here, and what it prints through `session.broker().redactor()`.
+/// session.broker().set("model-key", "correct horse battery".to_owned()).await?;
+/// let refused = session.broker().get("model-key").await.unwrap_err();
+/// assert_eq!(refused.to_string(), "denied: model-key");
+///
+/// let record = session.end(Ended::Finished).await;
+/// assert_eq!((record.outcome, record.secrets.len()), (Outcome::Finished, 2));
+/// audit.close()?;
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "local-vault"))]
+/// # fn main() {}
+/// ```
+#[derive(Debug)]
+#[must_use = "a run ends with `Session::end`, which writes its last event and makes its record"]
+pub struct Session {
+    broker: Arc<RunBroker>,
+    policy: Arc<Policy>,
+    limits: Limits,
+    record: RunRecord,
+}
+
+impl Broker {
+    /// Begins a run: checks that the policy serves this component and keeps to the ceilings, gives the run its identity, and writes its first
+    /// event, which binds the digests of component, policy and specification.
+    ///
+    /// `spec` is here for its digest, and may name no more than the component.
+    ///
+    /// # Errors
+    /// [`SessionError`]. The run has then not begun.
+    pub async fn start(
+        &self,
+        spec: &RunSpec,
+        component: ComponentRef,
+        policy: Arc<Policy>,
+        ceilings: &Ceilings,
+    ) -> Result<Session, SessionError> {
+        policy.serves(&component.digest)?;
+        let limits = policy.limits_under(ceilings)?;
+        let session = Session::prepare(self, spec, component, policy, limits, Meter::default());
+        session.begin().await.map_err(SessionError::Audit)?;
+        Ok(session)
+    }
+}
+
+impl Session {
+    /// A session whose first event is still to be written, for the runner, which records the run before that. Pin and ceilings have been checked.
+    pub fn prepare(
+        broker: &Broker,
+        spec: &RunSpec,
+        component: ComponentRef,
+        policy: Arc<Policy>,
+        limits: Limits,
+        meter: Meter,
+    ) -> Self {
+        let record = new_record(broker, spec, component, &policy);
+        let mut run = broker.for_run(record.id, Arc::clone(&policy), Redactor::new(), limits.requests);
+        run.meter = meter;
+        Self { broker: Arc::new(run), policy, limits, record }
+    }
+
+    /// Keeps the policy's text and writes the first event, which binds what this run is.
+    pub async fn begin(&self) -> Result<(), AuditError> {
+        let (record, audit, meter) = (&self.record, &self.broker.broker.audit, &self.broker.meter);
+        let begun = meter.begin();
+        audit.keep_policy(&record.policy, self.policy.text())?;
+        let detail = [
+            ("component", Some(record.component.digest.to_string())),
+            ("policy", Some(record.policy.to_string())),
+            ("spec", Some(record.spec.to_string())),
+            ("uid", Some(rustix::process::getuid().as_raw().to_string())),
+            ("vault", record.vault.clone()),
+        ];
+        let detail = detail.into_iter().filter_map(|(name, value)| Some((name.into(), value?.into()))).collect();
+        let event = Event { event: Kind::RunStart, run: Some(record.id), detail, ..Event::default() };
+        audit.put(&event).await?;
+        meter.audited(begun);
+        Ok(())
+    }
+
+    /// The run's identity.
+    pub fn id(&self) -> RunId {
+        self.record.id
+    }
+
+    /// The run's way to secrets.
+    pub fn broker(&self) -> &Arc<RunBroker> {
+        &self.broker
+    }
+
+    /// The run's policy.
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    /// The limits that hold for the run: the policy's, under the host's ceilings.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The record so far.
+    pub fn record(&self) -> &RunRecord {
+        &self.record
+    }
+
+    /// The record, for what only whoever executes the run can know: memory, CPU time, metrics, outputs, warnings. Text of the component's goes in
+    /// after [`Redactor::shown`]. Outcome, blame, secrets and times are written by [`Session::end`].
+    pub fn record_mut(&mut self) -> &mut RunRecord {
+        &mut self.record
+    }
+
+    /// Ends the run: audits repeated reads in sum and the run's last event, and answers with the record. Where the audit cannot be written, the
+    /// record says `host-fault`, whatever the run came to.
+    pub async fn end(self, mut ended: Ended) -> RunRecord {
+        let Self { broker, limits, mut record, .. } = self;
+        // Whoever has kept the way to secrets gets none by it any more: there is no account left for them to stand in.
+        broker.state().ended = true;
+        if let Err(error) = broker.finish().await {
+            ended = Ended::audit_fault(&error);
+        }
+        record.redactions = broker.redactor().count();
+        record.secrets = broker.uses();
+        record.network = broker.contacts();
+        if let Ended::Limit(limit) = ended
+            && record.reason.is_none()
+        {
+            record.reason = Some(over(limit, &limits));
+        }
+        settle(&mut record, ended);
+        record.ended = Some(Timestamp::now());
+        let begun = broker.meter.begin();
+        let appended = broker.broker.audit.append(end_event(&record)).await;
+        broker.meter.audited(begun);
+        match appended {
+            Ok(position) => record.audit = Some(position),
+            Err(error) => settle(&mut record, Ended::audit_fault(&error)),
+        }
+        record
+    }
+}
+
+fn new_record(broker: &Broker, spec: &RunSpec, component: ComponentRef, policy: &Policy) -> RunRecord {
+    let digest = component.digest;
+    let mut warnings = Vec::new();
+    if policy.component().is_none() && !policy.text().is_empty() {
+        warnings
+            .push(format!("the policy serves any component: add `component = \"{digest}\"` to serve this one alone"));
+    }
+    RunRecord {
+        format: FORMAT,
+        id: RunId::generate(),
+        segment: broker.audit().segment().to_owned(),
+        component,
+        policy: policy.digest(),
+        spec: spec.digest(&digest),
+        vault: broker.place.as_deref().map(str::to_owned),
+        started: Timestamp::now(),
+        ended: None,
+        outcome: Outcome::Running,
+        blame: None,
+        reason: None,
+        exit_code: None,
+        limit: None,
+        secrets: Vec::new(),
+        network: Vec::new(),
+        peak_memory_bytes: 0,
+        cpu_micros: 0,
+        metrics: BTreeMap::default(),
+        progress: None,
+        outputs: Vec::new(),
+        redactions: 0,
+        log: LogCount::default(),
+        audit: None,
+        timings: None,
+        warnings,
+    }
+}
+
+/// What a run did that a limit stopped, and what an operator can do.
+fn over(limit: Limit, limits: &Limits) -> String {
+    let (did, allowed) = match limit {
+        Limit::Memory => ("took more memory", show_size(limits.memory)),
+        Limit::Time => ("ran longer", show_duration(limits.time)),
+        Limit::OutputBytes => ("put more into `/output`", show_size(limits.output_bytes)),
+        Limit::OutputFiles => ("made more files and folders", limits.output_files.to_string()),
+        Limit::Requests => ("asked for secrets more often", limits.requests.to_string()),
+        Limit::Metrics => ("reported more metrics and progress", limits.metrics.to_string()),
+        Limit::Stack => return "it recursed deeper than the engine's stack: no policy changes that".to_owned(),
+        Limit::Tables | Limit::HostCall | Limit::Resources | Limit::Compile => {
+            return format!("it went over the host's fixed limit on `{}`: no policy changes that", limit.as_str());
+        }
+    };
+    let name = limit.as_str();
+    format!("it {did} than `{name}` allows ({allowed}): raise it in the policy's [limits] if the component needs more")
+}
+
+/// Writes an end into the record: outcome, blame, reason.
+pub fn settle(record: &mut RunRecord, ended: Ended) {
+    record.limit = None;
+    record.exit_code = None;
+    let (outcome, blame, reason) = match ended {
+        Ended::Finished => {
+            record.exit_code = Some(0);
+            (Outcome::Finished, None, None)
+        }
+        Ended::Failed { exit_code, reason } => {
+            record.exit_code = exit_code;
+            (Outcome::Failed, Some(Blame::Guest), Some(reason))
+        }
+        Ended::Refused(reason) => (Outcome::Refused, Some(Blame::Policy), Some(reason)),
+        Ended::Limit(limit) => {
+            record.limit = Some(limit);
+            let reason = record.reason.take().unwrap_or_else(|| format!("stopped at the limit `{}`", limit.as_str()));
+            (Outcome::Limit, Some(Blame::Guest), Some(reason))
+        }
+        Ended::Cancelled => (Outcome::Cancelled, Some(Blame::Operator), None),
+        Ended::HostFault(reason) => (Outcome::HostFault, Some(Blame::Host), Some(reason)),
+    };
+    record.outcome = outcome;
+    record.blame = blame;
+    record.reason = reason;
+}
+
+fn end_event(record: &RunRecord) -> Event {
+    let mut detail = BTreeMap::new();
+    if let Some(blame) = record.blame {
+        detail.insert("blame".into(), format!("{blame:?}").to_ascii_lowercase().into());
+    }
+    if let Some(limit) = record.limit {
+        detail.insert("limit".into(), limit.as_str().into());
+    }
+    let elapsed = record.ended.map(|ended| ended.duration_since(record.started));
+    if let Some(elapsed) = elapsed.and_then(|elapsed| Duration::try_from(elapsed).ok()) {
+        detail.insert("milliseconds".into(), elapsed.as_millis().to_string().into());
+    }
+    Event {
+        event: Kind::RunEnd,
+        run: Some(record.id),
+        outcome: Some(record.outcome.as_str().into()),
+        detail,
+        ..Event::default()
+    }
+}

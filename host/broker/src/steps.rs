@@ -1,0 +1,457 @@
+//! The steps that requests have in common: counting, checking the form, deciding, auditing, registering, and the words for it.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+
+use super::error::{from_vault, unavailable_audit};
+use super::{Again, Answer, BATCH_MAX, GuestError, Held, REFUSALS_MAX, Repeats, RequestError, RunBroker, State};
+use strongroom_audit::{Decision, Event, Kind};
+use strongroom_core::ids::{SecretName, SecretVersion};
+use strongroom_policy::{Grant, Operation, Refusal, RefusalReason};
+use strongroom_core::record::Limit;
+use strongroom_core::secret::Secret;
+use strongroom_vault::{Description, Stored, VaultError};
+
+/// The most of a component's text that the audit and the record keep, in characters.
+const SHOWN_MAX: usize = 160;
+
+/// A grant's facts, kept for the events after the vault has consumed the grant itself.
+#[derive(Clone)]
+pub(super) struct Facts {
+    pub(super) operation: Operation,
+    pub(super) asked: SecretName,
+    pub(super) stored: SecretName,
+    /// The version that the policy pins.
+    pub(super) pin: Option<SecretVersion>,
+    pub(super) rule: Arc<str>,
+}
+
+/// Whether a change that failed so may have been done all the same: its answer was lost, or was none that can be read.
+fn is_doubtful(error: &VaultError) -> bool {
+    matches!(error, VaultError::Unavailable(_) | VaultError::Damaged(_))
+}
+
+impl From<&Grant> for Facts {
+    fn from(grant: &Grant) -> Self {
+        Self {
+            operation: grant.operation(),
+            asked: grant.asked().clone(),
+            stored: grant.stored().clone(),
+            pin: grant.version().cloned(),
+            rule: grant.shared_rule(),
+        }
+    }
+}
+
+impl RunBroker {
+    /// Counts a request and checks its form: the limit, the size of a batch, each name, no name twice. Nothing is decided yet.
+    pub(super) async fn admit(
+        &self,
+        operation: Operation,
+        names: &[&str],
+        batch: bool,
+    ) -> Result<Vec<SecretName>, RequestError> {
+        self.count(operation, names.len().max(1) as u64).await?;
+        if batch && names.len() > BATCH_MAX {
+            let guest = GuestError::InvalidBatch(format!("at most {BATCH_MAX} names in a batch"));
+            return Err(self.refuse_unasked(operation, "", "batch too large", guest).await);
+        }
+        let mut parsed: Vec<SecretName> = Vec::with_capacity(names.len());
+        let mut seen = HashSet::new();
+        for raw in names {
+            let name = self.name(operation, raw).await?;
+            if names.len() > 1 && !seen.insert(name.clone()) {
+                let guest = GuestError::InvalidBatch(format!("{name} twice"));
+                let shown = self.shown_name(name.as_str());
+                return Err(self.refuse_unasked(operation, &shown, "a name twice", guest).await);
+            }
+            parsed.push(name);
+        }
+        Ok(parsed)
+    }
+
+    /// Checks a name's form.
+    pub(super) async fn name(&self, operation: Operation, raw: &str) -> Result<SecretName, RequestError> {
+        let Ok(name) = SecretName::parse(raw) else {
+            let shown = self.shown(raw);
+            let guest = GuestError::InvalidName("1 to 127 characters of 0-9 a-z A-Z -".to_owned());
+            return Err(self.refuse_unasked(operation, &shown, "invalid name", guest).await);
+        };
+        let folded = name.as_str() == raw;
+        // What the policy spells out is shown so.
+        if !folded || !self.decisions.spells(raw) {
+            let shown = self.shown(raw);
+            if shown != raw {
+                let mut state = self.state();
+                if folded {
+                    // Another spelling says more: in this one what that one holds is not found.
+                    state.spelled.entry(name.clone()).or_insert(shown);
+                } else {
+                    state.spelled.insert(name.clone(), shown);
+                }
+            }
+        }
+        Ok(name)
+    }
+
+    /// Takes `n` requests off the limit.
+    pub(super) async fn count(&self, operation: Operation, n: u64) -> Result<(), RequestError> {
+        let total = {
+            let mut state = self.state();
+            if state.ended {
+                return Err(Answer::new(unavailable_audit(), "the run has ended, and its account is closed").into());
+            }
+            state.requests = state.requests.saturating_add(n);
+            state.requests
+        };
+        if total <= self.requests {
+            return Ok(());
+        }
+        // The answer is no either way: a failure to write this event changes nothing.
+        let _ = self
+            .audit(Event {
+                event: Kind::Summary,
+                run: Some(self.run),
+                operation: Some(operation.as_str().into()),
+                decision: Some(Decision::Denied),
+                rule: Some("limits.requests".into()),
+                outcome: Some("stopped at the limit".into()),
+                count: Some(n),
+                ..Event::default()
+            })
+            .await;
+        Err(RequestError::Stop(Limit::Requests))
+    }
+
+    /// Counts a request for one name, checks its form and decides it.
+    pub(super) async fn grant(&self, operation: Operation, raw: &str) -> Result<Grant, RequestError> {
+        self.count(operation, 1).await?;
+        let name = self.name(operation, raw).await?;
+        match self.decisions.decide(operation, &name, (self.now)()) {
+            Ok(grant) => Ok(grant),
+            Err(refusal) => Err(self.refused(operation, refusal).await),
+        }
+    }
+
+    /// The whole batch, or nothing.
+    pub(super) async fn decide(&self, operation: Operation, names: &[SecretName]) -> Result<Vec<Grant>, RequestError> {
+        match self.decisions.decide_all(operation, names, (self.now)()) {
+            Ok(grants) => Ok(grants),
+            Err(refusal) => Err(self.refused(operation, refusal).await),
+        }
+    }
+
+    /// Audits and counts a refusal, and makes the component's answer.
+    pub(super) async fn refused(&self, operation: Operation, refusal: Refusal) -> RequestError {
+        let name = refusal.name.as_ref().map_or_else(|| "*".to_owned(), ToString::to_string);
+        let (guest, outcome) = match refusal.reason {
+            RefusalReason::Denied => (GuestError::Denied(name.clone()), "denied"),
+            RefusalReason::Exhausted => (GuestError::Exhausted(name.clone()), "budget used up"),
+            RefusalReason::Expired => (GuestError::Expired(name.clone()), "grant expired"),
+        };
+        let shown = self.shown_name(&name);
+        // A line that would have to be redacted could not be used.
+        let would_allow = Some(refusal.would_allow).filter(|_| shown == name);
+        self.state().ledger.denied(&shown, operation, would_allow);
+        let about = match &refusal.name {
+            Some(name) => self.naming(operation, name),
+            None => Event { run: Some(self.run), operation: Some(operation.as_str().into()), ..Event::default() },
+        };
+        let event = Event {
+            event: Kind::Use,
+            decision: Some(Decision::Denied),
+            rule: refusal.rule.map(Arc::from),
+            outcome: Some(outcome.into()),
+            ..about
+        };
+        match self.audit_refusal(operation, event).await {
+            Ok(()) => Answer::new(guest, outcome).into(),
+            Err(error) => error,
+        }
+    }
+
+    /// The same for what is refused by its form, before the policy is asked. `shown` is redacted and escaped.
+    pub(super) async fn refuse_unasked(
+        &self,
+        operation: Operation,
+        shown: &str,
+        why: &'static str,
+        guest: GuestError,
+    ) -> RequestError {
+        self.state().ledger.denied(shown, operation, None);
+        let event = Event {
+            event: Kind::Use,
+            run: Some(self.run),
+            operation: Some(operation.as_str().into()),
+            asked: Some(shown.to_owned()),
+            decision: Some(Decision::Denied),
+            outcome: Some(why.into()),
+            ..Event::default()
+        };
+        match self.audit_refusal(operation, event).await {
+            Ok(()) => Answer::new(guest, why).into(),
+            Err(error) => error,
+        }
+    }
+
+    /// Logs why the vault did not serve, which the component is not told.
+    pub(super) fn tell_operator(&self, error: &VaultError) {
+        match error {
+            // A component's own affair, which it is told.
+            VaultError::NotFound(_) | VaultError::Disabled(_) => {}
+            error => tracing::warn!(run = %self.run, %error, "the vault did not serve a run"),
+        }
+    }
+
+    /// Audits a refusal, or leaves it to the sum.
+    async fn audit_refusal(&self, operation: Operation, event: Event) -> Result<(), RequestError> {
+        {
+            let mut state = self.state();
+            if state.refusals >= REFUSALS_MAX {
+                let more = state.more_refusals.entry(operation).or_default();
+                *more = more.saturating_add(1);
+                return Ok(());
+            }
+            state.refusals = state.refusals.saturating_add(1);
+        }
+        self.audit(event).await
+    }
+
+    /// Audits what the vault's failure came to, and makes the component's answer.
+    pub(super) async fn failed(&self, places: &[(usize, Facts)], error: &VaultError) -> RequestError {
+        let written: &[SecretName] = match error {
+            VaultError::Partial { written, .. } => written,
+            _ => &[],
+        };
+        let transactions = self.broker.vault.abilities().transactions;
+        let audited = try_join_all(places.iter().map(|(_, facts)| {
+            let changes = matches!(facts.operation, Operation::Set | Operation::Delete);
+            let outcome = match error {
+                _ if written.contains(&facts.stored) => Cow::Borrowed("done"),
+                VaultError::Partial { cause, .. } if is_doubtful(cause) => {
+                    "not known to be done: the batch stopped half-way".into()
+                }
+                error if changes && !transactions && is_doubtful(error) => {
+                    format!("{}; whether it was done is not known", error.kind()).into()
+                }
+                error => error.kind().into(),
+            };
+            self.audit(Event { event: Kind::Outcome, outcome: Some(outcome), ..self.about(facts) })
+        }))
+        .await;
+        self.tell_operator(error);
+        for (_, facts) in places {
+            if written.contains(&facts.stored) {
+                self.served(facts.asked.as_str(), facts.operation);
+            }
+            if matches!(facts.operation, Operation::Set | Operation::Delete) {
+                // Done or not, or nobody knows: what the run knew of it may be so no longer, and the vault is asked.
+                self.state().forget(&facts.asked);
+            }
+        }
+        if let Err(error) = audited {
+            return error;
+        }
+        if !written.is_empty() || matches!(error, VaultError::Partial { .. }) {
+            let names = places.iter().filter(|(_, facts)| written.contains(&facts.stored));
+            let names = names.map(|(_, facts)| facts.asked.to_string()).collect();
+            return Answer::new(GuestError::Partial(names), error.to_string()).into();
+        }
+        let concerned = match error {
+            VaultError::NotFound(name)
+            | VaultError::Disabled(name)
+            | VaultError::Deleted(name)
+            | VaultError::Conflict { name, .. } => Some(name),
+            _ => None,
+        };
+        let asked = places.iter().find(|(_, facts)| Some(&facts.stored) == concerned).or(places.first());
+        from_vault(asked.map_or("", |(_, facts)| facts.asked.as_str()), error).into()
+    }
+
+    /// What the run already holds of this secret; counts the repeated read.
+    pub(super) fn held_value(&self, facts: &Facts) -> Option<(Arc<Secret>, Description)> {
+        let (value, description) = {
+            let state = self.state();
+            let held = state.held(&facts.asked)?;
+            (held.value.clone()?, held.description.clone())
+        };
+        if facts.pin.as_ref().is_some_and(|pin| *pin != description.version) {
+            return None;
+        }
+        let shown = self.shown_name(facts.asked.as_str());
+        let mut state = self.state();
+        if self.broker.repeats == Repeats::Sum {
+            let count = state.repeats.entry((facts.stored.clone(), description.version.clone())).or_default();
+            *count = count.saturating_add(1);
+        }
+        state.ledger.served(&shown, Operation::Get, 1);
+        let again = self.again(facts, &description.version, &shown);
+        if let Some(held) = state.names.get_mut(&facts.asked).and_then(|known| known.held.as_mut()) {
+            held.again = held.again.take().or(again);
+        }
+        Some((value, description))
+    }
+
+    /// The value of a secret that is read again under a decision that stands: the same answer as by the whole way, since the policy would decide as it
+    /// did and what is held is still held. Counted as any read. None where the whole way is to be gone.
+    pub fn read_again(&self, name: &str) -> Option<Arc<Secret>> {
+        let mut state = self.state();
+        let State { requests, names, ended, .. } = &mut *state;
+        let Held { value: Some(value), again: Some(again), .. } = names.get_mut(name)?.held.as_mut()? else {
+            return None;
+        };
+        if *requests >= self.requests || *ended {
+            return None;
+        }
+        *requests = requests.saturating_add(1);
+        again.reads = again.reads.saturating_add(1);
+        Some(Arc::clone(value))
+    }
+
+    /// That a value can be read again without a new decision, where that is so.
+    fn again(&self, facts: &Facts, version: &SecretVersion, shown: &str) -> Option<Again> {
+        let pinned = facts.pin.as_ref().is_none_or(|pin| pin == version);
+        let stands = || self.decisions.stands(Operation::Get, &facts.asked);
+        (self.broker.repeats == Repeats::Sum && pinned && stands()).then(|| Again { shown: shown.into(), reads: 0 })
+    }
+
+    /// Narrows a grant to the version that the run has seen.
+    pub(super) fn pinned(&self, grant: Grant) -> Grant {
+        let version = self.state().held(grant.asked()).map(|held| held.description.version.clone());
+        match version {
+            Some(version) => grant.at_version(version),
+            None => grant,
+        }
+    }
+
+    /// Registers a value with the redactor, remembers it for the run, and lets it go. The last step of the order.
+    pub(super) async fn hand_out(&self, facts: &Facts, stored: Stored) -> Result<Arc<Secret>, RequestError> {
+        self.watch(facts, &stored.value).await?;
+        let shown = self.shown_name(facts.asked.as_str());
+        let Stored { value, description, .. } = stored;
+        let again = self.again(facts, &description.version, &shown);
+        let held = Held { stored: facts.stored.clone(), description, value: Some(Arc::clone(&value)), again };
+        let mut state = self.state();
+        state.ledger.served(&shown, Operation::Get, 1);
+        state.hold(&facts.asked, held);
+        Ok(value)
+    }
+
+    /// From now on the run's output is searched for this value. One that the redactor has no room for is neither handed out nor stored, and
+    /// the audit says so after what it said before.
+    pub(super) async fn watch(&self, facts: &Facts, value: &Secret) -> Result<(), RequestError> {
+        if !self.redactor.register_where_room(&facts.asked, value) {
+            let outcome = Some("withheld: the redactor is full".into());
+            self.audit(Event { event: Kind::Outcome, outcome, ..self.about(facts) }).await?;
+            let guest = GuestError::Exhausted("this run has handled as much secret text as one run may".to_owned());
+            return Err(Answer::new(guest, "the redactor is full").into());
+        }
+        Ok(())
+    }
+
+    /// Whether a secret may be used at this moment: a vault may serve one that is disabled, not yet valid or expired (Key Vault
+    /// documents its dates as informational).
+    pub(super) fn usable(&self, description: &Description) -> Result<(), &'static str> {
+        let now = (self.now)();
+        if !description.enabled {
+            return Err("disabled in the vault");
+        }
+        if description.attributes.not_before.is_some_and(|from| now < from) {
+            return Err("not yet valid in the vault");
+        }
+        if description.attributes.expires.is_some_and(|until| now >= until) {
+            return Err("expired in the vault");
+        }
+        Ok(())
+    }
+
+    /// Guest text as it may stand in the audit and the record: redacted, then escaped, then short.
+    pub(super) fn shown(&self, text: &str) -> String {
+        self.redactor.shown_start(text, SHOWN_MAX)
+    }
+
+    /// The same for a name that was folded: in the spelling in which it was asked for, where that one holds a value. What the policy spells out is
+    /// shown as it stands there, and so is the name of a secret that the vault had before this run: neither is a text of the component's, which
+    /// could otherwise set a value of the same text and so take the name out of its account.
+    pub(super) fn shown_name<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        if self.decisions.spells(name) {
+            return name.into();
+        }
+        let spelled = {
+            let state = self.state();
+            if state.names.get(name).is_some_and(|known| known.found) {
+                return name.into();
+            }
+            state.spelled.get(name).cloned()
+        };
+        // Also a spelling that was redacted: since then the run may have been given another value that is in it.
+        let shown = self.shown(spelled.as_deref().unwrap_or(name));
+        if shown == name { name.into() } else { shown.into() }
+    }
+
+    pub(super) fn about(&self, facts: &Facts) -> Event {
+        let mut event = self.naming(facts.operation, &facts.stored);
+        if facts.asked != facts.stored {
+            event.asked = Some(self.shown_name(facts.asked.as_str()).into_owned());
+        }
+        event
+    }
+
+    /// Notes that a secret is about to be released which the vault had before this run: its name is no text of the component's.
+    pub(super) fn found(&self, facts: &Facts) {
+        // Of a name that the policy spells nobody asks here.
+        if self.decisions.spells(facts.asked.as_str()) {
+            return;
+        }
+        let mut state = self.state();
+        let known = state.names.entry(facts.asked.clone()).or_default();
+        known.found |= !known.written;
+    }
+
+    /// An event about a name. A value can have the form of a name, so a name that holds one the run was given is written redacted.
+    pub(super) fn naming(&self, operation: Operation, name: &SecretName) -> Event {
+        let shown = self.shown_name(name.as_str());
+        let whole = shown == name.as_str();
+        Event {
+            run: Some(self.run),
+            operation: Some(operation.as_str().into()),
+            secret: whole.then(|| name.clone()),
+            asked: (!whole).then(|| shown.into_owned()),
+            ..Event::default()
+        }
+    }
+
+    /// Counts a request that was served.
+    pub(super) fn served(&self, name: &str, operation: Operation) {
+        let shown = self.shown_name(name);
+        self.state().ledger.served(&shown, operation, 1);
+    }
+
+    pub(super) fn decided(&self, kind: Kind, facts: &Facts) -> Event {
+        Event {
+            event: kind,
+            decision: Some(Decision::Allowed),
+            rule: Some(Arc::clone(&facts.rule)),
+            ..self.about(facts)
+        }
+    }
+
+    pub(super) async fn audit(&self, event: Event) -> Result<(), RequestError> {
+        let begun = self.meter.begin();
+        let appended = self.broker.audit.put(&event).await;
+        self.meter.audited(begun);
+        match appended {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                // Once for a run: a component can ask as often as its limit allows.
+                if !std::mem::replace(&mut self.state().audit_failed, true) {
+                    tracing::error!(run = %self.run, %error, "the audit could not be written; requests are refused");
+                }
+                Err(Answer::new(unavailable_audit(), error.to_string()).into())
+            }
+        }
+    }
+}

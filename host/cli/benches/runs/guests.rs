@@ -1,0 +1,67 @@
+//! Building what the benchmarks run.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime};
+
+use crate::Size;
+
+/// A file that was changed less than this ago is read anew for each run: strongroom could not tell a later change from the last one.
+const SETTLED: Duration = Duration::from_secs(5);
+
+/// The top of the project.
+pub(crate) fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap()
+}
+
+/// The folder of everything that is built.
+pub(crate) fn target() -> PathBuf {
+    // .../target/release/deps/runs-<hash>
+    std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned()
+}
+
+/// A guest of `benches/guests`, as a component that has [settled](settle).
+pub(crate) fn guest(name: &str, size: Size) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let target = target().join("guests");
+        cargo(&project().join("host/cli/benches/guests"), &["--target", "wasm32-wasip2"], &target, "");
+        target.join("wasm32-wasip2/release")
+    });
+    let component = built.join(name).with_extension("wasm");
+    settle(&component, size);
+    component
+}
+
+/// Waits until a component's file has been left alone for so long that strongroom knows it again. Else the first seconds of a measure would be of
+/// another kind than the rest.
+pub(crate) fn settle(component: &Path, size: Size) {
+    if size == Size::Once {
+        return;
+    }
+    let metadata = std::fs::metadata(component).unwrap();
+    let changed = u64::try_from(metadata.mtime().max(metadata.ctime())).unwrap();
+    let settled = SystemTime::UNIX_EPOCH + Duration::from_secs(changed) + SETTLED;
+    if let Ok(left) = settled.duration_since(SystemTime::now()) {
+        std::thread::sleep(left);
+    }
+}
+
+/// Builds a package in release mode, with further flags for the compiler where there are any.
+pub(crate) fn cargo(folder: &Path, arguments: &[&str], target: &Path, flags: &str) {
+    let mut command = Command::new(env!("CARGO"));
+    command.current_dir(folder).args(["build", "--locked", "--release", "--quiet"]).args(arguments);
+    command.arg("--target-dir").arg(target);
+    // What cargo sets for this program must not reach the build of another package.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR")
+    {
+        command.env_remove(name);
+    }
+    command.env_remove("CARGO_ENCODED_RUSTFLAGS").env_remove("RUSTFLAGS");
+    if !flags.is_empty() {
+        command.env("RUSTFLAGS", flags);
+    }
+    assert!(command.status().unwrap().success(), "the guests in {} do not build", folder.display());
+}

@@ -1,0 +1,68 @@
+//! `strongroom config`: what holds, and who said so. Needs neither vault nor home.
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::failure::{Exit, Failure};
+use super::home::Surroundings;
+use super::out;
+use crate::config::Setting;
+
+/// Show the configuration
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Show(Show),
+}
+
+/// Show every setting that holds, and where it comes from
+///
+/// An option goes before a variable, a variable before the configuration file,
+/// the file before the default. What is wrong in the file is an error.
+#[derive(Debug, clap::Args)]
+struct Show {
+    /// Print a JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// The configuration as JSON.
+#[derive(Serialize)]
+struct Json {
+    file: Option<String>,
+    file_found: bool,
+    settings: Vec<Setting>,
+}
+
+pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let Command::Show(Show { json }) = &args.command;
+    let settings = surroundings.settings()?;
+    let (file, file_found) = match surroundings.config.file() {
+        Some((path, found)) => (Some(path.to_string_lossy().into_owned()), found),
+        None => (None, false),
+    };
+    if *json {
+        out::json(&Json { file, file_found, settings })?;
+        return Ok(Exit::Done);
+    }
+    if let Some(file) = file {
+        let is_there = if file_found { "" } else { ", which is not there" };
+        out::line(format!("the configuration file is `{}`{is_there}\n", strongroom_core::escape::escape_controls(&file)))?;
+    }
+    let rows: Vec<Vec<String>> = settings
+        .into_iter()
+        // Who does not use Azure is spared a screen of keys.
+        .filter(|setting| setting.value.is_some() || !setting.key.starts_with("azure."))
+        .map(|setting| {
+            let value = setting.value.unwrap_or_else(|| "-".to_owned());
+            vec![setting.key.to_owned(), setting.origin.to_string(), value]
+        })
+        .collect();
+    out::table(&["SETTING", "FROM", "VALUE"], &rows, &[])?;
+    Ok(Exit::Done)
+}

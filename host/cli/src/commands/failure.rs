@@ -1,0 +1,278 @@
+//! How a command ends: its exit code, and what is said on standard error.
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use anstyle::Style;
+use serde::Serialize;
+
+use super::out;
+use super::style::{self, To};
+use strongroom_audit::AuditError;
+use crate::config::ConfigError;
+use strongroom::runs::RunStoreError;
+use strongroom_vault::VaultError;
+
+/// The exit codes. `docs/command-line.md` and `--help` have the list; scripts rely on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Exit {
+    /// Done; the component finished; `policy explain` says yes.
+    Done = 0,
+    /// The component failed.
+    Failed = 1,
+    /// Wrong usage or invalid input.
+    Invalid = 2,
+    /// The component imports what the policy does not grant; `policy explain` says no.
+    Refused = 3,
+    /// Stopped at a limit.
+    Limit = 4,
+    /// The host or the vault failed; `audit verify` found tampering.
+    Host = 5,
+    /// Cancelled by a signal.
+    Cancelled = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// The list for `--help` and the manual.
+pub(super) const EXIT_CODES: &[&str] = &[
+    "0    done, or the component finished",
+    "1    the component failed",
+    "2    wrong usage, or invalid input",
+    "3    refused: the component imports what the policy does not grant",
+    "4    stopped at a limit",
+    "5    the host or the vault failed",
+    "130  cancelled by SIGINT or SIGTERM",
+];
+
+/// A command that did not do what it was asked.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Something is to be said: what failed and, where we know, what to do.
+    Said {
+        /// How the process ends.
+        exit: Exit,
+        /// What failed.
+        what: String,
+        /// What to do.
+        help: Option<String>,
+        /// How the command is written, where it was not written so.
+        usage: Option<String>,
+    },
+    /// Who read standard output has had enough. There is nothing to say and nobody to hear it.
+    ReaderGone,
+}
+
+impl Failure {
+    fn said(exit: Exit, what: impl fmt::Display) -> Self {
+        Self::Said { exit, what: what.to_string(), help: None, usage: None }
+    }
+
+    /// Wrong usage or invalid input.
+    pub(super) fn invalid(what: impl fmt::Display) -> Self {
+        Self::said(Exit::Invalid, what)
+    }
+
+    /// The host or the vault failed.
+    pub(super) fn host(what: impl fmt::Display) -> Self {
+        Self::said(Exit::Host, what)
+    }
+
+    /// Whoever typed did not go on.
+    pub(super) fn cancelled(what: impl fmt::Display) -> Self {
+        Self::said(Exit::Cancelled, what)
+    }
+
+    /// No policy grants what the component imports.
+    pub(super) fn refused(what: impl fmt::Display) -> Self {
+        Self::said(Exit::Refused, what)
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub(super) fn help(mut self, advice: impl fmt::Display) -> Self {
+        if let Self::Said { help, .. } = &mut self {
+            *help = Some(advice.to_string());
+        }
+        self
+    }
+
+    /// Adds how the command is written.
+    #[must_use]
+    pub(super) fn usage(mut self, form: impl fmt::Display) -> Self {
+        if let Self::Said { usage, .. } = &mut self {
+            *usage = Some(form.to_string());
+        }
+        self
+    }
+
+    /// Says it on standard error: to a person, or with `--json` to a program. A reader that has gone is told nothing.
+    pub(super) fn tell(&self) {
+        let Self::Said { exit, what, help, .. } = self else { return };
+        if style::is_json() {
+            let help = help.as_deref();
+            let said = serde_json::to_string(&Json { error: what, help, exit_code: *exit as u8 });
+            out::note(said.unwrap_or_default());
+        } else {
+            out::note(self.text(&|style, text| style::paint(To::Err, style, text)));
+        }
+    }
+
+    /// The message. `paint` marks its labels.
+    fn text(&self, paint: &dyn Fn(Style, &str) -> String) -> String {
+        let Self::Said { what, help, usage, .. } = self else { return String::new() };
+        let mut text = format!("{} {}", paint(style::ERROR, "error:"), Indented(what, 7));
+        if let Some(help) = help {
+            text += &format!("\n  {} {}", paint(style::HEADING, "help:"), Indented(help, 8));
+        }
+        if let Some(usage) = usage {
+            text += &format!("\n  {} {}", paint(style::HEADING, "usage:"), Indented(usage, 9));
+        }
+        text
+    }
+
+    /// How the process ends.
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::Said { exit, .. } => *exit,
+            Self::ReaderGone => Exit::Done,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text(&|_, text| text.to_owned()))
+    }
+}
+
+/// A failure for a program, one object on one line. Control characters are escaped as JSON does it.
+#[derive(Serialize)]
+struct Json<'a> {
+    error: &'a str,
+    help: Option<&'a str>,
+    exit_code: u8,
+}
+
+/// Text whose later lines begin under the first.
+struct Indented<'a>(&'a str, usize);
+
+impl fmt::Display for Indented<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, line) in self.0.lines().enumerate() {
+            if at > 0 {
+                write!(f, "\n{:width$}", "", width = self.1)?;
+            }
+            f.write_str(&strongroom_core::escape::escape_controls(line))?;
+        }
+        Ok(())
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::invalid(error)
+    }
+}
+
+impl From<AuditError> for Failure {
+    fn from(error: AuditError) -> Self {
+        Self::host(error)
+    }
+}
+
+impl From<RunStoreError> for Failure {
+    fn from(error: RunStoreError) -> Self {
+        match error {
+            RunStoreError::Absent(_) | RunStoreError::Ambiguous { .. } => Self::invalid(error),
+            _ => Self::host(error),
+        }
+    }
+}
+
+impl From<VaultError> for Failure {
+    fn from(error: VaultError) -> Self {
+        match &error {
+            VaultError::NotFound(_) => Self::invalid(error).help("`strongroom secret list` shows those there are"),
+            VaultError::Disabled(name) => Self::invalid(&error).help(format!(
+                "whoever manages the vault enables it: `az keyvault secret set-attributes --name {name} --enabled true`"
+            )),
+            VaultError::Deleted(name) => Self::invalid(&error).help(format!(
+                "`strongroom secret set {name} --recover` brings it back and stores the value as its newest version"
+            )),
+            VaultError::Partial { written, cause } => {
+                let names: Vec<String> = written.iter().map(|name| format!("`{name}`")).collect();
+                let cause = Self::from((**cause).clone());
+                let Self::Said { exit, what, help, usage } = cause else { return cause };
+                let what = format!("{what}\nof the batch these were done before, and no others: {}", names.join(", "));
+                Self::Said { exit, what, help, usage }
+            }
+            VaultError::Invalid(_) | VaultError::Conflict { .. } => Self::invalid(error),
+            _ => Self::host(error),
+        }
+    }
+}
+
+/// For writing to standard output.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::ReaderGone,
+            _ => Self::host(format!("cannot write to standard output: {error}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_failed_and_then_what_to_do() {
+        let failure = Failure::invalid("two\nlines").help("do this\nthen that");
+        assert_eq!(failure.to_string(), "error: two\n       lines\n  help: do this\n        then that");
+        assert_eq!(failure.exit(), Exit::Invalid);
+    }
+
+    #[test]
+    fn a_batch_that_was_done_in_part_names_what_was_done() {
+        let name = |text| strongroom_core::ids::SecretName::parse(text).unwrap();
+        let cause = Box::new(VaultError::Deleted(name("c")));
+        let failure = Failure::from(VaultError::Partial { written: vec![name("a"), name("b")], cause });
+        assert_eq!(
+            failure.to_string(),
+            "error: the vault cannot write `c`: it was deleted, and the vault keeps it to be recovered: `strongroom secret recover c` brings \
+             it back, `strongroom secret purge c` removes it for good\n       \
+             of the batch these were done before, and no others: `a`, `b`\n  \
+             help: `strongroom secret set c --recover` brings it back and stores the value as its newest version"
+        );
+        assert_eq!(failure.exit(), Exit::Invalid);
+    }
+
+    #[test]
+    fn what_is_quoted_in_an_error_does_not_reach_the_terminal_as_control() {
+        let failure = Failure::invalid("no file `a\u{1b}[31m\r\u{202e}`").help("\u{9b}2J");
+        assert_eq!(failure.to_string(), "error: no file `a\\x1b[31m\\r\\u{202e}`\n  help: \\u{9b}2J");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure() {
+        let failure = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert_eq!((failure.exit(), failure.to_string()), (Exit::Done, String::new()));
+    }
+
+    #[test]
+    fn the_codes_of_help_are_those_of_the_program() {
+        use Exit::*;
+        for exit in [Done, Failed, Invalid, Refused, Limit, Host, Cancelled] {
+            let code = format!("{:<5}", exit as u8);
+            assert!(EXIT_CODES.iter().any(|line| line.starts_with(&code)), "{exit:?}");
+        }
+    }
+}

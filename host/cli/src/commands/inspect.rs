@@ -1,0 +1,146 @@
+//! `strongroom inspect`: what a component is, asks for and offers. Runs nothing and compiles nothing.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::failure::{Exit, Failure};
+use super::{component, out, show};
+use strongroom_core::ids::Digest;
+use strongroom_policy::{Asks, starter};
+use strongroom_core::escape::escape_controls;
+use strongroom_runtime::Candidate;
+use strongroom_runtime::imports::Entry;
+
+/// Show what a component imports and exports, what would be refused, and a policy to begin with
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The component's `.wasm` file
+    component: PathBuf,
+    /// Print the policy to begin with, and nothing else
+    #[arg(long, conflicts_with = "json")]
+    starter_policy: bool,
+    /// Print a JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+    let known = component::read(&args.component)?;
+    if args.json {
+        out::json(&Inspected::of(args, &known))?;
+        return Ok(Exit::Done);
+    }
+    if args.starter_policy {
+        return match known.refused().first() {
+            None => out::line(policy(args, &known).trim_end()).map(|()| Exit::Done),
+            Some(refused) => Err(Failure::refused(format!("no policy serves this component: {refused}"))
+                .help("`strongroom inspect COMPONENT` lists all that would be refused")),
+        };
+    }
+    described(args, &known)?;
+    Ok(Exit::Done)
+}
+
+fn described(args: &Args, known: &Candidate) -> Result<(), Failure> {
+    out::line(format!("{}, {}", escape_controls(&args.component.to_string_lossy()), show::size(known.len())))?;
+    out::line(format!("  {}", known.digest()))?;
+    match known.interfaces().entry() {
+        Some(Entry::Run(name)) => out::line(format!("  starts at `{}`, as a program", escape_controls(name)))?,
+        Some(Entry::Train) => out::line("  starts at `train`")?,
+        None => {}
+    }
+    out::line("\nimports")?;
+    let imports: Vec<Vec<String>> = known
+        .interfaces()
+        .imports
+        .iter()
+        .map(|item| {
+            let is_refused = known.refused().iter().any(|refused| refused.import == item.name);
+            vec![item.name.clone(), if is_refused { "REFUSED".to_owned() } else { String::new() }]
+        })
+        .collect();
+    indented(&imports)?;
+    out::line("\nexports")?;
+    let exports: Vec<Vec<String>> =
+        known.interfaces().exports.iter().map(|item| vec![item.name.clone(), item.kind.to_string()]).collect();
+    indented(&exports)?;
+    if !known.refused().is_empty() {
+        out::line("\na run of it would be refused:")?;
+        for refused in known.refused() {
+            out::line(format!("  {}", escape_controls(&refused.to_string())))?;
+        }
+        return Ok(());
+    }
+    out::line("\na policy to begin with (`--starter-policy` prints it alone)\n")?;
+    out::line(policy(args, known).trim_end())
+}
+
+/// The policy to begin with.
+fn policy(args: &Args, known: &Candidate) -> String {
+    let imports =
+        |interface: &str| known.interfaces().imports.iter().any(|item| item.name.split('@').next() == Some(interface));
+    let asks = Asks {
+        secrets: imports("strongroom:training/secrets"),
+        tcp: imports("wasi:sockets/tcp"),
+        environment: imports("wasi:cli/environment"),
+    };
+    starter(&args.component.to_string_lossy(), known.digest(), asks)
+}
+
+fn indented(rows: &[Vec<String>]) -> Result<(), Failure> {
+    out::columns(None, rows, &[]).iter().try_for_each(|line| out::line(format!("  {line}")))
+}
+
+/// What `--json` prints. `docs/command-line.md` describes it.
+#[derive(Serialize)]
+struct Inspected<'a> {
+    component: String,
+    digest: &'a Digest,
+    bytes: u64,
+    /// `run` or `train`.
+    starts_at: Option<&'static str>,
+    imports: Vec<Import<'a>>,
+    exports: Vec<Export<'a>>,
+    /// None where no policy serves the component.
+    starter_policy: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Import<'a> {
+    name: &'a str,
+    kind: String,
+    /// Why it would be refused.
+    refused: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Export<'a> {
+    name: &'a str,
+    kind: String,
+}
+
+impl<'a> Inspected<'a> {
+    fn of(args: &Args, known: &'a Candidate) -> Self {
+        let refused = |name: &str| known.refused().iter().find(|refused| refused.import == name);
+        let imports = known.interfaces().imports.iter().map(|item| Import {
+            name: &item.name,
+            kind: item.kind.to_string(),
+            refused: refused(&item.name).map(|refused| refused.why.as_str()),
+        });
+        let exports =
+            known.interfaces().exports.iter().map(|item| Export { name: &item.name, kind: item.kind.to_string() });
+        Self {
+            component: args.component.to_string_lossy().into_owned(),
+            digest: known.digest(),
+            bytes: known.len(),
+            starts_at: known.interfaces().entry().map(|entry| match entry {
+                Entry::Run(_) => "run",
+                Entry::Train => "train",
+            }),
+            imports: imports.collect(),
+            exports: exports.collect(),
+            starter_policy: known.refused().is_empty().then(|| policy(args, known)),
+        }
+    }
+}

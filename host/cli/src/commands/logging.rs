@@ -1,0 +1,34 @@
+//! What the program's rooms report while they work, on standard error.
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::failure::Failure;
+use super::screen::AboveProgress;
+use crate::config;
+use strongroom::process;
+
+/// Begins to log: warnings, or what `STRONGROOM_LOG` says.
+pub(super) fn start() -> Result<(), Failure> {
+    let filter = match config::log_filter() {
+        Some(text) => {
+            EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).parse(text).map_err(|error| {
+                Failure::invalid(format!("the variable `{}` is no log filter: {error}", config::LOG))
+                    .help("for example `info`, or `strongroom::vault=debug`")
+            })?
+        }
+        None => EnvFilter::default().add_directive(LevelFilter::WARN.into()),
+    };
+    // Whatever the filter says: at debug level wasmtime prints what guests write.
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(|| AboveProgress)
+        .with_ansi(false)
+        .without_time()
+        .with_target(false)
+        .with_filter(filter.and(filter_fn(process::may_be_logged)));
+    // Fails only where an embedder of this function has a subscriber already, which then serves.
+    let _ = tracing_subscriber::registry().with(layer).try_init();
+    Ok(())
+}

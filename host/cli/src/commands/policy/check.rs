@@ -1,0 +1,133 @@
+//! `strongroom policy check`: what a policy grants, and the limits that hold under it on this host.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::super::failure::{Exit, Failure};
+use super::super::home::Surroundings;
+use super::super::out;
+use super::{Check, refused, shown, text};
+use strongroom_core::ids::Digest;
+use strongroom_policy::{EntryInfo, Limits, Policy, PolicyError};
+
+pub(super) fn run(args: &Check, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let text = text(&args.file)?;
+    let checked = Policy::parse(&text, &args.file.to_string_lossy()).and_then(|policy| {
+        let limits = policy.limits_under(&surroundings.config.ceilings)?;
+        Ok((policy, limits))
+    });
+    match checked {
+        Ok((policy, limits)) if args.json => {
+            out::json(&Valid::of(&args.file, &policy, &limits))?;
+            Ok(Exit::Done)
+        }
+        Ok((policy, limits)) => {
+            out::line(format!("`{}` is a valid policy", shown(&args.file)))?;
+            out::columns(None, &rows(&policy, &limits), &[])
+                .iter()
+                .try_for_each(|line| out::line(format!("  {line}")))?;
+            Ok(Exit::Done)
+        }
+        Err(error) if args.json => {
+            out::json(&Wrong::of(&args.file, &error))?;
+            Ok(Exit::Invalid)
+        }
+        Err(error) => Err(refused(&error, &text)),
+    }
+}
+
+fn rows(policy: &Policy, limits: &Limits) -> Vec<Vec<String>> {
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    let mut row = |label: &str, value: String| rows.push(vec![label.to_owned(), value]);
+    row(
+        "component",
+        policy.component().map_or_else(|| "any: `component` does not name one".to_owned(), ToString::to_string),
+    );
+    let targets: Vec<String> = policy.tcp().iter().map(ToString::to_string).collect();
+    row("tcp", if targets.is_empty() { "no connections".to_owned() } else { targets.join(", ") });
+    let entries = policy.entries();
+    if entries.is_empty() {
+        row("secrets", "none".to_owned());
+    }
+    for entry in &entries {
+        row(&format!("secrets.{}", entry.key), in_words(entry));
+    }
+    if !policy.environment().is_empty() {
+        let names: Vec<&str> = policy.environment().keys().map(String::as_str).collect();
+        row("environment", names.join(", "));
+    }
+    for (name, value) in limits.rows() {
+        row(&format!("limits.{name}"), value);
+    }
+    rows
+}
+
+/// What an entry grants, with its refinements.
+fn in_words(entry: &EntryInfo) -> String {
+    let mut words = vec![if entry.allow.is_empty() { "denied".to_owned() } else { entry.allow.join(", ") }];
+    words.extend(entry.max_uses.map(|uses| format!("at most {uses} in one run")));
+    words.extend(entry.expires.map(|expires| format!("until {expires}")));
+    words.extend(entry.stored_as.as_ref().map(|stored| format!("stored as `{stored}`")));
+    words.extend(entry.secret_version.as_ref().map(|version| format!("version `{version}`")));
+    words.join("; ")
+}
+
+/// What `--json` prints of a policy that is right. `docs/command-line.md` describes it.
+#[derive(Serialize)]
+struct Valid<'a> {
+    file: String,
+    valid: bool,
+    digest: Digest,
+    component: Option<&'a Digest>,
+    tcp: Vec<String>,
+    secrets: Vec<EntryInfo>,
+    environment: Vec<&'a String>,
+    limits: BTreeMap<&'static str, serde_json::Value>,
+}
+
+impl<'a> Valid<'a> {
+    fn of(file: &Path, policy: &'a Policy, limits: &Limits) -> Self {
+        // As a policy writes them: counts as numbers, the others as text.
+        let value = |text: String| text.parse::<u64>().map_or_else(|_| text.into(), serde_json::Value::from);
+        Self {
+            file: file.to_string_lossy().into_owned(),
+            valid: true,
+            digest: policy.digest(),
+            component: policy.component(),
+            tcp: policy.tcp().iter().map(ToString::to_string).collect(),
+            secrets: policy.entries(),
+            environment: policy.environment().keys().collect(),
+            limits: limits.rows().into_iter().map(|(name, text)| (name, value(text))).collect(),
+        }
+    }
+}
+
+/// The same of a policy that is wrong.
+#[derive(Serialize)]
+struct Wrong<'a> {
+    file: String,
+    valid: bool,
+    problems: Vec<WrongAt<'a>>,
+}
+
+#[derive(Serialize)]
+struct WrongAt<'a> {
+    line: Option<usize>,
+    column: Option<usize>,
+    field: &'a str,
+    message: &'a str,
+}
+
+impl<'a> Wrong<'a> {
+    fn of(file: &Path, error: &'a PolicyError) -> Self {
+        let problems = error.problems().iter().map(|problem| WrongAt {
+            line: problem.place.map(|place| place.line),
+            column: problem.place.map(|place| place.column),
+            field: &problem.field,
+            message: &problem.message,
+        });
+        Self { file: file.to_string_lossy().into_owned(), valid: false, problems: problems.collect() }
+    }
+}

@@ -1,0 +1,63 @@
+//! `strongroom policy explain`: yes or no, and why.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::super::failure::{Exit, Failure};
+use super::super::out;
+use super::super::secret::NAME_HELP;
+use super::{Explain, read};
+use strongroom_core::ids::SecretName;
+use strongroom_policy::{Explanation, Operation, Overruled};
+
+pub(super) fn run(args: &Explain) -> Result<Exit, Failure> {
+    let operation = Operation::parse(&args.operation).ok_or_else(|| {
+        let asked = strongroom_core::escape::escape_controls(&args.operation);
+        Failure::invalid(format!("there is no operation `{asked}`"))
+            .help("use one of `get`, `set`, `list`, `describe`, `delete`")
+    })?;
+    let name = SecretName::parse(&args.name).map_err(|error| Failure::invalid(error).help(NAME_HELP))?;
+    let explanation = read(&args.file)?.explain(operation, &name, Timestamp::now());
+    if args.json {
+        out::json(&Answer::from(&explanation))?;
+    } else {
+        out::line(&explanation)?;
+    }
+    Ok(if explanation.allowed() { Exit::Done } else { Exit::Refused })
+}
+
+/// What `--json` prints. `docs/command-line.md` describes it.
+#[derive(Serialize)]
+struct Answer<'a> {
+    operation: &'static str,
+    name: &'a str,
+    allowed: bool,
+    reason: Option<&'static str>,
+    entry: Option<&'a str>,
+    line: Option<usize>,
+    overruled: &'a [Overruled],
+    stored_as: Option<&'a str>,
+    secret_version: Option<&'a str>,
+    max_uses: Option<u64>,
+    expires: Option<Timestamp>,
+    would_allow: Option<&'a str>,
+}
+
+impl<'a> From<&'a Explanation> for Answer<'a> {
+    fn from(explanation: &'a Explanation) -> Self {
+        Self {
+            operation: explanation.operation.as_str(),
+            name: explanation.name.as_str(),
+            allowed: explanation.allowed(),
+            reason: explanation.reason.map(|reason| reason.as_str()),
+            entry: explanation.rule.as_deref(),
+            line: explanation.line,
+            overruled: &explanation.overruled,
+            stored_as: explanation.stored.as_ref().map(SecretName::as_str),
+            secret_version: explanation.version.as_ref().map(|version| version.as_str()),
+            max_uses: explanation.max_uses,
+            expires: explanation.expires,
+            would_allow: explanation.would_allow.as_deref(),
+        }
+    }
+}

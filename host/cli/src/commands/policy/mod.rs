@@ -1,0 +1,159 @@
+//! `strongroom policy`: reads policies, says what they mean, and writes one down for what a run used. Needs no vault.
+
+mod check;
+mod explain;
+mod suggest;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+
+use super::failure::{Exit, Failure};
+use super::home::Surroundings;
+use super::out;
+use strongroom_policy::{Policy, PolicyError, SCHEMA, TEXT_MAX};
+use strongroom_core::escape::escape_controls;
+
+/// Check a policy, ask it what it allows, or have one suggested
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(Check),
+    Explain(Explain),
+    Suggest(Suggest),
+    Schema(Schema),
+}
+
+/// Check a policy and print what it grants and the limits that hold on this host
+#[derive(Debug, clap::Args)]
+struct Check {
+    /// The policy
+    file: PathBuf,
+    /// Print a JSON document; also for a policy that is wrong
+    #[arg(long)]
+    json: bool,
+}
+
+/// Say whether a policy allows an operation on a secret, and which line decides
+///
+/// Exit code 0 means yes, 3 means no.
+#[derive(Debug, clap::Args)]
+struct Explain {
+    /// The policy
+    file: PathBuf,
+    /// get, set, list, describe or delete
+    operation: String,
+    /// The secret, as the component asks for it
+    name: String,
+    /// Print a JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Print a policy that grants what a run was given, and no more
+///
+/// What the run asked for and was denied stands in comments: whoever wrote the
+/// component decides what it asks for, so a person has to decide what it gets.
+/// Nothing is applied, and no file is written.
+#[derive(Debug, clap::Args)]
+struct Suggest {
+    /// The run: its identity or the beginning of it, or `last`
+    #[arg(long, value_name = "ID", default_value = "last")]
+    run: String,
+}
+
+/// Print the JSON Schema of policies, for editors
+#[derive(Debug, clap::Args)]
+struct Schema {}
+
+pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    match &args.command {
+        Command::Check(args) => check::run(args, surroundings),
+        Command::Explain(args) => explain::run(args),
+        Command::Suggest(args) => suggest::run(args, surroundings),
+        Command::Schema(Schema {}) => out::line(SCHEMA.trim_end()).map(|()| Exit::Done),
+    }
+}
+
+/// Reads a policy from a file.
+pub(super) fn read(path: &Path) -> Result<Policy, Failure> {
+    let text = text(path)?;
+    Policy::parse(&text, &path.to_string_lossy()).map_err(|error| refused(&error, &text))
+}
+
+/// A policy that is wrong.
+fn refused(error: &PolicyError, text: &str) -> Failure {
+    let failure = Failure::invalid(error);
+    if is_env_file(text) {
+        return failure.help(
+            "this looks like a file of environment variables; a policy holds no values, `strongroom secret set` stores them",
+        );
+    }
+    failure
+}
+
+/// Whether the first line that says something is `NAME=value`, as it is written for shells.
+fn is_env_file(text: &str) -> bool {
+    let first = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+    let name =
+        first.and_then(|line| line.strip_prefix("export ").unwrap_or(line).split_once('=')).map(|(name, _)| name);
+    let of_name = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    name.is_some_and(|name| !name.is_empty() && name.bytes().all(of_name))
+}
+
+/// The text of a file that is to be a policy.
+fn text(path: &Path) -> Result<String, Failure> {
+    let shown = path.display();
+    let failed = |cause: io::Error| {
+        let failure = Failure::invalid(format!("cannot read the policy `{shown}`: {cause}"));
+        match cause.kind() {
+            io::ErrorKind::IsADirectory => failure.help("give the file, not the folder that it is in"),
+            io::ErrorKind::NotFound => failure
+                .help("check the path; `strongroom inspect COMPONENT --starter-policy` prints a policy to begin with"),
+            _ => failure,
+        }
+    };
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(TEXT_MAX).unwrap_or(u64::MAX).saturating_add(1);
+    File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes.starts_with(b"\0asm") {
+        return Err(Failure::invalid(format!("`{shown}` is a component, not a policy"))
+            .help("a policy is a TOML file: `strongroom run COMPONENT --policy FILE`"));
+    }
+    if bytes.len() > TEXT_MAX {
+        return Err(Failure::invalid(format!(
+            "the policy `{shown}` is over {}",
+            strongroom_policy::show_size(TEXT_MAX as u64)
+        ))
+        .help("is it the right file?"));
+    }
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::invalid(format!("the policy `{shown}` is not UTF-8 text")).help("is it the right file?"))
+}
+
+/// A path as it may stand in a line of ours.
+fn shown(path: &Path) -> String {
+    escape_controls(&path.to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_environment_variables_are_known() {
+        for text in ["DB_PASSWORD=hunter2\n", "# mine\n\nexport A=\"b\"", "TOKEN = 1".trim_start_matches(' ')] {
+            assert_eq!(is_env_file(text), !text.contains(" = "), "{text}");
+        }
+        for text in ["", "version = 1", "version=1", "[secrets]\nA=1", "=x"] {
+            assert!(!is_env_file(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! `strongroom policy suggest`: a policy for what a run used.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::super::failure::{Exit, Failure};
+use super::super::home::{Surroundings, existing_runs};
+use super::super::out;
+use super::Suggest;
+use strongroom_audit;
+use crate::config::Home;
+use strongroom_core::ids::Digest;
+use strongroom_policy::{self, Observed, Policy, SecretAsked, TcpAsked, Usage};
+use strongroom_core::record::{NetworkOperation, Outcome, RunRecord};
+use strongroom::runs::RunStoreError;
+
+pub(super) fn run(args: &Suggest, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let home = surroundings.existing_home()?;
+    let none_yet =
+        || Failure::invalid("there are no runs yet").help("`strongroom run COMPONENT --policy FILE` makes one");
+    let record = match existing_runs(&home)?.ok_or_else(none_yet)?.find_by_prefix(&args.run) {
+        Err(RunStoreError::Absent(text)) if text == "last" => return Err(none_yet()),
+        found => found?,
+    };
+    match record.outcome {
+        Outcome::Running => {
+            return Err(Failure::invalid(format!("run {} is under way, and has no account yet", record.id))
+                .help("wait for its end"));
+        }
+        Outcome::Lost => {
+            return Err(Failure::invalid(format!(
+                "run {} was lost, so its record does not say what it used",
+                record.id
+            ))
+            .help(format!("`strongroom audit show --run {}` has what was decided", record.id)));
+        }
+        _ => {}
+    }
+    let policy = policy_of(&home, &record.policy)?;
+    if policy.is_none() {
+        out::note("note: the policy of that run cannot be read, so what it refined is not carried over");
+    }
+    let observed = observed(&record);
+    let text = policy::suggest(&observed, policy.as_ref()).map_err(Failure::host)?;
+    out::line(text.trim_end())?;
+    let denied = observed.secrets.iter().any(|one| one.denied > 0) || observed.tcp.iter().any(|one| one.denied > 0);
+    if denied {
+        out::note(
+            "note: what was denied stands in comments; decide for each line, nothing of it is granted as it stands",
+        );
+    }
+    Ok(Exit::Done)
+}
+
+/// The policy that a run had, from the texts that the audit keeps.
+fn policy_of(home: &Home, digest: &Digest) -> Result<Option<Policy>, Failure> {
+    let empty = Policy::empty();
+    if *digest == empty.digest() {
+        return Ok(Some(empty));
+    }
+    let text = audit::kept_policy(&home.audit(), digest)?;
+    Ok(text.and_then(|text| Policy::parse(&text, "the policy of the run").ok()))
+}
+
+/// What a record says of a run.
+fn observed(record: &RunRecord) -> Observed {
+    let whole = matches!(record.outcome, Outcome::Finished | Outcome::Failed);
+    let secrets = record.secrets.iter().map(|used| SecretAsked {
+        name: used.name.clone(),
+        operation: used.operation.clone(),
+        served: used.count,
+        denied: used.denied,
+    });
+    let tcp = record.network.iter().filter_map(|used| {
+        // A name that was granted is used by connecting to it.
+        let allowed = if used.operation == NetworkOperation::Connect { used.count } else { 0 };
+        let entry = if allowed > 0 { used.entry.as_ref() } else { used.would_allow.as_ref() };
+        entry.map(|entry| TcpAsked { entry: entry.clone(), allowed, denied: used.denied })
+    });
+    Observed {
+        run: record.id.to_string(),
+        cut_off: (record.outcome != Outcome::Finished).then(|| match record.limit {
+            Some(limit) => format!("stopped at the limit `{}`", limit.as_str()),
+            None => record.outcome.as_str().to_owned(),
+        }),
+        component: record.component.digest,
+        path: record.component.path.clone(),
+        secrets: secrets.collect(),
+        tcp: tcp.collect(),
+        // What was used up to a sudden end says little of what is needed.
+        usage: if whole { usage(record) } else { Usage::default() },
+    }
+}
+
+fn usage(record: &RunRecord) -> Usage {
+    let sum = |counts: &mut dyn Iterator<Item = u64>| counts.fold(0u64, u64::saturating_add);
+    let span = record.ended.map(|ended| ended.duration_since(record.started));
+    // The outputs of a run that did not finish are discarded unlisted, and a record that grew too long lists a part.
+    let listed =
+        record.outcome == Outcome::Finished && !record.warnings.iter().any(|text| text.contains("outputs are listed"));
+    let folders: BTreeSet<&str> = record
+        .outputs
+        .iter()
+        .flat_map(|output| output.path.match_indices('/').filter_map(|(at, _)| output.path.get(..at)))
+        .collect();
+    let points = record.metrics.values().map(|metric| (metric.points.len() as u64).saturating_add(metric.dropped));
+    Usage {
+        memory: Some(record.peak_memory_bytes),
+        time: span.and_then(|span| Duration::try_from(span).ok()),
+        output_bytes: listed.then(|| sum(&mut record.outputs.iter().map(|output| output.bytes))),
+        output_files: listed.then(|| (record.outputs.len() as u64).saturating_add(folders.len() as u64)),
+        log_bytes: Some(record.log.kept.saturating_add(record.log.dropped)),
+        requests: Some(sum(&mut record.secrets.iter().map(|used| used.count.saturating_add(used.denied)))),
+        // Progress reports count against the limit, and a record has only the last.
+        metrics: if record.progress.is_none() { Some(sum(&mut points.into_iter())) } else { None },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const RECORD: &str = include_str!("../testdata/record.json");
+
+    #[test]
+    fn a_record_is_read_for_what_was_used() {
+        let record: RunRecord = serde_json::from_str(RECORD).unwrap();
+        let text = policy::suggest(&observed(&record), None).unwrap();
+        let policy = Policy::parse(&text, "suggestion").unwrap();
+        let entries: Vec<String> =
+            policy.entries().iter().map(|entry| format!("{} {}", entry.key, entry.allow.join(" "))).collect();
+        assert_eq!(entries, ["dataset-key get", "model-key set"]);
+        assert_eq!(policy.component(), Some(&record.component.digest));
+        assert!(text.contains("#db-admin = [\"get\", \"describe\"]"), "{text}");
+        assert_eq!(policy.tcp().len(), 1);
+        assert!(text.contains("\"127.0.0.1:9\""), "{text}");
+    }
+
+    proptest! {
+        /// Whatever a record's texts are, what comes of it parses and says nothing that they say.
+        #[test]
+        fn hostile_texts_stay_in_comments_or_out(
+            texts in prop::collection::vec("(\"|'|\n|\r|#|\\]|=|\\PC|[a-z*-]){0,30}", 6), count in 0..3u64, denied in 0..3u64,
+        ) {
+            let mut record: RunRecord = serde_json::from_str(RECORD).unwrap();
+            record.component.path = texts[0].clone();
+            for used in &mut record.secrets {
+                used.name = texts[1].clone();
+                (used.count, used.denied) = (count, denied);
+            }
+            record.secrets[0].operation = texts[2].clone();
+            record.secrets[1].would_allow = Some(texts[3].clone());
+            for used in &mut record.network {
+                (used.count, used.denied) = (count, denied);
+                used.target = texts[4].clone();
+                used.entry = Some(texts[4].clone());
+                used.would_allow = Some(texts[5].clone());
+            }
+            record.outputs[0].path = texts[3].clone();
+            let text = policy::suggest(&observed(&record), None).unwrap();
+            let policy = Policy::parse(&text, "suggestion").unwrap();
+            prop_assert!(count > 0 || policy.entries().is_empty(), "{}", text);
+            prop_assert!(count > 0 || policy.tcp().is_empty(), "{}", text);
+            prop_assert!(policy.environment().is_empty());
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! `strongroom run`: runs a component under a policy.
+//!
+//! Everything that can be found wrong with what was given is looked for before the home is opened, so that a run that does not start
+//! leaves nothing behind.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use super::failure::{Exit, Failure};
+use super::home::{Opened, Surroundings, make_folder};
+use super::screen::Screen;
+use super::style::{self, To};
+use super::{block_on, component, out, policy, summary};
+use crate::config::Config;
+use strongroom_policy::Policy;
+use strongroom_core::record::{Outcome, RunRecord};
+use strongroom::runner::{FolderError, Runner, RunnerError, RunnerOptions, Sandbox, check_folders};
+use strongroom_runtime::{Candidate, ChildCompiler, Compile};
+use strongroom_core::spec::RunSpec;
+use strongroom_vault::Vault;
+use strongroom_vault::cache::{self, Cache};
+
+/// Run a component under a policy
+///
+/// The component sees the input folder as /input, read-only, and an empty /output
+/// of its own. What it leaves there appears in the output folder once it has
+/// finished, complete or not at all. Without a policy it may use no secret.
+///
+/// What it prints is shown without the secrets that it was given, and with control
+/// characters escaped. At the end a table on standard error says what became of
+/// the run.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The component's `.wasm` file
+    component: PathBuf,
+    /// The policy: what this run may do
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// A parameter that the component can read;
+    /// may be given again
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parse_parameter)]
+    parameters: Vec<(String, String)>,
+    /// The folder that the component sees as /input
+    #[arg(long, value_name = "DIR")]
+    input: Option<PathBuf>,
+    /// The folder for what it leaves in /output;
+    /// new, or empty
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Print the run record on standard output,
+    /// and what the component prints on standard error
+    #[arg(long)]
+    json: bool,
+    /// Say at the end where the time went
+    #[arg(long)]
+    timings: bool,
+    /// Draw no progress on the terminal
+    #[arg(long)]
+    no_progress: bool,
+    /// Write what the component prints to this new file
+    /// instead, control characters as they are
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// The component's own arguments, after `--`
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
+}
+
+fn parse_parameter(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("a parameter is written NAME=VALUE".to_owned()),
+    }
+}
+
+pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let spec = spec_of(args)?;
+    let policy = match &args.policy {
+        Some(path) => policy::read(path)?,
+        None => Policy::empty(),
+    };
+    warn_of_misplaced(args);
+    let private = surroundings.private()?;
+    let component = check(&spec, &policy, args.log.as_deref(), &surroundings.config, &private)?;
+    let sandbox = Ahead::make();
+    let opened = surroundings.find_and_open()?;
+    make_folder(&opened.home.temp())?;
+    let log = args.log.as_deref().map(Log::create).transpose()?;
+    let screen = match &log {
+        Some(log) => log.screen()?,
+        None if args.json => Screen::aside(),
+        None => Screen::streams(),
+    };
+    let draws = style::draws() && !args.json && !args.no_progress;
+    let screen = Arc::new(if draws { screen.with_progress() } else { screen });
+    let options = |options: RunnerOptions| options.private(private).timings(args.timings);
+    let given = Given { spec, component, policy, screen: Arc::clone(&screen) };
+    let ran = block_on(execute(given, sandbox, &opened, &surroundings.config, options)).flatten();
+    let closed = opened.audit.close();
+    let record = match ran {
+        Ok(record) => record,
+        Err(failure) => {
+            screen.finish();
+            // The run did not start: there is nothing in it.
+            if let Some(log) = log {
+                log.discard();
+            }
+            return Err(failure);
+        }
+    };
+    report(args, &record, &screen)?;
+    closed?;
+    Ok(exit_of(record.outcome))
+}
+
+fn spec_of(args: &Args) -> Result<RunSpec, Failure> {
+    let mut parameters = BTreeMap::new();
+    for (name, value) in &args.parameters {
+        if parameters.insert(name.clone(), value.clone()).is_some() {
+            let name = strongroom_core::escape::escape_controls(name);
+            return Err(
+                Failure::invalid(format!("the parameter `{name}` is given twice")).help("give each parameter once")
+            );
+        }
+    }
+    Ok(RunSpec {
+        component: args.component.clone(),
+        input: args.input.clone(),
+        output: args.output.clone(),
+        parameters,
+        args: args.args.clone(),
+    })
+}
+
+/// Says so where a policy was probably meant for the run and given to the component. It may be an option of the component's own, so
+/// the run goes on: under no policy, which grants nothing.
+fn warn_of_misplaced(args: &Args) {
+    let is_policy = |argument: &String| argument == "--policy" || argument.starts_with("--policy=");
+    if args.policy.is_none() && args.args.iter().any(is_policy) {
+        out::note("note: `--policy` behind `--` goes to the component; the policy of the run goes before `--`");
+    }
+}
+
+/// What is run, under what, and who sees it.
+struct Given {
+    spec: RunSpec,
+    /// As it was read for the check: the file is not read again.
+    component: Candidate,
+    policy: Policy,
+    screen: Arc<Screen>,
+}
+
+/// The sandbox for one run, which another thread makes while this one opens the home.
+struct Ahead(Option<JoinHandle<Result<Sandbox, RunnerError>>>);
+
+impl Ahead {
+    fn make() -> Self {
+        Self(std::thread::Builder::new().name("sandbox".to_owned()).spawn(Self::now).ok())
+    }
+
+    /// A process for one run: more room would only have to be made.
+    fn now() -> Result<Sandbox, RunnerError> {
+        Sandbox::new(1)
+    }
+
+    fn wait(self) -> Result<Sandbox, RunnerError> {
+        // Without that thread, or where it came to grief, it is made here.
+        self.0.and_then(|thread| thread.join().ok()).unwrap_or_else(Self::now)
+    }
+}
+
+/// Looks for what is wrong with what was given, and makes nothing. The runner checks all of it once more, but for reading the component.
+fn check(
+    spec: &RunSpec,
+    policy: &Policy,
+    log: Option<&Path>,
+    config: &Config,
+    private: &[PathBuf],
+) -> Result<Candidate, Failure> {
+    let component = component::read(&spec.component)?;
+    policy.serves(component.digest()).map_err(Failure::invalid)?;
+    policy.limits_under(&config.ceilings).map_err(Failure::invalid)?;
+    check_folders(spec, private).map_err(|error| match error {
+        FolderError::InputPrivate(_) => {
+            Failure::invalid(error).help("give a folder that holds only what the component may read")
+        }
+        FolderError::OutputPrivate(_) => Failure::invalid(error).help("give a folder outside of it"),
+        error => Failure::invalid(error),
+    })?;
+    match log {
+        Some(log) if log.symlink_metadata().is_ok() => Err(log_exists(log)),
+        _ => Ok(component),
+    }
+}
+
+/// Runs a component in an open home.
+async fn execute(
+    Given { spec, component, policy, screen }: Given,
+    sandbox: Ahead,
+    opened: &Opened,
+    config: &Config,
+    more: impl FnOnce(RunnerOptions) -> RunnerOptions,
+) -> Result<RunRecord, Failure> {
+    let cancel = cancelled()?;
+    let settings =
+        cache::Settings { time_to_live: config.cache_ttl, grace: config.cache_grace, ..cache::Settings::default() };
+    let vault: Arc<dyn Vault> = Arc::new(Cache::new(Arc::clone(&opened.vault), settings));
+    let compile = Compile::Child(ChildCompiler::new("/proc/self/exe"));
+    let options = RunnerOptions::new(vault, opened.audit.clone(), compile)
+        .repeats(config.repeats)
+        .records(Arc::clone(&opened.runs))
+        .code_store(opened.home.code())
+        .ceilings(config.ceilings.clone())
+        .temp(opened.home.temp());
+    let sandbox = sandbox.wait().map_err(Failure::host)?;
+    let runner = Runner::with_sandbox(sandbox, more(options)).map_err(Failure::host)?;
+    runner
+        .run_candidate(component, spec, Arc::new(policy), screen, cancel)
+        .await
+        .map_err(|error| if error.is_host_fault() { Failure::host(error) } else { Failure::invalid(error) })
+}
+
+/// Is ready once SIGINT or SIGTERM has arrived. A second one ends the process at once; the run then becomes `lost`.
+fn cancelled() -> Result<impl Future<Output = ()> + Send, Failure> {
+    let listen = |kind| signal(kind).map_err(|cause| Failure::host(format!("cannot listen for signals: {cause}")));
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let (teller, listener) = oneshot::channel();
+    tokio::spawn(async move {
+        either(&mut interrupt, &mut terminate).await;
+        let _ = teller.send(());
+        either(&mut interrupt, &mut terminate).await;
+        std::process::exit(i32::from(Exit::Cancelled as u8));
+    });
+    Ok(async move {
+        if listener.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}
+
+/// Says what became of a run.
+fn report(args: &Args, record: &RunRecord, screen: &Screen) -> Result<(), Failure> {
+    let finished = screen.finish();
+    if args.json {
+        out::json(record)?;
+    } else {
+        if args.log.is_none() && finished.last.is_some() {
+            out::note(if finished.last == Some(b'\n') { "" } else { "\n" });
+        }
+        for line in summary::marked(record, To::Err) {
+            out::note(line);
+        }
+    }
+    match finished.failure {
+        Some(cause) => Err(Failure::host(format!("what the component printed could not all be written: {cause}"))
+            .help("the run itself is recorded: `strongroom runs show`")),
+        None => Ok(()),
+    }
+}
+
+fn exit_of(outcome: Outcome) -> Exit {
+    match outcome {
+        Outcome::Finished => Exit::Done,
+        Outcome::Failed => Exit::Failed,
+        Outcome::Refused => Exit::Refused,
+        Outcome::Limit => Exit::Limit,
+        Outcome::Running | Outcome::HostFault | Outcome::Lost => Exit::Host,
+        Outcome::Cancelled => Exit::Cancelled,
+    }
+}
+
+/// A new file for what the component prints.
+struct Log {
+    path: PathBuf,
+    file: File,
+}
+
+impl Log {
+    fn create(path: &Path) -> Result<Self, Failure> {
+        match File::options().write(true).create_new(true).mode(0o600).open(path) {
+            Ok(file) => Ok(Self { path: path.to_owned(), file }),
+            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => Err(log_exists(path)),
+            Err(cause) => Err(Failure::invalid(format!("cannot make the log `{}`: {cause}", path.display()))),
+        }
+    }
+
+    fn screen(&self) -> Result<Screen, Failure> {
+        let failed = |cause| Failure::host(format!("cannot write the log `{}`: {cause}", self.path.display()));
+        self.file.try_clone().and_then(Screen::log).map_err(failed)
+    }
+
+    fn discard(self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn log_exists(path: &Path) -> Failure {
+    Failure::invalid(format!("the log `{}` exists already", path.display()))
+        .help("name a new file, so that nothing is overwritten")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_names_and_values() {
+        assert_eq!(parse_parameter("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert_eq!(parse_parameter("a="), Ok(("a".into(), String::new())));
+        for bad in ["", "a", "=b"] {
+            assert!(parse_parameter(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_exit_code_is_that_of_the_record() {
+        for outcome in Outcome::ALL {
+            assert_eq!(exit_of(outcome) as u8, outcome.exit_code(), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_log_is_new_and_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let log = Log::create(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(Log::create(&path).is_err());
+        log.discard();
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,286 @@
+//! `strongroom runs`: the records of runs, what they printed, and a page of one.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use jiff::Timestamp;
+
+use super::failure::{Exit, Failure};
+use super::home::{Surroundings, existing_runs};
+use super::page::{self, AuditLine, Story, Verdict};
+use super::style::To;
+use super::{audit as trail, out, show, summary};
+use strongroom_audit::{self, Expect};
+use crate::config::Home;
+use strongroom_core::record::RunRecord;
+use strongroom_core::escape::TerminalEscaper;
+use strongroom::runs::{LogLine, LogStream, RunStore, RunStoreError};
+
+/// List runs, show one, or print what it printed
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    List(List),
+    Show(Show),
+    Log(Log),
+}
+
+/// List the runs, newest first
+#[derive(Debug, clap::Args)]
+struct List {
+    /// Print a JSON document: an array of run records
+    #[arg(long)]
+    json: bool,
+}
+
+/// Show one run
+#[derive(Debug, clap::Args)]
+struct Show {
+    /// The run: its identity or the beginning of it, or `last`
+    #[arg(default_value = "last")]
+    id: String,
+    /// Print the run record
+    #[arg(long)]
+    json: bool,
+    /// Write a page of the run to this new file, for a
+    /// browser; `-` is standard output
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    html: Option<PathBuf>,
+}
+
+/// Print what a run printed, as far as it was kept
+///
+/// Both streams, in the order of writing, without the secrets that the run was
+/// given and with control characters escaped. The words of the host are on
+/// standard error.
+#[derive(Debug, clap::Args)]
+struct Log {
+    /// The run: its identity or the beginning of it, or `last`
+    #[arg(default_value = "last")]
+    id: String,
+}
+
+pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let home = surroundings.existing_home()?;
+    let runs = existing_runs(&home)?;
+    match (&args.command, runs) {
+        (Command::List(args), Some(runs)) => list(args, &runs),
+        (Command::List(List { json: true }), None) => out::line("[]").map(|()| Exit::Done),
+        (Command::List(_), None) => {
+            out::note("there are no runs yet");
+            Ok(Exit::Done)
+        }
+        (Command::Show(args), Some(runs)) => show(args, &runs, &home),
+        (Command::Log(args), Some(runs)) => print_log(&find(&runs, &args.id)?, &runs),
+        (Command::Show(_) | Command::Log(_), None) => Err(none_yet()),
+    }
+}
+
+fn none_yet() -> Failure {
+    Failure::invalid("there are no runs yet").help("`strongroom run COMPONENT --policy FILE` makes one")
+}
+
+fn list(args: &List, runs: &RunStore) -> Result<Exit, Failure> {
+    if args.json {
+        return list_json(runs);
+    }
+    let mut rows = Vec::new();
+    for (id, record) in runs.list()? {
+        match record {
+            Ok(record) => rows.push(vec![
+                id.to_string(),
+                show::moment(record.started),
+                record.outcome.as_str().to_owned(),
+                summary::took(&record).unwrap_or_default(),
+                record.component.path,
+            ]),
+            Err(error) => {
+                out::note(format!("warning: {error}"));
+                rows.push(vec![id.to_string(), String::new(), "unreadable".to_owned()]);
+            }
+        }
+    }
+    if rows.is_empty() {
+        out::note("there are no runs yet");
+    } else {
+        out::table_of_paths(&["RUN", "STARTED", "OUTCOME", "TIME", "COMPONENT"], &mut rows, &[3])?;
+    }
+    Ok(Exit::Done)
+}
+
+/// One record at a time, because all of them together may be large.
+fn list_json(runs: &RunStore) -> Result<Exit, Failure> {
+    let mut stdout = io::BufWriter::new(io::stdout().lock());
+    let mut separator = "[\n";
+    for (_, record) in runs.list()? {
+        match record {
+            Ok(record) => {
+                write!(stdout, "{separator}")?;
+                serde_json::to_writer(&mut stdout, &record).map_err(io::Error::from)?;
+                separator = ",\n";
+            }
+            Err(error) => out::note(format!("warning: {error}")),
+        }
+    }
+    writeln!(stdout, "{}", if separator == "[\n" { "[]" } else { "\n]" })?;
+    stdout.flush()?;
+    Ok(Exit::Done)
+}
+
+fn find(runs: &RunStore, id: &str) -> Result<RunRecord, Failure> {
+    match runs.find_by_prefix(id) {
+        Err(RunStoreError::Absent(text)) if text == "last" => Err(none_yet()),
+        found => Ok(found?),
+    }
+}
+
+fn show(args: &Show, runs: &RunStore, home: &Home) -> Result<Exit, Failure> {
+    if let Some(file) = args.html.as_deref().filter(|file| file.symlink_metadata().is_ok()) {
+        return Err(page_exists(file));
+    }
+    let record = find(runs, &args.id)?;
+    if let Some(file) = &args.html {
+        return write_page(file, &page_of(&record, runs, home)?, &record);
+    }
+    if args.json {
+        out::json(&record)?;
+        return Ok(Exit::Done);
+    }
+    summary::marked(&record, To::Out).iter().try_for_each(out::line)?;
+    facts(&record).iter().try_for_each(|line| out::line(format!("  {line}")))?;
+    Ok(Exit::Done)
+}
+
+/// Prints a log. It is escaped where it lies; once more, because somebody may have changed the file.
+fn print_log(record: &RunRecord, runs: &RunStore) -> Result<Exit, Failure> {
+    let Some(lines) = runs.log(&record.id)? else {
+        let why = if record.log.kept == 0 { "printed nothing" } else { "was not asked to keep what it printed" };
+        out::note(format!("run {} {why}", record.id));
+        return Ok(Exit::Done);
+    };
+    let mut stdout = io::BufWriter::new(io::stdout().lock());
+    let mut before = None;
+    for line in &lines {
+        let (stream, goes_on, text) = match line {
+            LogLine::Text { stream, goes_on, text } => (*stream, *goes_on, text),
+            LogLine::LeftOut(bytes) => {
+                end_line(&mut stdout, &mut before)?;
+                stdout.flush()?;
+                out::note(format!("... {} are left out here", show::size(*bytes)));
+                continue;
+            }
+        };
+        // A line that the other stream interrupted goes on where that has ended its own, as it did on the terminal.
+        if !(goes_on && before == Some(stream)) {
+            end_line(&mut stdout, &mut before)?;
+        }
+        let (mut escaper, mut shown) = (TerminalEscaper::new(), Vec::new());
+        escaper.push(text.as_bytes(), &mut shown);
+        escaper.finish(&mut shown);
+        stdout.write_all(&shown)?;
+        before = Some(stream);
+    }
+    end_line(&mut stdout, &mut before)?;
+    stdout.flush()?;
+    if record.log.dropped > 0 {
+        out::note(format!("... {} beyond `log-bytes` were dropped", show::size(record.log.dropped)));
+    }
+    Ok(Exit::Done)
+}
+
+fn end_line(out: &mut impl Write, before: &mut Option<LogStream>) -> io::Result<()> {
+    match before.take() {
+        Some(_) => writeln!(out),
+        None => Ok(()),
+    }
+}
+
+/// Gathers what a page tells of.
+fn page_of(record: &RunRecord, runs: &RunStore, home: &Home) -> Result<String, Failure> {
+    let (events, verdict) = audited(record, home)?;
+    let log = runs.log(&record.id).map_err(|error| error.to_string());
+    let story = Story { record, log, events, verdict, made: Timestamp::now() };
+    page::render(&story).map_err(|error| Failure::host(format!("the page cannot be made: {error}")))
+}
+
+/// The events of a run, and whether the trail that they stand in can be trusted.
+fn audited(record: &RunRecord, home: &Home) -> Result<(Vec<AuditLine>, Verdict), Failure> {
+    if !home.audit().exists() {
+        let text = "There is no audit trail in this home.".to_owned();
+        return Ok((Vec::new(), Verdict { good: false, text }));
+    }
+    let mut events = Vec::new();
+    for item in audit::read(&home.audit())? {
+        if let Some(line) = item?.event.filter(|line| line.event.run == Some(record.id)) {
+            let about = trail::about(&line.event, false);
+            events.push(AuditLine { time: show::moment(line.time), kind: trail::kind(&line.event), about });
+        }
+    }
+    // The trail has to contain the position that the record carries. A run that was cut off carries none.
+    let expect = record.audit.as_ref().and_then(|position| Expect::try_from(position).ok());
+    let report = audit::verify(&home.audit(), expect.as_ref())?;
+    let overall = report.overall();
+    let good = !overall.is_tampering();
+    let place = if expect.is_some() { ", and it contains the position that this run ended at" } else { "" };
+    let text = match good {
+        true => format!("The trail was verified when this page was made: nothing in it was changed{place}."),
+        false => format!("TAMPERED. The trail was verified when this page was made: {overall}."),
+    };
+    Ok((events, Verdict { good, text }))
+}
+
+/// Writes a page to a new file, complete or not at all, or to standard output.
+fn write_page(file: &Path, page: &str, record: &RunRecord) -> Result<Exit, Failure> {
+    if file == Path::new("-") {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(page.as_bytes())?;
+        stdout.flush()?;
+        return Ok(Exit::Done);
+    }
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return Err(Failure::invalid(format!("there is no folder `{}` to write the page in", folder.display()))
+            .help("make it first"));
+    }
+    let failed = |cause: io::Error| Failure::invalid(format!("cannot write the page `{}`: {cause}", file.display()));
+    let mut temp = tempfile::Builder::new().prefix(".strongroom-page-").tempfile_in(folder).map_err(failed)?;
+    temp.write_all(page.as_bytes()).and_then(|()| temp.as_file().sync_all()).map_err(failed)?;
+    match temp.persist_noclobber(file) {
+        Ok(_) => {}
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => return Err(page_exists(file)),
+        Err(error) => return Err(failed(error.error)),
+    }
+    out::note(format!("the page of run {} is `{}`: open it in a browser", record.id, file.display()));
+    Ok(Exit::Done)
+}
+
+fn page_exists(file: &Path) -> Failure {
+    Failure::invalid(format!("the page `{}` exists already", file.display()))
+        .help("name a new file, so that nothing is overwritten")
+}
+
+/// What the table at the end of a run leaves out.
+fn facts(record: &RunRecord) -> Vec<String> {
+    let mut rows = vec![
+        ("started", show::moment(record.started)),
+        ("ended", record.ended.map_or_else(|| "-".to_owned(), show::moment)),
+        ("component", format!("{}, {}", record.component.path, show::size(record.component.bytes))),
+        ("", record.component.digest.to_string()),
+        ("policy", record.policy.to_string()),
+        ("spec", record.spec.to_string()),
+    ];
+    if let Some(vault) = &record.vault {
+        rows.push(("vault", vault.clone()));
+    }
+    if let Some(audit) = &record.audit {
+        rows.push(("audit", format!("{}:{}:{}", audit.segment, audit.count, audit.head)));
+    }
+    let rows: Vec<Vec<String>> = rows.into_iter().map(|(label, value)| vec![label.to_owned(), value]).collect();
+    out::columns(None, &rows, &[])
+}

@@ -1,0 +1,382 @@
+//! What a component prints, on its way to a person.
+//!
+//! By here it has been through the run's redactor. On a terminal, or wherever our own text stands beside it, control characters are
+//! shown escaped; a log file gets the bytes as they are.
+//!
+//! Where progress is drawn, whatever else is written to the terminal goes above it: the line is taken away, the text written, the line
+//! drawn again. While the last line of text is not complete there is no place for it, and it stays away.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use super::progress::{Line, Meter, Said};
+use strongroom_core::record::Progress;
+use strongroom_core::escape::TerminalEscaper;
+use strongroom_runtime::{Observer, Stream};
+
+/// Shows a run's output while it goes on.
+pub(super) struct Screen {
+    state: Arc<Mutex<State>>,
+    meter: Option<Meter>,
+}
+
+struct State {
+    out: Sink,
+    err: Sink,
+    last: Option<u8>,
+    failure: Option<io::Error>,
+    progress: Option<Below>,
+}
+
+/// Progress below the text of a terminal.
+struct Below {
+    line: Line,
+    said: Said,
+    /// Whether text stands in the line where the cursor is.
+    occupied: bool,
+}
+
+struct Sink {
+    writer: Box<dyn Write + Send>,
+    escaper: Option<TerminalEscaper>,
+    on_terminal: bool,
+    /// Nobody reads it any more; the run goes on without.
+    closed: bool,
+}
+
+/// How it ended.
+pub(super) struct Finished {
+    /// The last byte that was shown, where there was any.
+    pub(super) last: Option<u8>,
+    /// The first failure to write, other than a reader that has gone.
+    pub(super) failure: Option<io::Error>,
+}
+
+impl Screen {
+    /// Standard output to standard output and standard error to standard error.
+    pub(super) fn streams() -> Self {
+        Self::new(stdout(), stderr())
+    }
+
+    /// Both to standard error, because standard output carries something else.
+    pub(super) fn aside() -> Self {
+        Self::new(stderr(), stderr())
+    }
+
+    /// Both to a file, unescaped.
+    pub(super) fn log(file: File) -> io::Result<Self> {
+        let plain = |file| Sink { writer: Box::new(file), escaper: None, on_terminal: false, closed: false };
+        Ok(Self::new(plain(file.try_clone()?), plain(file)))
+    }
+
+    fn new(out: Sink, err: Sink) -> Self {
+        let state = State { out, err, last: None, failure: None, progress: None };
+        Self { state: Arc::new(Mutex::new(state)), meter: None }
+    }
+
+    /// Draws progress below the text. Standard error has to be a terminal.
+    pub(super) fn with_progress(self) -> Self {
+        let screen = self.drawing(Line::new());
+        *lock(&CURRENT) = Arc::downgrade(&screen.state);
+        screen
+    }
+
+    fn drawing(mut self, line: Line) -> Self {
+        self.lock().progress = Some(Below { line, said: Said::default(), occupied: false });
+        let state = Arc::clone(&self.state);
+        self.meter = Some(Meter::start(move |said| lock(&state).draw(said)));
+        self
+    }
+
+    /// Shows what is held back of cut characters, and takes the progress away.
+    pub(super) fn finish(&self) -> Finished {
+        if let Some(meter) = &self.meter {
+            meter.end();
+        }
+        let mut state = self.lock();
+        state.progress = None;
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let mut rest = Vec::new();
+            if let Some(escaper) = &mut state.sink(stream).escaper {
+                escaper.finish(&mut rest);
+            }
+            state.write(stream, &rest);
+        }
+        Finished { last: state.last, failure: state.failure.take() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+/// Every change is whole: a poisoned lock still holds a usable state.
+fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The screen on which progress is drawn, for those who write to standard error beside it.
+static CURRENT: Mutex<Weak<Mutex<State>>> = Mutex::new(Weak::new());
+
+/// Standard error, above any progress.
+pub(super) struct AboveProgress;
+
+impl Write for AboveProgress {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let screen = lock(&CURRENT).upgrade();
+        match screen {
+            Some(screen) => {
+                let mut state = lock(&screen);
+                state.above(bytes, |bytes| io::stderr().write(bytes))
+            }
+            None => io::stderr().write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+impl Observer for Screen {
+    fn output(&self, stream: Stream, bytes: &[u8]) {
+        let mut state = self.lock();
+        let mut shown = Vec::new();
+        match &mut state.sink(stream).escaper {
+            Some(escaper) => escaper.push(bytes, &mut shown),
+            None => shown.extend_from_slice(bytes),
+        }
+        state.write(stream, &shown);
+    }
+
+    fn progress(&self, progress: &Progress) {
+        if let Some(meter) = &self.meter {
+            meter.progress(progress);
+        }
+    }
+
+    fn compiling(&self, started: bool) {
+        if let Some(meter) = &self.meter {
+            meter.compiling(started);
+        }
+    }
+}
+
+impl State {
+    /// Draws progress, where there is a place for it.
+    fn draw(&mut self, said: &Said) {
+        if let Some(below) = &mut self.progress {
+            below.said.clone_from(said);
+            if !below.occupied {
+                below.line.draw(said);
+            }
+        }
+    }
+
+    /// Writes to the terminal above the progress.
+    fn above<T>(&mut self, bytes: &[u8], write: impl FnOnce(&[u8]) -> io::Result<T>) -> io::Result<T> {
+        let Some(below) = &mut self.progress else { return write(bytes) };
+        below.line.clear();
+        let written = write(bytes);
+        below.occupied = bytes.last().is_some_and(|last| *last != b'\n');
+        if !below.occupied {
+            below.line.draw(&below.said);
+        }
+        written
+    }
+
+    fn sink(&mut self, stream: Stream) -> &mut Sink {
+        match stream {
+            Stream::Stdout => &mut self.out,
+            Stream::Stderr => &mut self.err,
+        }
+    }
+
+    fn write(&mut self, stream: Stream, bytes: &[u8]) {
+        let sink = self.sink(stream);
+        if bytes.is_empty() || sink.closed {
+            return;
+        }
+        // Taken out for the time of writing, because the line below is of the same state.
+        let mut writer = std::mem::replace(&mut sink.writer, Box::new(io::sink()));
+        let mut whole = |bytes: &[u8]| writer.write_all(bytes).and_then(|()| writer.flush());
+        let written = if sink.on_terminal { self.above(bytes, whole) } else { whole(bytes) };
+        let sink = self.sink(stream);
+        sink.writer = writer;
+        match written {
+            Ok(()) => self.last = bytes.last().copied(),
+            Err(error) => {
+                sink.closed = true;
+                if error.kind() != io::ErrorKind::BrokenPipe {
+                    self.failure.get_or_insert(error);
+                }
+            }
+        }
+    }
+}
+
+fn stdout() -> Sink {
+    Sink { on_terminal: io::stdout().is_terminal(), ..escaped(io::stdout()) }
+}
+
+fn stderr() -> Sink {
+    Sink { on_terminal: io::stderr().is_terminal(), ..escaped(io::stderr()) }
+}
+
+fn escaped(writer: impl Write + Send + 'static) -> Sink {
+    Sink { writer: Box::new(writer), escaper: Some(TerminalEscaper::new()), on_terminal: false, closed: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use indicatif::{InMemoryTerm, ProgressDrawTarget, TermLike};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Broken(io::ErrorKind);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn each_stream_is_escaped_by_itself() {
+        let (out, err) = (Page::default(), Page::default());
+        let screen = Screen::new(escaped(out.clone()), escaped(err.clone()));
+        screen.output(Stream::Stdout, b"a\x1b[2J\n\xc3");
+        screen.output(Stream::Stderr, b"b\xc3");
+        screen.output(Stream::Stdout, b"\xa4");
+        let finished = screen.finish();
+        assert_eq!(*out.0.lock().unwrap(), "a\\x1b[2J\nä".as_bytes());
+        assert_eq!(*err.0.lock().unwrap(), b"b\\xc3");
+        assert_eq!(finished.last, Some(b'3'));
+        assert!(finished.failure.is_none());
+    }
+
+    #[test]
+    fn a_log_gets_the_bytes_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let screen = Screen::log(File::create_new(&path).unwrap()).unwrap();
+        screen.output(Stream::Stdout, b"a\x1b\xff");
+        screen.output(Stream::Stderr, b"b\n");
+        assert_eq!(screen.finish().last, Some(b'\n'));
+        assert_eq!(std::fs::read(&path).unwrap(), b"a\x1b\xffb\n");
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_is_no_failure_and_a_full_disk_is() {
+        for (kind, fails) in [(io::ErrorKind::BrokenPipe, false), (io::ErrorKind::StorageFull, true)] {
+            let err = Page::default();
+            let screen = Screen::new(escaped(Broken(kind)), escaped(err.clone()));
+            screen.output(Stream::Stdout, b"a");
+            screen.output(Stream::Stdout, b"a");
+            screen.output(Stream::Stderr, b"b");
+            assert_eq!(screen.finish().failure.is_some(), fails, "{kind}");
+            assert_eq!(*err.0.lock().unwrap(), b"b");
+        }
+    }
+
+    /// A terminal as a writer: a line feed returns to the left, as terminals are set.
+    struct Terminal(InMemoryTerm);
+
+    impl Write for Terminal {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.write_str(&String::from_utf8_lossy(bytes).replace('\n', "\r\n"))?;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn drawing(width: u16) -> (InMemoryTerm, State) {
+        let term = InMemoryTerm::new(10, width);
+        let line = Line::on(ProgressDrawTarget::term_like_with_hz(Box::new(term.clone()), 255));
+        let sink = || Sink { on_terminal: true, ..escaped(Terminal(term.clone())) };
+        let progress = Some(Below { line, said: Said::default(), occupied: false });
+        (term.clone(), State { out: sink(), err: sink(), last: None, failure: None, progress })
+    }
+
+    fn half(message: &str) -> Said {
+        Said { compiling: None, progress: Some(Progress { done: 1, total: 2, message: message.to_owned() }) }
+    }
+
+    const HALF: &str = "[============>           ]  50%  1/2  half";
+
+    #[test]
+    fn text_goes_above_the_progress() {
+        let (term, mut state) = drawing(60);
+        state.draw(&half("half"));
+        state.write(Stream::Stdout, b"one\n");
+        state.draw(&half("half"));
+        state.write(Stream::Stderr, b"two\nthree\n");
+        state.draw(&half("half"));
+        assert_eq!(term.contents(), format!("one\ntwo\nthree\n{HALF}"));
+        state.progress = None;
+        assert_eq!(term.contents(), "one\ntwo\nthree");
+    }
+
+    #[test]
+    fn an_incomplete_line_is_not_torn() {
+        let (term, mut state) = drawing(60);
+        state.draw(&half("half"));
+        state.write(Stream::Stdout, b"epoch 1 ");
+        state.draw(&half("half"));
+        state.write(Stream::Stderr, b".");
+        state.draw(&half("half"));
+        assert_eq!(term.contents(), "epoch 1 .");
+        state.write(Stream::Stdout, b" done\n");
+        state.draw(&half("half"));
+        assert_eq!(term.contents(), format!("epoch 1 . done\n{HALF}"));
+    }
+
+    #[test]
+    fn text_that_goes_elsewhere_leaves_the_progress_alone() {
+        let (term, mut state) = drawing(60);
+        let file = Page::default();
+        state.out = escaped(file.clone());
+        state.draw(&half("half"));
+        state.write(Stream::Stdout, b"no line end");
+        state.draw(&half("half"));
+        assert_eq!(term.contents(), HALF);
+        assert_eq!(*file.0.lock().unwrap(), b"no line end");
+    }
+
+    #[test]
+    fn a_screen_draws_what_the_run_says_until_it_ends() {
+        let term = InMemoryTerm::new(10, 60);
+        let line = Line::on(ProgressDrawTarget::term_like_with_hz(Box::new(term.clone()), 255));
+        let screen = Screen::new(escaped(io::sink()), escaped(io::sink())).drawing(line);
+        screen.compiling(true);
+        while !term.contents().ends_with("compiling the component, 0 s") {
+            std::thread::yield_now();
+        }
+        screen.compiling(false);
+        screen.progress(&Progress { done: 1, total: 2, message: "half".to_owned() });
+        while term.contents() != HALF {
+            std::thread::yield_now();
+        }
+        screen.finish();
+        assert_eq!(term.contents(), "");
+    }
+}

@@ -1,0 +1,46 @@
+//! `strongroom secret delete`.
+
+use serde::Serialize;
+
+use super::name_of;
+use crate::commands::failure::{Exit, Failure};
+use crate::commands::home::Surroundings;
+use crate::commands::operate::{Work, audited};
+use crate::commands::out;
+use strongroom_core::ids::SecretName;
+use strongroom_policy::Operation;
+
+/// Delete a secret with all its versions
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The secret
+    name: String,
+    /// Print a JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was deleted, as JSON.
+#[derive(Serialize)]
+struct Deleted<'a> {
+    name: &'a SecretName,
+    deleted: bool,
+}
+
+pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let name = name_of(&args.name)?;
+    let opened = surroundings.find_and_open()?;
+    let work = Work::on_secret(Operation::Delete, Some(&name), "deleted");
+    audited(&opened, &work, opened.operator.delete(&name), |(), _, _| {})?;
+    let keeps = opened.vault.abilities().soft_delete;
+    opened.close()?;
+    if args.json {
+        out::json(&Deleted { name: &name, deleted: true })?;
+    } else {
+        out::line(format!("deleted `{name}` with all its versions"))?;
+        if keeps {
+            out::line(format!("the vault keeps it for a time: `strongroom secret recover {name}` brings it back"))?;
+        }
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,88 @@
+//! `strongroom secret recover` and `purge`: what a vault keeps of deleted secrets.
+
+use serde::Serialize;
+
+use super::{Described, name_of};
+use crate::commands::failure::{Exit, Failure};
+use crate::commands::home::Surroundings;
+use crate::commands::operate::{Work, audited};
+use crate::commands::out;
+use strongroom_core::ids::SecretName;
+
+/// Bring a deleted secret back with all its versions
+///
+/// For a Key Vault, which keeps deleted secrets for 7 to 90 days.
+#[derive(Debug, clap::Args)]
+pub(super) struct Recover {
+    /// The secret
+    name: String,
+    /// Print a JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Remove a deleted secret for good, so that its name is free
+///
+/// For a Key Vault. Nobody can bring it back then.
+#[derive(Debug, clap::Args)]
+pub(super) struct Purge {
+    /// The secret
+    name: String,
+    /// Print a JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was purged, as JSON.
+#[derive(Serialize)]
+struct Purged<'a> {
+    name: &'a SecretName,
+    purged: bool,
+}
+
+pub(super) fn recover(args: &Recover, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let name = name_of(&args.name)?;
+    let opened = surroundings.find_and_open()?;
+    let work = Work::on_deleted("recover", &name, "recovered");
+    let recovered = audited(&opened, &work, opened.operator.recover(&name), |description, _, event| {
+        event.version = Some(description.version.clone());
+    });
+    let keeps = opened.vault.abilities().soft_delete;
+    opened.close()?;
+    let recovered = recovered.map_err(|failure| not_deleted(failure, keeps, &name))?;
+    if args.json {
+        out::json(&Described::from(&recovered))?;
+    } else {
+        out::line(format!("recovered `{name}`: its newest version is {}", recovered.version))?;
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) fn purge(args: &Purge, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let name = name_of(&args.name)?;
+    let opened = surroundings.find_and_open()?;
+    let work = Work::on_deleted("purge", &name, "purged");
+    let purged = audited(&opened, &work, opened.operator.purge(&name), |(), _, _| {});
+    let keeps = opened.vault.abilities().soft_delete;
+    opened.close()?;
+    purged.map_err(|failure| not_deleted(failure, keeps, &name))?;
+    if args.json {
+        out::json(&Purged { name: &name, purged: true })?;
+    } else {
+        out::line(format!("purged `{name}`: nobody can bring it back"))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// The words for a name of which the vault keeps nothing.
+fn not_deleted(failure: Failure, keeps: bool, name: &SecretName) -> Failure {
+    if failure.exit() != Exit::Invalid {
+        return failure;
+    }
+    if keeps {
+        Failure::invalid(format!("the vault keeps no deleted secret `{name}`"))
+            .help("`az keyvault secret list-deleted` shows those it keeps")
+    } else {
+        failure.help("the local vault removes what is deleted: restore a backup, docs/vault.md has the way")
+    }
+}

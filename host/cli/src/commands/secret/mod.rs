@@ -1,0 +1,93 @@
+//! `strongroom secret`: an operator's own commands on secrets. Each is audited before it is done and after; without the audit it is not
+//! done at all.
+
+mod delete;
+mod deleted;
+mod envfile;
+mod read;
+mod set;
+
+use clap::Subcommand;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::failure::{Exit, Failure};
+use super::home::Surroundings;
+use strongroom_core::ids::{SecretName, SecretVersion};
+use strongroom_vault::Description;
+
+/// Store, read, list, describe and delete secrets
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Set(set::Args),
+    Get(read::Get),
+    List(read::List),
+    Describe(read::Describe),
+    Versions(read::Versions),
+    Delete(delete::Args),
+    Recover(deleted::Recover),
+    Purge(deleted::Purge),
+}
+
+/// What to do about a name that is none.
+pub(super) const NAME_HELP: &str = "write `-` for any other character, as in `db-password`";
+
+pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    match &args.command {
+        Command::Set(args) => set::run(args, surroundings),
+        Command::Get(args) => read::get(args, surroundings),
+        Command::List(args) => read::list(args, surroundings),
+        Command::Describe(args) => read::describe(args, surroundings),
+        Command::Versions(args) => read::versions(args, surroundings),
+        Command::Delete(args) => delete::run(args, surroundings),
+        Command::Recover(args) => deleted::recover(args, surroundings),
+        Command::Purge(args) => deleted::purge(args, surroundings),
+    }
+}
+
+fn name_of(text: &str) -> Result<SecretName, Failure> {
+    SecretName::parse(text).map_err(|error| {
+        let failure = Failure::invalid(error);
+        // Not repeated: what stands behind the sign may be the value.
+        if text.contains('=') {
+            return failure.help(
+                "give the name alone, the value on standard input, with `--from-file PATH` or `--from-env VAR`; and change it, if it was on this command line",
+            );
+        }
+        failure.help(NAME_HELP)
+    })
+}
+
+/// A description as JSON: every field is there, `null` where it does not apply.
+#[derive(Serialize)]
+struct Described<'a> {
+    name: &'a SecretName,
+    version: &'a SecretVersion,
+    content_type: Option<&'a str>,
+    created: Timestamp,
+    updated: Timestamp,
+    not_before: Option<Timestamp>,
+    expires: Option<Timestamp>,
+    enabled: bool,
+}
+
+impl<'a> From<&'a Description> for Described<'a> {
+    fn from(description: &'a Description) -> Self {
+        Self {
+            name: &description.name,
+            version: &description.version,
+            content_type: description.attributes.content_type.as_deref(),
+            created: description.created,
+            updated: description.updated,
+            not_before: description.attributes.not_before,
+            expires: description.attributes.expires,
+            enabled: description.enabled,
+        }
+    }
+}

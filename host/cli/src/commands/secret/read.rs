@@ -1,0 +1,177 @@
+//! `strongroom secret get`, `list`, `describe` and `versions`.
+
+use jiff::Timestamp;
+
+use super::{Described, name_of};
+use crate::commands::failure::{Exit, Failure};
+use crate::commands::home::Surroundings;
+use crate::commands::operate::{Work, audited};
+use crate::commands::{out, show, value};
+use strongroom_core::ids::SecretVersion;
+use strongroom_policy::Operation;
+use strongroom_vault::{Description, VaultError};
+
+/// Print a secret's value
+///
+/// To a pipe or a file goes the exact value, without a newline.
+/// To a terminal it goes only with `--show`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Get {
+    /// The secret
+    name: String,
+    /// Print it to a terminal too
+    #[arg(long)]
+    show: bool,
+    /// This version instead of the newest
+    #[arg(long, value_name = "VERSION")]
+    version: Option<String>,
+}
+
+/// List all secrets
+#[derive(Debug, clap::Args)]
+pub(super) struct List {
+    /// Print a JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Show what is known about a secret apart from its value
+#[derive(Debug, clap::Args)]
+pub(super) struct Describe {
+    /// The secret
+    name: String,
+    /// Print a JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// List the versions of a secret, newest first
+#[derive(Debug, clap::Args)]
+pub(super) struct Versions {
+    /// The secret
+    name: String,
+    /// Print a JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn get(args: &Get, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let name = name_of(&args.name)?;
+    let version = args.version.as_deref().map(SecretVersion::parse).transpose().map_err(Failure::invalid)?;
+    if out::is_terminal() && !args.show {
+        return Err(Failure::invalid(format!("the value of `{name}` is not printed to a terminal"))
+            .help("add `--show`, or send it to a file or another program"));
+    }
+    let opened = surroundings.find_and_open()?;
+    let work = Work::on_secret(Operation::Get, Some(&name), "released");
+    let doing = opened.operator.get(&name, version.as_ref());
+    let stored = audited(&opened, &work, doing, |stored, _, event| {
+        event.version = Some(stored.description.version.clone());
+    });
+    opened.close()?;
+    let stored = stored.map_err(|failure| match &version {
+        Some(version) if failure.exit() == Exit::Invalid => {
+            Failure::invalid(format!("there is no version `{version}` of the secret `{name}`"))
+                .help(format!("`strongroom secret versions {name}` shows its versions"))
+        }
+        _ => failure,
+    })?;
+    value::write(&stored.value)?;
+    Ok(Exit::Done)
+}
+
+pub(super) fn list(args: &List, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let opened = surroundings.find_and_open()?;
+    let work = Work::on_secret(Operation::List, None, "listed");
+    let secrets = audited(&opened, &work, opened.operator.list(), |secrets, _, event| {
+        event.count = Some(secrets.len() as u64);
+    })?;
+    opened.close()?;
+    if args.json {
+        out::json(&secrets.iter().map(Described::from).collect::<Vec<_>>())?;
+    } else if secrets.is_empty() {
+        out::note("the vault holds no secrets: `strongroom secret set NAME` stores one");
+    } else {
+        table(["NAME", "UPDATED", "EXPIRES", "TYPE"], &secrets, row)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Prints a table of descriptions. That one is disabled is said where there is such a one; in the local vault there never is.
+fn table(header: [&str; 4], all: &[Description], row: impl Fn(&Description) -> [String; 4]) -> Result<(), Failure> {
+    let mut header = header.to_vec();
+    let mut rows: Vec<Vec<String>> = all.iter().map(|one| row(one).into()).collect();
+    if all.iter().any(|one| !one.enabled) {
+        header.push("STATE");
+        for (row, one) in rows.iter_mut().zip(all) {
+            row.push(if one.enabled { "" } else { "disabled" }.to_owned());
+        }
+    }
+    out::table(&header, &rows, &[])
+}
+
+fn row(secret: &Description) -> [String; 4] {
+    [
+        secret.name.to_string(),
+        show::moment(secret.updated),
+        secret.attributes.expires.map(show::moment).unwrap_or_default(),
+        secret.attributes.content_type.clone().unwrap_or_default(),
+    ]
+}
+
+pub(super) fn describe(args: &Describe, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let versions = all_versions(&args.name, surroundings)?;
+    let Some(newest) = versions.first() else {
+        return Err(VaultError::NotFound(name_of(&args.name)?).into());
+    };
+    if args.json {
+        out::json(&Described::from(newest))?;
+        return Ok(Exit::Done);
+    }
+    let time = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), show::moment);
+    let facts = [
+        ("name", newest.name.to_string()),
+        ("version", newest.version.to_string()),
+        ("versions", versions.len().to_string()),
+        ("type", newest.attributes.content_type.clone().unwrap_or_else(|| "-".to_owned())),
+        ("created", show::moment(newest.created)),
+        ("updated", show::moment(newest.updated)),
+        ("not before", time(newest.attributes.not_before)),
+        ("expires", time(newest.attributes.expires)),
+        ("enabled", if newest.enabled { "yes" } else { "no" }.to_owned()),
+    ];
+    let rows: Vec<Vec<String>> = facts.into_iter().map(|(label, value)| vec![label.to_owned(), value]).collect();
+    out::columns(None, &rows, &[]).iter().try_for_each(out::line)?;
+    Ok(Exit::Done)
+}
+
+pub(super) fn versions(args: &Versions, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let versions = all_versions(&args.name, surroundings)?;
+    if args.json {
+        out::json(&versions.iter().map(Described::from).collect::<Vec<_>>())?;
+        return Ok(Exit::Done);
+    }
+    let row = |version: &Description| {
+        let attributes = &version.attributes;
+        [
+            version.version.to_string(),
+            show::moment(version.created),
+            attributes.expires.map(show::moment).unwrap_or_default(),
+            attributes.content_type.clone().unwrap_or_default(),
+        ]
+    };
+    table(["VERSION", "CREATED", "EXPIRES", "TYPE"], &versions, row)?;
+    Ok(Exit::Done)
+}
+
+/// All versions of a secret, newest first. Audited as a description, because that is what it tells of each.
+fn all_versions(name: &str, surroundings: &Surroundings) -> Result<Vec<Description>, Failure> {
+    let name = name_of(name)?;
+    let opened = surroundings.find_and_open()?;
+    let work = Work::on_secret(Operation::Describe, Some(&name), "described");
+    let versions = audited(&opened, &work, opened.operator.versions(&name), |versions, _, event| {
+        event.version = versions.first().map(|newest| newest.version.clone());
+    })?;
+    opened.close()?;
+    Ok(versions)
+}

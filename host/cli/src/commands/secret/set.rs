@@ -1,0 +1,253 @@
+//! `strongroom secret set`: one value, or all of a `.env` file.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{Described, envfile, name_of};
+use crate::commands::failure::{Exit, Failure};
+use crate::commands::home::Surroundings;
+use crate::commands::operate::{Work, audited};
+use crate::commands::value::{self, Bounded, Source};
+use crate::commands::{out, show};
+use strongroom_core::ids::SecretName;
+use strongroom_core::secret::{Secret, VALUE_MAX};
+use strongroom_vault::{Attributes, Description, NewSecret, Operator, VaultError};
+
+/// The most secrets of one file, as of one batch of a component.
+const COUNT_MAX: usize = 256;
+
+/// The most bytes of a file: all values as long as they may be, with something around each.
+const FILE_MAX: usize = COUNT_MAX * (VALUE_MAX + 4096);
+
+/// Store a value as the newest version of a secret
+///
+/// The value comes from a variable, a file, or standard input; where that is a
+/// terminal there is a hidden prompt. It is never an argument, because other
+/// processes can read those.
+///
+/// With `--env-file` each line `NAME=value` of a file is stored, all or none.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The secret: 1 to 127 characters of 0-9, a-z, A-Z and `-`;
+    /// case does not matter
+    name: Option<String>,
+    /// Take the value from this environment variable
+    #[arg(long, value_name = "VAR", conflicts_with = "from_file")]
+    from_env: Option<String>,
+    /// Take the value from this file,
+    /// without one newline at its end
+    #[arg(long, value_name = "PATH")]
+    from_file: Option<PathBuf>,
+    /// Keep a newline at the end of a file
+    /// or of standard input
+    #[arg(long)]
+    keep_newline: bool,
+    /// Store all variables of this file: `NAME=value`,
+    /// values in quotes where needed
+    #[arg(long, value_name = "FILE",
+          conflicts_with_all = ["name", "from_env", "from_file", "keep_newline"])]
+    env_file: Option<PathBuf>,
+    /// Store `DB_PASSWORD` of the file as `db-password`,
+    /// and others that are no secret names alike
+    #[arg(long)]
+    rename: bool,
+    /// A media type or other label to store with it
+    #[arg(long, value_name = "TYPE")]
+    content_type: Option<String>,
+    /// From this moment the secret is not served to runs:
+    /// `2026-12-01` or `2026-12-01T08:00:00Z`
+    #[arg(long, value_name = "TIME", value_parser = show::parse_moment)]
+    expires: Option<Timestamp>,
+    /// Before this moment the secret is not served to runs
+    #[arg(long, value_name = "TIME", value_parser = show::parse_moment)]
+    not_before: Option<Timestamp>,
+    /// Where the vault keeps a deleted secret of this
+    /// name, recover that first
+    #[arg(long, conflicts_with = "env_file")]
+    recover: bool,
+    /// Print a JSON document
+    #[arg(long)]
+    json: bool,
+    /// A value on the command line: refused without being repeated
+    #[arg(hide = true, allow_hyphen_values = true)]
+    refused: Vec<OsString>,
+}
+
+pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    if !args.refused.is_empty() {
+        return Err(Failure::invalid("a secret's value is never an argument: other processes can read those, and shells keep them").help(
+            "give it on standard input, or use `--from-file PATH` or `--from-env VAR`; and change it, now that it was on a command line",
+        ));
+    }
+    let name = args.name.as_deref().map(name_of).transpose()?;
+    if name.is_none() && args.env_file.is_none() {
+        return Err(Failure::invalid("no secret is named").help("name one, or a file of many with `--env-file FILE`"));
+    }
+    if args.rename && args.env_file.is_none() {
+        return Err(
+            Failure::invalid("`--rename` is for the names in a file").help("give the file with `--env-file FILE`")
+        );
+    }
+    if let (Some(from), Some(to)) = (args.not_before, args.expires)
+        && from >= to
+    {
+        return Err(Failure::invalid("`--not-before` is not before `--expires`, so the secret could never be used"));
+    }
+    if args.expires.is_some_and(|expires| expires <= Timestamp::now()) {
+        out::note("note: `--expires` has passed already, so no run is served this version");
+    }
+    // The vault is looked for first, so that nobody types a value in vain.
+    let found = surroundings.find()?;
+    let mut values = Vec::new();
+    if let Some(name) = name {
+        let value = one(args, &name)?;
+        values.push((name, value));
+    }
+    if let Some(file) = &args.env_file {
+        values.extend(from_env_file(file, args.rename)?);
+    }
+    let attributes =
+        Attributes { content_type: args.content_type.clone(), not_before: args.not_before, expires: args.expires };
+    let new: Vec<NewSecret> =
+        values.into_iter().map(|(name, value)| NewSecret { name, value, attributes: attributes.clone() }).collect();
+    let opened = surroundings.open(found)?;
+    let mut work = Work::storing(new.iter().map(|secret| secret.name.clone()));
+    if args.recover {
+        work = work.with("recover", "where it was deleted");
+    }
+    let storing = store(opened.operator.as_ref(), new, args.recover);
+    let stored = audited(&opened, &work, storing, |stored, at, event| {
+        event.version = stored.get(at).map(|description| description.version.clone());
+    })?;
+    opened.close()?;
+    if args.json {
+        out::json(&stored.iter().map(Described::from).collect::<Vec<_>>())?;
+        return Ok(Exit::Done);
+    }
+    for description in stored {
+        out::line(format!("stored `{}` as version {}", description.name, description.version))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Stores secrets. With `recover` there is one, and a deleted one of its name is brought back first.
+async fn store(vault: &dyn Operator, new: Vec<NewSecret>, recover: bool) -> Result<Vec<Description>, VaultError> {
+    if !recover {
+        return vault.set_many(new).await;
+    }
+    match vault.set_many(new.clone()).await {
+        Err(VaultError::Deleted(name)) => {
+            vault.recover(&name).await?;
+            vault.set_many(new).await
+        }
+        answer => answer,
+    }
+}
+
+fn one(args: &Args, name: &SecretName) -> Result<Arc<Secret>, Failure> {
+    let source = match (&args.from_env, &args.from_file) {
+        (Some(variable), _) => Source::Variable(variable),
+        (None, Some(path)) => Source::File(path),
+        (None, None) => Source::Input,
+    };
+    let value = value::read(name, &source, args.keep_newline)?;
+    if value.is_empty() {
+        out::note("note: the value is empty");
+    }
+    Ok(value)
+}
+
+/// Reads and checks all of a file. Every problem is told, by its line, and never with a value.
+fn from_env_file(path: &Path, rename: bool) -> Result<Vec<(SecretName, Arc<Secret>)>, Failure> {
+    let shown = path.display();
+    let failed =
+        |cause: std::io::Error| Failure::invalid(format!("cannot read `{shown}`: {cause}")).help("check the path");
+    let file = File::open(path).map_err(failed)?;
+    let meta = file.metadata().map_err(failed)?;
+    let Bounded::Whole(bytes) = value::read_bounded(&file, FILE_MAX).map_err(failed)? else {
+        return Err(Failure::invalid(format!("`{shown}` is longer than {COUNT_MAX} secrets can be"))
+            .help("cut it into several files"));
+    };
+    let Ok(text) = std::str::from_utf8(&bytes) else {
+        return Err(Failure::invalid(format!("`{shown}` is not UTF-8 text")).help("save it as UTF-8"));
+    };
+    let entries = envfile::parse(text).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        Failure::invalid(format!("`{shown}` cannot be read, and nothing was stored\n{}", lines.join("\n")))
+            .help("mend these lines and store the file again")
+    })?;
+    if meta.is_file() && meta.mode() & 0o044 != 0 {
+        out::note(format!(
+            "note: other users may read `{shown}`: `chmod 600` it, or remove it once the vault has its values"
+        ));
+    }
+    named(&shown, entries, rename)
+}
+
+/// Gives each variable the name of a secret.
+fn named(
+    shown: &std::path::Display<'_>,
+    entries: Vec<envfile::Entry>,
+    rename: bool,
+) -> Result<Vec<(SecretName, Arc<Secret>)>, Failure> {
+    if entries.is_empty() {
+        return Err(Failure::invalid(format!("`{shown}` has no variable in it")).help("a line is `NAME=value`"));
+    }
+    let count = entries.len();
+    let (mut problems, mut proposals, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    let mut seen: BTreeMap<SecretName, (usize, String)> = BTreeMap::new();
+    for mut entry in entries {
+        let (line, written) = (entry.line, entry.name);
+        let name = match (SecretName::parse(&written), proposal(&written)) {
+            (Ok(name), _) => name,
+            (Err(_), Some(name)) => {
+                proposals.push(format!("line {line}: `{written}` would be `{name}`"));
+                name
+            }
+            (Err(error), None) => {
+                problems.push(format!("line {line}: `{written}` cannot be made a name: {error}"));
+                continue;
+            }
+        };
+        if let Some((first, other)) = seen.get(&name) {
+            problems.push(format!("line {line}: `{written}` and `{other}` of line {first} would both be `{name}`"));
+        }
+        match Secret::new(std::mem::take(&mut *entry.value)) {
+            Ok(value) => {
+                if value.is_empty() {
+                    out::note(format!("note: line {line}: the value of `{name}` is empty"));
+                }
+                values.push((name.clone(), Arc::new(value)));
+            }
+            Err(error) => problems.push(format!("line {line}: {error}")),
+        }
+        seen.entry(name).or_insert((line, written));
+    }
+    if count > COUNT_MAX {
+        problems.push(format!("there are {count} variables, and at most {COUNT_MAX} are stored at once"));
+    }
+    if !problems.is_empty() {
+        return Err(Failure::invalid(format!("`{shown}` cannot be stored, and nothing was\n{}", problems.join("\n")))
+            .help("mend these lines and store the file again"));
+    }
+    if !rename && !proposals.is_empty() {
+        return Err(Failure::invalid(format!(
+            "`{shown}` has names that are no names of secrets, and nothing was stored\n{}",
+            proposals.join("\n")
+        ))
+        .help("add `--rename` to store them under these names"));
+    }
+    Ok(values)
+}
+
+/// The name that a variable would have as a secret: in lower case, with one `-` for what may not be in a name.
+fn proposal(written: &str) -> Option<SecretName> {
+    let words: Vec<&str> = written.split(['_', '.', '-']).filter(|word| !word.is_empty()).collect();
+    SecretName::parse(&words.join("-")).ok()
+}

@@ -1,0 +1,386 @@
+//! The table at the end of a run, and of `runs show`.
+
+use std::time::Duration;
+
+use anstyle::Style;
+
+use super::style::{self, To};
+use super::{out, show};
+use strongroom_core::record::{Blame, Metric, NetworkUse, Outcome, RunRecord, SecretUse};
+use strongroom_core::escape::escape_controls;
+
+/// How many lines one section has before it says how many more there are.
+const SECTION_MAX: usize = 20;
+/// How wide a sentence gets before it goes on in the next line.
+const SENTENCE_WIDTH: usize = 100;
+/// How wide a sentence may get however narrow the terminal is.
+const SENTENCE_MIN: usize = 30;
+/// How far the lines of a section are from the left.
+const INDENT: usize = 13;
+
+/// What became of a run, as lines for a person on this stream.
+pub(super) fn marked(record: &RunRecord, to: To) -> Vec<String> {
+    let width = out::width(to).map_or(SENTENCE_WIDTH, |width| width.saturating_sub(INDENT));
+    let width = width.clamp(SENTENCE_MIN, SENTENCE_WIDTH);
+    summary(record, width, &|style, text| style::paint(to, style, text))
+}
+
+/// What became of a run, sentences of so many characters a line. `paint` marks words. Text that came from the component is escaped
+/// once more here.
+fn summary(record: &RunRecord, width: usize, paint: &dyn Fn(Style, &str) -> String) -> Vec<String> {
+    let (outcome, took) = headline(record);
+    let outcome = paint(style_of(record.outcome), &outcome);
+    let mut table = Sections { lines: vec![format!("{outcome}{took} · run {}", record.id)], paint };
+    if let Some(reason) = &record.reason {
+        table.add("why", sentence(reason, width));
+    }
+    if let Some(blame) = record.blame {
+        table.add("caused by", vec![blame_text(blame).to_owned()]);
+    }
+    let without_policy = record.policy == strongroom_core::ids::Digest::of(b"");
+    table.add_marked("denied", denied(&record.secrets, without_policy, width), style::WARNING);
+    let served: Vec<Vec<String>> = record
+        .secrets
+        .iter()
+        .filter(|used| used.count > 0)
+        .map(|used| vec![used.operation.clone(), used.name.clone(), show::times(used.count)])
+        .collect();
+    table.add("secrets", cut(&served, &[]));
+    table.add_each("network", network(&record.network, without_policy, width));
+    if record.peak_memory_bytes > 0 {
+        table.add("memory", vec![format!("{} at most", show::size(record.peak_memory_bytes))]);
+    }
+    if record.cpu_micros > 0 {
+        table.add("processor", vec![show::duration(Duration::from_micros(record.cpu_micros))]);
+    }
+    let metrics: Vec<Vec<String>> = record.metrics.iter().map(|(name, metric)| metric_row(name, metric)).collect();
+    table.add("metrics", cut(&metrics, &[1]));
+    if let Some(progress) = record.progress.as_ref().filter(|_| record.outcome != Outcome::Finished) {
+        let of = if progress.total > 0 { format!(" of {}", progress.total) } else { String::new() };
+        table.add("progress", sentence(&format!("{}{of} {}", progress.done, progress.message), width));
+    }
+    let outputs: Vec<Vec<String>> =
+        record.outputs.iter().map(|output| vec![output.path.clone(), show::size(output.bytes)]).collect();
+    table.add("outputs", cut(&outputs, &[1]));
+    if record.redactions > 0 {
+        let text = format!("a secret was taken out of the component's text {}", show::times(record.redactions));
+        table.add("redacted", vec![text]);
+    }
+    if let Some(timings) = &record.timings {
+        let row = |(stage, nanos): &(&str, u64)| {
+            vec![(*stage).to_owned(), show::brief_duration(Duration::from_nanos(*nanos))]
+        };
+        table.add("time", cut(&timings.stages().iter().map(row).collect::<Vec<_>>(), &[1]));
+    }
+    if record.log.dropped > 0 {
+        let text = format!(
+            "{} kept, {} beyond `log-bytes` dropped",
+            show::size(record.log.kept),
+            show::size(record.log.dropped)
+        );
+        table.add("log", vec![text]);
+    }
+    for warning in &record.warnings {
+        table.add("warning", sentence(warning, width));
+    }
+    table.lines
+}
+
+/// The outcome in a few words, and the time that it took.
+pub(super) fn headline(record: &RunRecord) -> (String, String) {
+    let span = |word: &str| took(record).map(|span| format!(" {word} {span}")).unwrap_or_default();
+    match record.outcome {
+        Outcome::Running => ("running".to_owned(), String::new()),
+        Outcome::Finished => ("finished".to_owned(), span("in")),
+        Outcome::Failed => ("failed".to_owned(), span("after")),
+        Outcome::Refused => ("refused".to_owned(), ": none of its code ran".to_owned()),
+        Outcome::Limit => {
+            let limit = record.limit.map_or("", |limit| limit.as_str());
+            (format!("stopped at the limit `{limit}`"), span("after"))
+        }
+        Outcome::Cancelled => ("cancelled".to_owned(), span("after")),
+        Outcome::HostFault => ("the host failed".to_owned(), span("after")),
+        Outcome::Lost => ("lost".to_owned(), String::new()),
+    }
+}
+
+fn style_of(outcome: Outcome) -> Style {
+    match outcome {
+        Outcome::Finished => style::GOOD,
+        Outcome::Running | Outcome::Cancelled => style::WARNING,
+        Outcome::Failed | Outcome::Refused | Outcome::Limit | Outcome::HostFault | Outcome::Lost => style::ERROR,
+    }
+}
+
+/// How long a run took, where it has ended.
+pub(super) fn took(record: &RunRecord) -> Option<String> {
+    let span = record.ended?.duration_since(record.started);
+    // A clock that was set back in between makes it negative.
+    Some(show::duration(Duration::try_from(span).unwrap_or_default()))
+}
+
+pub(super) fn blame_text(blame: Blame) -> &'static str {
+    match blame {
+        Blame::Guest => "the component",
+        Blame::Policy => "the policy",
+        Blame::Host => "the host",
+        Blame::Operator => "whoever started it",
+    }
+}
+
+/// What was denied, then the lines of the policy that would allow it.
+fn denied(uses: &[SecretUse], without_policy: bool, width: usize) -> Vec<String> {
+    let denied: Vec<&SecretUse> = uses.iter().filter(|used| used.denied > 0).collect();
+    let rows: Vec<Vec<String>> =
+        denied.iter().map(|used| vec![used.operation.clone(), used.name.clone(), show::times(used.denied)]).collect();
+    let mut lines = cut(&rows, &[]);
+    let allow = merged(denied.iter().filter_map(|used| used.would_allow.as_deref()));
+    if !allow.is_empty() {
+        let these = if allow.len() == 1 { "this line" } else { "these lines" };
+        let advice = match without_policy {
+            true => format!(
+                "there was no policy; one (`--policy FILE`) with `version = 1` and {these} under [secrets] would allow it:"
+            ),
+            false => format!("{these} under [secrets] of the policy would allow it:"),
+        };
+        lines.extend(sentence(&advice, width));
+        let rows: Vec<Vec<String>> = allow.into_iter().map(|line| vec![line]).collect();
+        lines.extend(cut(&rows, &[]).into_iter().map(|line| format!("  {line}")));
+    }
+    lines
+}
+
+/// What was wanted of the network; what was denied, marked, and the line of the policy that would allow that.
+fn network(uses: &[NetworkUse], without_policy: bool, width: usize) -> Vec<(Style, String)> {
+    let row = |denied: &str, used: &NetworkUse, count| {
+        vec![format!("{denied}{}", used.operation.as_str()), used.target.clone(), show::times(count)]
+    };
+    let allowed = uses.iter().filter(|used| used.count > 0).map(|used| row("", used, used.count));
+    let denied: Vec<&NetworkUse> = uses.iter().filter(|used| used.denied > 0).collect();
+    let rows: Vec<Vec<String>> = allowed.chain(denied.iter().map(|used| row("denied ", used, used.denied))).collect();
+    let allowed = rows.len() - denied.len();
+    let mut lines = cut(&rows, &[]);
+    if let Some(line) = allowing_tcp(uses) {
+        let advice = match without_policy {
+            true => "there was no policy; one (`--policy FILE`) with `version = 1` and this line would allow it:",
+            false => "`tcp` of the policy, above its tables, with these in it would allow it:",
+        };
+        lines.extend(sentence(advice, width));
+        lines.push(format!("  {line}"));
+    }
+    let style = |at| if at < allowed { Style::new() } else { style::WARNING };
+    lines.into_iter().enumerate().map(|(at, line)| (style(at), line)).collect()
+}
+
+/// The line of a policy that would allow the connections that were denied, where one would.
+pub(super) fn allowing_tcp(uses: &[NetworkUse]) -> Option<String> {
+    let denied = uses.iter().filter(|used| used.denied > 0);
+    let mut entries: Vec<String> = Vec::new();
+    for entry in denied.filter_map(|used| used.would_allow.as_ref()).take(SECTION_MAX) {
+        let entry = format!("\"{}\"", escape_controls(entry));
+        if !entries.contains(&entry) {
+            entries.push(entry);
+        }
+    }
+    (!entries.is_empty()).then(|| format!("tcp = [{}]", entries.join(", ")))
+}
+
+/// The lines, with those for one key made one, since a policy takes no two entries of one name. Lines that differ in more than their
+/// operations stay as they are.
+pub(super) fn merged<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut merged: Vec<(String, Vec<String>)> = Vec::new();
+    let mut plain: Vec<String> = Vec::new();
+    for line in lines {
+        match operations(line) {
+            Some((key, operations)) => match merged.iter_mut().find(|(other, _)| *other == key) {
+                Some((_, known)) => known.extend(operations),
+                None => merged.push((key, operations)),
+            },
+            None if plain.iter().any(|known| known == line) => {}
+            None => plain.push(line.to_owned()),
+        }
+    }
+    let rejoin = |(key, mut operations): (String, Vec<String>)| {
+        let mut seen = Vec::new();
+        operations.retain(|operation| {
+            !seen.contains(operation) && {
+                seen.push(operation.clone());
+                true
+            }
+        });
+        let operations: Vec<String> = operations.iter().map(|operation| format!("\"{operation}\"")).collect();
+        format!("{key} = [{}]", operations.join(", "))
+    };
+    merged.into_iter().map(rejoin).chain(plain).collect()
+}
+
+/// The key and the operations of a line such as `db-password = ["get"]`.
+fn operations(line: &str) -> Option<(String, Vec<String>)> {
+    let (key, _) = line.split_once(" = ")?;
+    let table: toml::Table = toml::from_str(line).ok()?;
+    let (_, value) = table.iter().next().filter(|_| table.len() == 1)?;
+    let operations =
+        value.as_array()?.iter().map(|operation| operation.as_str().map(str::to_owned)).collect::<Option<_>>()?;
+    Some((key.to_owned(), operations))
+}
+
+fn metric_row(name: &str, metric: &Metric) -> Vec<String> {
+    let last = metric.last.map_or_else(String::new, |value| show::number(value.0));
+    let points = metric.points.len() as u64 + metric.dropped;
+    let step = metric.points.last().and_then(|point| point.step).filter(|_| metric.dropped == 0);
+    let mut about = Vec::new();
+    if let Some(step) = step {
+        about.push(format!("step {step}"));
+    }
+    if points > 1 {
+        about.push(format!("{points} points"));
+    }
+    vec![name.to_owned(), last, about.join(", ")]
+}
+
+/// The first rows in columns, and how many more there are.
+fn cut(rows: &[Vec<String>], right: &[usize]) -> Vec<String> {
+    let shown = rows.get(..SECTION_MAX).unwrap_or(rows);
+    let mut lines = out::columns(None, shown, right);
+    if rows.len() > shown.len() {
+        lines.push(format!("and {} more: `strongroom runs show --json`", rows.len() - shown.len()));
+    }
+    lines
+}
+
+/// A sentence over as many lines as it takes. What stands between backticks is made to be copied, and stays in one piece.
+fn sentence(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut quoted = false;
+    let at_gap = |c: char| {
+        quoted ^= c == '`';
+        c == ' ' && !quoted
+    };
+    for word in escape_controls(text).split(at_gap) {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// Lines under a headline, each section with its name before the first.
+struct Sections<'a> {
+    lines: Vec<String>,
+    paint: &'a dyn Fn(Style, &str) -> String,
+}
+
+impl Sections<'_> {
+    fn add(&mut self, name: &str, lines: Vec<String>) {
+        self.add_marked(name, lines, Style::new());
+    }
+
+    fn add_marked(&mut self, name: &str, lines: Vec<String>, style: Style) {
+        self.add_each(name, lines.into_iter().map(|line| (style, line)).collect());
+    }
+
+    fn add_each(&mut self, name: &str, lines: Vec<(Style, String)>) {
+        for (at, (style, line)) in lines.into_iter().enumerate() {
+            let name = if at == 0 { name } else { "" };
+            let line = if style.is_plain() { line } else { (self.paint)(style, &line) };
+            self.lines.push(format!("  {name:<11}{line}").trim_end().to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(record: &RunRecord) -> Vec<String> {
+        summary(record, SENTENCE_WIDTH, &|_, text| text.to_owned())
+    }
+
+    #[test]
+    fn the_outcome_and_what_was_denied_are_marked_and_nothing_else() {
+        let record: RunRecord = serde_json::from_str(RECORD).unwrap();
+        let marked = summary(&record, SENTENCE_WIDTH, &|_, text| format!("<{text}>"));
+        for (marked, plain) in marked.iter().zip(plain(&record)) {
+            let is_marked = marked.contains('<');
+            assert_eq!(is_marked, marked != &plain);
+            assert_eq!(
+                is_marked,
+                marked.starts_with("<failed> after")
+                    || ["db-admin", "would allow", "denied connect", "denied look-up", "tcp = ["]
+                        .iter()
+                        .any(|word| plain.contains(word)),
+                "{marked}"
+            );
+        }
+    }
+
+    const RECORD: &str = include_str!("testdata/record.json");
+
+    #[test]
+    fn a_run_that_was_denied_something_says_what_would_allow_it() {
+        let record: RunRecord = serde_json::from_str(RECORD).unwrap();
+        let shown = plain(&record).join("\n") + "\n";
+        let expected = include_str!("testdata/summary.txt");
+        assert_eq!(shown, expected, "\n{shown}");
+    }
+
+    #[test]
+    fn lines_for_one_key_become_one() {
+        let lines = [
+            "a = [\"get\"]",
+            "\"db-*\" = [\"get\", \"list\"]",
+            "a = [\"get\", \"set\"]",
+            "b = { allow = [\"get\"], max-uses = 2 }",
+            "b = { allow = [\"get\"], max-uses = 2 }",
+        ];
+        assert_eq!(
+            merged(lines.into_iter()),
+            ["a = [\"get\", \"set\"]", "\"db-*\" = [\"get\", \"list\"]", "b = { allow = [\"get\"], max-uses = 2 }"]
+        );
+    }
+
+    #[test]
+    fn long_sections_are_cut_and_long_sentences_broken() {
+        let mut record: RunRecord = serde_json::from_str(RECORD).unwrap();
+        let output = record.outputs[0].clone();
+        record.outputs = vec![output; SECTION_MAX + 3];
+        record.reason = Some("word ".repeat(50));
+        let lines = plain(&record);
+        assert!(lines.iter().any(|line| line.contains("and 3 more")));
+        assert!(lines.iter().all(|line| line.chars().count() <= SENTENCE_WIDTH + 13), "{lines:?}");
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_short_lines() {
+        let mut record: RunRecord = serde_json::from_str(RECORD).unwrap();
+        record.reason = Some("word ".repeat(50));
+        let lines = summary(&record, 40, &|_, text| text.to_owned());
+        assert!(lines.iter().filter(|line| line.contains("word")).all(|line| line.len() <= 40 + INDENT), "{lines:?}");
+    }
+
+    #[test]
+    fn what_is_quoted_is_not_broken() {
+        let quoted = format!("`component = \"{}\"`", "x".repeat(90));
+        assert_eq!(
+            sentence(&format!("one two three four five {quoted} six"), SENTENCE_WIDTH),
+            ["one two three four five", &quoted, "six"]
+        );
+        assert_eq!(sentence("an odd ` backtick", 20), ["an odd ` backtick"]);
+    }
+
+    #[test]
+    fn every_outcome_has_a_headline() {
+        let mut record: RunRecord = serde_json::from_str(RECORD).unwrap();
+        for outcome in
+            [Outcome::Running, Outcome::Refused, Outcome::Limit, Outcome::Cancelled, Outcome::HostFault, Outcome::Lost]
+        {
+            record.outcome = outcome;
+            assert!(!headline(&record).0.is_empty());
+        }
+    }
+}

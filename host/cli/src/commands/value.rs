@@ -1,0 +1,210 @@
+//! The value of a secret on its way in and out, without copies that nobody overwrites.
+
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::failure::Failure;
+use super::{out, prompt};
+use crate::config;
+use strongroom_core::ids::SecretName;
+use strongroom_core::escape::TerminalEscaper;
+use strongroom_core::secret::{Secret, VALUE_MAX};
+
+const NEWLINE_TAKEN: &str = "note: the newline at the end is not part of the value (`--keep-newline` keeps it)";
+
+/// Where a value is read from.
+#[derive(Debug)]
+pub(super) enum Source<'a> {
+    /// A variable of the environment.
+    Variable(&'a str),
+    /// A file.
+    File(&'a Path),
+    /// Standard input; a hidden prompt where that is a terminal.
+    Input,
+}
+
+/// Reads a value. Of a file and of standard input one line end at the end is taken away, unless it is to be kept.
+pub(super) fn read(name: &SecretName, source: &Source<'_>, keep_newline: bool) -> Result<Arc<Secret>, Failure> {
+    match source {
+        Source::Variable(variable) => match config::variable(variable) {
+            Some(value) => secret(Zeroizing::new(value.into_encoded_bytes())),
+            // Not repeated: with a `$` before the name the shell has put the value in its place.
+            None => Err(Failure::invalid(
+                "there is no variable of the name after `--from-env`, which may be a value and is not repeated",
+            )
+            .help("export the variable, and give its name without `$`")),
+        },
+        Source::File(path) => {
+            let failed = |cause: io::Error| {
+                Failure::invalid(format!("cannot read `{}`: {cause}", path.display())).help("check the path")
+            };
+            read_stream(&File::open(path).map_err(failed)?, keep_newline, failed)
+        }
+        Source::Input if io::stdin().is_terminal() => {
+            let question = format!("Value of `{name}` (not shown): ");
+            let mut bytes = prompt::hidden(&question, VALUE_MAX + 2)?;
+            if !keep_newline && strip_line_end(&mut bytes) {
+                out::note(NEWLINE_TAKEN);
+            }
+            let lines = bytes.split(|byte| *byte == b'\n').count();
+            if lines > 1 {
+                out::note(format!("note: the value has {lines} lines"));
+            }
+            secret(bytes)
+        }
+        Source::Input => {
+            let failed = |cause: io::Error| Failure::invalid(format!("cannot read standard input: {cause}"));
+            // Not through the standard library's buffer, which would keep a copy.
+            read_stream(io::stdin(), keep_newline, failed)
+        }
+    }
+}
+
+fn read_stream(
+    stream: impl AsFd,
+    keep_newline: bool,
+    failed: impl Fn(io::Error) -> Failure,
+) -> Result<Arc<Secret>, Failure> {
+    let mut bytes = match read_bounded(stream, VALUE_MAX + 2).map_err(failed)? {
+        Bounded::Whole(bytes) => bytes,
+        Bounded::TooLong => return Err(Failure::invalid(strongroom_core::secret::ValueTooLong)),
+    };
+    if !keep_newline && strip_line_end(&mut bytes) {
+        out::note(NEWLINE_TAKEN);
+    }
+    secret(bytes)
+}
+
+fn secret(mut bytes: Zeroizing<Vec<u8>>) -> Result<Arc<Secret>, Failure> {
+    if std::str::from_utf8(&bytes).is_err() {
+        return Err(Failure::invalid("the value is not UTF-8 text").help("encode it first, for example with `base64`"));
+    }
+    // Checked: the buffer moves, nothing is copied.
+    let text = String::from_utf8(std::mem::take(&mut *bytes)).unwrap_or_default();
+    Ok(Arc::new(Secret::new(text).map_err(Failure::invalid)?))
+}
+
+/// What was read.
+pub(super) enum Bounded {
+    /// Everything there was.
+    Whole(Zeroizing<Vec<u8>>),
+    /// There was more than allowed.
+    TooLong,
+}
+
+/// Reads at most `max` bytes into one buffer that is overwritten when it is dropped.
+pub(super) fn read_bounded(stream: impl AsFd, max: usize) -> io::Result<Bounded> {
+    // One byte more tells too long from just right. The buffer never grows, so nothing of it is left behind elsewhere.
+    let mut buffer = Zeroizing::new(vec![0; max + 1]);
+    let mut length = 0;
+    loop {
+        let rest = buffer.get_mut(length..).unwrap_or_default();
+        if rest.is_empty() {
+            return Ok(Bounded::TooLong);
+        }
+        match rustix::io::read(stream.as_fd(), rest) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    buffer.truncate(length);
+    Ok(Bounded::Whole(buffer))
+}
+
+/// Takes one line end away; whether there was one.
+pub(super) fn strip_line_end(bytes: &mut Vec<u8>) -> bool {
+    if bytes.last() != Some(&b'\n') {
+        return false;
+    }
+    bytes.pop();
+    if bytes.last() == Some(&b'\r') {
+        bytes.pop();
+    }
+    true
+}
+
+/// Writes a value to standard output: exactly to a pipe or a file, escaped and with a newline to a terminal.
+pub(super) fn write(secret: &Secret) -> Result<(), Failure> {
+    let value = secret.expose().as_bytes();
+    if !out::is_terminal() {
+        return Ok(write_all(value)?);
+    }
+    // A component may have stored it: a terminal is not to obey what it says.
+    let mut shown = Zeroizing::new(Vec::with_capacity(value.len() * 10 + 1));
+    let mut escaper = TerminalEscaper::new();
+    escaper.push(value, &mut shown);
+    escaper.finish(&mut shown);
+    shown.push(b'\n');
+    Ok(write_all(&shown)?)
+}
+
+/// Not through the standard library's buffer, which would keep a copy.
+fn write_all(mut bytes: &[u8]) -> io::Result<()> {
+    let stdout = io::stdout();
+    while !bytes.is_empty() {
+        match rustix::io::write(&stdout, bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_file(content: &[u8], keep_newline: bool) -> Result<Arc<Secret>, Failure> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("value");
+        std::fs::write(&path, content).unwrap();
+        read(&SecretName::parse("a").unwrap(), &Source::File(&path), keep_newline)
+    }
+
+    #[test]
+    fn exactly_one_line_end_is_taken_away() {
+        for (content, expected) in [
+            ("pass", "pass"),
+            ("pass\n", "pass"),
+            ("pass\r\n", "pass"),
+            ("pass\n\n", "pass\n"),
+            ("pass \n", "pass "),
+            ("\n", ""),
+            ("", ""),
+        ] {
+            assert_eq!(from_file(content.as_bytes(), false).unwrap().expose(), expected, "{content:?}");
+            assert_eq!(from_file(content.as_bytes(), true).unwrap().expose(), content);
+        }
+    }
+
+    #[test]
+    fn the_longest_value_fits_with_its_line_end() {
+        let mut content = vec![b'x'; VALUE_MAX];
+        content.extend_from_slice(b"\r\n");
+        assert_eq!(from_file(&content, false).unwrap().len(), VALUE_MAX);
+        assert_eq!(from_file(&content, true).unwrap_err().exit(), super::super::failure::Exit::Invalid);
+        assert!(from_file(&[b'x'; VALUE_MAX + 3], false).is_err());
+    }
+
+    #[test]
+    fn what_is_no_text_is_refused() {
+        assert!(from_file(&[0xff, 0xfe], false).unwrap_err().to_string().contains("base64"));
+    }
+
+    #[test]
+    fn a_variable_that_is_not_there_is_an_error() {
+        let name = SecretName::parse("a").unwrap();
+        let error = read(&name, &Source::Variable("STRONGROOM_TEST_NO_SUCH_VARIABLE"), false).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("without `$`") && !error.contains("STRONGROOM_TEST"), "{error}");
+    }
+}

@@ -1,0 +1,252 @@
+//! `strongroom vault status`.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use strongroom_audit::{self, AuditError, Kind};
+use crate::commands::failure::{Exit, Failure};
+use crate::commands::home::{Found, Surroundings};
+use crate::commands::operate::{Work, audited};
+use crate::commands::{out, show};
+use strongroom_vault::local::{KeySource, LocalVault, Status, Verification};
+
+/// Show where the vault is, what protects it, and whether it is well
+///
+/// Needs no passphrase, except for `--verify`. Of a Key Vault it says which
+/// credential answers, and what that may do there. The exit code is 5 where
+/// something is wrong.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Open every value, to see that all are as they were written
+    #[arg(long)]
+    verify: bool,
+    /// Print a JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is told. `docs/command-line.md` has the fields.
+#[derive(Serialize)]
+struct Told<'a> {
+    vault: &'a Path,
+    format: i64,
+    protection: &'static str,
+    key_file: Option<KeyFile<'a>>,
+    argon2id: Option<Argon2id>,
+    secrets: Option<u64>,
+    versions: Option<u64>,
+    bytes: u64,
+    verified: Option<bool>,
+    last_backup: Option<LastBackup>,
+    rekey_cut_off: bool,
+    former_keys: &'a [std::path::PathBuf],
+    cache_ttl_seconds: f64,
+    problems: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct KeyFile<'a> {
+    path: &'a Path,
+    fits: bool,
+}
+
+#[derive(Serialize)]
+struct Argon2id {
+    memory_kib: u32,
+    passes: u32,
+    lanes: u32,
+}
+
+#[derive(Serialize)]
+struct LastBackup {
+    time: Timestamp,
+    to: String,
+}
+
+pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
+    let found = surroundings.find()?;
+    if let Found::Azure(vault) = &found {
+        return super::azure::run(vault, args.verify, args.json, surroundings);
+    }
+    let dir = surroundings.vault_dir("name a local one")?;
+    let mut status = LocalVault::status(&dir)?;
+    let mut broken = Vec::new();
+    // A key that does not fit is a problem already, and nothing could be opened.
+    let fits = !matches!(status.key, KeySource::KeyFile { fits: false, .. });
+    let mut verified = None;
+    if args.verify && fits {
+        let opened = surroundings.open(found)?;
+        let work = Work::on_vault("verify", "verified", false).with("vault", dir.display());
+        let verification = audited(&opened, &work, opened.local()?.verify(), |verification, _, event| {
+            event.count = Some(verification.contents.versions);
+            event.detail.insert("broken".into(), verification.broken.len().to_string().into());
+        })?;
+        opened.close()?;
+        verified = Some(verification.is_whole());
+        broken = told(&verification);
+        // Opening the vault may have finished a change of its key.
+        status = LocalVault::status(&dir)?;
+    }
+    let last_backup = match surroundings.config.home() {
+        Ok(home) => last_backup(&home.audit(), &dir),
+        Err(_) => Ok(None),
+    };
+    let unknown = last_backup.is_err();
+    let told = Told {
+        vault: &status.dir,
+        format: status.format,
+        protection: protection(&status.key),
+        key_file: key_file(&status.key),
+        argon2id: argon2id(&status.key),
+        secrets: status.contents.map(|contents| contents.secrets),
+        versions: status.contents.map(|contents| contents.versions),
+        bytes: status.size,
+        verified,
+        last_backup: last_backup.unwrap_or_default(),
+        rekey_cut_off: status.rekey_cut_off,
+        former_keys: &status.former_keys,
+        cache_ttl_seconds: surroundings.config.cache_ttl.as_secs_f64(),
+        problems: status.problems.iter().cloned().chain(broken).collect(),
+    };
+    let exit = if told.problems.is_empty() { Exit::Done } else { Exit::Host };
+    if args.json {
+        out::json(&told)?;
+    } else {
+        print(&told, &status, surroundings, unknown, args.verify)?;
+    }
+    Ok(exit)
+}
+
+fn print(
+    told: &Told<'_>,
+    status: &Status,
+    surroundings: &Surroundings,
+    unknown: bool,
+    asked: bool,
+) -> Result<(), Failure> {
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    let mut row = |label: &str, text: String| rows.push(vec![label.to_owned(), text]);
+    row("vault", told.vault.display().to_string());
+    row("format", told.format.to_string());
+    match &status.key {
+        KeySource::KeyFile { path, fits } => {
+            row("opened by", format!("the key file `{}`", path.display()));
+            row("key file", if *fits { "private, and fits" } else { "does not open the vault" }.to_owned());
+        }
+        KeySource::Passphrase { memory_kib, passes, lanes } => {
+            let memory = show::size(u64::from(*memory_kib).saturating_mul(1024));
+            row("opened by", format!("a passphrase (Argon2id: {memory}, {passes} passes, {lanes} lanes)"));
+        }
+    }
+    if status.rekey_cut_off {
+        row("", "a change of the key was cut off; the next command that opens the vault finishes it".to_owned());
+    }
+    for former in &status.former_keys {
+        row("former key", format!("{} (for copies from before)", former.display()));
+    }
+    match status.contents {
+        Some(contents) => row("holds", super::held(contents)),
+        None => {
+            row("holds", "not known before the format is upgraded: any command that opens the vault does".to_owned())
+        }
+    }
+    row("size", show::size(told.bytes));
+    row(
+        "values",
+        match told.verified {
+            Some(true) => "every one opens",
+            Some(false) => "not all are as they were written",
+            None if asked => "could not be checked: the key does not open the vault",
+            None => "not checked: `--verify` opens every one",
+        }
+        .to_owned(),
+    );
+    row(
+        "last backup",
+        match &told.last_backup {
+            Some(backup) => format!("{} in `{}`", show::moment(backup.time), backup.to),
+            None if unknown => "not known: the audit cannot be read".to_owned(),
+            None => "none that the audit knows of".to_owned(),
+        },
+    );
+    let ttl = surroundings.config.cache_ttl;
+    row("cache", if ttl.is_zero() { "off".to_owned() } else { format!("answers runs for {}", show::duration(ttl)) });
+    out::columns(None, &rows, &[]).iter().try_for_each(out::line)?;
+    for problem in &told.problems {
+        out::line(format!("problem: {}", strongroom_core::escape::escape_controls(problem)))?;
+    }
+    Ok(())
+}
+
+/// What is wrong with what was opened. A long list is one that a backup is needed for.
+fn told(verification: &Verification) -> Vec<String> {
+    const SHOWN: usize = 10;
+    let mut problems: Vec<String> = verification
+        .broken
+        .iter()
+        .take(SHOWN)
+        .map(|broken| {
+            format!(
+                "version {} of `{}` is damaged or was tampered with: restore a backup, or delete the secret and set it anew",
+                broken.version, broken.name
+            )
+        })
+        .collect();
+    let more = verification.broken.len().saturating_sub(SHOWN);
+    if more > 0 {
+        problems.push(format!("{more} more versions do not open"));
+    }
+    problems.extend(
+        verification.structure.as_ref().map(|said| format!("the database is damaged ({said}): restore a backup")),
+    );
+    problems
+}
+
+fn protection(key: &KeySource) -> &'static str {
+    match key {
+        KeySource::KeyFile { .. } => "key-file",
+        KeySource::Passphrase { .. } => "passphrase",
+    }
+}
+
+fn key_file(key: &KeySource) -> Option<KeyFile<'_>> {
+    match key {
+        KeySource::KeyFile { path, fits } => Some(KeyFile { path, fits: *fits }),
+        KeySource::Passphrase { .. } => None,
+    }
+}
+
+fn argon2id(key: &KeySource) -> Option<Argon2id> {
+    match *key {
+        KeySource::Passphrase { memory_kib, passes, lanes } => Some(Argon2id { memory_kib, passes, lanes }),
+        KeySource::KeyFile { .. } => None,
+    }
+}
+
+/// When this vault was last backed up, as far as the audit tells.
+fn last_backup(audit: &Path, vault: &Path) -> Result<Option<LastBackup>, AuditError> {
+    let trail = match audit::read(audit) {
+        Ok(trail) => trail,
+        Err(AuditError::Absent(_)) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let vault = vault.display().to_string();
+    let mut last: Option<LastBackup> = None;
+    for item in trail {
+        let Some(line) = item?.event else { continue };
+        let event = line.event;
+        let is_ours = event.event == Kind::OperatorOutcome
+            && event.operation.as_deref() == Some("backup")
+            && event.outcome.as_deref() == Some("backed up")
+            && event.detail.get("vault").is_some_and(|place| *place == vault);
+        if is_ours && last.as_ref().is_none_or(|last| last.time < line.time) {
+            last = Some(LastBackup {
+                time: line.time,
+                to: event.detail.get("to").cloned().unwrap_or_default().into_owned(),
+            });
+        }
+    }
+    Ok(last)
+}

@@ -1,0 +1,171 @@
+//! The configuration file.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+use super::ConfigError;
+use strongroom_audit::SyncMode;
+use strongroom_broker::Repeats;
+use strongroom_policy::{Ceilings, parse_duration, parse_size, show_size};
+use strongroom_core::escape::escape_controls;
+use strongroom::runs::{LOG_MAX, LOG_MIN};
+use strongroom_vault_azure::CredentialKind;
+
+/// The most bytes of a configuration file.
+const FILE_MAX: u64 = 1024 * 1024;
+
+/// How much of an offending line a message repeats.
+const ECHO_MAX: usize = 80;
+
+/// What the file says. A key that it does not have is none, so that `config show` can tell a default from a choice.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct File {
+    pub(super) vault: Option<String>,
+    pub(super) credential: Option<CredentialKind>,
+    pub(super) azure: Azure,
+    pub(super) audit: Audit,
+    pub(super) ceilings: Ceilings,
+    pub(super) cache: Cache,
+    pub(super) runs: Runs,
+}
+
+/// `[azure]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Azure {
+    pub(super) tenant_id: Option<String>,
+    pub(super) client_id: Option<String>,
+    pub(super) object_id: Option<String>,
+    pub(super) resource_id: Option<String>,
+    pub(super) token_file: Option<PathBuf>,
+    pub(super) client_secret_file: Option<PathBuf>,
+    pub(super) certificate_file: Option<PathBuf>,
+    pub(super) certificate_password_file: Option<PathBuf>,
+    pub(super) authority: Option<String>,
+    pub(super) emulator: AzureEmulator,
+}
+
+/// `[azure.emulator]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct AzureEmulator {
+    pub(super) host: Option<String>,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) authority: Option<String>,
+    pub(super) metadata: Option<String>,
+}
+
+/// `[audit]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Audit {
+    pub(super) sync: Option<SyncMode>,
+    pub(super) repeats: Option<Repeats>,
+}
+
+/// `[cache]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Cache {
+    #[serde(deserialize_with = "duration")]
+    pub(super) ttl: Option<Duration>,
+    #[serde(deserialize_with = "duration")]
+    pub(super) grace: Option<Duration>,
+}
+
+/// `[runs]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Runs {
+    #[serde(deserialize_with = "log_size")]
+    pub(super) log: Option<u64>,
+}
+
+/// A size that a log can have. One that cannot be kept is an error and not the nearest that can: somebody relies on it.
+fn log_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let size = parse_size(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)?;
+    if size == 0 || (LOG_MIN..=LOG_MAX).contains(&size) {
+        return Ok(Some(size));
+    }
+    let (min, max) = (show_size(LOG_MIN), show_size(LOG_MAX));
+    Err(serde::de::Error::custom(format!("expected \"0B\", which keeps none, or a size from {min} to {max}")))
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+/// Whether a file of `owner` may configure what runs as `user`: it names the vault, and who is asked for tokens.
+pub(super) fn is_trusted(owner: u32, user: u32) -> bool {
+    owner == user || owner == 0
+}
+
+/// Reads a configuration file; none where there is none.
+pub(super) fn read(path: &Path) -> Result<Option<File>, ConfigError> {
+    let failed = |cause| ConfigError::Read { path: path.to_owned(), cause };
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(cause) => return Err(failed(cause)),
+    };
+    let meta = file.metadata().map_err(failed)?;
+    if meta.mode() & 0o002 != 0 {
+        return Err(ConfigError::Insecure(path.to_owned()));
+    }
+    if !is_trusted(meta.uid(), rustix::process::geteuid().as_raw()) {
+        return Err(ConfigError::Foreign(path.to_owned()));
+    }
+    let mut text = String::new();
+    file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > FILE_MAX {
+        return Err(failed(io::Error::other("it is over 1 MiB")));
+    }
+    let parsed: File = parse(&text, path)?;
+    if let Some(dir) = parsed.vault.as_deref().and_then(|vault| vault.strip_prefix("local:"))
+        && !Path::new(dir).is_absolute()
+    {
+        let line = text.lines().position(|line| line.trim_start().starts_with("vault")).map_or(1, |at| at + 1);
+        let path = path.display();
+        return Err(ConfigError::Syntax(format!(
+            "{path}:{line}: `vault`: the folder after `local:` has to be absolute here, because the file is read from anywhere"
+        )));
+    }
+    Ok(Some(parsed))
+}
+
+/// The error for a file that somebody named and that is not there.
+pub(super) fn missing(path: &Path) -> ConfigError {
+    ConfigError::Read { path: path.to_owned(), cause: rustix::io::Errno::NOENT.into() }
+}
+
+fn parse(text: &str, path: &Path) -> Result<File, ConfigError> {
+    toml::from_str(text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        let before = text.get(..at).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let content = text.lines().nth(line - 1).unwrap_or_default().trim();
+        // The value of a key that is not known may be a secret, put where a file with it was to be named.
+        let content = match content.split_once('=') {
+            Some((key, _)) if error.message().starts_with("unknown field") => key.trim_end(),
+            _ => content,
+        };
+        let content: String = content.chars().take(ECHO_MAX).collect();
+        let message = error.message().trim().replace('\n', ", ");
+        ConfigError::Syntax(format!(
+            "{}:{line}:{column}: {} in `{}`",
+            path.display(),
+            escape_controls(&message),
+            escape_controls(&content)
+        ))
+    })
+}

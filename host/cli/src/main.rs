@@ -1,0 +1,17 @@
+//! The program `strongroom`.
+
+use std::process::ExitCode;
+
+mod commands;
+mod config;
+
+use strongroom::{process, runtime};
+
+fn main() -> ExitCode {
+    let arguments = config::arguments();
+    if let Some(ended) = runtime::compile::as_child(&arguments) {
+        return ended;
+    }
+    process::keep_memory_private();
+    commands::main(arguments)
+}

@@ -1,0 +1,118 @@
+//! What a run is: component, folders, parameters and arguments. Together with the policy it is everything that a component gets.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::ids::Digest;
+
+/// The specification of one run.
+///
+/// ```
+/// use strongroom_core::spec::RunSpec;
+///
+/// let spec = RunSpec::new("train.wasm").input("dataset").output("model").parameter("epochs", "20").args(["--fast"]);
+/// assert_eq!(spec.parameters["epochs"], "20");
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RunSpec {
+    /// The component's file. It is read once; the digest is that of the bytes that run.
+    pub component: PathBuf,
+    /// A folder that the component sees read-only as `/input`.
+    pub input: Option<PathBuf>,
+    /// A folder that receives what the component leaves in `/output`; absent or empty when the run starts. Without one, outputs are
+    /// discarded after they have been listed.
+    pub output: Option<PathBuf>,
+    /// Parameters, which the component reads through the `context` interface.
+    pub parameters: BTreeMap<String, String>,
+    /// The arguments after the program name.
+    pub args: Vec<String>,
+}
+
+impl RunSpec {
+    /// A run of a component with nothing else.
+    pub fn new(component: impl Into<PathBuf>) -> Self {
+        Self { component: component.into(), input: None, output: None, parameters: BTreeMap::new(), args: Vec::new() }
+    }
+
+    /// The folder that the component sees as `/input`.
+    #[must_use]
+    pub fn input(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.input = Some(dir.into());
+        self
+    }
+
+    /// The folder for what it leaves in `/output`.
+    #[must_use]
+    pub fn output(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.output = Some(dir.into());
+        self
+    }
+
+    /// One more parameter; one of the same name is replaced.
+    #[must_use]
+    pub fn parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.parameters.insert(name.into(), value.into());
+        self
+    }
+
+    /// More arguments.
+    #[must_use]
+    pub fn args(mut self, args: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// SHA-256 over the canonical form: a JSON document of format version, component digest, parameters in order of name,
+    /// arguments, and the folders' paths as they were given.
+    pub fn digest(&self, component: &Digest) -> Digest {
+        #[derive(Serialize)]
+        struct Canonical<'a> {
+            format: u32,
+            component: &'a Digest,
+            parameters: &'a BTreeMap<String, String>,
+            args: &'a [String],
+            input: Option<String>,
+            output: Option<String>,
+        }
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let canonical = Canonical {
+            format: 1,
+            component,
+            parameters: &self.parameters,
+            args: &self.args,
+            input: path(&self.input),
+            output: path(&self.output),
+        };
+        // Maps with text keys and plain text: serializing them has no way to fail.
+        Digest::of(&serde_json::to_vec(&canonical).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_depends_on_every_part() {
+        let component = Digest::of(b"component");
+        let base = RunSpec::new("a.wasm");
+        let mut seen = vec![base.digest(&component), base.digest(&Digest::of(b"other"))];
+        for change in [
+            (|spec: &mut RunSpec| spec.args.push("x".into())) as fn(&mut RunSpec),
+            |spec| spec.input = Some("in".into()),
+            |spec| spec.output = Some("in".into()),
+            |spec| drop(spec.parameters.insert("a".into(), "b".into())),
+        ] {
+            let mut spec = base.clone();
+            change(&mut spec);
+            seen.push(spec.digest(&component));
+        }
+        let count = seen.len();
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), count);
+    }
+}

@@ -1,0 +1,240 @@
+//! The limits of a run: their defaults, and the host-wide ceilings that no policy exceeds.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::problem::{Place, PolicyError, Problem};
+use super::units::{DURATION_FORM, SIZE_FORM, parse_duration, parse_size, show_duration, show_size};
+
+/// The least memory that can be asked for: one page of a WebAssembly memory.
+pub const MEMORY_MIN: u64 = 64 * 1024;
+/// The shortest time that can be asked for.
+pub const TIME_MIN: Duration = Duration::from_millis(1);
+
+/// What one run may use. [`Limits::default`] holds where neither the policy nor a ceiling says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Linear memory of all instances of the run together, in bytes. 2 GiB by default.
+    pub memory: u64,
+    /// Wall-clock time from the first guest instruction to the end. One hour by default.
+    pub time: Duration,
+    /// Bytes in `/output`. 1 GiB by default.
+    pub output_bytes: u64,
+    /// Files and folders in `/output`. 10,000 by default.
+    pub output_files: u64,
+    /// Wall-clock time that the compiler may take. Two minutes by default.
+    pub compile_time: Duration,
+    /// Bytes of standard output and standard error together; what is beyond is dropped and counted. 16 MiB by default.
+    pub log_bytes: u64,
+    /// Requests for secrets: every name of a batch and every denial counts. 10,000 by default.
+    pub requests: u64,
+    /// Metrics logged and progress reports. 100,000 by default.
+    pub metrics: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: 2 << 30,
+            time: Duration::from_secs(60 * 60),
+            output_bytes: 1 << 30,
+            output_files: 10_000,
+            compile_time: Duration::from_secs(2 * 60),
+            log_bytes: 16 << 20,
+            requests: 10_000,
+            metrics: 100_000,
+        }
+    }
+}
+
+impl Limits {
+    /// Every limit as the policy writes it, with the value in the policy's units: what `policy check` prints.
+    pub fn rows(&self) -> [(&'static str, String); 8] {
+        [
+            ("memory", show_size(self.memory)),
+            ("time", show_duration(self.time)),
+            ("output-bytes", show_size(self.output_bytes)),
+            ("output-files", self.output_files.to_string()),
+            ("compile-time", show_duration(self.compile_time)),
+            ("log-bytes", show_size(self.log_bytes)),
+            ("requests", self.requests.to_string()),
+            ("metrics", self.metrics.to_string()),
+        ]
+    }
+}
+
+/// Host-wide ceilings, from the configuration file: the names and units of a policy's `[limits]`, each optional.
+///
+/// A default above a ceiling is lowered to it without a word; a policy that *asks* for more than a ceiling is an error, because
+/// whoever wrote it would otherwise learn only from a run that was stopped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct Ceilings {
+    /// Ceiling of [`Limits::memory`].
+    #[serde(deserialize_with = "memory")]
+    pub memory: Option<u64>,
+    /// Ceiling of [`Limits::time`].
+    #[serde(deserialize_with = "time")]
+    pub time: Option<Duration>,
+    /// Ceiling of [`Limits::output_bytes`].
+    #[serde(deserialize_with = "size")]
+    pub output_bytes: Option<u64>,
+    /// Ceiling of [`Limits::output_files`].
+    pub output_files: Option<u64>,
+    /// Ceiling of [`Limits::compile_time`].
+    #[serde(deserialize_with = "time")]
+    pub compile_time: Option<Duration>,
+    /// Ceiling of [`Limits::log_bytes`].
+    #[serde(deserialize_with = "size")]
+    pub log_bytes: Option<u64>,
+    /// Ceiling of [`Limits::requests`].
+    pub requests: Option<u64>,
+    /// Ceiling of [`Limits::metrics`].
+    pub metrics: Option<u64>,
+}
+
+/// The names of the limits, in the order of the documentation.
+pub(crate) const NAMES: [&str; 8] =
+    ["memory", "time", "output-bytes", "output-files", "compile-time", "log-bytes", "requests", "metrics"];
+
+/// The limits that a policy states, and where.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stated {
+    pub(crate) memory: Option<(u64, Place)>,
+    pub(crate) time: Option<(Duration, Place)>,
+    pub(crate) output_bytes: Option<(u64, Place)>,
+    pub(crate) output_files: Option<(u64, Place)>,
+    pub(crate) compile_time: Option<(Duration, Place)>,
+    pub(crate) log_bytes: Option<(u64, Place)>,
+    pub(crate) requests: Option<(u64, Place)>,
+    pub(crate) metrics: Option<(u64, Place)>,
+}
+
+impl Stated {
+    /// The limits that hold: stated, else the default lowered to the ceiling.
+    ///
+    /// # Errors
+    /// Every stated limit above its ceiling.
+    pub(crate) fn under(&self, ceilings: &Ceilings, origin: &str) -> Result<Limits, PolicyError> {
+        let default = Limits::default();
+        let mut problems = Vec::new();
+        let count = |amount: u64| amount.to_string();
+        let limits = Limits {
+            memory: settle("memory", self.memory, default.memory, ceilings.memory, show_size, &mut problems),
+            time: settle("time", self.time, default.time, ceilings.time, show_duration, &mut problems),
+            output_bytes: settle(
+                "output-bytes",
+                self.output_bytes,
+                default.output_bytes,
+                ceilings.output_bytes,
+                show_size,
+                &mut problems,
+            ),
+            output_files: settle(
+                "output-files",
+                self.output_files,
+                default.output_files,
+                ceilings.output_files,
+                count,
+                &mut problems,
+            ),
+            compile_time: settle(
+                "compile-time",
+                self.compile_time,
+                default.compile_time,
+                ceilings.compile_time,
+                show_duration,
+                &mut problems,
+            ),
+            log_bytes: settle(
+                "log-bytes",
+                self.log_bytes,
+                default.log_bytes,
+                ceilings.log_bytes,
+                show_size,
+                &mut problems,
+            ),
+            requests: settle("requests", self.requests, default.requests, ceilings.requests, count, &mut problems),
+            metrics: settle("metrics", self.metrics, default.metrics, ceilings.metrics, count, &mut problems),
+        };
+        PolicyError::unless_empty(origin, problems).map_or(Ok(limits), Err)
+    }
+}
+
+fn settle<T: Copy + Ord>(
+    name: &str,
+    stated: Option<(T, Place)>,
+    default: T,
+    ceiling: Option<T>,
+    show: impl Fn(T) -> String,
+    problems: &mut Vec<Problem>,
+) -> T {
+    let most = |value| ceiling.map_or(value, |ceiling| std::cmp::min(value, ceiling));
+    let Some((value, place)) = stated else {
+        return most(default);
+    };
+    if let Some(ceiling) = ceiling
+        && value > ceiling
+    {
+        problems.push(Problem {
+            place: Some(place),
+            field: format!("limits.{name}"),
+            message: format!(
+                "{} is over the ceiling of this host, {} (`{name}` of the configuration's ceilings): lower the one or raise the other",
+                show(value),
+                show(ceiling)
+            ),
+        });
+    }
+    most(value)
+}
+
+/// A size that is enough for a memory.
+pub(crate) fn parse_memory(text: &str) -> Result<u64, String> {
+    match parse_size(text).map_err(|error| error.to_string())? {
+        bytes if bytes < MEMORY_MIN => Err("expected at least 64KiB, one page of WebAssembly memory".into()),
+        bytes => Ok(bytes),
+    }
+}
+
+/// A duration in which something can happen.
+pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
+    match parse_duration(text).map_err(|error| error.to_string())? {
+        time if time < TIME_MIN => Err("expected at least 1ms".into()),
+        time => Ok(time),
+    }
+}
+
+fn memory<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    text(deserializer, SIZE_FORM, parse_memory)
+}
+
+fn size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    text(deserializer, SIZE_FORM, |text| parse_size(text).map_err(|error| error.to_string()))
+}
+
+fn time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    text(deserializer, DURATION_FORM, parse_time)
+}
+
+/// Reads text through one of the unit parsers, so that a configuration and a policy cannot come to mean different things.
+fn text<'de, D: serde::Deserializer<'de>, T>(
+    deserializer: D,
+    form: &'static str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, D::Error> {
+    struct Text<P>(&'static str, P);
+    impl<T, P: Fn(&str) -> Result<T, String>> serde::de::Visitor<'_> for Text<P> {
+        type Value = Option<T>;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(self.0)
+        }
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+            (self.1)(text).map(Some).map_err(E::custom)
+        }
+    }
+    deserializer.deserialize_str(Text(form, parse))
+}

@@ -1,0 +1,154 @@
+//! Sizes and durations as policies and configurations write them: a whole number with its unit, such as `2GiB` or `90s`.
+//!
+//! Only binary units of size are read: `MB` means two different things, and a limit should mean one.
+
+use std::time::Duration;
+
+/// The longest duration that is read: 365 days. Longer ones are mistakes, and sums with them could overflow a clock.
+pub const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+const SIZES: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+const DURATIONS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+/// What a size looks like, for messages.
+pub(crate) const SIZE_FORM: &str = "a size: a whole number with B, KiB, MiB or GiB, such as \"512MiB\"";
+/// What a duration looks like, for messages.
+pub(crate) const DURATION_FORM: &str =
+    "a duration of at most 365d: a whole number with ms, s, m, h or d, such as \"90s\"";
+
+/// The text is no size or duration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected}{}", .hint.map(|hint| format!(" ({hint})")).unwrap_or_default())]
+pub struct UnitError {
+    expected: &'static str,
+    hint: Option<&'static str>,
+}
+
+/// Reads a size in bytes.
+///
+/// # Errors
+/// [`UnitError`] for anything but digits and one of `B`, `KiB`, `MiB` and `GiB`, and for sizes of 2^63 bytes and more.
+pub fn parse_size(text: &str) -> Result<u64, UnitError> {
+    let error = |hint| UnitError { expected: SIZE_FORM, hint };
+    let (number, unit) = split(text).ok_or(error(None))?;
+    let Some((_, factor)) = SIZES.iter().find(|(name, _)| *name == unit) else {
+        return Err(error(match unit.to_ascii_lowercase().as_str() {
+            "" => Some("the unit is missing"),
+            "k" | "kb" | "kib" => Some("1KiB is 1,024 bytes"),
+            "m" | "mb" | "mib" => Some("1MiB is 1,048,576 bytes"),
+            "g" | "gb" | "gib" => Some("1GiB is 1,073,741,824 bytes"),
+            _ => None,
+        }));
+    };
+    number.checked_mul(*factor).filter(|bytes| i64::try_from(*bytes).is_ok()).ok_or(error(Some("that is too large")))
+}
+
+/// Reads a duration, exact to the millisecond.
+///
+/// # Errors
+/// [`UnitError`] for anything but digits and one of `ms`, `s`, `m`, `h` and `d`, and beyond [`DURATION_MAX`].
+pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
+    let error = |hint| UnitError { expected: DURATION_FORM, hint };
+    let (number, unit) = split(text).ok_or(error(None))?;
+    let Some((_, factor)) = DURATIONS.iter().find(|(name, _)| *name == unit) else {
+        return Err(error(unit.is_empty().then_some("the unit is missing")));
+    };
+    number
+        .checked_mul(*factor)
+        .map(Duration::from_millis)
+        .filter(|duration| *duration <= DURATION_MAX)
+        .ok_or(error(Some("that is too long")))
+}
+
+/// A size in the largest unit that is exact; [`parse_size`] reads it back.
+pub fn show_size(bytes: u64) -> String {
+    show(bytes, &SIZES, "B")
+}
+
+/// A duration in the largest unit that is exact to the millisecond; [`parse_duration`] reads it back.
+pub fn show_duration(duration: Duration) -> String {
+    show(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), &DURATIONS, "s")
+}
+
+fn show(amount: u64, units: &[(&str, u64)], zero: &str) -> String {
+    units
+        .iter()
+        .find(|(_, factor)| amount > 0 && amount.is_multiple_of(*factor))
+        .map_or_else(|| format!("{amount}{zero}"), |(name, factor)| format!("{}{name}", amount / factor))
+}
+
+/// Digits, then the rest. A number too large for 64 bits is none.
+fn split(text: &str) -> Option<(u64, &str)> {
+    let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at_checked(end)?;
+    Some((digits.parse().ok()?, unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [("0B", 0), ("17B", 17), ("1KiB", 1024), ("16MiB", 16 << 20), ("2GiB", 2 << 30)] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+            assert_eq!(show_size(bytes), text);
+        }
+        for bad in [
+            "",
+            "5",
+            "GiB",
+            "2 GiB",
+            "2gib",
+            "2GB",
+            "2K",
+            "-1B",
+            "+1B",
+            "1.5GiB",
+            "1_000B",
+            "0x1B",
+            "99999999999GiB",
+            "99999999999999999999B",
+            "9223372036854775808B",
+            "2GiBB",
+            "２GiB",
+        ] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+        assert_eq!(
+            parse_size("2GB").unwrap_err().to_string(),
+            "expected a size: a whole number with B, KiB, MiB or GiB, such as \"512MiB\" (1GiB is 1,073,741,824 bytes)"
+        );
+    }
+
+    #[test]
+    fn durations() {
+        for (text, millis) in
+            [("250ms", 250), ("1s", 1_000), ("2m", 120_000), ("1h", 3_600_000), ("365d", 31_536_000_000)]
+        {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
+            assert_eq!(show_duration(Duration::from_millis(millis)), text);
+        }
+        for bad in ["", "60", "s", "1 h", "1H", "1h30m", "1.5h", "-1s", "366d", "99999999999999999999s", "1w", "1us"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+        assert_eq!(show_duration(Duration::ZERO), "0s");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_reads_back(amount in 0..=u64::MAX >> 1, millis in 0..=31_536_000_000u64) {
+            prop_assert_eq!(parse_size(&show_size(amount)), Ok(amount));
+            let duration = Duration::from_millis(millis);
+            prop_assert_eq!(parse_duration(&show_duration(duration)), Ok(duration));
+        }
+
+        #[test]
+        fn no_text_panics(text in ".{0,30}", number in any::<u128>(), unit in "[a-zA-Z]{0,3}") {
+            let _ = (parse_size(&text), parse_duration(&text));
+            let text = format!("{number}{unit}");
+            let _ = (parse_size(&text), parse_duration(&text));
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! A component that has been read and looked at, but not compiled.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rustix::fs::{Mode, OFlags};
+
+use super::known::{Stamp, is_file};
+use strongroom_core::ids::Digest;
+use strongroom_core::record::ComponentRef;
+use crate::imports::{self, Interfaces, Malformed, Refused};
+
+/// A component's bytes, and what their top-level sections say.
+#[derive(Clone)]
+pub struct Candidate {
+    bytes: Bytes,
+    digest: Digest,
+    /// How long reading it took, digest and all; nothing where it was in memory.
+    took: Duration,
+    inspect: Inspect,
+    interfaces: Arc<Interfaces>,
+    refused: Arc<[Refused]>,
+}
+
+impl std::fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Candidate").field("digest", &self.digest).field("bytes", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// A file is no component that can run. Nothing was created or changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// There is no such file, or it cannot be read.
+    #[error("the component `{}` cannot be read: {cause}; check the path and its permissions", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        cause: std::io::Error,
+    },
+    /// A folder, a pipe, a device.
+    #[error("the component `{}` is not a regular file: give the `.wasm` file that the build made", path.display())]
+    NotAFile {
+        /// What was given.
+        path: PathBuf,
+    },
+    /// It is larger than components may be.
+    #[error("the component `{}` is over {} MiB, the most that this host accepts: build it smaller", path.display(), max / (1024 * 1024))]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The bound in bytes.
+        max: u64,
+    },
+    /// The file is read, but what is in it cannot run.
+    #[error("the component `{}` {why}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: Malformed,
+    },
+    /// The host failed while it was reading.
+    #[error("reading the component `{}` failed in this program", path.display())]
+    Interrupted {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl LoadError {
+    /// Whether the host is at fault (exit code 5) rather than what it was given (exit code 2).
+    pub fn is_host_fault(&self) -> bool {
+        match self {
+            Self::Interrupted { .. } => true,
+            Self::Unreadable { cause, .. } => {
+                !matches!(
+                    cause.kind(),
+                    ErrorKind::NotFound
+                        | ErrorKind::PermissionDenied
+                        | ErrorKind::NotADirectory
+                        | ErrorKind::IsADirectory
+                        | ErrorKind::InvalidFilename
+                        | ErrorKind::InvalidInput
+                ) && !is_link_loop(cause)
+            }
+            Self::NotAFile { .. } | Self::TooLarge { .. } | Self::Malformed { .. } => false,
+        }
+    }
+}
+
+fn is_link_loop(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+}
+
+/// For what world a component's interfaces are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Inspect {
+    /// That of the runner, with an entry that it knows.
+    Runner,
+    /// One of the embedder's own.
+    Own,
+}
+
+impl Candidate {
+    /// Reads a component's file of at most `max` bytes, and compiles nothing. Blocks.
+    ///
+    /// # Errors
+    /// [`LoadError`]; nothing was created or changed.
+    pub fn read(path: &Path, max: u64) -> Result<Self, LoadError> {
+        Self::read_as(path, max, Inspect::Runner).map(|(candidate, _)| candidate)
+    }
+
+    /// Reads a file, and answers with a stamp where the file can be known again by one.
+    pub(super) fn read_as(path: &Path, max: u64, inspect: Inspect) -> Result<(Self, Option<Stamp>), LoadError> {
+        let begun = Instant::now();
+        let unreadable = |cause| LoadError::Unreadable { path: path.to_owned(), cause };
+        // Opening a pipe would wait for whoever writes to it; this does not.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| unreadable(error.into()))?;
+        let file = File::from(file);
+        let stat = rustix::fs::fstat(&file).map_err(|error| unreadable(error.into()))?;
+        if !is_file(&stat) {
+            return Err(LoadError::NotAFile { path: path.to_owned() });
+        }
+        let too_large = || LoadError::TooLarge { path: path.to_owned(), max };
+        let length = u64::try_from(stat.st_size).unwrap_or_default();
+        if length > max {
+            return Err(too_large());
+        }
+        // The file may grow while it is read.
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+        (&file).take(max.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
+        let stamp = Stamp::settled(stat, &file);
+        let candidate = Self::new(path, bytes.into(), max, inspect)?;
+        Ok((Self { took: begun.elapsed(), ..candidate }, stamp))
+    }
+
+    pub(super) fn new(path: &Path, bytes: Bytes, max: u64, inspect: Inspect) -> Result<Self, LoadError> {
+        if bytes.len() as u64 > max {
+            return Err(LoadError::TooLarge { path: path.to_owned(), max });
+        }
+        let interfaces = match inspect {
+            Inspect::Runner => imports::inspect(&bytes),
+            Inspect::Own => imports::inspect_for_world(&bytes),
+        };
+        let interfaces = interfaces.map_err(|why| LoadError::Malformed { path: path.to_owned(), why })?;
+        let refused = imports::refused(&interfaces).into();
+        let (digest, interfaces) = (Digest::of(&bytes), Arc::new(interfaces));
+        Ok(Self { bytes, digest, took: Duration::ZERO, inspect, interfaces, refused })
+    }
+
+    /// The same for a runner that takes at most `max` bytes: what was read under another bound, or for another world, is looked at once more.
+    pub(super) fn for_runner(self, path: &Path, max: u64) -> Result<Self, LoadError> {
+        if self.inspect == Inspect::Runner && self.len() <= max {
+            return Ok(self);
+        }
+        let took = self.took;
+        Ok(Self { took, ..Self::new(path, self.bytes, max, Inspect::Runner)? })
+    }
+
+    /// How long reading it took.
+    pub fn took(&self) -> Duration {
+        self.took
+    }
+
+    /// The same with another copy of the same bytes.
+    pub(super) fn with_bytes(&self, bytes: Bytes) -> Self {
+        Self { bytes, ..self.clone() }
+    }
+
+    /// The SHA-256 digest of the bytes.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// The component as a record names it, with the file that it came from.
+    pub fn component_ref(&self, path: &Path) -> ComponentRef {
+        ComponentRef::new(path, self.digest, self.len())
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// How many bytes there are: at least the 8 of a header.
+    #[expect(clippy::len_without_is_empty, reason = "no component is empty")]
+    pub fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// What it imports and exports.
+    pub fn interfaces(&self) -> &Arc<Interfaces> {
+        &self.interfaces
+    }
+
+    /// Its imports that are not linked, all of them: where there is one, the component is not to run.
+    pub fn refused(&self) -> &[Refused] {
+        &self.refused
+    }
+}

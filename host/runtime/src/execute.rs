@@ -1,0 +1,264 @@
+//! One execution: a store, its limits, the call, and what became of it.
+
+use std::path::Path;
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
+use std::task::Poll;
+use std::time::Duration;
+
+use wasmtime::component::{Component, ComponentExportIndex, Instance, InstancePre, Linker};
+use wasmtime::{Engine, Store};
+use wasmtime_wasi::{FsPerms, WasiCtx};
+
+use super::compile::MESSAGE_MAX;
+use super::component::Loaded;
+use super::context::Context;
+use super::guard::{Guard, contain, exhausted};
+use super::imports::{Entry, Interfaces};
+use super::network::{Network, Reachable};
+use super::observer::{Observer, Stream};
+use super::output::{Handover, Output, Recorder};
+use super::preopens::Preopens;
+use super::quota::Quota;
+use super::state::RunState;
+use super::stop::StopCell;
+use super::text;
+use super::training::Training;
+use strongroom_broker::{Ended, Meter, RunBroker};
+use strongroom_policy::Limits;
+use strongroom_core::record::{LogCount, Metric, Progress};
+use strongroom_core::spec::RunSpec;
+
+/// What a run is made of, besides its component.
+pub struct Execution<'a> {
+    pub spec: &'a RunSpec,
+    pub limits: &'a Limits,
+    pub environment: &'a std::collections::BTreeMap<String, String>,
+    pub reachable: Reachable,
+    /// The folder that the component sees as `/input`: the one that was checked, whatever the specification's path leads to by now.
+    pub input: Option<&'a Path>,
+    /// The folder that the component sees as `/output`.
+    pub output: &'a Path,
+    pub broker: Arc<RunBroker>,
+    pub observer: Arc<dyn Observer>,
+    /// What keeps what it prints.
+    pub recorder: Option<Box<dyn Recorder>>,
+}
+
+/// What was seen of it.
+pub struct Account {
+    pub ended: Ended,
+    pub peak_memory_bytes: u64,
+    pub cpu: Duration,
+    pub metrics: std::collections::BTreeMap<String, Metric>,
+    pub progress: Option<Progress>,
+    pub log: LogCount,
+    /// What the observer has not yet seen.
+    pub handover: Handover,
+    /// Nothing was made in its output folder.
+    pub untouched: bool,
+}
+
+/// A component linked, and its entry found: the same for every run, so it is done once for a component that is at hand.
+#[derive(Clone, Default)]
+pub(super) struct Linked(Arc<OnceLock<Result<Ready, String>>>);
+
+struct Ready {
+    pre: InstancePre<RunState>,
+    entry: Start,
+}
+
+/// Where a run begins.
+enum Start {
+    Run(ComponentExportIndex),
+    Train(ComponentExportIndex),
+    Nowhere(String),
+}
+
+/// Runs components on one engine.
+pub struct Executor {
+    engine: Engine,
+    linker: Linker<RunState>,
+}
+
+impl Executor {
+    pub fn new(engine: Engine) -> wasmtime::Result<Self> {
+        let linker = super::linker::linker(&engine)?;
+        Ok(Self { engine, linker })
+    }
+
+    /// Runs a component to its end, a limit, or cancellation. The engine's epoch must be ticking.
+    pub async fn execute(
+        &self,
+        loaded: &Loaded,
+        mut execution: Execution<'_>,
+        cancelled: impl Future<Output = ()>,
+    ) -> Account {
+        let stop = StopCell::default();
+        let broker = Arc::clone(&execution.broker);
+        let recorder = execution.recorder.take();
+        let observer = Arc::clone(&execution.observer);
+        let output = Output::recorded(broker.redactor(), execution.limits.log_bytes, observer, recorder);
+        let limits = execution.limits;
+        let quota = Quota::new(limits.output_bytes, limits.output_files, stop.clone());
+        let mut cpu = Duration::ZERO;
+        let set_up = self.store(&execution, &output, quota.clone(), stop.clone());
+        broker.meter().lap(|timings| &mut timings.start);
+        let (ended, peak_memory_bytes, (metrics, progress), untouched) = match set_up {
+            Err(error) => {
+                let broken =
+                    || Ended::HostFault(format!("the sandbox cannot be set up: {}", text::error(&error, MESSAGE_MAX)));
+                let ended = exhausted(&error).unwrap_or_else(broken);
+                (ended, 0, Default::default(), false)
+            }
+            Ok(mut store) => {
+                let ended = self.drive(loaded, &mut store, broker.meter(), cancelled, &mut cpu).await;
+                broker.meter().lap(|timings| &mut timings.guest);
+                let training = &mut store.data_mut().training;
+                let (peak, reports) = (training.peak_memory(), training.take_reports());
+                // The store goes before the output is closed: a print that the guest left under way goes nowhere. A write to a
+                // file that it left under way lands before its outputs are looked at.
+                drop(store);
+                drop(quota.settled().await);
+                (ended, peak, reports, quota.is_untouched())
+            }
+        };
+        let (log, handover) = output.close().await;
+        Account { ended, peak_memory_bytes, cpu, metrics, progress, log, handover, untouched }
+    }
+
+    async fn drive(
+        &self,
+        loaded: &Loaded,
+        store: &mut Store<RunState>,
+        meter: &Meter,
+        cancelled: impl Future<Output = ()>,
+        cpu: &mut Duration,
+    ) -> Ended {
+        let guard = store.data_mut().training.guard();
+        // Linking compares types that the component declares: inside the guard as well.
+        let linked_and_called = async {
+            let linked = loaded.linked.0.get_or_init(|| self.link(&loaded.component, &loaded.interfaces));
+            meter.lap(|timings| &mut timings.link);
+            match linked {
+                Ok(ready) => call(ready, store, &guard, meter).await,
+                Err(error) => Ok(Ended::Refused(guard.shown(error))),
+            }
+        };
+        guard.call(with_cpu_time(linked_and_called, cpu), cancelled).await.unwrap_or_else(|ended| ended)
+    }
+
+    fn link(&self, component: &Component, interfaces: &Interfaces) -> Result<Ready, String> {
+        let pre = self.linker.instantiate_pre(component).map_err(|error| text::error(&error, MESSAGE_MAX))?;
+        let entry = match interfaces.entry() {
+            Some(Entry::Run(name)) => {
+                let interface = component.get_export_index(None, name);
+                let function = interface.and_then(|interface| component.get_export_index(Some(&interface), "run"));
+                let nowhere = || Start::Nowhere(format!("the component's `{name}` has no function `run`"));
+                function.map_or_else(nowhere, Start::Run)
+            }
+            Some(Entry::Train) => {
+                let nowhere = || Start::Nowhere("the component has no function `train`".to_owned());
+                component.get_export_index(None, "train").map_or_else(nowhere, Start::Train)
+            }
+            None => Start::Nowhere("the component exports neither `wasi:cli/run` nor `train`".to_owned()),
+        };
+        Ok(Ready { pre, entry })
+    }
+
+    fn store(
+        &self,
+        execution: &Execution<'_>,
+        output: &Output,
+        quota: Quota,
+        stop: StopCell,
+    ) -> wasmtime::Result<Store<RunState>> {
+        let mut wasi = WasiCtx::builder();
+        wasi.stdout(output.stream(Stream::Stdout)).stderr(output.stream(Stream::Stderr));
+        let program = execution.spec.component.file_name().map_or_else(Default::default, |name| name.to_string_lossy());
+        wasi.arg(program).args(&execution.spec.args);
+        for (name, value) in execution.environment {
+            wasi.env(name, value);
+        }
+        let mut preopens = Preopens::default();
+        if let Some(input) = execution.input {
+            preopens.add(input.to_owned(), "/input", FsPerms::ReadOnly);
+        }
+        preopens.add(execution.output.to_owned(), "/output", FsPerms::ReadWrite);
+        let network = Network::new(execution.reachable.clone(), Arc::clone(&execution.broker));
+        network.configure(&mut wasi);
+        let context = Context::new(
+            execution.broker.run_id(),
+            execution.spec.parameters.clone(),
+            execution.broker.redactor().clone(),
+            Arc::clone(&execution.observer),
+            execution.limits.metrics,
+            stop.clone(),
+        );
+        let training = Training::of(Arc::clone(&execution.broker), context, stop, execution.limits);
+        let state = RunState::new(wasi.build(), preopens, network, quota, training);
+        let mut store = Store::new(&self.engine, state);
+        contain(&mut store);
+        Ok(store)
+    }
+}
+
+/// Instantiates and calls. The result is the component's own end; an error is a trap.
+async fn call(ready: &Ready, store: &mut Store<RunState>, guard: &Guard, meter: &Meter) -> wasmtime::Result<Ended> {
+    let instance = ready.pre.instantiate_async(&mut *store).await?;
+    meter.lap(|timings| &mut timings.instantiate);
+    match &ready.entry {
+        Start::Run(function) => call_run(&instance, function, store).await,
+        Start::Train(function) => call_train(&instance, function, store, guard).await,
+        Start::Nowhere(why) => Ok(Ended::Refused(why.clone())),
+    }
+}
+
+async fn call_run(
+    instance: &Instance,
+    function: &ComponentExportIndex,
+    store: &mut Store<RunState>,
+) -> wasmtime::Result<Ended> {
+    let function = instance.get_typed_func::<(), (Result<(), ()>,)>(&mut *store, function)?;
+    let (result,) = function.call_async(&mut *store, ()).await?;
+    Ok(match result {
+        Ok(()) => Ended::Finished,
+        Err(()) => Ended::Failed { exit_code: Some(1), reason: "exit code 1".to_owned() },
+    })
+}
+
+async fn call_train(
+    instance: &Instance,
+    function: &ComponentExportIndex,
+    store: &mut Store<RunState>,
+    guard: &Guard,
+) -> wasmtime::Result<Ended> {
+    let function = instance.get_typed_func::<(), (Result<(), String>,)>(&mut *store, function)?;
+    let (result,) = function.call_async(&mut *store, ()).await?;
+    Ok(match result {
+        Ok(()) => Ended::Finished,
+        Err(text) => Ended::Failed { exit_code: Some(1), reason: guard.shown(&text) },
+    })
+}
+
+/// Adds up the thread's CPU time over the polls of a future.
+async fn with_cpu_time<F: Future>(future: F, total: &mut Duration) -> F::Output {
+    let mut future = pin!(future);
+    std::future::poll_fn(|context| {
+        let before = thread_cpu_time();
+        let poll = future.as_mut().poll(context);
+        *total = total.saturating_add(thread_cpu_time().saturating_sub(before));
+        match poll {
+            Poll::Ready(output) => Poll::Ready(output),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+fn thread_cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
+    Duration::new(seconds, nanos)
+}

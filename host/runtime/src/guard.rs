@@ -1,0 +1,180 @@
+//! A call into a guest under the run's limits, and what became of it.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{Either, select};
+use wasmtime::component::ResourceTableError;
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
+use wasmtime_wasi::I32Exit;
+
+use super::limits::{HOST_CALL_BYTES_MAX, RESOURCES_MAX};
+use super::preopens::Unopened;
+use super::stop::StopCell;
+use super::text;
+use super::training::TrainingView;
+use strongroom_broker::{Ended, RunBroker};
+use strongroom_core::record::Limit;
+
+/// The longest text of a component that a record keeps as the reason of its failure, in characters.
+const REASON_MAX: usize = 4 * 1024;
+
+/// How much of an error's innermost cause is looked at to recognise it, in characters.
+const CAUSE_MAX: usize = 200;
+
+/// Puts a store under its run's limits: memory, tables and instances, handles, what one call may carry; and lets the engine's clock
+/// interrupt its code, so that an endless loop comes back to the executor. The engine has to be one of [`engine`](super::engine()), and a
+/// [`Ticker`](super::Ticker) has to be running while the store's code does.
+///
+/// The resource table is the state's own: give it [`RESOURCES_MAX`] with `ResourceTable::set_max_capacity`.
+pub fn contain<T: TrainingView + 'static>(store: &mut Store<T>) {
+    store.limiter(|state| state.training().limiter());
+    store.set_hostcall_fuel(HOST_CALL_BYTES_MAX);
+    store.set_max_component_handles(4 * RESOURCES_MAX);
+    store.epoch_deadline_async_yield_and_update(1);
+    store.set_epoch_deadline(1);
+}
+
+/// What has to stand around the calls into a guest. Made by [`Training::guard`](super::Training::guard), and apart from the store, so that the
+/// store is free for the call.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    broker: Arc<RunBroker>,
+    stop: StopCell,
+    time: Duration,
+}
+
+impl Guard {
+    pub(super) fn new(broker: Arc<RunBroker>, stop: StopCell, time: Duration) -> Self {
+        Self { broker, stop, time }
+    }
+
+    /// Waits for a call into the guest, instantiation included, at most for the run's `time` and until `cancelled` is ready. After an error the
+    /// store is not to be used again.
+    ///
+    /// One run is one call of this: each begins with the whole time.
+    ///
+    /// # Errors
+    /// [`Ended`]: what became of the run where the call did not come back. Its text is redacted and escaped.
+    pub async fn call<R>(
+        &self,
+        call: impl Future<Output = wasmtime::Result<R>>,
+        cancelled: impl Future<Output = ()>,
+    ) -> Result<R, Ended> {
+        let run = tokio::time::timeout(self.time, AssertUnwindSafe(call).catch_unwind());
+        let called = match select(pin!(run), pin!(cancelled)).await {
+            Either::Left((called, _)) => called,
+            Either::Right(((), _)) => return Err(Ended::Cancelled),
+        };
+        match called {
+            Err(_elapsed) => Err(Ended::Limit(self.stop.limit().unwrap_or(Limit::Time))),
+            Ok(Err(_panic)) => Err(Ended::HostFault("the host panicked while it served the component".to_owned())),
+            // A limit counts even where the guest, or a layer between, has swallowed its trap.
+            Ok(Ok(result)) => match self.stop.limit() {
+                Some(limit) => Err(Ended::Limit(limit)),
+                None => result.map_err(|error| self.classify(&error)),
+            },
+        }
+    }
+
+    /// Text that may hold a component's words, as it may stand in a record: redacted, escaped, and shortened, without a copy of
+    /// what may be as long as the component's memory.
+    pub fn shown(&self, text: &str) -> String {
+        self.broker.redactor().shown_start(text, REASON_MAX)
+    }
+
+    fn classify(&self, error: &wasmtime::Error) -> Ended {
+        if let Some(I32Exit(code)) = error.downcast_ref() {
+            return match code {
+                0 => Ended::Finished,
+                code => Ended::Failed { exit_code: Some(*code), reason: format!("exit code {code}") },
+            };
+        }
+        if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
+            return Ended::HostFault(
+                "the host is busy: as many runs are alive as it has room for; try again later".to_owned(),
+            );
+        }
+        if let Some(busy) = exhausted(error) {
+            return busy;
+        }
+        if let Some(unopened) = error.downcast_ref::<Unopened>() {
+            return Ended::HostFault(unopened.to_string());
+        }
+        if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) {
+            return Ended::Limit(Limit::Resources);
+        }
+        if matches!(error.downcast_ref(), Some(Trap::StackOverflow)) {
+            return Ended::Limit(Limit::Stack);
+        }
+        // The engine keeps the types of these two to itself; tests with real guests hold the texts. What stands around the cause names
+        // functions, and a component chooses those names.
+        let cause = text::display(error.root_cause(), CAUSE_MAX);
+        if cause.contains("fuel allocated for hostcalls has been exhausted") {
+            return Ended::Limit(Limit::HostCall);
+        }
+        if cause.contains("store handle limit exceeded") {
+            return Ended::Limit(Limit::Resources);
+        }
+        let reason = match error.downcast_ref::<Trap>() {
+            // What a panic of most languages ends in; the component has said more on its standard error.
+            Some(trap @ Trap::UnreachableCodeReached) => format!("it panicked or aborted (trap: {trap})"),
+            Some(trap) => format!("trap: {trap}"),
+            None => text::error(error, REASON_MAX),
+        };
+        Ended::Failed { exit_code: None, reason: self.shown(&reason) }
+    }
+}
+
+/// The end of a run for which the system had no more of what each run takes: the others took it, and give it back.
+pub(super) fn exhausted(error: &wasmtime::Error) -> Option<Ended> {
+    let code = |cause: &(dyn std::error::Error + 'static)| {
+        let io = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+        io.or_else(|| cause.downcast_ref::<rustix::io::Errno>().map(|errno| errno.raw_os_error()))
+    };
+    let what = match rustix::io::Errno::from_raw_os_error(error.chain().find_map(code)?) {
+        rustix::io::Errno::MFILE => "as many files are open as this process may have (`ulimit -n`)",
+        rustix::io::Errno::NFILE => "as many files are open as this machine has room for (`fs.file-max`)",
+        rustix::io::Errno::NOMEM => "there is no more memory, or room for mappings of it (`vm.max_map_count`)",
+        _ => return None,
+    };
+    Some(Ended::HostFault(format!("the host is busy: {what}; try again later, or raise the limit")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_is_full_is_busy() {
+        use rustix::io::Errno;
+        for (errno, limit) in
+            [(Errno::MFILE, "ulimit -n"), (Errno::NOMEM, "vm.max_map_count"), (Errno::NFILE, "fs.file-max")]
+        {
+            let plain = wasmtime::Error::new(errno).context("failed to make memory accessible");
+            let io = wasmtime::Error::new(std::io::Error::from(errno)).context("failed to open a folder");
+            for error in [plain, io] {
+                let Some(Ended::HostFault(why)) = exhausted(&error) else { panic!("{error:#}") };
+                assert!(why.starts_with("the host is busy: ") && why.contains(limit), "{why}");
+            }
+        }
+        assert_eq!(exhausted(&wasmtime::Error::new(std::io::Error::from(Errno::ACCESS))), None);
+        assert_eq!(exhausted(&wasmtime::Error::msg("out of memory")), None);
+    }
+
+    #[tokio::test]
+    async fn the_names_of_a_component_s_functions_are_no_limit() {
+        let (_home, session) = crate::session_for_tests::session_for_tests().await;
+        let guard = Guard::new(Arc::clone(session.broker()), StopCell::default(), Duration::from_secs(1));
+        for text in ["fuel allocated for hostcalls has been exhausted", "store handle limit exceeded"] {
+            let trap = wasmtime::Error::from(Trap::UnreachableCodeReached);
+            let named = trap.context(format!("wasm backtrace: 0: 0x2a - module!{text}"));
+            assert!(matches!(guard.classify(&named), Ended::Failed { exit_code: None, .. }), "{text}");
+            let limit = guard.classify(&wasmtime::Error::msg(text).context("error while executing"));
+            assert!(matches!(limit, Ended::Limit(_)), "{text}");
+        }
+    }
+}

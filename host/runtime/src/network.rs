@@ -1,0 +1,320 @@
+//! TCP as the policy grants it, and nothing else of `wasi:sockets`.
+//!
+//! Names are resolved once, by the host, when the run starts. A guest's look-up answers from those addresses and never asks DNS, so that
+//! it can neither be a channel to the outside nor be rebound between look-up and connection.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use wasmtime::component::{Linker, Resource, ResourceTable, ResourceType};
+use wasmtime_wasi::WasiCtxBuilder;
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddress, Network as Capability};
+use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
+use wasmtime_wasi::sockets::SocketAddrUse;
+
+use strongroom_broker::{Contact, RunBroker};
+use strongroom_policy::{TcpHost, TcpTarget};
+use strongroom_core::record::NetworkOperation;
+
+/// The most addresses of one name that are used.
+const ADDRESSES_MAX: usize = 64;
+
+/// The longest text that is looked at as a name: 253 bytes and the dot that may end one. A component may send millions.
+const NAME_MAX: usize = 254;
+
+/// What a run may connect to.
+#[derive(Clone, Debug, Default)]
+pub struct Reachable {
+    /// Each with the entry of the policy's `tcp` that grants it.
+    addresses: BTreeMap<SocketAddr, String>,
+    names: BTreeMap<String, Known>,
+}
+
+/// The addresses of a name, and the first entry that has it.
+#[derive(Clone, Debug)]
+struct Known {
+    entry: String,
+    addresses: Vec<IpAddr>,
+}
+
+/// Why the policy's `tcp` cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResolveError {
+    /// The name has no address.
+    #[error(
+        "the policy's `tcp` names `{name}`, which cannot be resolved ({cause}): correct the name, or write the address"
+    )]
+    Unresolved {
+        /// The name.
+        name: String,
+        /// The system's answer.
+        cause: String,
+    },
+    /// The name leads to an address that is never reachable.
+    #[error("the policy's `tcp` names `{name}`, which resolves to {address}, {why}: this is refused for names")]
+    Refused {
+        /// The name.
+        name: String,
+        /// What it resolved to.
+        address: IpAddr,
+        /// What kind of address that is.
+        why: String,
+    },
+}
+
+impl Reachable {
+    /// Resolves the policy's targets, once.
+    ///
+    /// # Errors
+    /// [`ResolveError`] where a name has no address, or one that is always refused, or a loopback address: that has to be
+    /// written literally.
+    pub async fn resolve(targets: &[TcpTarget]) -> Result<Self, ResolveError> {
+        let mut reachable = Self::default();
+        for target in targets {
+            match &target.host {
+                TcpHost::Address(address) => {
+                    // What is written literally is what is named, also where a name leads there.
+                    reachable.addresses.insert(SocketAddr::new(*address, target.port), target.to_string());
+                }
+                TcpHost::Name(name) => {
+                    let found = tokio::net::lookup_host((name.as_str(), target.port))
+                        .await
+                        .map_err(|error| ResolveError::Unresolved { name: name.clone(), cause: error.to_string() })?;
+                    for address in found.take(ADDRESSES_MAX) {
+                        reachable.admit(target, name, address.ip().to_canonical())?;
+                    }
+                }
+            }
+        }
+        Ok(reachable)
+    }
+
+    /// Takes up one address of a name.
+    fn admit(&mut self, target: &TcpTarget, name: &str, address: IpAddr) -> Result<(), ResolveError> {
+        target.admits(address).map_err(|why| ResolveError::Refused {
+            name: name.to_owned(),
+            address,
+            why: why.to_owned(),
+        })?;
+        self.addresses.entry(SocketAddr::new(address, target.port)).or_insert_with(|| target.to_string());
+        let known = self
+            .names
+            .entry(name.to_ascii_lowercase())
+            .or_insert_with(|| Known { entry: target.to_string(), addresses: Vec::new() });
+        if !known.addresses.contains(&address) {
+            known.addresses.push(address);
+        }
+        Ok(())
+    }
+
+    /// The answer to a guest's look-up: an IP literal, which needs no look-up, or the addresses of a granted name.
+    fn look_up(&self, name: &str) -> LookUp {
+        if name.len() > NAME_MAX {
+            return LookUp::Denied;
+        }
+        let literal = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
+        if let Ok(address) = IpAddr::from_str(literal) {
+            return LookUp::Literal(address);
+        }
+        match self.names.get(&folded(name)) {
+            Some(known) => LookUp::Granted { entry: known.entry.clone(), addresses: known.addresses.clone() },
+            None => LookUp::Denied,
+        }
+    }
+}
+
+/// What a name leads to.
+#[derive(Debug, PartialEq, Eq)]
+enum LookUp {
+    /// It is an address.
+    Literal(IpAddr),
+    /// A name that an entry of `tcp` grants.
+    Granted { entry: String, addresses: Vec<IpAddr> },
+    /// No entry of `tcp` has it.
+    Denied,
+}
+
+/// One run's network: what it may reach, and where it is written down what it tried.
+#[derive(Clone)]
+pub(super) struct Network {
+    reachable: Arc<Reachable>,
+    broker: Arc<RunBroker>,
+}
+
+impl Network {
+    pub(super) fn new(reachable: Reachable, broker: Arc<RunBroker>) -> Self {
+        Self { reachable: Arc::new(reachable), broker }
+    }
+
+    /// Sets up sockets: TCP connections to the addresses resolved; no listening, no UDP, no look-up by the engine.
+    ///
+    /// A socket can be made by every run, for only when it is to be connected is it known where to, and that is what a person needs to
+    /// be told. A socket that is connected to nothing reaches nothing.
+    pub(super) fn configure(&self, wasi: &mut WasiCtxBuilder) {
+        let network = self.clone();
+        wasi.allow_tcp(true).allow_udp(false).allow_ip_name_lookup(false).socket_addr_check(move |address, purpose| {
+            let network = network.clone();
+            Box::pin(async move { network.admits(address, purpose).await })
+        });
+    }
+
+    /// Whether a socket may be used so; written down before it is.
+    async fn admits(&self, address: SocketAddr, purpose: SocketAddrUse) -> bool {
+        let operation = match purpose {
+            SocketAddrUse::TcpConnect => NetworkOperation::Connect,
+            // Every connection first asks for an implicit bind to the wildcard address.
+            SocketAddrUse::TcpBind if address.ip().is_unspecified() && address.port() == 0 => return true,
+            SocketAddrUse::TcpBind | SocketAddrUse::TcpListen => NetworkOperation::Listen,
+            _ => return false,
+        };
+        let granted = self.reachable.addresses.get(&address).filter(|_| operation == NetworkOperation::Connect);
+        // The port of a bind to the wildcard address is the system's choice and tells nothing.
+        let chosen = operation == NetworkOperation::Listen && address.ip().is_unspecified();
+        let target = if chosen { SocketAddr::new(address.ip(), 0) } else { address }.to_string();
+        // A policy names addresses without flow labels and zones of IPv6, and no entry of it allows those.
+        let is_plain = SocketAddr::new(address.ip(), address.port()) == address;
+        let would_allow = match (operation, granted) {
+            (NetworkOperation::Connect, None) if is_plain => {
+                TcpTarget::parse(&target).ok().map(|target| target.to_string())
+            }
+            _ => None,
+        };
+        let entry = granted.map(String::as_str);
+        self.broker.contact(Contact { operation, target: &target, entry, would_allow }).await
+    }
+
+    /// Answers a guest's look-up; written down before.
+    async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, ErrorCode> {
+        let (entry, would_allow, addresses) = match self.reachable.look_up(name) {
+            LookUp::Literal(address) => return Ok(vec![address]),
+            LookUp::Granted { entry, addresses } => (Some(entry), None, addresses),
+            LookUp::Denied if name.len() > NAME_MAX => (None, None, Vec::new()),
+            LookUp::Denied => {
+                // Whether the name could stand in a policy: any port shows it.
+                let target = TcpTarget::parse(&format!("{}:1", name.strip_suffix('.').unwrap_or(name))).ok();
+                let named = target.and_then(|target| match target.host {
+                    TcpHost::Name(name) => Some(format!("{name}:PORT")),
+                    TcpHost::Address(_) => None,
+                });
+                (None, named, Vec::new())
+            }
+        };
+        // A granted name is written down as the policy has it: of spellings that look it up there are more than anybody would count.
+        let folded = entry.as_ref().map(|_| folded(name));
+        let target = folded.as_deref().unwrap_or(name);
+        let contact = Contact { operation: NetworkOperation::LookUp, target, entry: entry.as_deref(), would_allow };
+        if self.broker.contact(contact).await { Ok(addresses) } else { Err(ErrorCode::NameUnresolvable) }
+    }
+}
+
+/// The answers of one look-up. They are there at once.
+struct Answers(std::vec::IntoIter<IpAddr>);
+
+#[async_trait]
+impl Pollable for Answers {
+    async fn ready(&mut self) {}
+}
+
+/// Adds `wasi:sockets/ip-name-lookup`, answered from the addresses of the run. The engine's own implementation is never linked.
+pub(super) fn add_lookup<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    get: impl Fn(&mut T) -> (&Network, &mut ResourceTable) + Copy + Send + Sync + 'static,
+) -> wasmtime::Result<()> {
+    let mut instance = linker.instance("wasi:sockets/ip-name-lookup@0.2.12")?;
+    instance.resource("resolve-address-stream", ResourceType::host::<Answers>(), move |mut store, rep| {
+        get(store.data_mut()).1.delete(Resource::<Answers>::new_own(rep))?;
+        Ok(())
+    })?;
+    instance.func_wrap_async(
+        "resolve-addresses",
+        move |mut store, (capability, name): (Resource<Capability>, String)| {
+            Box::new(async move {
+                let (network, table) = get(store.data_mut());
+                table.get(&capability)?;
+                let found = network.clone().look_up(&name).await;
+                let answer: Result<Resource<Answers>, ErrorCode> = match found {
+                    Ok(addresses) => Ok(get(store.data_mut()).1.push(Answers(addresses.into_iter()))?),
+                    Err(code) => Err(code),
+                };
+                Ok((answer,))
+            })
+        },
+    )?;
+    instance.func_wrap(
+        "[method]resolve-address-stream.resolve-next-address",
+        move |mut store, (stream,): (Resource<Answers>,)| {
+            let next = get(store.data_mut()).1.get_mut(&stream)?.0.next();
+            let answer: Result<Option<IpAddress>, ErrorCode> = Ok(next.map(to_wasi));
+            Ok((answer,))
+        },
+    )?;
+    instance.func_wrap(
+        "[method]resolve-address-stream.subscribe",
+        move |mut store, (stream,): (Resource<Answers>,)| {
+            let pollable: Resource<DynPollable> = subscribe(get(store.data_mut()).1, stream)?;
+            Ok((pollable,))
+        },
+    )?;
+    Ok(())
+}
+
+/// A name as the policy has it: in lower case, without the dot that may end it.
+fn folded(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
+fn to_wasi(address: IpAddr) -> IpAddress {
+    match address {
+        IpAddr::V4(address) => IpAddress::Ipv4(address.octets().into()),
+        IpAddr::V6(address) => IpAddress::Ipv6(address.segments().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn look_ups_answer_from_what_was_resolved() {
+        let mut reachable = Reachable::default();
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
+        let entry = "db.example:5432".to_owned();
+        reachable.names.insert("db.example".into(), Known { entry: entry.clone(), addresses: vec![address] });
+        assert_eq!(reachable.look_up("DB.example."), LookUp::Granted { entry, addresses: vec![address] });
+        assert_eq!(reachable.look_up("192.0.2.9"), LookUp::Literal("192.0.2.9".parse().unwrap()));
+        assert_eq!(reachable.look_up("[::1]"), LookUp::Literal("::1".parse().unwrap()));
+        assert_eq!(reachable.look_up("secret.attacker.example"), LookUp::Denied);
+        assert_eq!(reachable.look_up(&"x".repeat(NAME_MAX + 1)), LookUp::Denied);
+    }
+
+    #[test]
+    fn names_do_not_lead_to_refused_addresses() {
+        let target = TcpTarget::parse("db.example:5432").unwrap();
+        let mut reachable = Reachable::default();
+        for address in ["127.0.0.1", "::1", "169.254.169.254", "::ffff:169.254.169.254", "0.0.0.0"] {
+            assert!(reachable.admit(&target, "db.example", address.parse().unwrap()).is_err(), "{address}");
+        }
+        assert!(reachable.addresses.is_empty() && reachable.names.is_empty());
+        reachable.admit(&target, "db.example", "192.0.2.1".parse().unwrap()).unwrap();
+        let (address, entry) = reachable.addresses.first_key_value().unwrap();
+        assert_eq!((address.to_string().as_str(), entry.as_str()), ("192.0.2.1:5432", "db.example:5432"));
+    }
+
+    #[tokio::test]
+    async fn all_spellings_of_a_granted_name_are_one_destination() {
+        let (_home, session) = crate::session_for_tests::session_for_tests().await;
+        let mut reachable = Reachable::default();
+        let target = TcpTarget::parse("db.example:5432").unwrap();
+        reachable.admit(&target, "db.example", "192.0.2.1".parse().unwrap()).unwrap();
+        let network = Network::new(reachable, Arc::clone(session.broker()));
+        for name in ["db.example", "DB.example", "dB.eXample.", "db.examplE"] {
+            assert!(network.look_up(name).await.is_ok(), "{name}");
+        }
+        let seen: Vec<_> = session.broker().contacts().into_iter().map(|used| (used.target, used.count)).collect();
+        assert_eq!(seen, [("db.example".to_owned(), 4)]);
+    }
+}

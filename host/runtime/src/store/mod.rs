@@ -1,0 +1,209 @@
+//! Compiled code on disk, so that a component is compiled once and not once a process.
+//!
+//! Compiled code is loaded as machine code of this process, so an entry is believed only where a keyed hash over component, engine and
+//! bytes fits, computed over the very bytes that are then loaded: a copy of the entry in a memory file that nobody can change, or, where there
+//! can be no such file, in this process's memory. The key lies beside the entries, readable by this user alone: who can read it, another process
+//! of the same user, is outside the guarantee. Anything that does not fit is as good as absent: the component is compiled again and the entry
+//! replaced.
+
+mod entry;
+mod folder;
+mod sealed;
+mod trusted;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
+
+use self::entry::{HEADER_LEN, Key};
+use self::folder::{Folder, Unusable};
+use self::sealed::{MakeFile, memory_file};
+pub(super) use self::trusted::AuthenticatedCode;
+use super::compile::CODE_MAX;
+use super::engine::EngineHash;
+use strongroom_core::ids::Digest;
+
+/// How much the store keeps, in bytes, unless told otherwise: about 30 packed Python interpreters.
+pub const STORE_MAX: u64 = 1024 * 1024 * 1024;
+
+const SUFFIX: &str = ".code";
+
+/// A folder of compiled code. Several processes may use one at once.
+pub struct CodeStore {
+    path: PathBuf,
+    max_bytes: u64,
+    open: OnceLock<(Folder, Key)>,
+}
+
+/// The store cannot be used. A run can go on without it, and compiles.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// What is there is not this user's alone.
+    #[error("`{}` cannot hold compiled code: {why}; remove it, and it is made anew", path.display())]
+    NotOurs {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The system says no.
+    #[error("the store of compiled code at `{}` cannot be used: {cause}", path.display())]
+    Io {
+        /// The folder or file.
+        path: PathBuf,
+        /// The system's answer.
+        cause: std::io::Error,
+    },
+    /// No random numbers for a key.
+    #[error("the system has no random numbers for the key of the store of compiled code: {0}")]
+    Random(String),
+}
+
+impl StoreError {
+    fn io(path: &Path, error: rustix::io::Errno) -> Self {
+        Self::Io { path: path.to_owned(), cause: error.into() }
+    }
+}
+
+/// What the store has.
+pub(super) enum Found {
+    /// Code whose keyed hash fits.
+    Code(AuthenticatedCode),
+    /// Nothing.
+    Absent,
+    /// Something that is not to be loaded, and why.
+    Unusable(String),
+}
+
+impl CodeStore {
+    /// Uses a folder as a store. Where there is none it is made when there is something to keep.
+    ///
+    /// # Errors
+    /// [`StoreError`] where there is one, but a link, open to other users, or not readable.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let store = Self { path: path.to_owned(), max_bytes: STORE_MAX, open: OnceLock::new() };
+        if let Some(folder) = Folder::open(path)? {
+            // What is left over takes room and harms nobody, so a folder that cannot be listed is no error here.
+            let _ = folder.clear();
+            if let Some(key) = folder.key()? {
+                let _ = store.open.set((folder, key));
+            }
+        }
+        Ok(store)
+    }
+
+    /// The same store with another bound on what it keeps, in bytes. What was used longest ago goes first.
+    #[must_use]
+    pub fn with_max_bytes(mut self, max_bytes: u64) -> Self {
+        self.max_bytes = max_bytes;
+        self
+    }
+
+    /// Looks for the code of a component. Reads a whole file: not for an executor's thread.
+    pub(super) fn get(&self, component: &Digest, engine: &EngineHash) -> Found {
+        self.get_into(component, engine, memory_file)
+    }
+
+    /// The same with another file to seal.
+    fn get_into(&self, component: &Digest, engine: &EngineHash, make: MakeFile) -> Found {
+        let Some((folder, key)) = self.open.get() else { return Found::Absent };
+        let unusable = |why: &str| {
+            Found::Unusable(format!("the stored code of this component was not used: {why}; it was compiled again"))
+        };
+        let (mut file, stat) = match folder.file(&name(component, engine)) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Found::Absent,
+            Err(Unusable::NotOurs(why)) => return unusable(why),
+            Err(Unusable::Io(error)) => return unusable(&error.to_string()),
+        };
+        let length = usize::try_from(stat.st_size).ok().and_then(|size| size.checked_sub(HEADER_LEN));
+        let Some(length) = length.filter(|length| *length <= CODE_MAX) else {
+            return unusable("it has the wrong length");
+        };
+        let mut header = [0; HEADER_LEN];
+        if let Err(error) = file.read_exact(&mut header) {
+            return unusable(&error.to_string());
+        }
+        let Some(expected) = entry::parse(&header) else { return unusable("it is in another format") };
+        match AuthenticatedCode::check(key, component, engine, &expected, (&file, length), make) {
+            Ok(Some(code)) => {
+                // Marks the entry as used. On a file system that cannot, the oldest written goes first.
+                let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+                let _ = rustix::fs::futimens(&file, &Timestamps { last_access: now, last_modification: now });
+                Found::Code(code)
+            }
+            Ok(None) => unusable("it is not what this store wrote"),
+            Err(error) => unusable(&error.to_string()),
+        }
+    }
+
+    /// Keeps the code of a component, in place of what was there, and removes what was used longest ago where that is over the bound. Code
+    /// that alone is over the bound is not kept, and code that came from the store is there.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the code in hand is as good as before.
+    pub(super) fn put(
+        &self,
+        component: &Digest,
+        engine: &EngineHash,
+        code: &AuthenticatedCode,
+    ) -> Result<(), StoreError> {
+        let Some(fresh) = code.fresh() else { return Ok(()) };
+        let (folder, key) = self.make()?;
+        let bytes = (fresh.len() as u64).saturating_add(HEADER_LEN as u64);
+        if bytes > self.max_bytes {
+            return Ok(());
+        }
+        let header = entry::header(&entry::mac(key, component, engine, fresh));
+        let name = name(component, engine);
+        let io = |cause| StoreError::Io { path: self.path.clone(), cause };
+        folder.replace(&name, &[&header, fresh]).map_err(io)?;
+        self.evict(folder, &name).map_err(io)
+    }
+
+    fn make(&self) -> Result<&(Folder, Key), StoreError> {
+        if let Some(open) = self.open.get() {
+            return Ok(open);
+        }
+        let folder = Folder::create(&self.path)?;
+        let key = folder.make_key()?;
+        Ok(self.open.get_or_init(|| (folder, key)))
+    }
+
+    fn evict(&self, folder: &Folder, keep: &str) -> std::io::Result<()> {
+        folder.clear()?;
+        let mut listed = folder.list(SUFFIX)?;
+        let mut total = listed.iter().fold(0u64, |sum, file| sum.saturating_add(file.bytes));
+        listed.sort_by_key(|file| file.used);
+        for file in listed {
+            if total <= self.max_bytes {
+                break;
+            }
+            if file.name.as_bytes() != keep.as_bytes() {
+                folder.remove(&file.name);
+                total = total.saturating_sub(file.bytes);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for CodeStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CodeStore")
+            .field("path", &self.path)
+            .field("max_bytes", &self.max_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One file for each component and engine, so that two versions of this program keep out of each other's way.
+fn name(component: &Digest, engine: &EngineHash) -> String {
+    format!("{}-{engine:?}{SUFFIX}", component.to_hex())
+}

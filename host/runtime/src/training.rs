@@ -1,0 +1,277 @@
+//! The guest contract, linked: `strongroom:training/secrets` and `strongroom:training/context`.
+//!
+//! A host with a world of its own uses this the way it uses the engine's own WASI crates: its store's state owns a [`Training`], shows it
+//! through [`TrainingView`], and [`add_to_linker`] adds both interfaces.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::StoreContextMut;
+use wasmtime::component::{HasData, Linker};
+
+use super::context::Context;
+use super::guard::Guard;
+use super::limits::Limiter;
+use super::observer::Observer;
+use super::stop::StopCell;
+use strongroom_broker::{Begun, GuestError, RequestError, RunBroker, Session};
+use strongroom_policy::Limits;
+use strongroom_core::record::{Metric, Progress, RunRecord};
+use strongroom_core::secret::Secret;
+use strongroom_vault::Description;
+
+mod bindings {
+    #![allow(missing_docs, unreachable_pub, reason = "generated from the documented interface in wit/")]
+
+    // No `tracing` here: it would print the strings that pass, and those are secrets.
+    wasmtime::component::bindgen!({
+        path: "wit",
+        world: "program",
+        imports: { default: trappable },
+    });
+}
+
+use bindings::strongroom::training::{context, secrets};
+
+const SECRETS: &str = "strongroom:training/secrets@0.1.0";
+
+/// One run's state behind the guest contract: its way to secrets, its context, and the limits that its store keeps to.
+pub struct Training {
+    broker: Arc<RunBroker>,
+    context: Context,
+    stop: StopCell,
+    limiter: Limiter,
+    time: Duration,
+}
+
+impl Training {
+    /// The state of a run that has begun. The parameters are what the component reads through `context`; what it reports there goes to the
+    /// observer.
+    pub fn new(session: &Session, parameters: BTreeMap<String, String>, observer: Arc<dyn Observer>) -> Self {
+        let (broker, stop) = (session.broker(), StopCell::default());
+        let (redactor, reports) = (broker.redactor().clone(), session.limits().metrics);
+        let context = Context::new(session.id(), parameters, redactor, observer, reports, stop.clone());
+        Self::of(Arc::clone(broker), context, stop, session.limits())
+    }
+
+    pub(super) fn of(broker: Arc<RunBroker>, context: Context, stop: StopCell, limits: &Limits) -> Self {
+        Self { broker, context, limiter: Limiter::new(limits.memory, stop.clone()), stop, time: limits.time }
+    }
+
+    /// What has to stand around the calls into the guest.
+    pub fn guard(&self) -> Guard {
+        Guard::new(Arc::clone(&self.broker), self.stop.clone(), self.time)
+    }
+
+    /// Puts what the run took and reported into its record: memory, metrics, progress. Once, at the end.
+    pub fn report(&mut self, record: &mut RunRecord) {
+        record.peak_memory_bytes = self.peak_memory();
+        (record.metrics, record.progress) = self.take_reports();
+    }
+
+    pub(super) fn limiter(&mut self) -> &mut Limiter {
+        &mut self.limiter
+    }
+
+    pub(super) fn peak_memory(&self) -> u64 {
+        self.limiter.peak()
+    }
+
+    pub(super) fn take_reports(&mut self) -> (BTreeMap<String, Metric>, Option<Progress>) {
+        self.context.take_reports()
+    }
+}
+
+impl fmt::Debug for Training {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Training").field("run", &self.context.run_id()).finish_non_exhaustive()
+    }
+}
+
+/// A store's state that owns a [`Training`].
+pub trait TrainingView: Send {
+    /// The run's state behind the guest contract.
+    fn training(&mut self) -> &mut Training;
+}
+
+/// Adds both interfaces to a linker. It has to be one for an engine that runs guests asynchronously, as [`engine`](super::engine()) makes it.
+///
+/// # Errors
+/// Where the linker has one of them already.
+pub fn add_to_linker<T: TrainingView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    context::add_to_linker::<T, TrainingData>(linker, |state| state.training())?;
+    add_secrets_to_linker(linker)
+}
+
+struct TrainingData;
+
+impl HasData for TrainingData {
+    type Data<'a> = &'a mut Training;
+}
+
+impl context::Host for &mut Training {
+    fn run_id(&mut self) -> wasmtime::Result<String> {
+        Ok(self.context.run_id().to_string())
+    }
+
+    fn parameter(&mut self, name: String) -> wasmtime::Result<Option<String>> {
+        Ok(self.context.parameters().get(&name).cloned())
+    }
+
+    fn parameters(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
+        Ok(self.context.parameters().iter().map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
+    fn log_metric(&mut self, name: String, value: f64, step: Option<u64>) -> wasmtime::Result<Result<(), String>> {
+        Ok(self.context.log_metric(&name, value, step)?)
+    }
+
+    fn report_progress(&mut self, done: u64, total: u64, message: String) -> wasmtime::Result<Result<(), String>> {
+        Ok(self.context.report_progress(done, total, &message)?)
+    }
+}
+
+type Answer<T> = wasmtime::Result<(Result<T, secrets::Error>,)>;
+
+/// Adds `strongroom:training/secrets` alone, for a world that has a context of its own.
+///
+/// The interface is defined function by function rather than by generated code for one reason: a generated signature returns a `String`, which
+/// the engine frees without overwriting it. The shared text that goes out here stays owned by the [`Secret`], which overwrites it.
+///
+/// # Errors
+/// Where the linker has it already.
+pub fn add_secrets_to_linker<T: TrainingView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    let mut secrets = linker.instance(SECRETS)?;
+    secrets.func_wrap_async("get-secret", |mut store, (name,): (String,)| {
+        // Looked for before a future of the whole way is made, which alone would take longer.
+        let broker = &store.data_mut().training().broker;
+        let begun = broker.meter().begin();
+        if let Some(value) = broker.read_again(&name) {
+            broker.meter().served(begun);
+            return boxed(std::future::ready(Ok((Ok(released(&value)),))));
+        }
+        let run = Run::of(&mut store);
+        boxed(async move {
+            let answer = run.broker.get(&name).await.map(|value| released(&value));
+            run.answer(answer)
+        })
+    })?;
+    secrets.func_wrap_async("set-secret", |mut store, (name, value): (String, String)| {
+        let run = Run::of(&mut store);
+        Box::new(async move {
+            let answer = run.broker.set(&name, value).await;
+            run.answer(answer)
+        })
+    })?;
+    secrets.func_wrap_async("get-secrets", |mut store, (names,): (Vec<String>,)| {
+        let run = Run::of(&mut store);
+        Box::new(async move {
+            let values = run.broker.get_many(&names).await;
+            run.answer(values.map(|values| names.into_iter().zip(values.into_iter().map(shared)).collect::<Vec<_>>()))
+        })
+    })?;
+    secrets.func_wrap_async("set-secrets", |mut store, (pairs,): (Vec<(String, String)>,)| {
+        let run = Run::of(&mut store);
+        Box::new(async move {
+            let answer = run.broker.set_many(pairs).await;
+            run.answer(answer)
+        })
+    })?;
+    secrets.func_wrap_async("list-secrets", |mut store, (): ()| {
+        let run = Run::of(&mut store);
+        Box::new(async move {
+            let answer = run.broker.list().await;
+            run.answer(answer)
+        })
+    })?;
+    secrets.func_wrap_async("describe-secret", |mut store, (name,): (String,)| {
+        let run = Run::of(&mut store);
+        Box::new(async move {
+            let answer = run.broker.describe(&name).await.map(description);
+            run.answer(answer)
+        })
+    })?;
+    secrets.func_wrap_async("delete-secret", |mut store, (name,): (String,)| {
+        let run = Run::of(&mut store);
+        Box::new(async move {
+            let answer = run.broker.delete(&name).await;
+            run.answer(answer)
+        })
+    })?;
+    secrets.func_wrap_async("delete-secrets", |mut store, (names,): (Vec<String>,)| {
+        let run = Run::of(&mut store);
+        Box::new(async move {
+            let answer = run.broker.delete_many(&names).await;
+            run.answer(answer)
+        })
+    })?;
+    Ok(())
+}
+
+/// What a call takes from the store before it waits, so that it does not borrow the store while it does.
+struct Run {
+    broker: Arc<RunBroker>,
+    stop: StopCell,
+    begun: Begun,
+}
+
+impl Run {
+    fn of<T: TrainingView + 'static>(store: &mut StoreContextMut<'_, T>) -> Self {
+        let training = store.data_mut().training();
+        Self {
+            broker: Arc::clone(&training.broker),
+            stop: training.stop.clone(),
+            begun: training.broker.meter().begin(),
+        }
+    }
+
+    /// The component's answer, or the trap that ends its run.
+    fn answer<T>(self, result: Result<T, RequestError>) -> Answer<T> {
+        self.broker.meter().served(self.begun);
+        match result {
+            Ok(value) => Ok((Ok(value),)),
+            Err(RequestError::Answer(answer)) => Ok((Err(to_guest(answer.into_guest())),)),
+            Err(RequestError::Stop(limit)) => Err(self.stop.stop(limit).into()),
+        }
+    }
+}
+
+fn boxed<'a, T>(future: impl Future<Output = T> + Send + 'a) -> Box<dyn Future<Output = T> + Send + 'a> {
+    Box::new(future)
+}
+
+/// A value as it goes out.
+fn released(value: &Secret) -> Arc<str> {
+    value.expose_shared()
+}
+
+fn shared(value: Option<Arc<Secret>>) -> Option<Arc<str>> {
+    value.map(|value| released(&value))
+}
+
+fn to_guest(error: GuestError) -> secrets::Error {
+    match error {
+        GuestError::Denied(text) => secrets::Error::Denied(text),
+        GuestError::NotFound(text) => secrets::Error::NotFound(text),
+        GuestError::InvalidName(text) => secrets::Error::InvalidName(text),
+        GuestError::InvalidValue(text) => secrets::Error::InvalidValue(text),
+        GuestError::Exhausted(text) => secrets::Error::Exhausted(text),
+        GuestError::Expired(text) => secrets::Error::Expired(text),
+        GuestError::InvalidBatch(text) => secrets::Error::InvalidBatch(text),
+        GuestError::Conflict(text) => secrets::Error::Conflict(text),
+        GuestError::Partial(names) => secrets::Error::Partial(names),
+        GuestError::Unavailable(text) => secrets::Error::Unavailable(text),
+    }
+}
+
+fn description(description: Description) -> secrets::Description {
+    let seconds = |time: jiff::Timestamp| u64::try_from(time.as_second()).ok();
+    secrets::Description {
+        version: description.version.to_string(),
+        content_type: description.attributes.content_type,
+        updated: seconds(description.updated),
+        expires: description.attributes.expires.and_then(seconds),
+    }
+}

@@ -1,0 +1,532 @@
+//! The folders of a run: checked before it starts, private while it goes on, published whole or not at all.
+//!
+//! What was checked is held open, and from then on everything goes through those descriptors. Somebody who moves a folder meanwhile, or puts a link
+//! in its place, changes where a path leads and not what a run reads and writes. Before outputs are published the paths are looked at
+//! once more: where they do not lead to what was checked, nothing is published.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, RenameFlags};
+use rustix::io::Errno;
+
+use super::private::{Beside, FOLDER, Identity, Private, Temp, open, path_of, real_path, stat};
+use super::spares::{Spares, Stamp};
+use strongroom_core::ids::RunId;
+use strongroom_core::spec::RunSpec;
+
+/// Why a run's folders cannot be used. Nothing has been created.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FolderError {
+    /// The input folder cannot be read.
+    #[error("the input folder `{}` {}", path.display(), match cause.kind() {
+        io::ErrorKind::NotFound => "is not there: check the path".to_owned(),
+        io::ErrorKind::NotADirectory => "is a file: give the folder that holds it".to_owned(),
+        _ => format!("cannot be used ({cause}): give a folder that you may read"),
+    })]
+    Input {
+        /// The folder.
+        path: PathBuf,
+        /// The system's answer.
+        cause: io::Error,
+    },
+    /// The output folder is there and has something in it.
+    #[error("the output folder `{}` is not empty: give an empty or new folder, so that nothing is overwritten", .0.display())]
+    OutputNotEmpty(PathBuf),
+    /// The output folder cannot be made or used.
+    #[error("the output folder `{}` {}", path.display(), match cause.kind() {
+        io::ErrorKind::NotFound => "cannot be made, because the folder above it is not there: make that one first".to_owned(),
+        io::ErrorKind::NotADirectory => "is a file: give an empty or new folder".to_owned(),
+        _ => format!("cannot be used ({cause}): give a new folder below one that you may write"),
+    })]
+    Output {
+        /// The folder.
+        path: PathBuf,
+        /// The system's answer.
+        cause: io::Error,
+    },
+    /// One folder is the other, or inside it.
+    #[error("the input folder `{}` and the output folder `{}` overlap: give two separate folders", input.display(), output.display())]
+    Overlap {
+        /// The input folder.
+        input: PathBuf,
+        /// The output folder.
+        output: PathBuf,
+    },
+    /// The component would see what is private to the host.
+    #[error("the input folder `{}` holds what strongroom keeps for itself", strongroom_core::escape::escape_controls(&.0.to_string_lossy()))]
+    InputPrivate(PathBuf),
+    /// The component could change what is private to the host.
+    #[error("the output folder `{}` is among what strongroom keeps for itself", strongroom_core::escape::escape_controls(&.0.to_string_lossy()))]
+    OutputPrivate(PathBuf),
+}
+
+/// Folders that were found to be usable, held open.
+#[derive(Debug)]
+pub(super) struct Checked {
+    input: Option<OwnedFd>,
+    /// Where the output goes at the end; none where it is discarded.
+    target: Option<Target>,
+    /// The folder in which the private folder is made: beside the target, so that it can be renamed. One for temporary files may not be there:
+    /// that is no fault of the specification's.
+    beside: io::Result<Beside>,
+    /// Its path, for an error.
+    beside_path: PathBuf,
+}
+
+/// A place for outputs in the folder beside it.
+#[derive(Debug)]
+struct Target {
+    name: OsString,
+    /// The empty folder that was there, if any.
+    was: Option<Identity>,
+}
+
+/// Checks the folders of a specification and creates nothing. `temp` is where the output of a run without an output folder is kept, and `private`
+/// what no component may see or change.
+pub(super) fn check(spec: &RunSpec, temp: &Temp, private: &[PathBuf]) -> Result<Checked, FolderError> {
+    let input = spec.input.as_deref().map(check_input).transpose()?;
+    let input_path = input.as_ref().map(|(_, path)| path.as_path());
+    let checked = match spec.output.as_deref() {
+        Some(output) => check_output(output, input_path)?,
+        None => {
+            let beside = temp.get();
+            let path = beside.as_ref().map_or(&temp.path, |beside| &beside.path).clone();
+            Checked { input: None, target: None, beside, beside_path: path }
+        }
+    };
+    // What is not there cannot be seen, and is not made by a run.
+    for private in private.iter().filter_map(|private| private.canonicalize().ok()) {
+        if let (Some(input), Some(given)) = (input_path, &spec.input)
+            && (input.starts_with(&private) || private.starts_with(input))
+        {
+            return Err(FolderError::InputPrivate(given.clone()));
+        }
+        if let (Some(target), Some(given)) = (&checked.target, &spec.output)
+            && checked.beside_path.join(&target.name).starts_with(&private)
+        {
+            return Err(FolderError::OutputPrivate(given.clone()));
+        }
+    }
+    Ok(Checked { input: input.map(|(folder, _)| folder), ..checked })
+}
+
+fn check_output(output: &Path, input: Option<&Path>) -> Result<Checked, FolderError> {
+    let failed = |cause: io::Error| FolderError::Output { path: output.to_owned(), cause };
+    let (beside, target) = match open(output) {
+        Ok(folder) => {
+            for entry in Dir::read_from(&folder).map_err(|error| failed(error.into()))? {
+                let entry = entry.map_err(|error| failed(error.into()))?;
+                if entry.file_name() != c"." && entry.file_name() != c".." {
+                    return Err(FolderError::OutputNotEmpty(output.to_owned()));
+                }
+            }
+            let path = real_path(&folder).map_err(failed)?;
+            let name = path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?.to_owned();
+            let beside = rustix::fs::openat(&folder, "..", FOLDER, Mode::empty());
+            let beside = beside.map_err(|error| failed(error.into()))?;
+            (beside, Target { name, was: Some(Identity::of(&folder).map_err(failed)?) })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let name = output.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+            let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            (open(parent).map_err(failed)?, Target { name: name.to_owned(), was: None })
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let beside = Beside::new(beside).map_err(failed)?;
+    // A link that leads nowhere is not to be replaced, nor what somebody has made or moved at this moment.
+    let there = stat(&*beside.folder, &target.name).map_err(failed)?.map(Identity::from);
+    if there != target.was {
+        return Err(failed(io::ErrorKind::AlreadyExists.into()));
+    }
+    let path = beside.path.join(&target.name);
+    if let Some(input) = input
+        && (path.starts_with(input) || input.starts_with(&path))
+    {
+        return Err(FolderError::Overlap { input: input.to_owned(), output: path });
+    }
+    let writable = rustix::fs::accessat(&*beside.folder, ".", Access::WRITE_OK, AtFlags::empty());
+    writable.map_err(|error| failed(error.into()))?;
+    let beside_path = beside.path.clone();
+    Ok(Checked { input: None, target: Some(target), beside: Ok(beside), beside_path })
+}
+
+fn check_input(input: &Path) -> Result<(OwnedFd, PathBuf), FolderError> {
+    let failed = |cause: io::Error| FolderError::Input { path: input.to_owned(), cause };
+    let folder = open(input).map_err(failed)?;
+    let path = real_path(&folder).map_err(failed)?;
+    Ok((folder, path))
+}
+
+/// There is no private folder for a run.
+#[derive(Debug, thiserror::Error)]
+#[error("a private output folder in `{}` cannot be made: {cause}", beside.display())]
+pub(super) struct Unstaged {
+    beside: PathBuf,
+    cause: io::Error,
+}
+
+/// A run's private output folder. Dropped, it is removed with all that is in it.
+#[derive(Debug)]
+pub(super) struct Staging {
+    private: Private,
+    target: Option<Target>,
+    input: Option<OwnedFd>,
+    /// Where it goes back to if nobody touches it, and how it was.
+    home: Option<(Arc<Spares>, Stamp)>,
+}
+
+impl Checked {
+    /// Where the private folder of a run will be.
+    pub(super) fn staging_path(&self, run: &RunId) -> PathBuf {
+        self.beside_path.join(staging_name(run))
+    }
+
+    /// Makes the private folder.
+    pub(super) fn stage(self, run: &RunId) -> Result<Staging, Unstaged> {
+        let private = self.beside.and_then(|beside| Private::make(beside, staging_name(run)));
+        let private = private.map_err(|cause| Unstaged { beside: self.beside_path, cause })?;
+        Ok(Staging { private, target: self.target, input: self.input, home: None })
+    }
+
+    /// The same, or a folder that is to spare where the output is discarded.
+    pub(super) fn stage_or_take(self, run: &RunId, spares: &Arc<Spares>) -> Result<Staging, Unstaged> {
+        if self.target.is_some() {
+            return self.stage(run);
+        }
+        let taken = self.beside.and_then(|beside| spares.take(beside, || staging_name(run)));
+        let (private, stamp) = taken.map_err(|cause| Unstaged { beside: self.beside_path, cause })?;
+        Ok(Staging { private, target: None, input: self.input, home: Some((Arc::clone(spares), stamp)) })
+    }
+}
+
+fn staging_name(run: &RunId) -> OsString {
+    format!(".strongroom-{run}").into()
+}
+
+impl Staging {
+    /// The folder itself.
+    pub(super) fn folder(&self) -> BorrowedFd<'_> {
+        self.private.folder.as_fd()
+    }
+
+    /// A path to it for this process, as long as this is there.
+    pub(super) fn path(&self) -> PathBuf {
+        path_of(&self.private.folder)
+    }
+
+    /// The same for the input folder.
+    pub(super) fn input_path(&self) -> Option<PathBuf> {
+        self.input.as_ref().map(path_of)
+    }
+
+    /// Gives a folder back to those that are to spare, where it came from there and is as it was. Otherwise it is still here.
+    pub(super) fn give_back(mut self) -> Option<Self> {
+        let Some((spares, stamp)) = self.home.take() else { return Some(self) };
+        let private = spares.give_back(self.private, stamp)?;
+        Some(Self { private, ..self })
+    }
+
+    /// Puts the output in its place in one step, in the folder that was checked and in no other: an error where its path leads elsewhere by now,
+    /// or where something other than an empty folder stands in the place.
+    pub(super) fn publish(mut self) -> io::Result<()> {
+        let Some(target) = &self.target else { return Ok(()) };
+        let private = &mut self.private;
+        let changed = |what: &str| io::Error::other(format!("{what} was moved or replaced while the run went on"));
+        if !private.is_in_place()? {
+            return Err(changed("the run's private folder"));
+        }
+        if !private.beside.is_in_place()? {
+            return Err(changed("the folder above it"));
+        }
+        let beside = &*private.beside.folder;
+        let there = stat(beside, &target.name)?;
+        if there.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::Directory) {
+            return Err(io::Error::other("what stands there is no folder any more"));
+        }
+        let mode = match there {
+            Some(stat) if target.was == Some(stat.into()) => stat.st_mode & 0o7777,
+            // What a plain `mkdir` would have given, also where somebody else has made a folder: its mode is no choice of the operator's.
+            _ => 0o777 & !umask(&private.folder)?,
+        };
+        rustix::fs::fchmod(&private.folder, Mode::from_raw_mode(mode))?;
+        // An empty folder is replaced and nothing else is, whatever appears there at this moment; a link is not followed.
+        let (from, to) = (private.name.as_os_str(), target.name.as_os_str());
+        let renamed = match there {
+            Some(_) => rustix::fs::renameat(beside, from, beside, to),
+            None => match rustix::fs::renameat_with(beside, from, beside, to, RenameFlags::NOREPLACE) {
+                // A file system that cannot.
+                Err(Errno::INVAL | Errno::NOSYS) => rustix::fs::renameat(beside, from, beside, to),
+                other => other,
+            },
+        };
+        renamed?;
+        private.placed = true;
+        Ok(())
+    }
+}
+
+/// The process's mask for new folders, read off a folder made for this: asking for the mask would change it for all threads. It is made inside the
+/// private folder, so that a process that dies here leaves nothing else behind.
+fn umask(private: &OwnedFd) -> io::Result<u32> {
+    let probe = OsString::from(format!(".umask-{}", ulid::Ulid::generate()));
+    rustix::fs::mkdirat(private, probe.as_os_str(), Mode::from_raw_mode(0o777))?;
+    let made = stat(private, &probe);
+    rustix::fs::unlinkat(private, probe.as_os_str(), AtFlags::REMOVEDIR)?;
+    let made = made?.ok_or(io::ErrorKind::NotFound)?;
+    Ok(0o777 & !made.st_mode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, symlink};
+
+    fn spec(input: Option<&Path>, output: Option<&Path>) -> RunSpec {
+        let mut spec = RunSpec::new("x.wasm");
+        spec.input = input.map(Into::into);
+        spec.output = output.map(Into::into);
+        spec
+    }
+
+    fn checked(spec: &RunSpec, temp: &Path, private: &[PathBuf]) -> Result<Checked, FolderError> {
+        check(spec, &Temp::new(temp.to_owned()), private)
+    }
+
+    #[test]
+    fn outputs_appear_whole_or_not_at_all() {
+        let temp = tempfile::tempdir().unwrap();
+        let target = temp.path().join("out");
+        let run = RunId::generate();
+        let staging = checked(&spec(None, Some(&target)), temp.path(), &[]).unwrap().stage(&run).unwrap();
+        fs::write(staging.path().join("a"), "a").unwrap();
+        assert!(!target.exists());
+        staging.publish().unwrap();
+        assert_eq!(fs::read_to_string(target.join("a")).unwrap(), "a");
+
+        let second = temp.path().join("second");
+        let staging = checked(&spec(None, Some(&second)), temp.path(), &[]).unwrap().stage(&run).unwrap();
+        fs::write(staging.path().join("a"), "a").unwrap();
+        drop(staging);
+        assert!(!second.exists());
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn nothing_is_made_beside_the_private_folder() {
+        let temp = tempfile::tempdir().unwrap();
+        let (target, plain) = (temp.path().join("out"), temp.path().join("plain"));
+        fs::create_dir(&plain).unwrap();
+        let staging = checked(&spec(None, Some(&target)), temp.path(), &[]).unwrap().stage(&RunId::generate()).unwrap();
+        fs::write(staging.path().join("a"), "a").unwrap();
+        // The file system tells, also of what is gone again.
+        let watch = rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::NONBLOCK).unwrap();
+        let flags = rustix::fs::inotify::WatchFlags::CREATE;
+        rustix::fs::inotify::add_watch(&watch, temp.path(), flags).unwrap();
+        staging.publish().unwrap();
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 512];
+        let mut events = rustix::fs::inotify::Reader::new(&watch, &mut buffer);
+        let made = events.next();
+        assert!(matches!(made, Err(rustix::io::Errno::AGAIN)), "{made:?}");
+        assert_eq!(fs::metadata(&target).unwrap().mode(), fs::metadata(&plain).unwrap().mode());
+        assert_eq!(fs::read_dir(&target).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_empty_folder_is_used_and_keeps_its_mode() {
+        let temp = tempfile::tempdir().unwrap();
+        let target = temp.path().join("out");
+        fs::DirBuilder::new().mode(0o750).create(&target).unwrap();
+        let staging = checked(&spec(None, Some(&target)), temp.path(), &[]).unwrap().stage(&RunId::generate()).unwrap();
+        fs::write(staging.path().join("a"), "a").unwrap();
+        staging.publish().unwrap();
+        assert!(target.join("a").exists());
+        assert_eq!(fs::metadata(&target).unwrap().mode() & 0o777, 0o750);
+    }
+
+    #[test]
+    fn unusable_folders_are_told_apart() {
+        let temp = tempfile::tempdir().unwrap();
+        let full = temp.path().join("full");
+        fs::create_dir(&full).unwrap();
+        fs::write(full.join("a"), "a").unwrap();
+        let file = full.join("a");
+        assert!(matches!(checked(&spec(None, Some(&full)), temp.path(), &[]), Err(FolderError::OutputNotEmpty(_))));
+        assert!(matches!(checked(&spec(None, Some(&file)), temp.path(), &[]), Err(FolderError::Output { .. })));
+        assert!(matches!(checked(&spec(Some(&file), None), temp.path(), &[]), Err(FolderError::Input { .. })));
+        assert!(matches!(
+            checked(&spec(Some(Path::new("/nowhere")), None), temp.path(), &[]),
+            Err(FolderError::Input { .. })
+        ));
+        let inside = full.join("out");
+        assert!(matches!(
+            checked(&spec(Some(&full), Some(&inside)), temp.path(), &[]),
+            Err(FolderError::Overlap { .. })
+        ));
+        let dangling = temp.path().join("dangling");
+        symlink("/nowhere", &dangling).unwrap();
+        assert!(matches!(checked(&spec(None, Some(&dangling)), temp.path(), &[]), Err(FolderError::Output { .. })));
+    }
+
+    #[test]
+    fn what_is_private_is_neither_seen_nor_changed() {
+        let temp = tempfile::tempdir().unwrap();
+        let (home, other, data) = (temp.path().join("home"), temp.path().join("other"), temp.path().join("data"));
+        for folder in [&home, &home.join("code"), &other, &data] {
+            fs::create_dir(folder).unwrap();
+        }
+        let file = data.join("passphrase");
+        fs::write(&file, "words").unwrap();
+        let link = temp.path().join("link");
+        symlink(&home, &link).unwrap();
+        let private = [home.clone(), file, temp.path().join("not there")];
+        let checked =
+            |input: Option<&Path>, output: Option<&Path>| checked(&spec(input, output), temp.path(), &private);
+        for input in [&home, &home.join("code"), temp.path(), &data, &link] {
+            assert!(matches!(checked(Some(input), None), Err(FolderError::InputPrivate(_))), "{input:?}");
+        }
+        for output in [&home.join("out"), &home.join("code"), &link.join("out")] {
+            assert!(matches!(checked(None, Some(output)), Err(FolderError::OutputPrivate(_))), "{output:?}");
+        }
+        assert!(checked(Some(&other), Some(&data.join("out"))).is_ok());
+    }
+
+    /// A folder above, an output folder in it that is to be made, and one elsewhere that nothing may get into.
+    fn outside(there: bool) -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let temp = tempfile::tempdir().unwrap();
+        let (above, elsewhere) = (temp.path().join("above"), temp.path().join("elsewhere"));
+        for folder in [&above, &elsewhere] {
+            fs::create_dir(folder).unwrap();
+        }
+        if there {
+            fs::create_dir(above.join("out")).unwrap();
+        }
+        (temp, above, elsewhere)
+    }
+
+    fn all_below(folder: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        entries
+            .flat_map(|path| if path.is_dir() && !path.is_symlink() { all_below(&path) } else { vec![path] })
+            .collect()
+    }
+
+    #[test]
+    fn outputs_go_nowhere_when_somebody_changes_the_folders_meanwhile() {
+        type Change = fn(&Path, &Path);
+        let changes: [(&str, bool, Change); 7] = [
+            ("a link in its place", false, |above, elsewhere| symlink(elsewhere, above.join("out")).unwrap()),
+            ("a link that leads nowhere", false, |above, elsewhere| {
+                symlink(elsewhere.join("new"), above.join("out")).unwrap()
+            }),
+            ("a file in its place", false, |above, _| fs::write(above.join("out"), "kept").unwrap()),
+            ("the folder is filled", true, |above, _| fs::write(above.join("out/mine"), "kept").unwrap()),
+            ("a link in place of the folder", true, |above, elsewhere| {
+                fs::remove_dir(above.join("out")).unwrap();
+                symlink(elsewhere, above.join("out")).unwrap();
+            }),
+            ("a link in place of the folder above", false, |above, elsewhere| {
+                fs::rename(above, above.with_file_name("moved")).unwrap();
+                symlink(elsewhere, above).unwrap();
+            }),
+            ("another folder above", true, |above, _| {
+                fs::rename(above, above.with_file_name("moved")).unwrap();
+                fs::create_dir_all(above.join("out")).unwrap();
+            }),
+        ];
+        for (what, there, change) in changes {
+            for before_it_is_staged in [true, false] {
+                let (temp, above, elsewhere) = outside(there);
+                let target = above.join("out");
+                let checked = checked(&spec(None, Some(&target)), temp.path(), &[]).unwrap();
+                if before_it_is_staged {
+                    change(&above, &elsewhere);
+                }
+                let staging = checked.stage(&RunId::generate()).unwrap();
+                fs::write(staging.path().join("a"), "a").unwrap();
+                if !before_it_is_staged {
+                    change(&above, &elsewhere);
+                }
+                assert!(staging.publish().is_err(), "{what}");
+                assert_eq!(all_below(&elsewhere), Vec::<PathBuf>::new(), "{what}");
+                // What the others have made is as it was, and nothing of the run's is left.
+                let left = all_below(temp.path());
+                let theirs = |path: &PathBuf| path.is_symlink() || fs::read(path).unwrap() == b"kept";
+                assert!(left.iter().all(theirs), "{what}: {left:?}");
+                for folder in [above, temp.path().join("moved")] {
+                    let mut names = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().file_name());
+                    assert!(names.all(|name| name == "out"), "{what}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_folder_that_was_made_or_removed_meanwhile_costs_no_outputs() {
+        for there in [false, true] {
+            let (temp, above, _) = outside(there);
+            let (target, plain) = (above.join("out"), temp.path().join("plain"));
+            fs::create_dir(&plain).unwrap();
+            let staging =
+                checked(&spec(None, Some(&target)), temp.path(), &[]).unwrap().stage(&RunId::generate()).unwrap();
+            fs::write(staging.path().join("a"), "a").unwrap();
+            if there {
+                fs::remove_dir(&target).unwrap();
+            } else {
+                fs::create_dir(&target).unwrap();
+                fs::set_permissions(&target, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+            }
+            staging.publish().unwrap();
+            assert_eq!(fs::read_to_string(target.join("a")).unwrap(), "a");
+            // Whoever made it does not say who may read the outputs.
+            assert_eq!(fs::metadata(&target).unwrap().mode(), fs::metadata(&plain).unwrap().mode());
+        }
+    }
+
+    #[test]
+    fn a_private_folder_that_is_swapped_is_not_published_and_is_emptied() {
+        for discarded in [false, true] {
+            let (temp, above, elsewhere) = outside(false);
+            let run = RunId::generate();
+            let staging =
+                checked(&spec(None, Some(&above.join("out"))), temp.path(), &[]).unwrap().stage(&run).unwrap();
+            fs::write(staging.path().join("a"), "a").unwrap();
+            fs::write(elsewhere.join("theirs"), "kept").unwrap();
+            let (private, moved) = (above.join(format!(".strongroom-{run}")), temp.path().join("moved"));
+            fs::rename(&private, &moved).unwrap();
+            symlink(&elsewhere, &private).unwrap();
+            // The component writes where it wrote before.
+            fs::write(staging.path().join("b"), "b").unwrap();
+            assert!(moved.join("b").exists());
+            if discarded {
+                drop(staging);
+            } else {
+                assert!(staging.publish().unwrap_err().to_string().contains("private folder was moved or replaced"));
+            }
+            assert!(!above.join("out").exists());
+            assert_eq!(all_below(&moved), Vec::<PathBuf>::new());
+            assert_eq!(fs::read_to_string(elsewhere.join("theirs")).unwrap(), "kept");
+            assert_eq!(fs::read_link(&private).unwrap(), elsewhere);
+        }
+    }
+
+    #[test]
+    fn an_input_folder_stays_the_one_that_was_checked() {
+        let (temp, above, elsewhere) = outside(false);
+        fs::write(above.join("data"), "checked").unwrap();
+        fs::write(elsewhere.join("data"), "private").unwrap();
+        let private = [elsewhere.clone()];
+        let open = checked(&spec(Some(&above), None), temp.path(), &private).unwrap();
+        fs::rename(&above, temp.path().join("moved")).unwrap();
+        symlink(&elsewhere, &above).unwrap();
+        let staging = open.stage(&RunId::generate()).unwrap();
+        assert_eq!(fs::read_to_string(staging.input_path().unwrap().join("data")).unwrap(), "checked");
+        assert!(matches!(checked(&spec(Some(&above), None), temp.path(), &private), Err(FolderError::InputPrivate(_))));
+    }
+}

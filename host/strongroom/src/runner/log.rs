@@ -1,0 +1,44 @@
+//! Keeping what a run prints beside its record.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use strongroom_core::ids::RunId;
+use crate::runs::{LogStream, LogWriter, RunStore};
+use strongroom_runtime::{Recorder, Stream};
+
+/// The log of one run. The sandbox writes it, and the runner ends it.
+pub(super) struct Log(Option<Arc<Mutex<LogWriter>>>);
+
+impl Log {
+    /// The log of a run whose record is there; one that keeps nothing where there is no store, or the store keeps none.
+    pub(super) fn of(records: Option<&RunStore>, id: &RunId) -> Self {
+        Self(records.and_then(|records| records.keep_log(id)).map(|writer| Arc::new(Mutex::new(writer))))
+    }
+
+    /// What the sandbox hands the run's text to.
+    pub(super) fn recorder(&self) -> Option<Box<dyn Recorder>> {
+        self.0.clone().map(|writer| Box::new(Keeper(writer)) as Box<dyn Recorder>)
+    }
+
+    /// Ends the log. The answer is a warning where it is not whole: that is no reason for a run to fail.
+    pub(super) async fn finish(self, id: &RunId) -> Option<String> {
+        let writer = self.0?;
+        let finished =
+            tokio::task::spawn_blocking(move || writer.lock().unwrap_or_else(PoisonError::into_inner).finish()).await;
+        let failure = finished.unwrap_or_else(|_| Some(std::io::Error::other("the task that writes it failed")))?;
+        tracing::warn!(run = %id, error = %failure, "a run's log could not be written");
+        Some(format!("what it printed could not all be kept for `strongroom runs log`: {failure}"))
+    }
+}
+
+struct Keeper(Arc<Mutex<LogWriter>>);
+
+impl Recorder for Keeper {
+    fn output(&mut self, stream: Stream, bytes: &[u8]) {
+        let stream = match stream {
+            Stream::Stdout => LogStream::Out,
+            Stream::Stderr => LogStream::Err,
+        };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(stream, bytes);
+    }
+}

@@ -1,0 +1,522 @@
+//! One run from its specification to its record.
+//!
+//! What can be checked is checked first, and an error there leaves nothing behind. Then the run starts: it has an identity, a record, and a
+//! first event in the audit; and from there every way out ends in [`RunRecord`].
+
+mod folders;
+mod log;
+mod outputs;
+mod private;
+mod sandbox;
+mod spares;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+pub use folders::FolderError;
+pub use sandbox::Sandbox;
+
+use strongroom_audit::Audit;
+use strongroom_broker::{Broker, Ended, Meter, Repeats, Session, settle};
+use strongroom_policy::{Ceilings, Limits, Policy};
+use strongroom_core::record::{Limit, Outcome, Output, RunRecord};
+use strongroom_redact::Redactor;
+use crate::runs::{RunStore, RunStoreError};
+use strongroom_runtime::engine::MAX_RUNS;
+use strongroom_runtime::{
+    Account, Candidate, CodeStore, Compile, CompileError, EngineError, Execution, Executor, Handover, LoadError,
+    Loaded, Loader, Observer, Reachable, Recorder, ResolveError, Ticker,
+};
+use strongroom_core::spec::RunSpec;
+use strongroom_vault::Vault;
+
+/// How long a run that was stopped waits for whoever reads what it printed.
+const READER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a [`Runner`] is made of. Three things have no default; the rest has one that suits a process without a home on the disk.
+#[derive(Clone)]
+#[must_use]
+pub struct RunnerOptions {
+    pub(crate) audit: Audit,
+    pub(crate) vault: Arc<dyn Vault>,
+    pub(crate) repeats: Repeats,
+    pub(crate) records: Option<Arc<RunStore>>,
+    pub(crate) code_store: Option<PathBuf>,
+    pub(crate) compile: Compile,
+    pub(crate) ceilings: Ceilings,
+    pub(crate) temp: PathBuf,
+    pub(crate) max_runs: u32,
+    pub(crate) private: Vec<PathBuf>,
+    pub(crate) timings: bool,
+}
+
+impl RunnerOptions {
+    /// Where every use of a secret is written, where secrets live, and where compilation happens. The last is a decision about how far components
+    /// are trusted, see [`Compile`].
+    pub fn new(vault: Arc<dyn Vault>, audit: Audit, compile: Compile) -> Self {
+        Self {
+            audit,
+            vault,
+            repeats: Repeats::default(),
+            records: None,
+            code_store: None,
+            compile,
+            ceilings: Ceilings::default(),
+            temp: std::env::temp_dir(),
+            max_runs: MAX_RUNS,
+            private: Vec::new(),
+            timings: false,
+        }
+    }
+
+    /// How repeated reads are audited. In sum by default.
+    pub fn repeats(mut self, repeats: Repeats) -> Self {
+        self.repeats = repeats;
+        self
+    }
+
+    /// Where records and logs are kept. By default they are only returned, and a run that is cut off with its process leaves none.
+    pub fn records(mut self, records: Arc<RunStore>) -> Self {
+        self.records = Some(records);
+        self
+    }
+
+    /// Where compiled code is kept, a folder of this user's alone. By default each process compiles anew.
+    pub fn code_store(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.code_store = Some(dir.into());
+        self
+    }
+
+    /// What no policy may exceed. By default a policy may ask for anything.
+    pub fn ceilings(mut self, ceilings: Ceilings) -> Self {
+        self.ceilings = ceilings;
+        self
+    }
+
+    /// Where the output of runs without an output folder is kept while they go on: a folder that exists. By default the system's folder for
+    /// temporary files.
+    pub fn temp(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.temp = dir.into();
+        self
+    }
+
+    /// Files and folders that no component may see or change: a run whose input folder holds or is in one of them, or whose output folder is in
+    /// one, is told [`FolderError::InputPrivate`] or [`FolderError::OutputPrivate`]. None by default: name where the vault, what opens it, audit and
+    /// records are.
+    pub fn private(mut self, paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.private = paths.into_iter().collect();
+        self
+    }
+
+    /// How many runs may be alive at once; one more is told [`StartError::Busy`]. [`MAX_RUNS`] by default. Each costs address space from the
+    /// beginning, and memory only while it is alive.
+    pub fn max_runs(mut self, max_runs: u32) -> Self {
+        self.max_runs = max_runs;
+        self
+    }
+
+    /// Whether each record says where the run's time went ([`RunRecord::timings`]). It does not by default.
+    pub fn timings(mut self, timings: bool) -> Self {
+        self.timings = timings;
+        self
+    }
+}
+
+impl fmt::Debug for RunnerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunnerOptions")
+            .field("audit", &self.audit)
+            .field("compile", &self.compile)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs components. One serves a whole process: engine, compiled code and cache are shared by its runs.
+pub struct Runner {
+    broker: Broker,
+    loader: Loader,
+    executor: Executor,
+    ticker: Ticker,
+    records: Option<Arc<RunStore>>,
+    ceilings: Ceilings,
+    temp: private::Temp,
+    room: Arc<Semaphore>,
+    private: Vec<PathBuf>,
+    timings: bool,
+    /// Where there are no records, which name the folder that each run has.
+    spares: Option<Arc<spares::Spares>>,
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runner").field("broker", &self.broker).field("loader", &self.loader).finish_non_exhaustive()
+    }
+}
+
+/// Why a runner cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunnerError {
+    /// The engine cannot be made.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The store of compiled code cannot be used.
+    #[error(transparent)]
+    Code(#[from] strongroom_runtime::StoreError),
+    /// The interfaces cannot be linked.
+    #[error("the sandbox's interfaces cannot be linked: {0}")]
+    Linker(String),
+}
+
+/// Why a run did not start. Nothing was created or changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// As many runs are alive as there is room for.
+    #[error("the host is busy: as many runs are alive as it has room for; try again later")]
+    Busy,
+    /// The component cannot be read, or is none.
+    #[error(transparent)]
+    Component(#[from] LoadError),
+    /// It is not valid, or needs what this host does not have.
+    #[error("the component `{}` {why}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What the compiler says, escaped and bounded.
+        why: String,
+    },
+    /// The policy is for another component.
+    #[error(transparent)]
+    Pin(#[from] strongroom_policy::PinMismatch),
+    /// The policy asks for more than the host allows.
+    #[error(transparent)]
+    Ceiling(#[from] strongroom_policy::PolicyError),
+    /// The folders cannot be used.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The policy's `tcp` cannot be used.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// The record cannot be written.
+    #[error("the run cannot be recorded, so it was not started: {0}")]
+    Record(#[from] RunStoreError),
+}
+
+impl StartError {
+    /// Whether the host is at fault (exit code 5) rather than what it was given (exit code 2).
+    pub fn is_host_fault(&self) -> bool {
+        match self {
+            Self::Record(_) | Self::Busy => true,
+            Self::Component(error) => error.is_host_fault(),
+            Self::Invalid { .. } | Self::Pin(_) | Self::Ceiling(_) | Self::Folder(_) | Self::Resolve(_) => false,
+        }
+    }
+}
+
+/// Checks the folders of a specification, for whoever wants to know before making a [`Runner`]; `private` as for
+/// [`RunnerOptions::private`]. Creates nothing.
+///
+/// # Errors
+/// [`FolderError`], as [`Runner::run`] would answer.
+pub fn check_folders(spec: &RunSpec, private: &[PathBuf]) -> Result<(), FolderError> {
+    // Only a run without an output folder is staged elsewhere, and nothing is checked of that.
+    folders::check(spec, &private::Temp::new("/".into()), private).map(drop)
+}
+
+impl Runner {
+    /// Makes the engine and what goes with it. Must be called on a tokio runtime.
+    ///
+    /// # Errors
+    /// [`RunnerError`], see there.
+    pub fn new(options: RunnerOptions) -> Result<Self, RunnerError> {
+        let sandbox = Sandbox::new(options.max_runs)?;
+        Self::with_sandbox(sandbox, options)
+    }
+
+    /// As [`Runner::new`], with a sandbox that was made before; how many runs may be alive at once is what that one has room for.
+    ///
+    /// # Errors
+    /// [`RunnerError`], see there.
+    pub fn with_sandbox(sandbox: Sandbox, options: RunnerOptions) -> Result<Self, RunnerError> {
+        let Sandbox { engine, executor, max_runs } = sandbox;
+        let store = options.code_store.as_deref().map(CodeStore::open).transpose()?;
+        let ticker = Ticker::new(&engine)?;
+        let loader = Loader::new(engine, options.compile, store);
+        Ok(Self {
+            broker: Broker::new(options.vault, options.audit, options.repeats),
+            loader,
+            executor,
+            ticker,
+            spares: options.records.is_none().then(Arc::default),
+            records: options.records,
+            ceilings: options.ceilings,
+            temp: private::Temp::new(options.temp),
+            private: options.private,
+            timings: options.timings,
+            room: Arc::new(Semaphore::new((max_runs as usize).min(Semaphore::MAX_PERMITS))),
+        })
+    }
+
+    /// Runs a component under a policy until it ends, is stopped at a limit, or `cancel` is ready.
+    ///
+    /// Dropping the returned future ends the run at once and leaves its record at `running` until the next process finds it `lost`: use
+    /// `cancel` to end a run in good order.
+    ///
+    /// # Errors
+    /// [`StartError`] where the run did not start. Once it has, there is a record, whatever happens.
+    pub async fn run(
+        &self,
+        spec: RunSpec,
+        policy: Arc<Policy>,
+        observer: Arc<dyn Observer>,
+        cancel: impl Future<Output = ()> + Send,
+    ) -> Result<RunRecord, StartError> {
+        let admitted = self.admit()?;
+        let candidate = self.loader.read(&spec.component).await?;
+        self.run_admitted(admitted, candidate, spec, policy, observer, cancel).await
+    }
+
+    /// As [`Runner::run`], of a component that was read before, such as by [`Candidate::read`] to see whether the policy serves it. What runs, and
+    /// whose digest is held against the policy and recorded, are the bytes of `candidate`, whatever its file holds by now; `spec` only names it.
+    ///
+    /// # Errors
+    /// As [`Runner::run`].
+    pub async fn run_candidate(
+        &self,
+        candidate: Candidate,
+        spec: RunSpec,
+        policy: Arc<Policy>,
+        observer: Arc<dyn Observer>,
+        cancel: impl Future<Output = ()> + Send,
+    ) -> Result<RunRecord, StartError> {
+        let admitted = self.admit()?;
+        let candidate = self.loader.adopt(&spec.component, candidate)?;
+        admitted.meter.add(|timings| &mut timings.load, candidate.took());
+        self.run_admitted(admitted, candidate, spec, policy, observer, cancel).await
+    }
+
+    fn admit(&self) -> Result<Admitted<'_>, StartError> {
+        let room = self.room.try_acquire().map_err(|_| StartError::Busy)?;
+        Ok(Admitted { room, meter: if self.timings { Meter::started() } else { Meter::default() } })
+    }
+
+    async fn run_admitted(
+        &self,
+        Admitted { room, meter }: Admitted<'_>,
+        candidate: Candidate,
+        spec: RunSpec,
+        policy: Arc<Policy>,
+        observer: Arc<dyn Observer>,
+        cancel: impl Future<Output = ()> + Send,
+    ) -> Result<RunRecord, StartError> {
+        meter.lap(|timings| &mut timings.load);
+        policy.serves(candidate.digest())?;
+        let limits = policy.limits_under(&self.ceilings)?;
+        let checked = folders::check(&spec, &self.temp, &self.private)?;
+        let reachable = Reachable::resolve(policy.tcp()).await?;
+        meter.lap(|timings| &mut timings.start);
+
+        // Compiled before the run starts: what turns out to be no valid component is an input error, like a file that is none.
+        let mut cancel = std::pin::pin!(cancel);
+        let prepared = self.prepare(&spec.component, &candidate, &limits, &*observer, cancel.as_mut()).await?;
+
+        meter.lap(|timings| &mut timings.load);
+
+        let component = candidate.component_ref(&spec.component);
+        let mut session = Session::prepare(&self.broker, &spec, component, policy, limits, meter.clone());
+        let id = session.id();
+        // Before the folder is made: what a crash leaves behind is named in the store and cleared away by the next process.
+        if let Some(records) = &self.records {
+            records.begin(session.record(), Some(&checked.staging_path(&id)))?;
+        }
+        let log = log::Log::of(self.records.as_deref(), &id);
+        let staged = match &self.spares {
+            Some(spares) => checked.stage_or_take(&id, spares),
+            None => checked.stage(&id),
+        };
+        let (Ran { mut ended, handover, untouched }, staging) = match staged {
+            Ok(staging) => {
+                let recorder = log.recorder();
+                let (input, output) = (staging.input_path(), staging.path());
+                let outside = Outside { reachable, input, output, observer, recorder, cancel };
+                (self.to_end(&spec, &mut session, prepared, outside).await, Some(staging))
+            }
+            Err(unstaged) => (Ran::not(Ended::HostFault(unstaged.to_string())), None),
+        };
+
+        session.record_mut().warnings.extend(log.finish(&id).await);
+        // Before outputs are published: without its account a run has not finished.
+        if let Err(error) = session.broker().finish().await {
+            ended = Ended::audit_fault(&error);
+        }
+        if let Some(staging) = staging {
+            let staging = if untouched { staging.give_back() } else { Some(staging) };
+            if let Some(staging) = staging {
+                ended = conclude(staging, ended, &spec, &mut session).await;
+            }
+        }
+        let mut record = session.end(ended).await;
+        meter.lap(|timings| &mut timings.finish);
+        record.timings = meter.timings();
+        if let Some(records) = &self.records
+            && let Err(error) = records.finish(&record)
+        {
+            tracing::error!(run = %id, %error, "a run's record could not be written");
+            settle(&mut record, Ended::HostFault(format!("the record could not be written: {error}")));
+        }
+        // The sandbox is gone; what follows takes no more of the machine.
+        drop(room);
+        // Last, because the observer may take as long as it likes.
+        if let Some(handover) = handover {
+            let stopped = matches!(record.outcome, Outcome::Limit | Outcome::Cancelled);
+            handover.wait(stopped.then_some(READER_PATIENCE)).await;
+        }
+        Ok(record)
+    }
+
+    /// Compiles the component, unless it is refused. The inner error is the end of a run that has yet to start.
+    async fn prepare(
+        &self,
+        path: &Path,
+        candidate: &Candidate,
+        limits: &Limits,
+        observer: &dyn Observer,
+        cancel: impl Future<Output = ()> + Unpin,
+    ) -> Result<Result<Loaded, NotRun>, StartError> {
+        let refused = candidate.refused();
+        if !refused.is_empty() {
+            let imports: Vec<_> = refused.iter().map(ToString::to_string).collect();
+            return Ok(Err(NotRun { ended: Ended::Refused(imports.join("; ")), reason: None }));
+        }
+        let compiling = std::pin::pin!(self.loader.compile(candidate, limits.compile_time, observer));
+        let loaded = match futures_util::future::select(compiling, cancel).await {
+            futures_util::future::Either::Left((loaded, _)) => loaded,
+            futures_util::future::Either::Right(((), _)) => {
+                return Ok(Err(NotRun { ended: Ended::Cancelled, reason: None }));
+            }
+        };
+        match loaded {
+            Ok(loaded) => Ok(Ok(loaded)),
+            Err(CompileError::Invalid(why)) => Err(StartError::Invalid { path: path.to_owned(), why }),
+            Err(CompileError::Limit(why)) => Ok(Err(NotRun { ended: Ended::Limit(Limit::Compile), reason: Some(why) })),
+            Err(CompileError::Host(why)) => Ok(Err(NotRun { ended: Ended::HostFault(why), reason: None })),
+        }
+    }
+
+    async fn to_end(
+        &self,
+        spec: &RunSpec,
+        session: &mut Session,
+        prepared: Result<Loaded, NotRun>,
+        outside: Outside<impl Future<Output = ()>>,
+    ) -> Ran {
+        // The first event binds what this run is.
+        if let Err(error) = session.begin().await {
+            return Ran::not(Ended::audit_fault(&error));
+        }
+        let loaded = match prepared {
+            Ok(loaded) => loaded,
+            Err(not_run) => {
+                session.record_mut().reason = not_run.reason;
+                return Ran::not(not_run.ended);
+            }
+        };
+        let _ticking = self.ticker.run();
+        let execution = Execution {
+            spec,
+            limits: session.limits(),
+            environment: session.policy().environment(),
+            reachable: outside.reachable,
+            input: outside.input.as_deref(),
+            output: &outside.output,
+            broker: Arc::clone(session.broker()),
+            observer: outside.observer,
+            recorder: outside.recorder,
+        };
+        let account: Account = self.executor.execute(&loaded, execution, outside.cancel).await;
+        let record = session.record_mut();
+        record.warnings.extend(loaded.warnings);
+        record.peak_memory_bytes = account.peak_memory_bytes;
+        record.cpu_micros = u64::try_from(account.cpu.as_micros()).unwrap_or(u64::MAX);
+        record.metrics = account.metrics;
+        record.progress = account.progress;
+        record.log = account.log;
+        Ran { ended: account.ended, handover: Some(account.handover), untouched: account.untouched }
+    }
+}
+
+/// A run that has its place, and whose time is measured from here on.
+struct Admitted<'a> {
+    room: SemaphorePermit<'a>,
+    meter: Meter,
+}
+
+/// Why a run ends without an instruction of its component.
+struct NotRun {
+    ended: Ended,
+    /// More than the end says by itself.
+    reason: Option<String>,
+}
+
+/// What came of a run's execution.
+struct Ran {
+    ended: Ended,
+    handover: Option<Handover>,
+    /// Nothing was made in its output folder.
+    untouched: bool,
+}
+
+impl Ran {
+    /// No instruction of the component was executed.
+    fn not(ended: Ended) -> Self {
+        Self { ended, handover: None, untouched: true }
+    }
+}
+
+/// What a run has to do with the world outside it.
+struct Outside<C> {
+    reachable: Reachable,
+    input: Option<PathBuf>,
+    output: PathBuf,
+    observer: Arc<dyn Observer>,
+    recorder: Option<Box<dyn Recorder>>,
+    cancel: C,
+}
+
+/// Publishes or discards what the run has left in its folder.
+async fn conclude(staging: folders::Staging, ended: Ended, spec: &RunSpec, session: &mut Session) -> Ended {
+    if matches!(ended, Ended::Finished) {
+        return match publish(staging, session.broker().redactor().clone()).await {
+            Ok(outputs) => {
+                session.record_mut().outputs = outputs;
+                ended
+            }
+            Err(outputs::ListError::Deep) => {
+                Ended::Failed { exit_code: Some(0), reason: outputs::ListError::Deep.to_string() }
+            }
+            Err(outputs::ListError::Io(error)) => {
+                Ended::HostFault(format!("the outputs could not be put in their folder: {error}"))
+            }
+        };
+    }
+    if spec.output.is_some() {
+        session.record_mut().warnings.push("outputs of a run that did not finish are discarded".to_owned());
+    }
+    // Removing a large tree is no work for the executor.
+    let _ = tokio::task::spawn_blocking(move || drop(staging)).await;
+    ended
+}
+
+async fn publish(staging: folders::Staging, redactor: Redactor) -> Result<Vec<Output>, outputs::ListError> {
+    let published = tokio::task::spawn_blocking(move || {
+        let outputs = outputs::list(staging.folder(), |name| redactor.shown(name))?;
+        staging.publish()?;
+        Ok(outputs)
+    });
+    published.await.unwrap_or_else(|_| Err(std::io::Error::other("the task that lists them failed").into()))
+}

@@ -1,0 +1,492 @@
+//! What a run printed, kept beside its record in `<id>.log` (`docs/run-record.md` describes the file).
+//!
+//! The text has been through the run's redactor and is escaped as for a terminal, so that a file which is read years later, with whatever is at
+//! hand, shows what a component wrote and obeys none of it. Both streams stand in one file, in order: each line opens with four characters that
+//! name its stream, and nothing that a component prints can be taken for them, because its own line breaks begin a new line of the file.
+//!
+//! The file is written while the run goes on. Once it is full, its first half stays and what comes between that and the newest text is left out:
+//! the beginning says what a run was about to do, and the end how it failed.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::PathBuf;
+
+use strongroom_core::ids::RunId;
+use strongroom_core::escape::TerminalEscaper;
+
+use super::{NOT_REGULAR, RunStore, RunStoreError, nofollow, open_regular};
+
+/// The bytes of text that are kept of a run, where nobody says otherwise: 1 MiB.
+pub const LOG_DEFAULT: u64 = 1024 * 1024;
+/// The fewest bytes that can be kept of a run's text, if any are: 4 KiB.
+pub const LOG_MIN: u64 = 4 * 1024;
+/// The most bytes that can be kept of a run's text: 64 MiB.
+pub const LOG_MAX: u64 = 64 * 1024 * 1024;
+
+/// The first line of a log of this format.
+const MARK: &str = "strongroom log 1\n";
+/// What the line in place of what was left out opens with.
+const GAP: &str = "... ";
+/// How many characters a line opens with.
+const TAG: usize = 4;
+
+/// The two streams of a component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogStream {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+}
+
+/// Keeps what one run prints. A failure to write is kept for [`LogWriter::finish`] and ends the keeping, never the run.
+#[derive(Debug)]
+pub struct LogWriter {
+    path: PathBuf,
+    max: u64,
+    /// None until there is something to keep: a run that prints nothing leaves no file.
+    file: Option<File>,
+    length: u64,
+    out: Half,
+    err: Half,
+    /// Of which stream the last line of the file is, where it begins, and whether it goes on.
+    last: LogStream,
+    last_at: u64,
+    open: bool,
+    gap: Option<Gap>,
+    failure: Option<io::Error>,
+}
+
+/// One stream of a log.
+#[derive(Debug, Default)]
+struct Half {
+    escaper: TerminalEscaper,
+    /// Its last line has not ended, whatever the other stream has written since.
+    open: bool,
+}
+
+/// What was left out of a log that was full.
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    /// The end of what stays for good.
+    head: u64,
+    /// The beginning of the text after the gap.
+    tail: u64,
+    bytes: u64,
+}
+
+impl LogWriter {
+    /// A log that keeps `max` bytes; nothing is made yet.
+    pub(super) fn new(path: PathBuf, max: u64) -> Self {
+        let max = max.clamp(LOG_MIN, LOG_MAX);
+        let (out, err) = (Half::default(), Half::default());
+        Self {
+            path,
+            max,
+            file: None,
+            length: 0,
+            out,
+            err,
+            last: LogStream::Out,
+            last_at: 0,
+            open: false,
+            gap: None,
+            failure: None,
+        }
+    }
+
+    /// Keeps what the component wrote. It must have been through the run's redactor.
+    pub fn write(&mut self, stream: LogStream, bytes: &[u8]) {
+        let mut shown = Vec::with_capacity(bytes.len());
+        self.half(stream).escaper.push(bytes, &mut shown);
+        self.keep(stream, &shown);
+    }
+
+    /// Ends the log, and answers with what went wrong, if anything did.
+    pub fn finish(&mut self) -> Option<io::Error> {
+        for stream in [LogStream::Out, LogStream::Err] {
+            let mut rest = Vec::new();
+            self.half(stream).escaper.finish(&mut rest);
+            self.keep(stream, &rest);
+        }
+        if self.open {
+            self.open = false;
+            self.append("\n");
+        }
+        self.failure.take()
+    }
+
+    fn half(&mut self, stream: LogStream) -> &mut Half {
+        match stream {
+            LogStream::Out => &mut self.out,
+            LogStream::Err => &mut self.err,
+        }
+    }
+
+    /// Lays escaped text out in lines of the file.
+    fn keep(&mut self, stream: LogStream, shown: &[u8]) {
+        if self.failure.is_some() || shown.is_empty() {
+            return;
+        }
+        // What an escaper makes is text.
+        let shown = String::from_utf8_lossy(shown);
+        let start = if self.file.is_none() { MARK.len() as u64 } else { self.length };
+        let mut text = String::with_capacity(shown.len() + 2 * TAG);
+        for piece in shown.split_inclusive('\n') {
+            if !self.open || self.last != stream {
+                if self.open {
+                    text.push('\n');
+                }
+                self.last_at = start.saturating_add(text.len() as u64);
+                text.push_str(tag(stream, self.half(stream).open));
+            }
+            text.push_str(piece);
+            self.open = !piece.ends_with('\n');
+            self.last = stream;
+            self.half(stream).open = self.open;
+        }
+        self.append(&text);
+    }
+
+    fn append(&mut self, text: &str) {
+        if self.failure.is_some() {
+            return;
+        }
+        if let Err(error) = self.try_append(text) {
+            self.failure = Some(error);
+        }
+    }
+
+    fn try_append(&mut self, text: &str) -> io::Result<()> {
+        let file = match &self.file {
+            Some(file) => file,
+            None => {
+                let mut options = File::options();
+                let file = options.read(true).write(true).create_new(true).mode(0o600).custom_flags(nofollow());
+                let file = file.open(&self.path)?;
+                file.write_all_at(MARK.as_bytes(), 0)?;
+                self.length = MARK.len() as u64;
+                self.file.insert(file)
+            }
+        };
+        file.write_all_at(text.as_bytes(), self.length)?;
+        self.length = self.length.saturating_add(text.len() as u64);
+        if self.length > self.max { self.shrink() } else { Ok(()) }
+    }
+
+    /// Leaves out what stands between the first half and the newest quarter, so that what is moved is a third of what was written since.
+    fn shrink(&mut self) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let gap = match self.gap {
+            Some(gap) => gap,
+            None => {
+                let head = head(file, self.max / 2)?;
+                Gap { head, tail: head, bytes: 0 }
+            }
+        };
+        let from = self.length.saturating_sub(self.max / 4).max(gap.tail);
+        let mut tail = vec![0; usize::try_from(self.length.saturating_sub(from)).unwrap_or(0)];
+        file.read_exact_at(&mut tail, from)?;
+        let whole = tail.iter().position(|byte| *byte == b'\n').map(|at| at + 1).filter(|at| *at < tail.len());
+        let (tag, skip) = match whole {
+            Some(at) => ("", at),
+            // All of it is one line, which is cut behind its tag and between two characters.
+            None => {
+                let behind = usize::try_from((self.last_at + TAG as u64).saturating_sub(from)).unwrap_or(0);
+                let within = tail.get(behind..).unwrap_or_default();
+                let cut = within.iter().take_while(|byte| (0x80..0xc0).contains(*byte)).count();
+                (tag(self.last, true), behind + cut)
+            }
+        };
+        let kept = tail.get(skip..).unwrap_or_default();
+        let tail_at = from.saturating_add(skip as u64);
+        let bytes = gap.bytes.saturating_add(tail_at.saturating_sub(gap.tail));
+        let before = read_at(file, gap.head.saturating_sub(1), 1)?;
+        let line_break = if before.first() == Some(&b'\n') { "" } else { "\n" };
+        let note = format!("{line_break}{GAP}{bytes} bytes left out here\n");
+        let tail = gap.head.saturating_add(note.len() as u64);
+        let written = [note.as_bytes(), tag.as_bytes(), kept].concat();
+        // A process that ends between these two has lost the newest text, and the file is whole all the same.
+        file.set_len(gap.head)?;
+        file.write_all_at(&written, gap.head)?;
+        self.length = gap.head.saturating_add(written.len() as u64);
+        self.last_at = if whole.is_some() { tail.saturating_add(self.last_at.saturating_sub(tail_at)) } else { tail };
+        self.gap = Some(Gap { head: gap.head, tail, bytes });
+        Ok(())
+    }
+}
+
+/// Where the part ends that stays: behind the last line that is whole within `half`, or, where that would leave much of it empty, between two
+/// characters.
+fn head(file: &File, half: u64) -> io::Result<u64> {
+    let bytes = read_at(file, 0, usize::try_from(half).unwrap_or(usize::MAX))?;
+    match bytes.iter().rposition(|byte| *byte == b'\n') {
+        Some(at) if at > bytes.len() / 2 => Ok(at as u64 + 1),
+        _ => {
+            let cut = bytes.iter().rev().take_while(|byte| (0x80..0xc0).contains(*byte)).count();
+            // The character's first byte goes too: whether the rest of it was within is not worth finding out.
+            Ok((bytes.len().saturating_sub(cut + 1)) as u64)
+        }
+    }
+}
+
+fn read_at(file: &File, at: u64, length: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, at)?;
+    Ok(bytes)
+}
+
+/// What a line of a stream opens with. One that goes on continues the stream's last line, which the other stream has interrupted.
+fn tag(stream: LogStream, goes_on: bool) -> &'static str {
+    match (stream, goes_on) {
+        (LogStream::Out, false) => "out ",
+        (LogStream::Out, true) => "out+",
+        (LogStream::Err, false) => "err ",
+        (LogStream::Err, true) => "err+",
+    }
+}
+
+/// One line of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogLine {
+    /// What the component wrote.
+    Text {
+        /// Where to.
+        stream: LogStream,
+        /// It continues the stream's last line.
+        goes_on: bool,
+        /// Without a line break, escaped as for a terminal.
+        text: String,
+    },
+    /// So many bytes of the file were left out here.
+    LeftOut(u64),
+}
+
+impl RunStore {
+    /// What keeps the text of a run; none where nothing is to be kept. The run's record has to be there: a log without one is removed.
+    pub fn keep_log(&self, id: &RunId) -> Option<LogWriter> {
+        (self.log_max > 0).then(|| LogWriter::new(self.log_path(id), self.log_max))
+    }
+
+    /// What a run printed, as far as it was kept; none where nothing was. Of a run that goes on it is what there is so far.
+    ///
+    /// # Errors
+    /// The file cannot be read or is no log.
+    pub fn log(&self, id: &RunId) -> Result<Option<Vec<LogLine>>, RunStoreError> {
+        let path = self.log_path(id);
+        let mut bytes = Vec::new();
+        let file = match open_regular(&path) {
+            Ok(Some(file)) => file,
+            Ok(None) => return Err(RunStoreError::DamagedLog { path, reason: NOT_REGULAR.to_owned() }),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(cause) => return Err(RunStoreError::io("open", &path, cause)),
+        };
+        // A log may be over its bound for the time of one write.
+        let most = 2 * LOG_MAX;
+        file.take(most + 1).read_to_end(&mut bytes).map_err(|cause| RunStoreError::io("read", &path, cause))?;
+        let parsed = if bytes.len() as u64 > most { Err("it is too large".to_owned()) } else { parse(&bytes) };
+        parsed.map(Some).map_err(|reason| RunStoreError::DamagedLog { path, reason })
+    }
+
+    pub(super) fn log_path(&self, id: &RunId) -> PathBuf {
+        self.dir.join(format!("{id}.log"))
+    }
+}
+
+/// Reads a log. Its last line may be torn, as a process that was killed leaves it.
+fn parse(bytes: &[u8]) -> Result<Vec<LogLine>, String> {
+    let text = String::from_utf8_lossy(bytes);
+    let Some(body) = text.strip_prefix(MARK) else {
+        return if MARK.starts_with(&*text) {
+            Ok(Vec::new())
+        } else {
+            Err("its first line is not that of a log".to_owned())
+        };
+    };
+    let mut lines = Vec::new();
+    for (at, line) in body.split_inclusive('\n').enumerate() {
+        match parse_line(line.trim_end_matches('\n')) {
+            Some(parsed) => lines.push(parsed),
+            None if !line.ends_with('\n') => {}
+            None => return Err(format!("line {} is none of a log", at + 2)),
+        }
+    }
+    Ok(lines)
+}
+
+fn parse_line(line: &str) -> Option<LogLine> {
+    let (tag, text) = line.split_at_checked(TAG)?;
+    let (stream, goes_on) = match tag {
+        "out " => (LogStream::Out, false),
+        "out+" => (LogStream::Out, true),
+        "err " => (LogStream::Err, false),
+        "err+" => (LogStream::Err, true),
+        GAP => return Some(LogLine::LeftOut(text.split(' ').next()?.parse().ok()?)),
+        _ => return None,
+    };
+    Some(LogLine::Text { stream, goes_on, text: text.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn kept(max: u64, writes: &[(LogStream, &[u8])]) -> (String, Vec<LogLine>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut writer = LogWriter::new(path.clone(), max);
+        for (stream, bytes) in writes {
+            writer.write(*stream, bytes);
+            let length = fs::metadata(&path).map_or(0, |meta| meta.len());
+            assert!(length <= writer.max, "{length} bytes");
+        }
+        assert!(writer.finish().is_none());
+        let bytes = fs::read(&path).unwrap_or_default();
+        let lines = parse(&bytes).unwrap();
+        (String::from_utf8(bytes).unwrap(), lines)
+    }
+
+    use LogStream::{Err as E, Out as O};
+
+    #[test]
+    fn both_streams_stand_in_order_and_are_told_apart() {
+        let (file, lines) = kept(
+            LOG_DEFAULT,
+            &[
+                (O, b"one\ntw"),
+                (E, b"oops\n"),
+                (O, b"o\n\nerr forged\n"),
+                (E, b"\x1b[2J\r\n\xff"),
+                (O, b"tail\xe2\x82"),
+            ],
+        );
+        let expected = "strongroom log 1\nout one\nout tw\nerr oops\nout+o\nout \nout err forged\nerr \\x1b[2J\\r\nerr \\xff\n\
+                        out tail\\xe2\\x82\n";
+        assert_eq!(file, expected);
+        assert_eq!(lines.len(), 9);
+        assert_eq!(lines[3], LogLine::Text { stream: O, goes_on: true, text: "o".into() });
+    }
+
+    #[test]
+    fn a_full_log_keeps_its_head_and_its_tail_and_says_what_is_left_out() {
+        let line = |n: usize| format!("line {n} {}\n", "x".repeat(n % 50));
+        let texts: Vec<String> = (0..5_000).map(line).collect();
+        let writes: Vec<(LogStream, &[u8])> =
+            texts.iter().enumerate().map(|(n, text)| (if n % 7 == 0 { E } else { O }, text.as_bytes())).collect();
+        let (file, lines) = kept(LOG_MIN, &writes);
+        let all: u64 = MARK.len() as u64 + texts.iter().map(|text| (text.len() + TAG) as u64).sum::<u64>();
+        let at = lines.iter().position(|line| matches!(line, LogLine::LeftOut(_))).unwrap();
+        let LogLine::LeftOut(bytes) = lines[at] else { unreachable!() };
+        let note = format!("... {bytes} bytes left out here\n");
+        assert_eq!(file.len() as u64 + bytes - note.len() as u64, all);
+        assert_eq!(lines.iter().filter(|line| matches!(line, LogLine::LeftOut(_))).count(), 1);
+        assert!(file.starts_with("strongroom log 1\nerr line 0 \nout line 1 x\n"));
+        assert!(file.ends_with(&format!("out {}", texts[4_999])));
+        let of = |line: &LogLine| match line {
+            LogLine::Text { text, .. } => format!("{text}\n"),
+            LogLine::LeftOut(_) => unreachable!(),
+        };
+        for (n, line) in lines[..at].iter().enumerate() {
+            assert_eq!(of(line), texts[n]);
+        }
+        for (line, text) in lines[at + 1..].iter().rev().zip(texts.iter().rev()) {
+            assert_eq!(of(line), *text);
+        }
+    }
+
+    #[test]
+    fn one_line_without_end_is_cut_between_characters() {
+        let piece = "ä€𝄞".repeat(30);
+        let writes: Vec<(LogStream, &[u8])> = (0..200).map(|_| (E, piece.as_bytes())).collect();
+        let (file, lines) = kept(LOG_MIN, &writes);
+        assert!(!file.contains('\u{fffd}'), "{file}");
+        let [head, LogLine::LeftOut(bytes), tail] = lines.as_slice() else { panic!("{lines:?}") };
+        assert!(matches!(head, LogLine::Text { stream: E, goes_on: false, .. }));
+        assert!(matches!(tail, LogLine::Text { stream: E, goes_on: true, text } if text.ends_with("ä€𝄞")));
+        assert!(*bytes > 40_000);
+    }
+
+    #[test]
+    fn a_run_that_prints_nothing_leaves_no_file() {
+        assert_eq!(kept(LOG_DEFAULT, &[(O, b"")]).0, "");
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_is_a_failure_to_be_told_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = LogWriter::new(dir.path().join("absent/log"), LOG_DEFAULT);
+        writer.write(O, b"text\n");
+        writer.write(E, b"more\n");
+        assert_eq!(writer.finish().unwrap().kind(), io::ErrorKind::NotFound);
+        // What is there is never written to: somebody else put it there.
+        let path = dir.path().join("log");
+        fs::write(&path, "precious").unwrap();
+        let mut writer = LogWriter::new(path.clone(), LOG_DEFAULT);
+        writer.write(O, b"text\n");
+        assert_eq!(writer.finish().unwrap().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn the_disk_may_be_full() {
+        let mut writer = LogWriter::new(PathBuf::from("unused"), LOG_DEFAULT);
+        writer.file = Some(File::options().read(true).write(true).open("/dev/full").unwrap());
+        writer.write(O, b"text\n");
+        writer.write(O, b"more\n");
+        assert_eq!(writer.finish().unwrap().kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn a_torn_log_is_read_and_another_file_is_not() {
+        let torn = |text: &str| parse(text.as_bytes()).map(|lines| lines.len());
+        assert_eq!(torn("strongroom log 1\nout one\nou"), Ok(1));
+        assert_eq!(torn("strongroom log 1\nout one\nout tw"), Ok(2));
+        assert_eq!(torn("strongro"), Ok(0));
+        assert_eq!(torn(""), Ok(0));
+        assert!(torn("strongroom log 2\n").unwrap_err().contains("first line"));
+        assert!(torn("strongroom log 1\nxyz one\nout two\n").unwrap_err().contains("line 2"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_read_back(writes in prop::collection::vec((any::<bool>(), "[a-zé\n]{0,12}"), 0..40)) {
+            let writes: Vec<(LogStream, &str)> =
+                writes.iter().map(|(out, text)| (if *out { O } else { E }, text.as_str())).collect();
+            let bytes: Vec<(LogStream, &[u8])> = writes.iter().map(|(stream, text)| (*stream, text.as_bytes())).collect();
+            let (_, lines) = kept(LOG_DEFAULT, &bytes);
+            for wanted in [O, E] {
+                let mut read = String::new();
+                for line in &lines {
+                    let LogLine::Text { stream, goes_on, text } = line else { panic!("{line:?}") };
+                    if *stream == wanted {
+                        if !goes_on && !read.is_empty() {
+                            read.push('\n');
+                        }
+                        read.push_str(text);
+                    }
+                }
+                let whole: String = writes.iter().filter(|(stream, _)| *stream == wanted).map(|(_, text)| *text).collect();
+                let lines_of = |text: &str| text.split('\n').filter(|line| !line.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+                prop_assert_eq!(lines_of(&read), lines_of(&whole));
+            }
+        }
+
+        #[test]
+        fn reading_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = parse(&bytes);
+            let _ = parse(&[MARK.as_bytes(), &bytes].concat());
+        }
+
+        #[test]
+        fn any_writes_stay_within_the_bound(writes in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..900)), 0..60)) {
+            let writes: Vec<(LogStream, &[u8])> =
+                writes.iter().map(|(out, bytes)| (if *out { O } else { E }, bytes.as_slice())).collect();
+            kept(LOG_MIN, &writes);
+        }
+    }
+}

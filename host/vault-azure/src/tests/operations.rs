@@ -1,0 +1,227 @@
+//! What goes over the wire for each operation, and what comes back.
+
+use serde_json::json;
+
+use super::model::Model;
+use super::*;
+use strongroom_policy::ListGrant;
+
+async fn set(vault: &AzureVault, text: &str, value: &str) -> Result<Vec<Description>, VaultError> {
+    Vault::set_many(vault, vec![(grant(Operation::Set, text), secret(value))]).await
+}
+
+#[test]
+fn a_name_is_sent_folded_and_whole() {
+    paused(async {
+        let script = after_dance(|seen| bundle(seen.line().rsplit('/').nth(1).unwrap(), "v"));
+        let vault = vault_over(&script);
+        Vault::get(&vault, grant(Operation::Get, "DB-Password")).await.unwrap();
+        assert_eq!(script.lines(), ["GET /secrets/db-password/"]);
+        let url = script.seen().last().unwrap().url.clone();
+        assert_eq!(url, format!("{VAULT}/secrets/db-password/?api-version=2025-07-01"));
+    });
+}
+
+#[test]
+fn the_first_request_carries_neither_token_nor_value() {
+    paused(async {
+        let script = Model::script();
+        let vault = vault_over(&script);
+        set(&vault, "a", "hunter2").await.unwrap();
+        let seen = script.seen();
+        let shape: Vec<_> = seen
+            .iter()
+            .map(|seen| (seen.line(), seen.authorization.is_some(), seen.body.contains("hunter2")))
+            .collect();
+        assert_eq!(
+            shape,
+            [
+                ("PUT /secrets/a".to_owned(), false, false),
+                ("POST /tenant/oauth2/v2.0/token".to_owned(), false, false),
+                ("PUT /secrets/a".to_owned(), true, true),
+            ]
+        );
+        assert!(seen[1].body.contains("scope=https%3A%2F%2Fvault.azure.net%2F.default"), "{}", seen[1].body);
+        set(&vault, "a", "again").await.unwrap();
+        assert_eq!(script.seen().len(), 4, "the token is kept");
+    });
+}
+
+#[test]
+fn a_disabled_secret_is_told_from_a_forbidden_one() {
+    paused(async {
+        let script = after_dance(|seen| match seen.line().as_str() {
+            "GET /secrets/off/" => Reply::error(403, "Forbidden", "SecretDisabled"),
+            "GET /secrets/shut/" => Reply::error(403, "Forbidden", "ForbiddenByRbac"),
+            _ => Reply::error(404, "SecretNotFound", "SecretNotFound"),
+        });
+        let vault = vault_over(&script);
+        let off = Operator::get(&vault, &name("off"), None).await.unwrap_err();
+        assert_eq!(off.to_string(), "the secret `off` is disabled in the vault");
+        let shut = Operator::get(&vault, &name("shut"), None).await.unwrap_err();
+        assert!(matches!(&shut, VaultError::Refused(text) if text.contains("Key Vault Secrets User")), "{shut}");
+        // A component gets nothing of either; the one is no secret to be had, the other a vault that does not serve.
+        let grants = ["off", "none"].map(|name| grant(Operation::Get, name)).into();
+        let why: Vec<_> = vault.get_many(grants).await.unwrap().into_iter().map(Result::err).collect();
+        assert_eq!(why, [Some(Missing::Disabled), Some(Missing::NotFound)]);
+        let grants = ["none", "shut"].map(|name| grant(Operation::Get, name)).into();
+        assert!(matches!(vault.get_many(grants).await, Err(VaultError::Refused(_))));
+    });
+}
+
+#[test]
+fn a_deleted_name_cannot_be_set_until_it_is_recovered_or_purged() {
+    paused(async {
+        let vault = vault_over(&Model::script());
+        let first = set(&vault, "a", "old").await.unwrap();
+        vault.delete_many(vec![grant(Operation::Delete, "a")]).await.unwrap();
+        let error = set(&vault, "a", "new").await.unwrap_err();
+        assert!(
+            matches!(&error, VaultError::Deleted(name) if name.as_str() == "a")
+                && error.to_string().contains("secret recover a"),
+            "{error}"
+        );
+        assert_eq!(vault.recover(&name("a")).await.unwrap(), first[0]);
+        assert_eq!(Operator::get(&vault, &name("a"), None).await.unwrap().value.expose(), "old");
+        vault.delete(&name("a")).await.unwrap();
+        vault.purge(&name("a")).await.unwrap();
+        set(&vault, "a", "new").await.unwrap();
+        assert!(matches!(vault.recover(&name("a")).await, Err(VaultError::NotFound(_))));
+        assert!(matches!(vault.purge(&name("b")).await, Err(VaultError::NotFound(_))));
+    });
+}
+
+#[test]
+fn a_batch_that_stops_half_way_names_exactly_what_was_written() {
+    paused(async {
+        let script = after_dance(|seen| match seen.line().as_str() {
+            "PUT /secrets/c" => Reply::error(403, "Forbidden", "ForbiddenByRbac"),
+            line => bundle(line.rsplit('/').next().unwrap(), "v"),
+        });
+        let vault = vault_over(&script);
+        let batch = ["a", "b", "c"].map(|name| (grant(Operation::Set, name), secret("v"))).into();
+        let error = Vault::set_many(&vault, batch).await.unwrap_err();
+        let VaultError::Partial { written, cause } = error else { panic!("{error}") };
+        assert_eq!(written, [name("a"), name("b")]);
+        assert!(matches!(*cause, VaultError::Refused(_)));
+        let alone = set(&vault, "c", "v").await.unwrap_err();
+        assert!(matches!(alone, VaultError::Refused(_)), "nothing was written, so nothing is partial");
+    });
+}
+
+#[test]
+fn a_dropped_batch_goes_on() {
+    paused(async {
+        let script = Model::script();
+        let vault = vault_over(&script);
+        let batch = (0..20).map(|at| (grant(Operation::Set, &format!("n{at}")), secret("v"))).collect();
+        let mut write = Vault::set_many(&vault, batch);
+        let _ = futures_util::poll!(&mut write);
+        drop(write);
+        tokio::time::sleep(10 * SECOND).await;
+        assert_eq!(Operator::list(&vault).await.unwrap().len(), 20);
+    });
+}
+
+#[test]
+fn a_list_has_all_pages() {
+    paused(async {
+        let script = Model::script();
+        let vault = vault_over(&script);
+        let batch = (0..60).map(|at| (grant(Operation::Set, &format!("db-{at:02}")), secret("v"))).collect();
+        Vault::set_many(&vault, batch).await.unwrap();
+        script.forget();
+        let names = Vault::list(&vault, ListGrant::for_test("\"db-*\" = [\"list\"]")).await.unwrap();
+        assert_eq!(names.len(), 60);
+        assert_eq!(script.lines(), ["GET /secrets"; 3]);
+        for seen in script.seen() {
+            assert!(seen.url.contains("api-version=2025-07-01") && !seen.url.contains("7.4"), "{}", seen.url);
+        }
+    });
+}
+
+#[test]
+fn a_list_of_exact_names_never_pages_the_vault_and_reads_no_value() {
+    paused(async {
+        let script = Model::script();
+        let vault = vault_over(&script);
+        for text in ["a", "b", "other"] {
+            set(&vault, text, "v").await.unwrap();
+        }
+        script.forget();
+        let names = Vault::list(
+            &vault,
+            ListGrant::for_test("a = [\"list\"]\nalias = { allow = [\"list\"], stored-as = \"b\" }\nnone = [\"list\"]"),
+        )
+        .await
+        .unwrap();
+        assert_eq!(names, [name("a"), name("alias")]);
+        let mut lines = script.lines();
+        lines.sort();
+        assert_eq!(lines, ["a", "b", "none"].map(|name| format!("GET /secrets/{name}/versions")));
+    });
+}
+
+#[test]
+fn a_disabled_secret_is_in_no_components_list() {
+    paused(async {
+        let item = |name: &str, enabled: bool, version: &str| json!({"id": format!("{VAULT}/secrets/{name}{version}"), "attributes": {"enabled": enabled, "created": 1000}});
+        let script = after_dance(move |seen| {
+            let items = match seen.line().as_str() {
+                "GET /secrets" => vec![item("db-on", true, ""), item("db-off", false, "")],
+                "GET /secrets/off/versions" => vec![item("off", false, "/1")],
+                line => panic!("{line}"),
+            };
+            Reply::Json(200, json!({"value": items}))
+        });
+        let vault = vault_over(&script);
+        let names = Vault::list(&vault, ListGrant::for_test("off = [\"list\"]\n\"db-*\" = [\"list\"]")).await.unwrap();
+        assert_eq!(names, [name("db-on")]);
+    });
+}
+
+#[test]
+fn a_version_that_was_not_asked_for_is_not_taken() {
+    paused(async {
+        let vault = vault_over(&after_dance(|_| bundle("a", "v")));
+        let other = SecretVersion::parse("ffff").unwrap();
+        let error = Operator::get(&vault, &name("a"), Some(&other)).await.unwrap_err();
+        assert!(matches!(&error, VaultError::Damaged(text) if text.contains("another version")), "{error}");
+    });
+}
+
+#[test]
+fn times_are_passed_on_for_the_broker_to_enforce() {
+    paused(async {
+        let script = after_dance(|_| {
+            let attributes = json!({"enabled": true, "created": 1000, "nbf": 2000, "exp": 3000});
+            Reply::Json(200, json!({"id": format!("{VAULT}/secrets/a/1"), "value": "v", "attributes": attributes}))
+        });
+        let stored = Operator::get(&vault_over(&script), &name("a"), None).await.unwrap();
+        let seconds = |time: Option<jiff::Timestamp>| time.map(jiff::Timestamp::as_second);
+        let attributes = &stored.description.attributes;
+        assert_eq!((seconds(attributes.not_before), seconds(attributes.expires)), (Some(2000), Some(3000)));
+    });
+}
+
+#[test]
+fn status_says_who_answered_and_what_it_may() {
+    paused(async {
+        let script = after_dance(|seen| match seen.line().as_str() {
+            "GET /secrets" => Reply::error(403, "Forbidden", "ForbiddenByRbac"),
+            line => {
+                assert!(line.starts_with("GET /secrets/strongroom-status-"), "{line}");
+                Reply::error(404, "SecretNotFound", "SecretNotFound")
+            }
+        });
+        let status = vault_over(&script).status().await.unwrap();
+        assert_eq!((status.credential, status.get, status.list), ("client-secret", Permission::Yes, Permission::No));
+        assert_eq!(status.problems, Vec::<String>::new());
+        assert!(status.token_expires.is_some() && status.tenant.is_none());
+
+        let shut = after_dance(|_| Reply::error(403, "Forbidden", "ForbiddenByFirewall"));
+        let status = vault_over(&shut).status().await.unwrap();
+        assert_eq!((status.get, status.list), (Permission::Unknown, Permission::Unknown));
+        assert!(status.problems[0].contains("firewall"), "{:?}", status.problems);
+    });
+}

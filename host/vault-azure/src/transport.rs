@@ -1,0 +1,249 @@
+//! The network: `reqwest` with rustls, as the SDK's transport. It decides nothing about hosts; that is the guard's part.
+//!
+//! Two clients: one for the vault and its token authority, which may go through the proxy of the environment and speaks TLS alone; one for
+//! the metadata address, which never goes through a proxy. With an emulator neither uses a proxy, and both trust the named certificates
+//! alone.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use azure_core::error::{Error, ErrorKind};
+use azure_core::http::headers::{HeaderName, HeaderValue, Headers};
+use azure_core::http::{AsyncRawResponse, Body, HttpClient, Method, Request};
+use reqwest::redirect;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use url::Url;
+
+use super::guard::Breach;
+use super::place::Place;
+use strongroom_vault::VaultError;
+
+/// How long a connection may take to come about.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+
+/// The same for the metadata address, which is on the machine or nowhere.
+const METADATA_CONNECT_TIME: Duration = Duration::from_secs(1);
+
+/// The most bytes of a file of certificates.
+const CA_FILE_MAX: u64 = 1024 * 1024;
+
+/// The SDK's transport.
+#[derive(Debug)]
+pub(super) struct Network {
+    remote: reqwest::Client,
+    local: reqwest::Client,
+    /// Where requests for the metadata address go instead.
+    metadata: Option<Url>,
+}
+
+impl Network {
+    pub(super) fn new(place: &Place) -> Result<Self, VaultError> {
+        let roots = match place.emulator() {
+            Some(emulator) => named_roots(&emulator.ca_file)?,
+            None => system_roots()?,
+        };
+        let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| failed(&error))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let mut remote = client(tls.clone()).connect_timeout(CONNECT_TIME).https_only(true);
+        if place.emulator().is_some() {
+            remote = remote.no_proxy();
+        }
+        let local = client(tls).connect_timeout(METADATA_CONNECT_TIME).no_proxy();
+        Ok(Self {
+            remote: remote.build().map_err(|error| failed(&error))?,
+            local: local.build().map_err(|error| failed(&error))?,
+            metadata: place.metadata(),
+        })
+    }
+}
+
+/// What both clients have in common. Nothing is followed, repeated or unpacked behind the guard's back.
+fn client(tls: ClientConfig) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .redirect(redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .pool_idle_timeout(Duration::from_secs(60))
+}
+
+fn failed(error: &dyn std::fmt::Display) -> VaultError {
+    VaultError::Unavailable(format!("connections to Azure cannot be prepared: {error}"))
+}
+
+fn system_roots() -> Result<RootCertStore, VaultError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        return Err(VaultError::Unavailable(
+            "the system has no certificate authorities to check Azure's certificates with: install them \
+             (Debian's package is `ca-certificates`)"
+                .into(),
+        ));
+    }
+    Ok(roots)
+}
+
+fn named_roots(path: &Path) -> Result<RootCertStore, VaultError> {
+    let failed = |cause: &dyn std::fmt::Display| {
+        VaultError::Refused(format!("`azure.emulator.ca-file` `{}` cannot be used: {cause}", path.display()))
+    };
+    if fs::metadata(path).map_err(|cause| failed(&cause))?.len() > CA_FILE_MAX {
+        return Err(failed(&"it is over 1 MiB"));
+    }
+    let pem = fs::read(path).map_err(|cause| failed(&cause))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        roots.add(certificate.map_err(|cause| failed(&cause))?).map_err(|cause| failed(&cause))?;
+    }
+    if roots.is_empty() {
+        return Err(failed(&"there is no certificate in it"));
+    }
+    Ok(roots)
+}
+
+#[async_trait]
+impl HttpClient for Network {
+    async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
+        let mut url = request.url().clone();
+        // The guard lets plain HTTP through to metadata addresses only.
+        let client = if url.scheme() == "http" { &self.local } else { &self.remote };
+        if url.as_str().starts_with(super::guard::METADATA)
+            && let Some(instead) = &self.metadata
+        {
+            url = rerouted(&url, instead)?;
+        }
+        let mut sent = client.request(method(request.method())?, url);
+        for (name, value) in request.headers().iter() {
+            sent = sent.header(name.as_str(), value.as_str());
+        }
+        let Body::Bytes(body) = request.body().clone() else {
+            return Err(Error::with_message(ErrorKind::Other, "a request with a stream is not sent"));
+        };
+        let response = sent.body(body).send().await.map_err(sdk_error)?;
+        let headers = headers(response.headers());
+        let status = response.status().as_u16().into();
+        let body = futures_util::stream::try_unfold(response, |mut response| async move {
+            Ok(response.chunk().await.map_err(sdk_error)?.map(|chunk| (chunk, response)))
+        });
+        Ok(AsyncRawResponse::new(status, headers, Box::pin(body)))
+    }
+}
+
+/// The same path and query elsewhere.
+fn rerouted(url: &Url, instead: &Url) -> azure_core::Result<Url> {
+    let mut elsewhere = instead.clone();
+    elsewhere.set_path(url.path());
+    elsewhere.set_query(url.query());
+    Ok(elsewhere)
+}
+
+fn sdk_error(error: reqwest::Error) -> Error {
+    // Never with the URL: the guard's errors say whom it was for.
+    let error = error.without_url();
+    if let Some(said) = untrusted(&error) {
+        return Breach::Untrusted(said).into_error();
+    }
+    let kind = if error.is_connect() {
+        ErrorKind::Connection
+    } else if error.is_builder() {
+        ErrorKind::Other
+    } else {
+        ErrorKind::Io
+    };
+    Error::new(kind, error)
+}
+
+/// What TLS has against the other side, where that is why there is no connection. Trying again would not help.
+fn untrusted(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(rustls::Error::InvalidCertificate(said)) = error.downcast_ref() {
+            return Some(super::error::scrub(&format!("{said:?}")));
+        }
+        // An I/O error hands on the causes of what it wraps, and not what it wraps.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+fn method(method: Method) -> azure_core::Result<reqwest::Method> {
+    Ok(match method {
+        Method::Delete => reqwest::Method::DELETE,
+        Method::Get => reqwest::Method::GET,
+        Method::Head => reqwest::Method::HEAD,
+        Method::Patch => reqwest::Method::PATCH,
+        Method::Post => reqwest::Method::POST,
+        Method::Put => reqwest::Method::PUT,
+        _ => return Err(Error::with_message(ErrorKind::Other, "a request with an unknown method is not sent")),
+    })
+}
+
+/// The headers that are text.
+fn headers(map: &reqwest::header::HeaderMap) -> Headers {
+    let mut headers = Headers::new();
+    for (name, value) in map {
+        if let Ok(value) = value.to_str() {
+            headers.insert(HeaderName::from(name.as_str().to_owned()), HeaderValue::from(value.to_owned()));
+        }
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use rustls::CertificateError;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_found_however_it_is_wrapped() {
+        let tls = || rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let once = io::Error::new(io::ErrorKind::InvalidData, tls());
+        let twice = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, tls()));
+        for error in [&tls() as &(dyn std::error::Error + 'static), &once, &twice] {
+            assert_eq!(untrusted(error).as_deref(), Some("UnknownIssuer"));
+        }
+        let other = io::Error::other(rustls::Error::DecryptError);
+        for error in [&other as &(dyn std::error::Error + 'static), &io::Error::from(io::ErrorKind::ConnectionRefused)]
+        {
+            assert_eq!(untrusted(error), None);
+        }
+    }
+
+    #[test]
+    fn an_emulators_certificates_are_those_of_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        let said = |path: &Path| named_roots(path).unwrap_err().to_string();
+        assert!(said(&path).contains("cannot be used"));
+        fs::write(&path, "no certificate").unwrap();
+        assert!(said(&path).contains("no certificate in it"));
+        fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+        assert!(said(&path).contains("cannot be used"));
+        fs::write(&path, vec![b'x'; CA_FILE_MAX as usize + 1]).unwrap();
+        assert!(said(&path).contains("over 1 MiB"));
+    }
+
+    #[test]
+    fn a_rerouted_request_keeps_its_path_and_query() {
+        let from = Url::parse("http://169.254.169.254/metadata/identity/oauth2/token?resource=a%2Fb").unwrap();
+        let to = rerouted(&from, &Url::parse("https://localhost:8444").unwrap()).unwrap();
+        assert_eq!(to.as_str(), "https://localhost:8444/metadata/identity/oauth2/token?resource=a%2Fb");
+    }
+}

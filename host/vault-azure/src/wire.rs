@@ -1,0 +1,271 @@
+//! What a Key Vault says about a secret, read into our types; and what it is told.
+//!
+//! A vault is not believed: an answer about another secret than was asked for, a time that cannot be, a name that is none is an error.
+
+use azure_core::http::RequestContent;
+use azure_core::time::OffsetDateTime;
+use azure_security_keyvault_secrets::ResourceExt;
+use azure_security_keyvault_secrets::models::{self, SecretAttributes, SecretProperties, SetSecretParameters};
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+use super::error::Trouble;
+use strongroom_core::ids::{SecretName, SecretVersion};
+use strongroom_core::secret::Secret;
+use strongroom_vault::{Attributes, CONTENT_TYPE_MAX, Description, Stored};
+
+/// A page of a list. The SDK takes one without entries for an empty one; a vault that has none says so.
+#[derive(Deserialize)]
+pub(super) struct Page {
+    pub(super) value: Vec<SecretProperties>,
+    #[serde(rename = "nextLink")]
+    pub(super) next_link: Option<String>,
+}
+
+/// An entry of a list: a secret, where it has no version, or one version of it.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    pub(super) name: SecretName,
+    pub(super) version: Option<SecretVersion>,
+    facts: Facts,
+}
+
+/// What stands beside a name.
+#[derive(Clone, Debug)]
+struct Facts {
+    attributes: Attributes,
+    created: Timestamp,
+    updated: Timestamp,
+    enabled: bool,
+}
+
+impl Item {
+    pub(super) fn read(properties: SecretProperties) -> Result<Self, Trouble> {
+        let (name, version) = identity(&properties)?;
+        let facts = facts(properties.attributes, properties.content_type)?;
+        Ok(Self { name, version, facts })
+    }
+
+    pub(super) fn created(&self) -> Timestamp {
+        self.facts.created
+    }
+
+    pub(super) fn enabled(&self) -> bool {
+        self.facts.enabled
+    }
+
+    /// As a description, where it is of a version.
+    pub(super) fn described(self) -> Result<Description, Trouble> {
+        let Some(version) = self.version else { return Err(strange("a version without a name")) };
+        let Facts { attributes, created, updated, enabled } = self.facts;
+        Ok(Description { name: self.name, version, attributes, created, updated, enabled })
+    }
+}
+
+/// Reads a secret. Its value goes into its wrapper before anything else can fail.
+pub(super) fn stored(asked: &SecretName, mut secret: models::Secret) -> Result<Stored, Trouble> {
+    let value = secret.value.take().map(Secret::new);
+    let description = description(asked, secret)?;
+    match value {
+        Some(Ok(value)) => Ok(Stored { value: Arc::new(value), description, overdue: false }),
+        Some(Err(error)) => Err(strange(&error.to_string())),
+        None => Err(strange("a secret without a value")),
+    }
+}
+
+/// Reads what is known about a secret. A value that came with it is overwritten.
+pub(super) fn description(asked: &SecretName, mut secret: models::Secret) -> Result<Description, Trouble> {
+    drop(secret.value.take().map(Zeroizing::new));
+    let (name, version) = identity(&secret)?;
+    if name != *asked {
+        return Err(strange("another secret than was asked for"));
+    }
+    let Some(version) = version else { return Err(strange("a secret without a version")) };
+    let Facts { attributes, created, updated, enabled } = facts(secret.attributes, secret.content_type)?;
+    Ok(Description { name, version, attributes, created, updated, enabled })
+}
+
+/// Whether it is the secret that was asked for which is deleted now. What stands between this host and the vault can answer that all is well too.
+pub(super) fn deleted(asked: &SecretName, deleted: &models::DeletedSecret) -> Result<(), Trouble> {
+    let (name, _) = identity(deleted)?;
+    if name == *asked { Ok(()) } else { Err(strange("another secret than was asked for")) }
+}
+
+fn identity(resource: &impl ResourceExt) -> Result<(SecretName, Option<SecretVersion>), Trouble> {
+    let id = resource.resource_id().map_err(|_| strange("a secret without an identity"))?;
+    let name = SecretName::parse(&id.name).map_err(|_| strange("a secret with an impossible name"))?;
+    let version = id.version.as_deref().map(SecretVersion::parse).transpose();
+    Ok((name, version.map_err(|_| strange("a secret with an impossible version"))?))
+}
+
+fn facts(attributes: Option<SecretAttributes>, content_type: Option<String>) -> Result<Facts, Trouble> {
+    let attributes = attributes.ok_or_else(|| strange("a secret without attributes"))?;
+    if content_type.as_ref().is_some_and(|text| text.chars().count() > CONTENT_TYPE_MAX) {
+        return Err(strange("a content type that is too long"));
+    }
+    let created = moment(attributes.created)?.ok_or_else(|| strange("a secret without a time"))?;
+    Ok(Facts {
+        attributes: Attributes {
+            content_type: content_type.filter(|text| !text.is_empty()),
+            not_before: moment(attributes.not_before)?,
+            expires: moment(attributes.expires)?,
+        },
+        created,
+        updated: moment(attributes.updated)?.unwrap_or(created),
+        // Fail closed: what does not say that it is enabled is not.
+        enabled: attributes.enabled == Some(true),
+    })
+}
+
+fn moment(time: Option<OffsetDateTime>) -> Result<Option<Timestamp>, Trouble> {
+    let read = |time: OffsetDateTime| Timestamp::from_second(time.unix_timestamp());
+    time.map(read).transpose().map_err(|_| strange("an impossible time"))
+}
+
+fn strange(what: &str) -> Trouble {
+    Trouble::Strange(what.to_owned())
+}
+
+#[derive(Serialize)]
+struct NewBody<'a> {
+    value: &'a str,
+    #[serde(rename = "contentType", skip_serializing_if = "Option::is_none")]
+    content_type: Option<&'a str>,
+    attributes: NewAttributes,
+}
+
+#[derive(Serialize)]
+struct NewAttributes {
+    enabled: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nbf: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exp: Option<i64>,
+}
+
+/// A new secret as the vault is told it, in memory that is overwritten when the request has been sent. (What TLS and the kernel
+/// keep is theirs.)
+pub(super) fn new_body(value: &Secret, attributes: &Attributes) -> Result<Bytes, Trouble> {
+    let body = NewBody {
+        value: value.expose(),
+        content_type: attributes.content_type.as_deref(),
+        // The vault counts seconds: a secret never begins earlier or ends later than was said.
+        attributes: NewAttributes {
+            enabled: true,
+            nbf: attributes.not_before.map(|time| time.as_second() + i64::from(time.subsec_nanosecond() > 0)),
+            exp: attributes.expires.map(Timestamp::as_second),
+        },
+    };
+    // Room for a value of which each byte is escaped, so that the text does not move while it grows.
+    let room = value.len().saturating_mul(6).saturating_add(4096);
+    let mut text = Zeroizing::new(Vec::with_capacity(room));
+    serde_json::to_writer(&mut *text, &body).map_err(|_| strange("a value that cannot be written as JSON"))?;
+    Ok(Bytes::from_owner(text))
+}
+
+/// The same as the SDK wants it.
+pub(super) fn content(body: Bytes) -> RequestContent<SetSecretParameters> {
+    body.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name() -> SecretName {
+        SecretName::parse("db").unwrap()
+    }
+
+    fn secret(json: &str) -> models::Secret {
+        serde_json::from_str(json).unwrap()
+    }
+
+    const ID: &str = r#""id":"https://team.vault.azure.net/secrets/DB/0123abcd""#;
+
+    #[test]
+    fn a_secret_is_read_whole() {
+        let json = format!(
+            r#"{{{ID},"value":"hunter2","contentType":"text/plain",
+                "attributes":{{"enabled":true,"created":1000,"updated":2000,"nbf":3,"exp":4}}}}"#
+        );
+        let stored = stored(&name(), secret(&json)).unwrap();
+        assert_eq!(stored.value.expose(), "hunter2");
+        let second = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!(
+            stored.description,
+            Description {
+                name: name(),
+                version: SecretVersion::parse("0123abcd").unwrap(),
+                attributes: Attributes {
+                    content_type: Some("text/plain".into()),
+                    not_before: Some(second(3)),
+                    expires: Some(second(4)),
+                },
+                created: second(1000),
+                updated: second(2000),
+                enabled: true,
+            }
+        );
+    }
+
+    #[test]
+    fn what_a_vault_would_not_say_is_strange() {
+        let good = r#""attributes":{"enabled":true,"created":1}"#;
+        for (json, word) in [
+            (format!(r#"{{"value":"v",{good}}}"#), "identity"),
+            (format!(r#"{{"id":"https://x.vault.azure.net/secrets/other/1","value":"v",{good}}}"#), "another secret"),
+            (format!(r#"{{"id":"https://x.vault.azure.net/keys/db/1","value":"v",{good}}}"#), "identity"),
+            (format!(r#"{{"id":"https://x.vault.azure.net/secrets/d%20b/1","value":"v",{good}}}"#), "impossible name"),
+            (format!(r#"{{"id":"https://x.vault.azure.net/secrets/db","value":"v",{good}}}"#), "without a version"),
+            (format!(r#"{{{ID},{good}}}"#), "without a value"),
+            (format!(r#"{{{ID},"value":"v"}}"#), "without attributes"),
+            (format!(r#"{{{ID},"value":"v","attributes":{{"enabled":true}}}}"#), "without a time"),
+            (format!(r#"{{{ID},"value":"{}",{good}}}"#, "x".repeat(30_000)), "25 KiB"),
+            (format!(r#"{{{ID},"value":"v","contentType":"{}",{good}}}"#, "x".repeat(300)), "content type"),
+        ] {
+            let trouble = stored(&name(), secret(&json)).unwrap_err();
+            assert!(matches!(&trouble, Trouble::Strange(text) if text.contains(word)), "{word}: {trouble:?}");
+        }
+        let silent = format!(r#"{{{ID},"value":"v","attributes":{{"created":1}}}}"#);
+        assert!(!stored(&name(), secret(&silent)).unwrap().description.enabled, "not said is not enabled");
+    }
+
+    #[test]
+    fn only_what_a_vault_says_is_taken_for_done_or_empty() {
+        let deleted = |json: &str| super::deleted(&name(), &serde_json::from_str(json).unwrap());
+        assert!(
+            deleted(&format!("{{{ID},\"recoveryId\":\"https://team.vault.azure.net/deletedsecrets/db\"}}")).is_ok()
+        );
+        for other in ["{}", r#"{"id":"https://team.vault.azure.net/secrets/other/1"}"#, r#"{"error":{"code":"x"}}"#] {
+            assert!(matches!(deleted(other), Err(Trouble::Strange(_))), "{other}");
+        }
+        let page = |json: &str| serde_json::from_str::<Page>(json);
+        assert!(page(r#"{"value":[],"nextLink":null}"#).unwrap().value.is_empty());
+        assert!(page(r#"{"value":[]}"#).unwrap().next_link.is_none());
+        for other in ["{}", r#"{"value":null}"#, r#"{"error":{"code":"x"}}"#] {
+            assert!(page(other).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_new_secret_never_lives_longer_than_was_said() {
+        let time = |text: &str| Some(text.parse().unwrap());
+        let attributes = Attributes {
+            content_type: Some("a \"type\"".into()),
+            not_before: time("2026-01-01T00:00:00.5Z"),
+            expires: time("2027-01-01T00:00:00.5Z"),
+        };
+        let body = new_body(&Secret::new("\u{1}\"ü".into()).unwrap(), &attributes).unwrap();
+        let read: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            read,
+            serde_json::json!({"value": "\u{1}\"ü", "contentType": "a \"type\"",
+                "attributes": {"enabled": true, "nbf": 1_767_225_601, "exp": 1_798_761_600}})
+        );
+        let bare = new_body(&Secret::new("v".into()).unwrap(), &Attributes::default()).unwrap();
+        assert_eq!(&bare[..], br#"{"value":"v","attributes":{"enabled":true}}"#);
+    }
+}

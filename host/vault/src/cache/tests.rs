@@ -1,0 +1,395 @@
+//! Tests of the cache around a vault that counts.
+
+mod flights;
+mod grace;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+use tokio::time::{advance, pause};
+
+use super::*;
+use strongroom_core::ids::SecretVersion;
+use strongroom_policy::Operation;
+use crate::{Attributes, NewSecret, Operator, cases};
+
+/// A vault in memory that counts what it is asked, and waits or fails on demand.
+#[derive(Default)]
+struct Counting {
+    secrets: Mutex<BTreeMap<SecretName, Vec<Stored>>>,
+    gets: AtomicUsize,
+    batches: AtomicUsize,
+    /// Set: a read looks its answer up, then waits for a permit before it tells it.
+    gate: Mutex<Option<Arc<Semaphore>>>,
+    /// Set: reads and writes fail with it.
+    failure: Mutex<Option<VaultError>>,
+    panics: Mutex<bool>,
+}
+
+impl Counting {
+    fn put(&self, name: &str, value: &str) -> Weak<Secret> {
+        let value = Arc::new(Secret::new(value.to_owned()).unwrap());
+        let weak = Arc::downgrade(&value);
+        self.store(&SecretName::parse(name).unwrap(), value);
+        weak
+    }
+
+    fn store(&self, name: &SecretName, value: Arc<Secret>) -> Description {
+        let mut secrets = self.secrets.lock().unwrap();
+        let versions = secrets.entry(name.clone()).or_default();
+        let description = Description {
+            name: name.clone(),
+            version: SecretVersion::parse(&format!("v{}", versions.len() + 1)).unwrap(),
+            attributes: Attributes::default(),
+            created: Timestamp::UNIX_EPOCH,
+            updated: Timestamp::UNIX_EPOCH,
+            enabled: true,
+        };
+        versions.push(Stored { value, description: description.clone(), overdue: false });
+        description
+    }
+
+    /// Drops the vault's own hold on all values.
+    fn empty(&self) {
+        self.secrets.lock().unwrap().clear();
+    }
+
+    fn close_gate(&self) -> Arc<Semaphore> {
+        let gate = Arc::new(Semaphore::new(0));
+        *self.gate.lock().unwrap() = Some(Arc::clone(&gate));
+        gate
+    }
+
+    fn open_gate(&self) {
+        *self.gate.lock().unwrap() = None;
+    }
+
+    fn fail(&self, failure: Option<VaultError>) {
+        *self.failure.lock().unwrap() = failure;
+    }
+
+    fn look(&self, grant: &Grant) -> Option<Stored> {
+        let secrets = self.secrets.lock().unwrap();
+        let versions = secrets.get(grant.stored())?;
+        match grant.version() {
+            Some(version) => versions.iter().find(|stored| stored.description.version == *version).cloned(),
+            None => versions.last().cloned(),
+        }
+    }
+
+    async fn wait(&self) -> Result<(), VaultError> {
+        let gate = self.gate.lock().unwrap().clone();
+        if let Some(gate) = gate {
+            gate.acquire().await.unwrap().forget();
+        }
+        assert!(!*self.panics.lock().unwrap(), "the vault panics on demand");
+        match self.failure.lock().unwrap().clone() {
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
+    }
+
+    fn gets(&self) -> usize {
+        self.gets.load(Ordering::SeqCst)
+    }
+
+    fn batches(&self) -> usize {
+        self.batches.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl Vault for Counting {
+    fn abilities(&self) -> Abilities {
+        Abilities { transactions: true, versions: true, soft_delete: false }
+    }
+
+    async fn get(&self, grant: Grant) -> Result<Stored, VaultError> {
+        self.gets.fetch_add(1, Ordering::SeqCst);
+        let answer = self.look(&grant);
+        self.wait().await?;
+        answer.ok_or_else(|| VaultError::NotFound(grant.stored().clone()))
+    }
+
+    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
+        self.batches.fetch_add(1, Ordering::SeqCst);
+        let answer = grants.iter().map(|grant| self.look(grant).ok_or(Missing::NotFound)).collect();
+        self.wait().await?;
+        Ok(answer)
+    }
+
+    async fn describe(&self, grant: Grant) -> Result<Description, VaultError> {
+        Ok(self.get(grant).await?.description)
+    }
+
+    async fn set_many(&self, secrets: Vec<(Grant, Arc<Secret>)>) -> Result<Vec<Description>, VaultError> {
+        let set = secrets.into_iter().map(|(grant, value)| self.store(grant.stored(), value)).collect();
+        self.wait().await?;
+        Ok(set)
+    }
+
+    async fn delete_many(&self, grants: Vec<Grant>) -> Result<(), VaultError> {
+        for grant in &grants {
+            self.secrets.lock().unwrap().remove(grant.stored());
+        }
+        self.wait().await
+    }
+
+    async fn list(&self, _grant: ListGrant) -> Result<Vec<SecretName>, VaultError> {
+        Ok(self.secrets.lock().unwrap().keys().cloned().collect())
+    }
+}
+
+fn settings(seconds: u64) -> Settings {
+    Settings { time_to_live: Duration::from_secs(seconds), jitter: false, ..Settings::default() }
+}
+
+fn with(settings: Settings) -> (Arc<Counting>, Arc<Cache>) {
+    let vault = Arc::new(Counting::default());
+    let cache = Arc::new(Cache::new(Arc::clone(&vault) as Arc<dyn Vault>, settings));
+    (vault, cache)
+}
+
+fn grant(name: &str) -> Grant {
+    Grant::for_test(Operation::Get, name)
+}
+
+fn secret(value: &str) -> Arc<Secret> {
+    Arc::new(Secret::new(value.to_owned()).unwrap())
+}
+
+async fn value(cache: &Cache, name: &str) -> String {
+    cache.get(grant(name)).await.unwrap().value.expose().to_owned()
+}
+
+async fn set(cache: &Cache, name: &str, value: &str) -> Result<Vec<Description>, VaultError> {
+    cache.set_many(vec![(grant(name), secret(value))]).await
+}
+
+/// Lets every task that can go on go on. On one thread the order is the same every time.
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn down() -> VaultError {
+    VaultError::Unavailable("the vault is down".into())
+}
+
+#[tokio::test]
+async fn an_answer_lives_for_its_time() {
+    pause();
+    let (vault, cache) = with(settings(60));
+    vault.put("a", "one");
+    assert!(cache.cached(grant("a")).is_err(), "nothing yet");
+    assert_eq!(vault.gets(), 0, "looking asks nobody");
+    assert_eq!(value(&cache, "a").await, "one");
+    vault.put("a", "two");
+    advance(Duration::from_secs(59)).await;
+    assert_eq!(value(&cache, "a").await, "one");
+    assert_eq!(cache.cached(grant("a")).unwrap().unwrap().value.expose(), "one");
+    assert_eq!(vault.gets(), 1);
+    advance(Duration::from_secs(1)).await;
+    assert!(cache.cached(grant("a")).is_err(), "not a moment longer");
+    assert_eq!(value(&cache, "a").await, "two");
+    assert_eq!(vault.gets(), 2);
+}
+
+#[tokio::test]
+async fn the_age_counts_from_when_the_fetch_began() {
+    pause();
+    let (vault, cache) = with(settings(60));
+    vault.put("a", "one");
+    let gate = vault.close_gate();
+    let reader = tokio::spawn({
+        let cache = Arc::clone(&cache);
+        async move { value(&cache, "a").await }
+    });
+    settle().await;
+    advance(Duration::from_secs(50)).await;
+    gate.add_permits(1);
+    assert_eq!(reader.await.unwrap(), "one");
+    assert!(cache.cached(grant("a")).is_ok());
+    advance(Duration::from_secs(10)).await;
+    assert!(cache.cached(grant("a")).is_err());
+}
+
+#[tokio::test]
+async fn jitter_stays_within_a_tenth() {
+    pause();
+    let settings = Settings { jitter: true, ..settings(100) };
+    let began = Instant::now();
+    let answer = Ok(Stored {
+        value: secret("x"),
+        description: Counting::default().store(&grant("a").stored().clone(), secret("x")),
+        overdue: false,
+    });
+    let lives: Vec<_> = (0..500).map(|_| settings.expiry(began, &answer).unwrap() - began).collect();
+    assert!(lives.iter().all(|life| (Duration::from_secs(90)..=Duration::from_secs(110)).contains(life)));
+    assert!(lives.iter().any(|life| *life != lives[0]), "it varies");
+}
+
+#[tokio::test]
+async fn a_time_of_zero_turns_it_off() {
+    pause();
+    let (vault, cache) = with(settings(0));
+    vault.put("a", "one");
+    for round in 1..=3 {
+        assert_eq!(value(&cache, "a").await, "one");
+        assert_eq!(vault.gets(), round);
+        assert!(cache.cached(grant("a")).is_err());
+    }
+    assert_eq!(cache.get_many(vec![grant("a"), grant("b")]).await.unwrap().len(), 2);
+    assert_eq!(vault.batches(), 1);
+}
+
+#[tokio::test]
+async fn versions_and_names_are_apart() {
+    let (vault, cache) = with(settings(60));
+    vault.put("a", "one");
+    vault.put("b", "of b");
+    assert_eq!(value(&cache, "a").await, "one");
+    assert_eq!(value(&cache, "b").await, "of b");
+    let version = |text| SecretVersion::parse(text).unwrap();
+    // The version that the latest was is known with it.
+    assert_eq!(cache.get(grant("a").at_version(version("v1"))).await.unwrap().value.expose(), "one");
+    assert_eq!(vault.gets(), 2);
+    let missing = cache.get(grant("a").at_version(version("v2"))).await;
+    assert!(matches!(missing, Err(VaultError::NotFound(_))), "{missing:?}");
+    vault.put("a", "two");
+    assert_eq!(value(&cache, "a").await, "one");
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_remembered_briefly() {
+    pause();
+    let (vault, cache) = with(settings(60));
+    for failure in [None, Some(VaultError::Disabled(grant("a").stored().clone()))] {
+        let before = vault.gets();
+        vault.fail(failure);
+        assert!(cache.get(grant("a")).await.is_err());
+        vault.fail(None);
+        advance(Duration::from_millis(4_999)).await;
+        assert!(cache.cached(grant("a")).unwrap().is_err());
+        assert!(cache.get(grant("a")).await.is_err());
+        assert_eq!(vault.gets(), before + 1);
+        advance(Duration::from_millis(1)).await;
+        assert!(cache.cached(grant("a")).is_err());
+    }
+    vault.put("a", "one");
+    assert_eq!(value(&cache, "a").await, "one");
+
+    let (_, short) = with(settings(2));
+    assert!(short.get(grant("a")).await.is_err());
+    advance(Duration::from_secs(2)).await;
+    assert!(short.cached(grant("a")).is_err(), "no longer than a value");
+}
+
+#[tokio::test]
+async fn it_is_bounded_in_entries_and_forgets_what_was_not_used() {
+    // Each value is two answers: the latest and its version.
+    let (vault, cache) = with(Settings { max_entries: 6, ..settings(60) });
+    let held: Vec<_> = ["a", "b", "c", "d", "e"].map(|name| vault.put(name, name)).into();
+    for name in ["a", "b", "c", "a", "d", "e"] {
+        value(&cache, name).await;
+        assert!(cache.shared.lock().size().0 <= 6);
+    }
+    assert!(cache.cached(grant("a")).is_ok(), "it was used again");
+    assert!(cache.cached(grant("b")).is_err());
+    assert!(cache.cached(grant("e")).is_ok());
+    vault.empty();
+    assert!(held[0].upgrade().is_some());
+    assert!(held[1].upgrade().is_none(), "dropped with its last holder, and overwritten by it");
+}
+
+#[tokio::test]
+async fn it_is_bounded_in_bytes() {
+    let (vault, cache) = with(Settings { max_bytes: 50_000, ..settings(60) });
+    for round in 0..20 {
+        let name = format!("a{round}");
+        vault.put(&name, &"x".repeat(10_000));
+        value(&cache, &name).await;
+        let (entries, bytes) = cache.shared.lock().size();
+        assert!(bytes <= 50_000 && entries > 0, "{entries} entries of {bytes} bytes");
+        assert!(cache.cached(grant(&name)).is_ok());
+    }
+    let (_, tiny) = with(Settings { max_bytes: 100, ..settings(60) });
+    set(&tiny, "a", "one").await.unwrap();
+    assert_eq!(value(&tiny, "a").await, "one");
+    assert_eq!(tiny.shared.lock().size(), (0, 0), "what does not fit is served and not kept");
+}
+
+#[tokio::test]
+async fn values_go_with_the_last_holder() {
+    pause();
+    let (vault, cache) = with(settings(60));
+    let ends: [fn(&Cache); 2] = [Cache::clear, |_| ()];
+    for end in ends {
+        let weak = vault.put("a", "one");
+        let held = cache.get(grant("a")).await.unwrap();
+        vault.empty();
+        settle().await;
+        assert_eq!(weak.strong_count(), 3, "the reader, the latest, its version: no fetch holds it any more");
+        drop(held);
+        end(&cache);
+        // Too old, and let go by the next question about anything.
+        advance(Duration::from_secs(60)).await;
+        let _ = cache.cached(grant("another"));
+        assert!(weak.upgrade().is_none());
+        assert_eq!(cache.shared.lock().size(), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_vault_without_a_cache_gives_the_grant_back() {
+    let back = Counting::default().cached(grant("a")).unwrap_err();
+    assert_eq!(back.stored().as_str(), "a");
+}
+
+#[tokio::test]
+async fn the_common_cases_hold_around_a_local_vault() {
+    use crate::local::{LocalVault, Protection};
+    let dir = tempfile::tempdir().unwrap();
+    let local = LocalVault::create(&dir.path().join("vault"), Protection::KeyFile).unwrap();
+    let cache = Arc::new(Cache::new(Arc::new(local.clone()), Settings::default()));
+    let operator = Arc::new(Through { local, cache: Arc::clone(&cache) });
+    let ran = cases::run_all(cache, operator, "cached").await;
+    assert_eq!(ran.len(), cases::count());
+}
+
+/// The cases write on one path and read on the other. An operator's writes pass the cache by, so it is cleared after them.
+struct Through {
+    local: crate::local::LocalVault,
+    cache: Arc<Cache>,
+}
+
+#[async_trait]
+impl Operator for Through {
+    async fn get(&self, name: &SecretName, version: Option<&SecretVersion>) -> Result<Stored, VaultError> {
+        Operator::get(&self.local, name, version).await
+    }
+
+    async fn set_many(&self, secrets: Vec<NewSecret>) -> Result<Vec<Description>, VaultError> {
+        let answer = Operator::set_many(&self.local, secrets).await;
+        self.cache.clear();
+        answer
+    }
+
+    async fn list(&self) -> Result<Vec<Description>, VaultError> {
+        Operator::list(&self.local).await
+    }
+
+    async fn versions(&self, name: &SecretName) -> Result<Vec<Description>, VaultError> {
+        self.local.versions(name).await
+    }
+
+    async fn delete(&self, name: &SecretName) -> Result<(), VaultError> {
+        let answer = self.local.delete(name).await;
+        self.cache.clear();
+        answer
+    }
+}

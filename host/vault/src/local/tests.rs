@@ -1,0 +1,116 @@
+//! Tests of the local vault as a whole.
+
+use super::*;
+use crate::cases;
+
+mod backup;
+mod damage;
+mod files;
+mod rekey;
+mod sharing;
+
+const PASSPHRASE: &str = "correct horse battery staple";
+
+fn passphrase(text: &str) -> Zeroizing<String> {
+    Zeroizing::new(text.to_owned())
+}
+
+/// A folder that holds a vault with a key file.
+fn made() -> (tempfile::TempDir, std::path::PathBuf) {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("vault");
+    drop(LocalVault::create(&dir, Protection::KeyFile).unwrap());
+    (temp, dir)
+}
+
+fn opened(dir: &Path) -> LocalVault {
+    LocalVault::open(dir, Unlock::KeyFile).unwrap()
+}
+
+fn name(text: &str) -> SecretName {
+    SecretName::parse(text).unwrap()
+}
+
+async fn set(vault: &LocalVault, text: &str, value: &str) -> Description {
+    let value = Arc::new(Secret::new(value.to_owned()).unwrap());
+    vault.insert(vec![(name(text), value, Attributes::default())]).await.unwrap().pop().unwrap()
+}
+
+async fn value(vault: &LocalVault, text: &str) -> Result<String, VaultError> {
+    Ok(vault.find(name(text), None).await?.value.expose().to_owned())
+}
+
+/// Every file below a folder with its content.
+fn contents(dir: &Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec<u8>> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.is_file()).map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+}
+
+/// Expects an error of a kind with a part of its text, and that nothing on the disk changed.
+#[track_caller]
+fn refuses(dir: &Path, unlock: Unlock, kind: fn(&VaultError) -> bool, part: &str) {
+    let before = contents(dir);
+    let error = LocalVault::open(dir, unlock).unwrap_err();
+    assert!(kind(&error), "{error:?}");
+    assert!(error.to_string().contains(part), "{error}");
+    assert!(before == contents(dir), "something was changed on the disk");
+}
+
+fn is_refused(error: &VaultError) -> bool {
+    matches!(error, VaultError::Refused(_))
+}
+
+fn is_damaged(error: &VaultError) -> bool {
+    matches!(error, VaultError::Damaged(_))
+}
+
+fn is_absent(error: &VaultError) -> bool {
+    matches!(error, VaultError::Absent(_))
+}
+
+#[tokio::test]
+async fn the_common_cases_hold() {
+    let temp = tempfile::tempdir().unwrap();
+    let vault = Arc::new(LocalVault::create(&temp.path().join("vault"), Protection::KeyFile).unwrap());
+    let ran = cases::run_all(Arc::clone(&vault) as _, vault, "local").await;
+    assert_eq!(ran.len(), cases::count());
+}
+
+#[tokio::test]
+async fn a_passphrase_opens_the_vault() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("vault");
+    let vault = LocalVault::create(&dir, Protection::Passphrase(passphrase(PASSPHRASE))).unwrap();
+    set(&vault, "a", "hunter2").await;
+    drop(vault);
+    assert!(!dir.join("vault.key").exists());
+    assert!(LocalVault::needs_passphrase(&dir).unwrap());
+    refuses(&dir, Unlock::Passphrase(passphrase("wrong")), is_refused, "the passphrase does not open the vault");
+    refuses(&dir, Unlock::Passphrase(passphrase("")), is_refused, "the passphrase does not open the vault");
+    refuses(&dir, Unlock::KeyFile, is_refused, "is opened by a passphrase");
+    let look = || LocalVault::look(&dir).unwrap();
+    assert!(look().needs_passphrase());
+    assert!(is_refused(&look().open(Unlock::Passphrase(passphrase("wrong"))).unwrap_err()));
+    assert!(look().open(Unlock::Passphrase(passphrase(PASSPHRASE))).is_ok());
+    let vault = LocalVault::open(&dir, Unlock::Passphrase(passphrase(PASSPHRASE))).unwrap();
+    assert_eq!(value(&vault, "a").await.unwrap(), "hunter2");
+    let shown = format!("{vault:?}");
+    assert!(shown.contains("vault") && !shown.contains("hunter2") && !shown.contains("horse"), "{shown}");
+}
+
+#[tokio::test]
+async fn an_empty_value_comes_back() {
+    let (_temp, dir) = made();
+    let vault = opened(&dir);
+    set(&vault, "a", "").await;
+    assert_eq!(value(&vault, "a").await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn two_names_for_one_secret_are_deleted_together() {
+    let (_temp, dir) = made();
+    let vault = opened(&dir);
+    set(&vault, "a", "x").await;
+    vault.remove(vec![name("a"), name("a")]).await.unwrap();
+    assert!(matches!(value(&vault, "a").await, Err(VaultError::NotFound(_))));
+}
