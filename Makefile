@@ -1,7 +1,7 @@
 # The two commands: `make demo` shows strongroom at work, `make test` proves what is there. Both build what they need. `make demo-postgres` is a second
 # demonstration, which needs a PostgreSQL server; `make demo-azure` a third, with a Key Vault.
 
-.PHONY: all build bench bench-check demo demo-azure demo-postgres keyvault-server test test-keyvault lint features fmt doc clean wasm-target postgres example fuzz
+.PHONY: all build assurance advisories bench bench-check demo demo-azure demo-postgres keyvault-server test test-keyvault lint features fmt doc clean wasm-target postgres example fuzz
 
 CARGO ?= cargo
 # The flags of the example are in its own `.cargo/config.toml`, which RUSTFLAGS would replace.
@@ -63,6 +63,14 @@ bench: wasm-target
 bench-check: wasm-target
 	$(CARGO) test --locked --package strongroom --bench runs --bench redact --no-run --target-dir $(TARGET)
 	timeout 900 $(CARGO) test --locked --package strongroom --bench runs --bench redact --target-dir $(TARGET)
+
+# Regenerates docs/assurance.md from the annotations in the tests.
+assurance:
+	REWRITE_ASSURANCE=1 $(CARGO) test --locked --workspace --test all --target-dir $(TARGET) assurance
+
+# Checks the dependencies against the RustSec advisory database. Needs cargo-deny or cargo-audit.
+advisories:
+	@CARGO=$(CARGO) scripts/advisories.sh
 
 # The Key Vault test server: each behaviour of it, and Microsoft's own client for Python against it, in an environment that the test makes once.
 # Without Python, or the packages, the latter is skipped, except with CI=true.

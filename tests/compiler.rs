@@ -57,6 +57,8 @@ fn kept(folder: &std::path::Path, name: &str, component: &[u8]) -> String {
     path.to_string_lossy().into_owned()
 }
 
+// attack: resources: make the compiler use minutes, gigabytes or its whole stack -> the compiler is
+// a child process with limits for memory, CPU time and wall time
 #[test]
 fn a_component_that_takes_the_compiler_long_is_stopped() {
     let host = Host::new();
@@ -67,6 +69,9 @@ fn a_component_that_takes_the_compiler_long_is_stopped() {
     host.audit_is_whole();
 }
 
+// promise: A failure of the compiler is confined to its child process.
+// attack: resources: make the compiler use minutes, gigabytes or its whole stack -> the compiler is
+// a child process with limits for memory, CPU time and wall time
 #[test]
 fn a_component_that_takes_the_compiler_much_is_stopped() {
     apart::passes("compiler::the_compiler_is_held_by_its_own_limits");
@@ -94,6 +99,9 @@ fn the_compiler_is_held_by_its_own_limits() {
     }
 }
 
+// promise: A failure of the compiler is confined to its child process.
+// attack: resources: make the compiler use minutes, gigabytes or its whole stack -> the compiler is
+// a child process with limits for memory, CPU time and wall time
 #[test]
 fn what_nests_too_deeply_ends_in_the_child() {
     let host = Host::new();
@@ -109,6 +117,8 @@ fn what_nests_too_deeply_ends_in_the_child() {
     );
 }
 
+// attack: resources: be gigabytes large or have a thousand instances -> component size and instance
+// count are limited
 #[test]
 fn more_instances_than_a_run_may_have_are_refused() {
     let host = Host::new();
@@ -133,6 +143,8 @@ fn more_instances_than_a_run_may_have_are_refused() {
     }
 }
 
+// attack: resources: be gigabytes large or have a thousand instances -> component size and instance
+// count are limited
 #[test]
 fn a_component_over_the_greatest_size_is_not_read() {
     let host = Host::new();

@@ -6,6 +6,8 @@ use strongroom::record::Limit;
 
 use crate::support::Host;
 
+// attack: resources: print forever, with and without line ends, or a gigabyte in one line -> the
+// `log-bytes` limit and a bounded queue
 #[test]
 fn endless_output_is_cut() {
     let host = Host::new();
@@ -33,6 +35,8 @@ fn requests_are_bounded_and_summed_up() {
     assert_eq!(trail.matches(r#""summary""#).count(), 1, "{trail}");
 }
 
+// attack: resources: report a million metrics, metric names or progress messages -> the `metrics`
+// limit, and a run record of bounded size
 #[test]
 fn reports_are_bounded() {
     let host = Host::new();
@@ -45,6 +49,10 @@ fn reports_are_bounded() {
     }
 }
 
+// promise: All spellings of a secret name are one name, so no spelling bypasses its policy entry.
+// attack: access: bypass an entry by case, `../keys/x`, `a/b`, `%2e%2e`, an empty or overlong name,
+// non-ASCII or NUL -> a name is 1 to 127 characters of `0-9 a-z A-Z -`, parsed and folded to lower
+// case once
 #[test]
 fn a_name_in_every_spelling_is_one_name() {
     let host = Host::new();
@@ -86,6 +94,10 @@ fn distrusted(host: &Host) -> bool {
     run.record.warnings.iter().any(|warning| warning.contains("compiled again"))
 }
 
+// promise: Compiled code is loaded only if its keyed hash matches.
+// attack: escape: place machine code in the compiled-code cache, changed, swapped, linked elsewhere
+// or of another user -> a keyed hash over the bytes that are loaded from sealed or private memory,
+// in a directory of this user alone
 #[test]
 fn compiled_code_that_was_changed_is_not_loaded() {
     let host = Host::new();
@@ -122,6 +134,9 @@ fn compiled_code_that_was_changed_is_not_loaded() {
     assert!(!distrusted(&host));
 }
 
+// attack: escape: place machine code in the compiled-code cache, changed, swapped, linked elsewhere
+// or of another user -> a keyed hash over the bytes that are loaded from sealed or private memory,
+// in a directory of this user alone
 #[test]
 fn a_store_of_compiled_code_that_is_not_ours_is_not_used() {
     let host = Host::new();

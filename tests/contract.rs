@@ -4,6 +4,8 @@ use strongroom::record::Outcome;
 
 use crate::support::Host;
 
+// attack: escape: read the vault's credential, the environment or files of the host, or `/proc` ->
+// a run gets its own environment and two directories and inherits nothing
 #[test]
 fn a_program_gets_what_it_was_given_and_nothing_else() {
     let host = Host::new();
@@ -92,6 +94,9 @@ fn secrets_are_read_written_listed_described_and_deleted() {
     host.audit_is_whole();
 }
 
+// attack: access: request a granted name together with one that is not granted -> a batch is
+// decided as a whole
+// attack: access: store a value that is one byte too long -> the type of a value enforces the limit
 #[test]
 fn batches_are_all_or_nothing() {
     let host = Host::new();
@@ -117,6 +122,8 @@ fn batches_are_all_or_nothing() {
     assert_eq!((host.get("a"), host.get("b")), ("new-a".to_owned(), "new-b".to_owned()));
 }
 
+// attack: access: read more often than the budget allows, or race for the last use -> uses are
+// taken atomically before the vault is asked
 #[test]
 fn budgets_pins_and_expiry_hold() {
     let host = Host::new();
@@ -174,6 +181,8 @@ fn the_record_is_kept_and_shown() {
     );
 }
 
+// attack: access: read after the grant has expired, including a value that the run already read ->
+// every read is decided again if its time matters
 #[test]
 fn a_grant_that_expires_while_the_run_goes_on_ends_there() {
     let host = Host::new();

@@ -74,6 +74,8 @@ fn host() -> Host {
     host
 }
 
+// promise: On a full, read-only or removed disk requests fail, existing data stays intact, and work
+// continues once there is space.
 #[test]
 fn a_vault_that_cannot_grow_refuses_a_value_and_keeps_what_it_has() {
     let host = host();
@@ -92,6 +94,7 @@ fn a_vault_that_cannot_grow_refuses_a_value_and_keeps_what_it_has() {
     all_is_well(|args| host.command(args));
 }
 
+// promise: While the audit log cannot be written, every request is denied.
 #[test]
 fn an_audit_ledger_that_cannot_grow_keeps_every_value_in() {
     let host = host();
@@ -130,6 +133,8 @@ fn an_audit_ledger_that_cannot_grow_keeps_every_value_in() {
     all_is_well(|args| host.command(args));
 }
 
+// promise: On a full, read-only or removed disk requests fail, existing data stays intact, and work
+// continues once there is space.
 #[test]
 fn a_segment_that_cannot_grow_ends_the_run_with_a_record() {
     let host = host();
@@ -151,6 +156,8 @@ fn a_segment_that_cannot_grow_ends_the_run_with_a_record() {
     assert!(host.ok(&["audit", "verify"]).contains("torn last line"));
 }
 
+// promise: On a full, read-only or removed disk requests fail, existing data stays intact, and work
+// continues once there is space.
 #[test]
 fn a_home_that_is_removed_does_not_hold_up_a_run() {
     let host = host();
@@ -244,6 +251,8 @@ fn host_on_a_small_disk(kilobytes: u32) -> Option<(Host, Disk)> {
     Some((host, disk))
 }
 
+// promise: On a full, read-only or removed disk requests fail, existing data stays intact, and work
+// continues once there is space.
 #[test]
 fn a_full_disk_is_told_and_everything_works_when_there_is_room() {
     let Some((host, disk)) = host_on_a_small_disk(1024) else { return };
@@ -275,6 +284,8 @@ fn a_full_disk_is_told_and_everything_works_when_there_is_room() {
     all_is_well(|args| disk.command(&host, args));
 }
 
+// promise: On a full, read-only or removed disk requests fail, existing data stays intact, and work
+// continues once there is space.
 #[test]
 fn a_disk_that_fills_up_during_a_run_ends_it() {
     let Some((host, disk)) = host_on_a_small_disk(1024) else { return };
@@ -291,6 +302,7 @@ fn a_disk_that_fills_up_during_a_run_ends_it() {
     all_is_well(|args| disk.command(&host, args));
 }
 
+// promise: While the audit log cannot be written, every request is denied.
 #[test]
 fn an_audit_on_a_full_disk_of_its_own_keeps_every_value_in() {
     let host = host();
@@ -310,6 +322,8 @@ fn an_audit_on_a_full_disk_of_its_own_keeps_every_value_in() {
     all_is_well(|args| disk.command(&host, args));
 }
 
+// promise: On a full, read-only or removed disk requests fail, existing data stays intact, and work
+// continues once there is space.
 #[test]
 fn a_disk_that_cannot_be_written_is_told() {
     let Some((host, disk)) = host_on_a_small_disk(4096) else { return };

@@ -11,6 +11,8 @@ use crate::support::{Host, files_below};
 /// How often each kind of work is killed.
 const KILLS: u32 = 20;
 
+// promise: Every run that started ends with a run record, and the audit log reports the same
+// outcome.
 #[test]
 fn a_killed_run_is_lost_in_its_record_and_the_audit_says_recovered() {
     let host = Host::new();
@@ -41,6 +43,7 @@ fn a_killed_run_is_lost_in_its_record_and_the_audit_says_recovered() {
     assert!(left.is_empty() && !host.path().join("out").exists(), "{left:?}");
 }
 
+// promise: An acknowledged write is never lost.
 #[test]
 fn a_killed_write_is_there_if_it_was_acknowledged() {
     let host = Host::new();
@@ -75,6 +78,8 @@ fn a_killed_write_is_there_if_it_was_acknowledged() {
     assert!(!verdict.contains("altered"), "{verdict}");
 }
 
+// attack: resources: print forever, with and without line ends, or a gigabyte in one line -> the
+// `log-bytes` limit and a bounded queue
 #[test]
 fn a_reader_that_stands_still_does_not_keep_a_run_alive() {
     let host = Host::new();
@@ -131,6 +136,7 @@ fn kill_rekeys(host: &Host, args: &[&str], mut look: impl FnMut(bool)) -> u32 {
     killed
 }
 
+// promise: At every moment of a rekey either the former key or the new key opens the vault.
 #[test]
 fn a_killed_change_of_the_key_file_leaves_a_vault_that_opens() {
     let host = Host::new();
@@ -151,6 +157,7 @@ fn a_killed_change_of_the_key_file_leaves_a_vault_that_opens() {
     assert!(!left.iter().any(|path| path.to_string_lossy().contains(".next")), "{left:?}");
 }
 
+// promise: At every moment of a rekey either the former key or the new key opens the vault.
 #[test]
 fn a_killed_change_of_the_passphrase_leaves_the_former_one_or_the_new_one() {
     use std::os::unix::fs::PermissionsExt;

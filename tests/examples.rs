@@ -70,6 +70,7 @@ fn a_run_from_nothing() {
     assert_eq!(uses(&record), ["get dataset-key 1"]);
 }
 
+// promise: A run in an embedder's own world is audited and redacted like any other run.
 #[test]
 fn a_world_of_the_embedders_own() {
     let printed = run("own_world", "scorer", &[]);
@@ -91,6 +92,7 @@ fn a_world_without_what_it_imports_runs_no_code() {
     assert!(output.stdout.is_empty());
 }
 
+// promise: All vault backends pass the same cases.
 #[test]
 fn a_vault_of_the_embedders_own() {
     let printed = run("own_vault", "exercise", &[]);

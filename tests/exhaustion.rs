@@ -15,6 +15,9 @@ fn ways(host: &Host, guest: &str, policy: &str) -> Vec<String> {
     run.shown.lines().filter_map(|line| line.strip_prefix("way: ")).map(str::to_owned).collect()
 }
 
+// promise: Limits stop a run in a loop, in a host call, and before and after its entry function.
+// attack: resources: loop, call the host forever or sleep for an hour -> epoch interruption, and a
+// timeout around everything that the component does
 #[test]
 fn what_does_not_end_is_ended() {
     let host = Host::new();
@@ -24,6 +27,9 @@ fn what_does_not_end_is_ended() {
     host.audit_is_whole();
 }
 
+// promise: Limits stop a run in a loop, in a host call, and before and after its entry function.
+// attack: resources: loop during instantiation, while it receives a reply or during cleanup -> the
+// same timeout covers all of them
 #[test]
 fn loops_outside_the_call_are_ended_too() {
     let host = Host::new();
@@ -33,6 +39,8 @@ fn loops_outside_the_call_are_ended_too() {
     }
 }
 
+// attack: resources: wait for a thousand timers -> the number of resources is capped, and waiting
+// counts as run time
 #[test]
 fn waiting_for_many_timers_is_ended() {
     let host = Host::new();
@@ -41,6 +49,8 @@ fn waiting_for_many_timers_is_ended() {
     host.run("handles", SHORT, &["poll", "1000"]).stopped(Limit::Resources).never_shows("waiting");
 }
 
+// attack: resources: grow one or several memories, tables or the stack -> one limiter for all
+// memories, and the limits of the engine
 #[test]
 fn memory_is_bounded_and_measured() {
     let host = Host::new();
@@ -51,6 +61,8 @@ fn memory_is_bounded_and_measured() {
     }
 }
 
+// attack: resources: grow one or several memories, tables or the stack -> one limiter for all
+// memories, and the limits of the engine
 #[test]
 fn tables_and_the_stack_are_bounded() {
     let host = Host::new();
@@ -58,6 +70,8 @@ fn tables_and_the_stack_are_bounded() {
     host.run("recurse", "version = 1", &[]).stopped(Limit::Stack);
 }
 
+// attack: resources: hold files, streams, sockets, timers or its own resources -> both handle
+// tables are capped
 #[test]
 fn resources_are_bounded() {
     let host = Host::new();
@@ -69,6 +83,9 @@ fn resources_are_bounded() {
     host.run("own-resources", policy, &[]).stopped(Limit::Resources);
 }
 
+// promise: The host resources that a run can use are bounded.
+// attack: resources: pass arguments of 128 MiB to each import, a million names or 20,000 existing
+// names -> the size of a call, the size of a batch and the number of requests are limited
 #[test]
 fn what_one_call_carries_is_bounded() {
     let host = Host::new();
@@ -83,6 +100,8 @@ fn what_one_call_carries_is_bounded() {
     }
 }
 
+// attack: resources: pass arguments of 128 MiB to each import, a million names or 20,000 existing
+// names -> the size of a call, the size of a batch and the number of requests are limited
 #[test]
 fn a_batch_of_many_names_that_exist_is_refused_whole() {
     let secrets: Vec<_> = (0..20_000).map(|n| (format!("n{n}"), format!("value-{n}"))).collect();
@@ -98,6 +117,8 @@ fn a_batch_of_many_names_that_exist_is_refused_whole() {
     inside.run("batch", "version = 1\n[secrets]\n\"n*\" = [\"get\"]", &["20000"]).stopped(Limit::Requests);
 }
 
+// attack: resources: pass extreme numbers, such as 2⁶⁴ random bytes, as lengths, offsets, times or
+// timers -> they are refused, limited or charged before anything is allocated
 #[test]
 fn numbers_at_the_edge_harm_nobody() {
     let host = Host::new();
@@ -125,6 +146,8 @@ fn numbers_at_the_edge_harm_nobody() {
     }
 }
 
+// attack: resources: pass texts that grow when they are escaped, or return values outside its
+// memory -> only the beginning of a long text is processed
 #[test]
 fn answers_that_are_none_are_the_component_s_failure() {
     let host = Host::new();
@@ -136,6 +159,9 @@ fn answers_that_are_none_are_the_component_s_failure() {
     host.run("larger-error", "version = 1", &[]).stopped(Limit::HostCall);
 }
 
+// promise: The host resources that a run can use are bounded.
+// attack: resources: pass texts that grow when they are escaped, or return values outside its
+// memory -> only the beginning of a long text is processed
 #[test]
 fn the_memory_of_the_host_stays_bounded() {
     apart::passes("exhaustion::what_the_host_takes_for_a_run");

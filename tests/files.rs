@@ -32,6 +32,10 @@ fn outputs_of_a_failed_run_do_not_appear() {
     nothing_is_left_over(&host);
 }
 
+// promise: Output quotas are charged before the call that uses them.
+// attack: resources: fill the disk with large, sparse, appended, numerous or removed open files, or
+// race with truncation -> quotas are charged before the call by apparent size, and freed only after
+// pending writes have completed
 #[test]
 fn filling_the_output_is_stopped_in_every_way() {
     let host = Host::new();
@@ -46,12 +50,17 @@ fn filling_the_output_is_stopped_in_every_way() {
     nothing_is_left_over(&host);
 }
 
+// attack: resources: fill the disk with large, sparse, appended, numerous or removed open files, or
+// race with truncation -> quotas are charged before the call by apparent size, and freed only after
+// pending writes have completed
 #[test]
 fn a_write_that_lands_late_is_not_given_back() {
     let policy = "version = 1\n[limits]\noutput-bytes = \"8MiB\"";
     Host::new().run("pile", policy, &["truncate"]).finished().shows("all were given back");
 }
 
+// attack: resources: nest directories until they cannot be removed -> removal needs two descriptors
+// at any depth
 #[test]
 fn folders_nested_too_deeply_are_the_component_s_failure_and_go() {
     let host = Host::new();
@@ -61,12 +70,17 @@ fn folders_nested_too_deeply_are_the_component_s_failure_and_go() {
     nothing_is_left_over(&host);
 }
 
+// attack: resources: hold files, streams, sockets, timers or its own resources -> both handle
+// tables are capped
 #[test]
 fn open_listings_are_bounded() {
     let run = Host::new().run("pile", "version = 1", &["listings"]).finished();
     run.shows("again after one was closed: true");
 }
 
+// attack: escape: redirect outputs or inputs by moving or replacing directories before or during
+// the run -> input, output and the parent of the output stay open from the check on, and outputs go
+// only there, over nothing but an empty directory
 #[test]
 fn outputs_land_nowhere_when_the_folder_above_is_swapped_for_a_link() {
     let host = Host::new();
@@ -98,6 +112,14 @@ fn only_what_is_there_at_once_counts() {
     assert_eq!(run.record.outputs.len(), 2);
 }
 
+// promise: No path leads out of the directories of a run.
+// attack: escape: leave its directories by `..`, absolute paths, links in `/input`, renames or
+// handles of moved directories -> files are opened relative to an open directory that no path
+// leaves
+// attack: escape: create a link in `/output` that a careless reader follows -> a component cannot
+// create links
+// attack: escape: block a thread of the host on a FIFO in `/input` -> only regular files and
+// directories are opened
 #[test]
 fn nothing_outside_its_folders_is_reached() {
     let host = Host::new();
@@ -134,6 +156,8 @@ fn nothing_outside_its_folders_is_reached() {
     assert!(links.map(|entry| entry.unwrap().file_type().unwrap()).all(|kind| !kind.is_symlink()));
 }
 
+// attack: escape: change a file of the operator through a hard link in `/input` -> nothing in
+// `/input` can be opened for writing, and outputs are new files
 #[test]
 fn a_hard_link_in_the_input_is_read_and_never_changed() {
     let host = Host::new();
@@ -156,6 +180,9 @@ fn a_hard_link_in_the_input_is_read_and_never_changed() {
     assert!(copy.nlink() == 1 && copy.ino() != before.ino());
 }
 
+// promise: No path leads out of the directories of a run.
+// attack: escape: use the moment in which somebody replaces a directory by a link -> no path is
+// checked first and used later
 #[test]
 fn a_folder_that_is_swapped_for_a_link_leads_nowhere() {
     let host = Host::new();

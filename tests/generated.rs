@@ -16,6 +16,8 @@ const COMPONENTS_MAX: usize = 20 * COMPONENTS;
 
 const POLICY: &str = "version = 1\n[limits]\ntime = \"20ms\"\nmemory = \"4MiB\"\nlog-bytes = \"4KiB\"";
 
+// attack: resources: be nearly valid, or valid and absurd -> components are parsed within bounds,
+// and compiled and run under limits
 #[test]
 fn a_component_that_was_made_up_is_a_run_with_a_record() {
     let trial = Trial::new(POLICY);

@@ -277,6 +277,9 @@ fn child_that_writes() {
     say("done");
 }
 
+// promise: An acknowledged write is never lost.
+// promise: After a kill at any moment acknowledged data is present, the audit log verifies, every
+// run has a record, and no staging directory or compiler process is left.
 #[test]
 fn a_write_is_there_whole_if_it_was_acknowledged_and_whole_or_not_at_all_if_not() {
     let host = Host::new();
@@ -406,6 +409,10 @@ fn records_after(host: &Host, life: &Life, known: &mut Known) -> BTreeMap<RunId,
     records
 }
 
+// promise: Every run that started ends with a run record, and the audit log reports the same
+// outcome.
+// promise: After a kill at any moment acknowledged data is present, the audit log verifies, every
+// run has a record, and no staging directory or compiler process is left.
 #[test]
 fn a_run_that_started_has_a_record_and_leaves_no_private_folder() {
     let host = Host::new();

@@ -27,6 +27,8 @@ fn holds(text: &[u8], value: &str) -> Option<String> {
         .map(|form| String::from_utf8_lossy(&form).into_owned())
 }
 
+// attack: leak: print a secret in an encoding, split across writes -> the redactor finds the
+// covered encodings
 #[test]
 fn a_secret_printed_in_covered_encodings_is_redacted() {
     let host = Host::new();
@@ -50,6 +52,8 @@ fn a_secret_printed_in_covered_encodings_is_redacted() {
     }
 }
 
+// attack: leak: put a secret into a panic, an error, a metric, a progress text, a file name or a
+// requested name -> all text of a component that is stored or shown passes the redactor
 #[test]
 fn a_secret_in_the_text_of_a_failure_is_redacted() {
     let host = Host::new();
@@ -63,6 +67,9 @@ fn a_secret_in_the_text_of_a_failure_is_redacted() {
     assert_eq!(reason, "cannot log in with [redacted:key]\\x1b[2J");
 }
 
+// promise: Control characters from a component are escaped before the command line prints them.
+// attack: leak: forge the summary, set the terminal title or clipboard, or reverse text -> control
+// and direction characters are shown escaped
 #[test]
 fn terminal_escapes_are_shown_not_obeyed() {
     let host = Host::new();
@@ -89,6 +96,9 @@ fn terminal_escapes_are_shown_not_obeyed() {
     assert!(!trail.chars().any(|c| c.is_control() && c != '\n'), "{trail:?}");
 }
 
+// promise: Control characters from a component are escaped before the command line prints them.
+// attack: leak: forge the summary, set the terminal title or clipboard, or reverse text -> control
+// and direction characters are shown escaped
 #[test]
 fn what_stands_on_a_terminal_is_shown_not_obeyed() {
     let host = Host::new();
@@ -102,6 +112,8 @@ fn what_stands_on_a_terminal_is_shown_not_obeyed() {
     assert!(forged < shown.rfind("finished").unwrap(), "{shown}");
 }
 
+// promise: Nothing that a run leaves behind contains a secret value.
+// attack: leak: make the host log a secret -> the log targets of the engine are capped in code
 #[test]
 fn the_most_talkative_log_holds_no_value() {
     let host = Host::new();
@@ -117,6 +129,8 @@ fn the_most_talkative_log_holds_no_value() {
     }
 }
 
+// promise: A process that holds secrets writes no core dump.
+// attack: leak: crash the host for its core dump -> core dumps are disabled
 #[test]
 fn a_process_that_holds_secrets_leaves_no_core() {
     use std::io::Read as _;
@@ -131,6 +145,8 @@ fn a_process_that_holds_secrets_leaves_no_core() {
     assert_eq!(most, ["0", "0"], "{core}");
 }
 
+// attack: escape: read the vault's credential, the environment or files of the host, or `/proc` ->
+// a run gets its own environment and two directories and inherits nothing
 #[test]
 fn a_thief_gets_nothing_but_what_was_granted() {
     let host = Host::new();
@@ -149,6 +165,8 @@ fn a_thief_gets_nothing_but_what_was_granted() {
 }
 
 /// What the host has to sign in with lies in its environment and in files. A component sees neither, nor the metadata address.
+// attack: escape: read the Azure credential of the host from the environment, files, the metadata
+// address or error texts -> a run inherits nothing, and upstream text never reaches a component
 #[test]
 fn the_hosts_credential_is_out_of_a_components_reach() {
     let host = Host::new();
@@ -178,6 +196,9 @@ fn the_hosts_credential_is_out_of_a_components_reach() {
     }
 }
 
+// promise: Nothing that a run leaves behind contains a secret value.
+// attack: leak: put a secret into a panic, an error, a metric, a progress text, a file name or a
+// requested name -> all text of a component that is stored or shown passes the redactor
 #[test]
 fn what_a_run_leaves_behind_holds_no_value() {
     let host = Host::new();
@@ -209,6 +230,8 @@ fn what_a_run_leaves_behind_holds_no_value() {
     assert!(std::fs::metadata(&log).unwrap().len() > 0);
 }
 
+// attack: leak: see the values of a simultaneous run -> budgets, versions, redactor and names
+// belong to one run
 #[test]
 fn two_runs_at_once_never_see_each_others_values() {
     let host = Host::new();

@@ -12,6 +12,7 @@
 
 mod support;
 
+mod assurance;
 mod azure;
 mod compiler;
 mod containment;

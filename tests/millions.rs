@@ -31,6 +31,10 @@ fn summaries(host: &Host, run: &Ended) -> Vec<u64> {
     summaries.map(|event| event["count"].as_u64().unwrap()).collect()
 }
 
+// promise: The number of audit events for refused requests is bounded, however many requests a run
+// makes.
+// attack: resources: make a million denied requests -> the `requests` limit of 10,000 by default,
+// and one audit event for each operation beyond the first thousand denials
 #[test]
 fn a_million_denied_requests_are_answered_and_audited_in_sum() {
     let host = Host::new();
@@ -44,6 +48,10 @@ fn a_million_denied_requests_are_answered_and_audited_in_sum() {
     host.audit_is_whole();
 }
 
+// promise: The number of audit events for refused requests is bounded, however many requests a run
+// makes.
+// attack: resources: make a million denied requests -> the `requests` limit of 10,000 by default,
+// and one audit event for each operation beyond the first thousand denials
 #[test]
 fn a_million_requests_of_every_shape_are_audited_in_sum() {
     let inside = Inside::new(&[("key", "a-value")]);
@@ -61,6 +69,8 @@ fn a_million_requests_of_every_shape_are_audited_in_sum() {
     assert_ne!(audit::verify(&dir, None).unwrap().overall(), Verdict::Unlisted);
 }
 
+// attack: resources: make a million denied requests -> the `requests` limit of 10,000 by default,
+// and one audit event for each operation beyond the first thousand denials
 #[test]
 fn of_a_million_denied_requests_the_usual_limit_answers_its_number() {
     let host = Host::new();
@@ -72,6 +82,8 @@ fn of_a_million_denied_requests_the_usual_limit_answers_its_number() {
     assert_eq!(counts, [1, 10_000 - REFUSALS_MAX]);
 }
 
+// attack: resources: report a million metrics, metric names or progress messages -> the `metrics`
+// limit, and a run record of bounded size
 #[test]
 fn a_million_reports_leave_a_bounded_record_and_nothing_in_the_audit() {
     let host = Host::new();
@@ -98,6 +110,9 @@ fn a_million_reports_leave_a_bounded_record_and_nothing_in_the_audit() {
     }
 }
 
+// attack: resources: fill the disk with large, sparse, appended, numerous or removed open files, or
+// race with truncation -> quotas are charged before the call by apparent size, and freed only after
+// pending writes have completed
 #[test]
 fn of_a_million_files_and_folders_the_usual_limit_makes_its_number() {
     let host = Host::new();
@@ -109,6 +124,8 @@ fn of_a_million_files_and_folders_the_usual_limit_makes_its_number() {
     assert_eq!(left_over(host.path(), &host.home()), Vec::<std::path::PathBuf>::new());
 }
 
+// attack: resources: print forever, with and without line ends, or a gigabyte in one line -> the
+// `log-bytes` limit and a bounded queue
 #[test]
 fn a_line_of_a_gigabyte_is_cut_and_the_host_does_not_grow() {
     apart::passes("millions::a_gigabyte_in_one_line");

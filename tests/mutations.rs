@@ -24,6 +24,8 @@ struct Seen {
     ran: usize,
 }
 
+// attack: resources: be nearly valid, or valid and absurd -> components are parsed within bounds,
+// and compiled and run under limits
 #[test]
 fn a_component_that_was_changed_is_invalid_or_a_run_with_a_record() {
     let trial = Trial::new(POLICY);

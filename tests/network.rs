@@ -76,6 +76,13 @@ const NOTHING_ELSE: &[&str] = &[
     "datagrams: false",
 ];
 
+// promise: A run connects only to addresses that were granted.
+// attack: escape: connect to an address that was not granted, by IPv4, IPv6, a mapped or embedding
+// form, or a name -> whole addresses are compared, and the names of the policy are resolved once
+// attack: escape: send data out through DNS lookups -> lookups are answered from the names of the
+// policy, and DNS is never asked
+// attack: escape: listen on a socket, by itself or after a permitted bind, or send datagrams ->
+// every use of an address except connecting is refused, and there are no UDP sockets
 #[test]
 fn only_granted_addresses_are_reached() {
     let (granted, trap) = (Server::start("127.0.0.1:0"), Trap::at("127.0.0.1:0").unwrap());
@@ -129,6 +136,8 @@ fn only_granted_addresses_are_reached() {
     trap.was_not_touched();
 }
 
+// attack: escape: connect to an address that was not granted, by IPv4, IPv6, a mapped or embedding
+// form, or a name -> whole addresses are compared, and the names of the policy are resolved once
 #[test]
 fn a_grant_for_ipv6_is_for_that_address_alone() {
     let Some(trap) = Trap::at("[::1]:0") else { return println!("no IPv6 on this machine: nothing to try") };
@@ -143,6 +152,8 @@ fn a_grant_for_ipv6_is_for_that_address_alone() {
     trap.was_not_touched();
 }
 
+// attack: escape: reach a metadata service through an address or name in the policy -> metadata
+// addresses are refused in every form, for names after resolution
 #[test]
 fn a_policy_cannot_grant_what_is_always_refused() {
     let host = Host::new();
@@ -164,6 +175,8 @@ fn a_policy_cannot_grant_what_is_always_refused() {
     }
 }
 
+// attack: escape: listen on a socket, by itself or after a permitted bind, or send datagrams ->
+// every use of an address except connecting is refused, and there are no UDP sockets
 #[test]
 fn no_datagram_leaves() {
     let listener = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -23,6 +23,9 @@ fn made_for(inside: &Inside, name: &str, patch: u64) -> String {
     path.to_string_lossy().into_owned()
 }
 
+// promise: Every patch release of WASI 0.2 is subject to the same checks.
+// attack: escape: use another patch release of WASI to get functions without checks -> one instance
+// of each interface serves all of WASI 0.2
 #[test]
 fn files_are_guarded_at_every_patch_level() {
     let inside = Inside::new(&[]);
@@ -42,6 +45,9 @@ fn files_are_guarded_at_every_patch_level() {
     }
 }
 
+// promise: Every patch release of WASI 0.2 is subject to the same checks.
+// attack: escape: use another patch release of WASI to get functions without checks -> one instance
+// of each interface serves all of WASI 0.2
 #[test]
 fn sockets_are_guarded_at_every_patch_level() {
     let trap = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -64,6 +70,8 @@ fn sockets_are_guarded_at_every_patch_level() {
     }
 }
 
+// attack: escape: use another patch release of WASI to get functions without checks -> one instance
+// of each interface serves all of WASI 0.2
 #[test]
 fn output_and_secrets_are_guarded_at_every_patch_level() {
     let inside = Inside::new(&[("key", "hunter2-hunter2-hunter2")]);
@@ -79,6 +87,8 @@ fn output_and_secrets_are_guarded_at_every_patch_level() {
     }
 }
 
+// attack: access: import a function that a linked interface does not have, or a newer WASI version
+// -> linking fails before any code runs and names the import
 #[test]
 fn other_versions_are_refused_by_name() {
     let host = Host::new();

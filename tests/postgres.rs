@@ -33,6 +33,8 @@ fn without_secrets(run: Ended, server: &Postgres) -> Ended {
     run.never_shows(&server.user).never_shows(&server.password)
 }
 
+// promise: A component reaches a real database with a password from the vault over the one granted
+// connection, and the password is nowhere afterwards.
 #[test]
 fn the_example_trains_on_a_table_and_leaves_no_password_behind() {
     let server = Postgres::start();
@@ -69,6 +71,8 @@ fn the_example_trains_on_a_table_and_leaves_no_password_behind() {
     assert_eq!(std::fs::read_to_string(server.folder().join("password")).unwrap(), server.password);
 }
 
+// attack: escape: connect to an address that was not granted, by IPv4, IPv6, a mapped or embedding
+// form, or a name -> whole addresses are compared, and the names of the policy are resolved once
 #[test]
 fn without_its_grants_the_example_reaches_no_database() {
     // Nobody is served here. A connection would wait in the queue.

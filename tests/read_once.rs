@@ -55,6 +55,8 @@ fn pinned(digest: &Digest) -> Policy {
     Policy::parse(&format!("version = 1\ncomponent = \"{digest}\"\n"), "policy.toml").unwrap()
 }
 
+// promise: A component that was loaded before its run is the one that is pinned, run and recorded,
+// whatever its file contains by then.
 #[tokio::test]
 async fn what_was_read_runs_and_is_held_against_the_pin() {
     let bench = Bench::new(Sandbox::new(4).unwrap());

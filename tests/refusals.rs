@@ -5,6 +5,10 @@ use strongroom::record::{Blame, Outcome};
 
 use crate::support::{Host, files_below, guest};
 
+// promise: A component that imports anything that is not linked runs no code, and the error names
+// the import.
+// attack: access: import HTTP or an unknown interface -> imports are compared with the linked
+// interfaces before anything is compiled
 #[test]
 fn an_import_that_nobody_granted_is_refused_by_name() {
     let host = Host::new();
@@ -22,6 +26,10 @@ fn an_import_that_nobody_granted_is_refused_by_name() {
     host.audit_is_whole();
 }
 
+// promise: A component that imports anything that is not linked runs no code, and the error names
+// the import.
+// attack: access: import a function that a linked interface does not have, or a newer WASI version
+// -> linking fails before any code runs and names the import
 #[test]
 fn a_function_that_an_interface_does_not_have_is_refused_by_name() {
     let host = Host::new();
@@ -31,6 +39,9 @@ fn a_function_that_an_interface_does_not_have_is_refused_by_name() {
     assert!(reason.contains("wasi:cli/environment@0.2.0") && reason.contains("set-environment"), "{reason}");
 }
 
+// attack: access: pass a truncated, random, empty or text file, a core module or a component of
+// another world -> the file type is detected from its sections, and what is invalid fails as the
+// component's own error
 #[test]
 fn a_component_of_another_world_is_told_so() {
     let host = Host::new();
@@ -64,6 +75,9 @@ fn is_refused(host: &Host, code: i32, args: &[&str], says: &[&str]) {
     assert_eq!(snapshot(host), before, "{args:?} has changed something");
 }
 
+// attack: access: pass a truncated, random, empty or text file, a core module or a component of
+// another world -> the file type is detected from its sections, and what is invalid fails as the
+// component's own error
 #[test]
 fn what_is_no_component_is_told_apart() {
     let host = Host::new();

@@ -11,6 +11,10 @@ use crate::support::inside::{Inside, Work};
 
 const VALUE: &str = "LEFT-BEHIND-by-the-run-before-1234567890";
 
+// promise: A staging directory that a run reuses was never modified by an earlier run.
+// promise: A run has no access to the state of another run.
+// attack: leak: find data of an earlier run in memory, tables, globals, files or the environment ->
+// all of these are new in every run, and only a staging directory that was never modified is reused
 #[test]
 fn a_run_finds_nothing_of_the_one_before_it() {
     let inside = Inside::new(&[("key", VALUE)]);
@@ -27,6 +31,8 @@ fn a_run_finds_nothing_of_the_one_before_it() {
     }
 }
 
+// attack: leak: find data of an earlier run in memory, tables, globals, files or the environment ->
+// all of these are new in every run, and only a staging directory that was never modified is reused
 #[test]
 fn a_run_that_is_stopped_half_way_leaves_nothing_either() {
     let inside = Inside::new(&[("key", VALUE)]);
@@ -38,6 +44,9 @@ fn a_run_that_is_stopped_half_way_leaves_nothing_either() {
     }
 }
 
+// promise: A run has no access to the state of another run.
+// attack: leak: find data of an earlier run in memory, tables, globals, files or the environment ->
+// all of these are new in every run, and only a staging directory that was never modified is reused
 #[test]
 fn memory_tables_and_globals_are_as_new_in_every_run() {
     let inside = Inside::new(&[]);
@@ -51,6 +60,8 @@ fn memory_tables_and_globals_are_as_new_in_every_run() {
     }
 }
 
+// attack: access: use a resource handle that the run was not given -> each run has its own handle
+// table
 #[test]
 fn a_handle_that_was_not_given_is_none() {
     let inside = Inside::new(&[]);
@@ -65,6 +76,9 @@ fn a_handle_that_was_not_given_is_none() {
     assert!(reason.contains("handle"), "{reason}");
 }
 
+// promise: The host identifies a run by its engine store, never by what the component says.
+// attack: leak: see the values of a simultaneous run -> budgets, versions, redactor and names
+// belong to one run
 #[test]
 fn runs_at_once_in_one_process_see_only_their_own() {
     let secrets: Vec<(String, String)> =
@@ -100,6 +114,11 @@ fn runs_at_once_in_one_process_see_only_their_own() {
     }
 }
 
+// promise: The reply for a name that is not granted does not depend on whether the secret exists,
+// and neither the cache nor the vault is asked.
+// attack: access: use a secret that was not granted, or learn whether it exists from the reply or
+// its timing -> the policy decides before the cache and the vault, which are not asked, and the
+// reply is the same in both cases
 #[test]
 fn a_name_not_granted_is_answered_alike_in_every_form_operation_and_batch_and_nothing_is_asked() {
     const GIVEN: &str = "given to everybody";
@@ -151,6 +170,7 @@ fn nameless(line: &str, name: &str) -> String {
     format!("{operation}: {}", answer.replace(&name, "NAME"))
 }
 
+// attack: escape: read what another run is writing -> each run has a private staging directory
 #[test]
 fn the_outputs_of_another_run_are_out_of_reach() {
     let host = Host::new();

@@ -16,6 +16,10 @@ const ROUNDS: usize = 22;
 const WARM: usize = 3;
 const AT_ONCE: usize = 4;
 
+// promise: A run that has ended leaves no memory, threads, descriptors, processes or files in the
+// host.
+// attack: resources: exhaust the host over many runs -> a run leaves no memory, threads,
+// descriptors, processes or files
 #[test]
 fn a_thousand_hostile_runs_leave_nothing() {
     apart::passes("soak::hostile_runs_in_this_process");

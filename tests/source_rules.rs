@@ -135,6 +135,7 @@ fn unsafe_code_is_in_one_file() {
     assert!(with.first().unwrap().starts_with(project().join("host/src/runtime/store")), "{with:?}");
 }
 
+// promise: Every place in the source that exposes a secret value is listed with a reason.
 #[test]
 fn the_callers_of_expose_are_known() {
     let source = project().join("host/src");
@@ -184,36 +185,6 @@ fn every_guest_has_a_test() {
         count += 1;
     }
     assert!(count > 10, "only {count} guests found");
-}
-
-#[test]
-fn the_documents_name_tests_that_exist() {
-    let sources: String = files_below(&project().join("host/src"))
-        .into_iter()
-        .chain(files_below(&project().join("tests")))
-        .filter(|file| file.extension().is_some_and(|end| end == "rs"))
-        .map(|file| std::fs::read_to_string(file).unwrap())
-        .collect();
-    let mut named = 0;
-    for document in ["ARCHITECTURE.md", "SECURITY.md"] {
-        let text = std::fs::read_to_string(project().join(document)).unwrap();
-        for name in
-            text.split('`').skip(1).step_by(2).filter(|name| name.contains("::") && !name.contains(char::is_whitespace))
-        {
-            let function = name.rsplit("::").next().unwrap();
-            if function.contains('_')
-                && function.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-            {
-                named += 1;
-                assert!(sources.contains(&format!("fn {function}(")), "{document} names `{name}`, which is not there");
-            }
-        }
-        for path in text.split('`').skip(1).step_by(2).filter(|path| path.ends_with(".rs") && !path.contains(' ')) {
-            let there = [path.to_owned(), format!("host/src/{path}")].iter().any(|path| project().join(path).exists());
-            assert!(there, "{document} names `{path}`, which is not there");
-        }
-    }
-    assert!(named > 15, "only {named} tests named");
 }
 
 #[test]

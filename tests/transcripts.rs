@@ -21,6 +21,8 @@ use crate::support::{files_below, guest, project};
 /// A moment this close to now is one that the host read from its clock.
 const NOW: SignedDuration = SignedDuration::from_hours(1);
 
+// attack: escape: get a directory that contains the vault, its key or a credential as input or
+// output -> a run with such a directory does not start
 #[test]
 fn transcripts() {
     let files = files_below(&project().join("tests/cases"));

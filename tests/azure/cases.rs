@@ -11,6 +11,7 @@ use crate::support::KeyVault;
 const LEFT_OUT: &[&str] =
     &["a_deleted_name_can_be_set_again", "a_batch_deletes_all_or_nothing", "a_dropped_write_is_done_or_undone"];
 
+// promise: All vault backends pass the same cases.
 #[test]
 fn the_common_cases_hold() {
     let server = KeyVault::start();

@@ -158,6 +158,7 @@ fn the_tools_of_a_person() {
     }
 }
 
+// promise: The search for a credential ends at the first one that is present but refused.
 #[test]
 fn auto_takes_the_first_that_is_there() {
     let server = KeyVault::start();
@@ -191,6 +192,7 @@ fn auto_takes_the_first_that_is_there() {
     }
 }
 
+// promise: The search for a credential ends at the first one that is present but refused.
 #[test]
 fn auto_ends_at_one_that_is_there_and_refused() {
     let server = KeyVault::start();
@@ -204,6 +206,7 @@ fn auto_ends_at_one_that_is_there_and_refused() {
     assert!(seen.iter().all(|seen| seen.service != "metadata" && seen.principal.is_none()), "{seen:#?}");
 }
 
+// promise: The search for a credential ends at the first one that is present but refused.
 #[test]
 fn auto_ends_at_a_tool_whose_user_is_refused() {
     let server = KeyVault::start();
@@ -231,6 +234,8 @@ fn auto_ends_at_a_tool_whose_user_is_refused() {
     assert!(said.contains("no credential for Azure answered:"), "{said}");
 }
 
+// attack: escape: get a directory that contains the vault, its key or a credential as input or
+// output -> a run with such a directory does not start
 #[test]
 fn where_a_tool_keeps_its_sign_in_is_no_input_folder() {
     let server = KeyVault::start();

@@ -84,6 +84,10 @@ impl Lasting {
     }
 }
 
+// attack: vault: show text to a component in an error -> upstream text is shown to the operator
+// only
+// attack: vault: reply slowly, throttle for an hour or never reply -> a deadline for each call, and
+// the time limit of the run
 #[test]
 fn of_what_lasts_the_operator_is_told_what_failed_and_what_to_do() {
     let server = KeyVault::start();
@@ -140,6 +144,8 @@ fn of_what_lasts_the_operator_is_told_what_failed_and_what_to_do() {
     assert_eq!(hour.filter(|seen| seen.kind != "challenge").count(), 1);
 }
 
+// attack: vault: reply slowly, throttle for an hour or never reply -> a deadline for each call, and
+// the time limit of the run
 #[test]
 fn a_guest_that_waits_for_a_slow_vault_ends_at_its_limit() {
     let server = KeyVault::start();
@@ -151,6 +157,7 @@ fn a_guest_that_waits_for_a_slow_vault_ends_at_its_limit() {
     host.audit_is_whole();
 }
 
+// promise: A vault cannot use more memory, time or requests of the host than its limits allow.
 #[test]
 fn a_vault_that_is_down_is_left_alone_until_it_is_back() {
     let server = KeyVault::start();

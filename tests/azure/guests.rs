@@ -48,6 +48,8 @@ fn a_component_does_what_its_policy_grants() {
     host.audit_is_whole();
 }
 
+// promise: The reply for a name that is not granted does not depend on whether the secret exists,
+// and neither the cache nor the vault is asked.
 #[test]
 fn the_vault_hears_nothing_of_names_that_are_not_granted() {
     let server = KeyVault::start();
@@ -78,6 +80,7 @@ fn the_vault_hears_nothing_of_names_that_are_not_granted() {
     assert_eq!(server.asked(), ["GET /secrets/harmless", "GET /secrets/mine"]);
 }
 
+// promise: A list over exact names never pages through the vault.
 #[test]
 fn a_list_over_exact_names_never_pages_the_vault() {
     let server = KeyVault::start();
@@ -100,6 +103,7 @@ fn a_list_over_exact_names_never_pages_the_vault() {
     assert_eq!(server.asked(), ["GET /secrets"; 3]);
 }
 
+// promise: A partial batch reports exactly which names were written.
 #[test]
 fn of_a_batch_that_was_written_in_part_exactly_that_is_told() {
     let server = KeyVault::start();

@@ -12,6 +12,8 @@ fn now() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
 }
 
+// attack: vault: serve a secret before its start or after its expiry -> the host enforces both
+// times, also for cached values
 #[test]
 fn not_before_and_expiry_are_kept_by_the_host() {
     let server = KeyVault::start();
@@ -53,6 +55,8 @@ fn not_before_and_expiry_are_kept_by_the_host() {
     assert!(said.contains("the secret `disabled` is disabled in the vault"), "{said}");
 }
 
+// attack: vault: serve a secret before its start or after its expiry -> the host enforces both
+// times, also for cached values
 #[test]
 fn a_secret_that_expires_is_not_served_from_the_cache_either() {
     let server = KeyVault::start();

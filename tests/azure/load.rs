@@ -17,6 +17,8 @@ const RUNS: usize = 10_000;
 /// Mappings that a run takes of the process: its stack with a guard page, its memory with the parts that are mapped from the code.
 const MAPPINGS: usize = 6;
 
+// promise: Simultaneous reads of one secret are a single request to the vault.
+// promise: A run holds no thread while it waits or has nothing to print.
 #[test]
 fn ten_thousand_runs_that_want_the_same_secrets_ask_the_vault_once_for_each() {
     apart::passes("azure::load::ten_thousand_runs_in_this_process");

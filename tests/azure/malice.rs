@@ -86,6 +86,10 @@ fn the_foreign_host_would_take_what_it_is_sent() {
     assert_eq!(field.host.get("db"), "hunter2-hunter2");
 }
 
+// promise: An Azure token is sent only to the vault, and requests go only to the vault, its token
+// authority or the metadata address.
+// attack: vault: lead a list to another host together with the token -> the next page has to be at
+// the origin of the vault and below the same path
 #[test]
 fn a_list_does_not_lead_to_a_foreign_host() {
     let field = Field::new();
@@ -95,6 +99,8 @@ fn a_list_does_not_lead_to_a_foreign_host() {
     }
 }
 
+// promise: A vault cannot use more memory, time or requests of the host than its limits allow.
+// attack: vault: page without end -> a list ends after 1,000 pages or two minutes
 #[test]
 fn a_list_without_end_ends() {
     let field = Field::new();
@@ -103,6 +109,10 @@ fn a_list_without_end_ends() {
     assert_eq!(field.server.count("list-secrets"), 2000);
 }
 
+// promise: An Azure token is sent only to the vault, and requests go only to the vault, its token
+// authority or the metadata address.
+// attack: vault: redirect a request, or the form with the client secret -> redirects are not
+// followed
 #[test]
 fn a_redirect_leads_nowhere() {
     let field = Field::new();
@@ -115,6 +125,8 @@ fn a_redirect_leads_nowhere() {
     field.meets(&[fault], &["secret", "get", "db"], "the token authority answered with a redirect");
 }
 
+// attack: vault: send a challenge that names another authority or audience -> both are compared
+// with those of the vault's domain before a token is requested
 #[test]
 fn a_challenge_that_names_somebody_else_gets_no_token() {
     let field = Field::new();
@@ -137,6 +149,8 @@ fn a_challenge_that_names_somebody_else_gets_no_token() {
     }
 }
 
+// attack: vault: send a reply that is not JSON, is truncated or has another content type -> it is
+// not parsed, and the error repeats none of it
 #[test]
 fn what_is_no_json_is_not_read() {
     let field = Field::new();
@@ -164,6 +178,8 @@ fn watched(host: &Host, args: &[&str]) -> (Output, u64) {
     (child.wait_with_output().unwrap(), peak)
 }
 
+// promise: A vault cannot use more memory, time or requests of the host than its limits allow.
+// attack: vault: send a reply of 10 GiB, with or without a declared length -> at most 1 MiB is read
 #[test]
 fn a_reply_of_ten_gigabytes_takes_no_memory() {
     let field = Field::new();

@@ -137,6 +137,7 @@ fn deleting_and_recovering_take_their_time() {
     assert_eq!(host.get("a"), "after");
 }
 
+// promise: A partial batch reports exactly which names were written.
 #[test]
 fn a_file_of_many_is_stored_and_a_failure_names_what_was() {
     let server = KeyVault::start();

@@ -123,6 +123,10 @@ fn fail(server: &KeyVault) {
     server.fault(&json!({"what": {"kind": "status", "code": 503, "message": MARKER}}));
 }
 
+// promise: A stale value is served only while the vault cannot be reached and the grace period
+// lasts, and the audit log marks it.
+// attack: vault: show text to a component in an error -> upstream text is shown to the operator
+// only
 #[test]
 fn two_hundred_runs_outlast_a_vault_that_is_gone_for_half_a_minute() {
     let server = KeyVault::start();

@@ -109,6 +109,7 @@ fn host(server: &KeyVault, credential: &str, azure: &str, proxy: &Proxy, trap: &
         .with_env("SSL_CERT_FILE", &told.ca_file)
 }
 
+// promise: The metadata address and an identity endpoint are never reached through a proxy.
 #[test]
 fn a_vault_of_azures_is_reached_through_the_proxy_and_an_identity_never() {
     let server = KeyVault::start_with(&["--name", VAULT]);
@@ -145,6 +146,7 @@ fn a_vault_of_azures_is_reached_through_the_proxy_and_an_identity_never() {
 }
 
 /// An emulator is on this machine, and so is its metadata address: a proxy is none of their business.
+// promise: The metadata address and an identity endpoint are never reached through a proxy.
 #[test]
 fn an_emulator_is_never_reached_through_a_proxy() {
     let server = KeyVault::start();

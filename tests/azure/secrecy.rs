@@ -37,6 +37,10 @@ fn host(server: &KeyVault) -> Host {
         .with_env("STRONGROOM_LOG", "trace,azure_core=trace,azure_identity=trace,reqwest=trace,hyper=trace")
 }
 
+// promise: The credentials of the host are out of reach of a component and in nothing that a run
+// leaves behind.
+// attack: escape: read the Azure credential of the host from the environment, files, the metadata
+// address or error texts -> a run inherits nothing, and upstream text never reaches a component
 #[test]
 fn a_hostile_component_finds_no_credential() {
     let server = KeyVault::start();
@@ -78,6 +82,12 @@ fn a_hostile_component_finds_no_credential() {
     }
 }
 
+// promise: An Azure token is sent only to the vault, and requests go only to the vault, its token
+// authority or the metadata address.
+// promise: The credentials of the host are out of reach of a component and in nothing that a run
+// leaves behind.
+// attack: escape: read the Azure credential of the host from the environment, files, the metadata
+// address or error texts -> a run inherits nothing, and upstream text never reaches a component
 #[test]
 fn no_error_text_and_no_log_holds_a_token() {
     let server = KeyVault::start();

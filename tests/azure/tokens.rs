@@ -34,6 +34,7 @@ fn tokens(server: &KeyVault) -> usize {
     server.journal().into_iter().filter(|seen| seen.service == "authority" && seen.method == "POST").count()
 }
 
+// promise: A token that the vault refuses is replaced once, and at a limited rate.
 #[test]
 fn a_token_that_was_refused_is_replaced_by_one_other() {
     let server = server();
@@ -73,6 +74,8 @@ fn a_token_is_replaced_before_it_expires() {
     assert_eq!(server.counters()["statuses"]["401"], json!(1), "only the challenge: {}", server.counters());
 }
 
+// attack: vault: have runs served after the credential of the host was revoked -> a refusal takes
+// effect at once, whatever the grace period
 #[test]
 fn a_credential_that_is_revoked_ends_access_while_runs_go_on() {
     let server = server();
@@ -103,6 +106,9 @@ fn a_credential_that_is_revoked_ends_access_while_runs_go_on() {
     inside.run("exercise", POLICY, &["len=db-two"]).finished().shows("len db-two: ok: 15");
 }
 
+// promise: A token that the vault refuses is replaced once, and at a limited rate.
+// attack: vault: refuse every token so that the host keeps requesting new ones -> one new token for
+// each refusal, at most one a second
 #[test]
 fn a_host_whose_tokens_are_all_refused_asks_for_few() {
     let server = server();

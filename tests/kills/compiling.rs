@@ -75,6 +75,9 @@ pub(super) fn comes(mut there: impl FnMut() -> bool) -> bool {
     false
 }
 
+// promise: A kill during compilation leaves a usable compiled-code cache.
+// promise: After a kill at any moment acknowledged data is present, the audit log verifies, every
+// run has a record, and no staging directory or compiler process is left.
 #[test]
 fn a_kill_while_compiling_leaves_a_store_that_serves_and_no_compiler() {
     let host = Host::new();
@@ -101,6 +104,9 @@ fn a_kill_while_compiling_leaves_a_store_that_serves_and_no_compiler() {
 }
 
 /// A process that waits for the rest of a component for ever, and has nobody any more to give the code to.
+// promise: The compiler process ends together with the process that started it.
+// attack: resources: outlive the host in its compiler -> the child process ends as soon as nobody
+// can receive its code
 #[test]
 fn a_compiler_ends_when_nobody_is_there_to_take_the_code() {
     let limits = [(1_u64 << 31).to_string(), "600".to_owned(), "1".to_owned()];
@@ -126,6 +132,9 @@ fn ends(child: &mut Child) {
     assert!(ended, "it is still there");
 }
 
+// promise: The compiler process ends together with the process that started it.
+// attack: resources: outlive the host in its compiler -> the child process ends as soon as nobody
+// can receive its code
 #[test]
 fn the_compiler_of_a_killed_program_ends_with_it() {
     let host = Host::new();

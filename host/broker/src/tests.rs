@@ -172,6 +172,8 @@ fn answer<T>(result: Result<T, RequestError>) -> GuestError {
     }
 }
 
+// promise: The broker handles a request in a fixed order: decide, audit, fetch, audit, register
+// with the redactor, release.
 #[tokio::test]
 async fn the_order_is_decide_audit_fetch_audit_register_release() {
     let world = world(r#"key = ["get"]"#);
@@ -187,6 +189,7 @@ async fn the_order_is_decide_audit_fetch_audit_register_release() {
     assert!(!world.trail().contains("hunter2"));
 }
 
+// promise: A read that the cache answers is one audit event, written before the value is released.
 #[tokio::test]
 async fn a_use_from_the_cache_is_one_event() {
     let world = world(r#"key = ["get"]"#);
@@ -199,6 +202,11 @@ async fn a_use_from_the_cache_is_one_event() {
     assert!(!trail.contains(r#""event":"decision""#));
 }
 
+// promise: The reply for a name that is not granted does not depend on whether the secret exists,
+// and neither the cache nor the vault is asked.
+// attack: access: use a secret that was not granted, or learn whether it exists from the reply or
+// its timing -> the policy decides before the cache and the vault, which are not asked, and the
+// reply is the same in both cases
 #[tokio::test]
 async fn a_name_not_granted_looks_the_same_whether_it_exists_or_not() {
     let world = world(r#"key = ["get"]"#);
@@ -214,6 +222,7 @@ async fn a_name_not_granted_looks_the_same_whether_it_exists_or_not() {
     assert_eq!(world.calls(), 0);
 }
 
+// promise: While the audit log cannot be written, every request is denied.
 #[tokio::test]
 async fn without_an_audit_the_answer_is_no() {
     let world = world(r#"key = ["get", "set", "list", "describe", "delete"]"#);
@@ -231,6 +240,9 @@ async fn without_an_audit_the_answer_is_no() {
     assert_eq!(world.calls(), 0);
 }
 
+// promise: A batch is decided as a whole.
+// attack: access: request a granted name together with one that is not granted -> a batch is
+// decided as a whole
 #[tokio::test]
 async fn a_batch_is_decided_whole() {
     let world = world("a = [\"get\", \"set\", \"delete\"]\nb = { allow = [\"get\"], max-uses = 1 }");
@@ -271,6 +283,7 @@ async fn a_granted_name_without_a_secret_is_none_in_a_batch() {
     assert_eq!(answer(world.run.get("k2").await), GuestError::NotFound("k2".into()));
 }
 
+// promise: A run sees one version of a secret until it writes that secret itself.
 #[tokio::test]
 async fn a_run_sees_one_version_until_it_writes() {
     let world = world(r#"key = ["get", "set", "describe"]"#);
@@ -284,6 +297,7 @@ async fn a_run_sees_one_version_until_it_writes() {
     assert_eq!(world.run.describe("key").await.unwrap().version.as_str(), "v3");
 }
 
+// promise: Repeated reads of a secret are counted and audited as a total.
 #[tokio::test]
 async fn repeated_reads_are_audited_in_sum() {
     let world = world(r#"key = { allow = ["get"], max-uses = 5 }"#);
@@ -301,6 +315,8 @@ async fn repeated_reads_are_audited_in_sum() {
     assert_eq!((uses[0].count, uses[0].denied), (5, 1));
 }
 
+// attack: leak: read a value often and then delete or replace it, so that the reads are not audited
+// -> repeated reads are counted by version, apart from the values that the run holds
 #[tokio::test]
 async fn a_value_that_is_replaced_or_deleted_was_read_all_the_same() {
     let world = world(r#"key = ["get", "set", "delete"]"#);
@@ -336,6 +352,8 @@ async fn repeated_reads_can_be_audited_each() {
     assert!(!trail.contains("repeats"));
 }
 
+// promise: The number of audit events for refused requests is bounded, however many requests a run
+// makes.
 #[tokio::test]
 async fn refusals_beyond_a_number_are_audited_in_sum() {
     let world = world_with(r#"other = ["get"]"#, u64::MAX, Repeats::Sum);
@@ -375,6 +393,9 @@ async fn over_the_request_limit_the_run_stops() {
     assert_eq!(world.trail().matches(r#""event":"summary""#).count(), 1);
 }
 
+// promise: Uses of a budget are taken atomically.
+// attack: access: read more often than the budget allows, or race for the last use -> uses are
+// taken atomically before the vault is asked
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_reads_that_race_for_the_last_use_one_wins() {
     for cached in [false, true] {
@@ -406,6 +427,9 @@ async fn of_reads_that_race_for_the_last_use_one_wins() {
     }
 }
 
+// promise: A repeated read is decided again whenever the decision could differ.
+// attack: access: read after the grant has expired, including a value that the run already read ->
+// every read is decided again if its time matters
 #[tokio::test]
 async fn after_its_expiry_a_grant_reads_nothing_that_the_run_already_holds() {
     static NOW: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(0);
@@ -447,6 +471,9 @@ async fn what_may_not_be_used_now_is_not_found() {
     }
 }
 
+// promise: Text from a vault or another upstream service never reaches a component.
+// attack: escape: read the Azure credential of the host from the environment, files, the metadata
+// address or error texts -> a run inherits nothing, and upstream text never reaches a component
 #[tokio::test]
 async fn upstream_text_stays_with_the_operator() {
     let world = world(r#"key = ["get", "set", "list", "describe", "delete"]"#);
@@ -468,6 +495,8 @@ async fn upstream_text_stays_with_the_operator() {
     }
 }
 
+// promise: A stale value is served only while the vault cannot be reached and the grace period
+// lasts, and the audit log marks it.
 #[tokio::test]
 async fn the_audit_says_what_was_served_beyond_its_age() {
     let world = world("a = [\"get\"]\nb = [\"get\"]");

@@ -320,6 +320,11 @@ mod tests {
     }
 
     proptest! {
+        // promise: All spellings of a secret name are one name, so no spelling bypasses its policy
+        // entry.
+        // attack: access: bypass an entry by case, `../keys/x`, `a/b`, `%2e%2e`, an empty or
+        // overlong name, non-ASCII or NUL -> a name is 1 to 127 characters of `0-9 a-z A-Z -`,
+        // parsed and folded to lower case once
         #[test]
         fn every_spelling_of_a_name_is_one_name(name in "[a-z0-9-]{1,40}", upper in any::<u64>()) {
             let spelled: String = name.chars().enumerate()

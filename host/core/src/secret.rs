@@ -75,6 +75,7 @@ pub struct ValueTooLong;
 mod tests {
     use super::*;
 
+    // promise: The debug output of a secret shows nothing of its value.
     #[test]
     fn debug_shows_nothing() {
         let secret = Secret::new("hunter2".into()).unwrap();
@@ -82,6 +83,8 @@ mod tests {
         assert_eq!(secret.expose(), "hunter2");
     }
 
+    // attack: access: store a value that is one byte too long -> the type of a value enforces the
+    // limit
     #[test]
     fn the_limit_is_in_bytes() {
         assert!(Secret::new("x".repeat(VALUE_MAX)).is_ok());

@@ -72,6 +72,8 @@ fn hostile(values: &[String], parts: &[(Index, Index, Index, Vec<u8>)]) -> Vec<u
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
+    // promise: The filter that skips clean text changes neither the redacted output nor the time of
+    // its release.
     #[test]
     fn the_filter_changes_nothing(
         values in vec(prop_oneof!["[ab]{4,9}", "[a-e]{4,30}", "[A-Za-z0-9+/=_!$%&'\"\\\\ -]{4,60}", "\\PC{4,30}",
@@ -115,6 +117,7 @@ fn the_filter_changes_nothing_for_hundreds_of_values() {
 
 /// 256 MiB of clean text, of values, of beginnings that come to nothing, and of those that go on for 25 KB and
 /// more and fail at the last byte.
+// promise: The memory that a redaction stream keeps does not grow with the length of the stream.
 #[test]
 fn what_a_stream_keeps_does_not_grow_with_it() {
     const MIB: usize = 1 << 20;

@@ -279,6 +279,8 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(600))]
 
         /// Wherever a needle begins, whole or cut by the end of the text, the filter stops there or before. Two filters united are one.
+        // promise: The filter that skips clean text changes neither the redacted output nor the
+        // time of its release.
         #[test]
         fn no_beginning_is_passed_over(
             values in prop::collection::vec(prop_oneof!["[ab]{4,12}", "[a-z0-9+/'\"\\\\ ]{4,30}", "\\PC{4,20}"], 1..6),

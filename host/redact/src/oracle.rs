@@ -115,6 +115,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     /// Few letters, so that values overlap each other and themselves; lengths on both sides of a head.
+    // promise: The redacted output of a stream does not depend on how the stream was split into
+    // chunks.
     #[test]
     fn any_chunking_of_overlapping_values(
         values in vec(prop_oneof!["[ab]{4,12}", "[ab]{14,40}", "(ab){8,30}b?", "a{4,50}b{0,2}", "(aab){6,12}a?", "(ab){10}[ab]{0,20}",
@@ -126,6 +128,8 @@ proptest! {
         play(&values, at_first, &events, &cuts)?;
     }
 
+    // promise: The redacted output of a stream does not depend on how the stream was split into
+    // chunks.
     #[test]
     fn any_chunking_of_realistic_values(
         values in vec(prop_oneof![

@@ -278,6 +278,8 @@ fn to_wasi(address: IpAddr) -> IpAddress {
 mod tests {
     use super::*;
 
+    // attack: escape: send data out through DNS lookups -> lookups are answered from the names of
+    // the policy, and DNS is never asked
     #[test]
     fn look_ups_answer_from_what_was_resolved() {
         let mut reachable = Reachable::default();
@@ -291,6 +293,8 @@ mod tests {
         assert_eq!(reachable.look_up(&"x".repeat(NAME_MAX + 1)), LookUp::Denied);
     }
 
+    // attack: escape: reach a metadata service through an address or name in the policy -> metadata
+    // addresses are refused in every form, for names after resolution
     #[test]
     fn names_do_not_lead_to_refused_addresses() {
         let target = TcpTarget::parse("db.example:5432").unwrap();

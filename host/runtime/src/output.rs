@@ -486,6 +486,8 @@ mod tests {
         assert_eq!(*collect.0.lock().unwrap(), b"0123456789");
     }
 
+    // promise: The output of a run is redacted before it is cut at its limit, so a cut value does
+    // not show its beginning.
     #[tokio::test]
     async fn a_value_across_the_limit_does_not_show_its_beginning() {
         let collect = Arc::new(Collect::default());
@@ -512,6 +514,7 @@ mod tests {
         assert_eq!(output.close().await.0.kept, permit as u64);
     }
 
+    // promise: A run that was stopped ends even if nobody reads its output.
     #[tokio::test]
     async fn a_stopped_run_does_not_wait_for_a_reader() {
         struct Stuck(Mutex<std::sync::mpsc::Receiver<()>>);

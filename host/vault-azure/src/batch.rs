@@ -134,6 +134,7 @@ mod tests {
     }
 
     proptest! {
+        // promise: A partial batch reports exactly which names were written.
         #[test]
         fn what_is_told_as_written_is_what_was_written(
             jobs in prop::collection::vec(("[a-f]", 0_u64..20, prop::bool::weighted(0.9)), 1..40),

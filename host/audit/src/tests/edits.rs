@@ -274,6 +274,8 @@ fn a_newer_format_is_said_to_be_newer() {
     });
 }
 
+// promise: An audit segment that was rewritten as a whole does not match the positions in the run
+// records.
 #[test]
 fn positions_kept_beside_the_trail_find_a_segment_that_was_written_anew() {
     with_home(|place| {

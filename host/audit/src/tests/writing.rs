@@ -342,6 +342,7 @@ fn child_writes_until_it_is_killed() {
     }
 }
 
+// promise: An acknowledged write is never lost.
 #[test]
 fn kill_at_any_moment_loses_nothing_acknowledged() {
     with_home(|place| {

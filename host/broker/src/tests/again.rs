@@ -129,6 +129,7 @@ async fn of_reads_at_once_each_is_counted() {
     );
 }
 
+// promise: A read that reuses an earlier decision gets the result that a new decision would give.
 #[tokio::test]
 async fn reads_under_a_decision_that_stands_are_counted_as_any() {
     let world = world_with(r#"key = ["get"]"#, 6, Repeats::Sum);
@@ -149,6 +150,8 @@ async fn reads_under_a_decision_that_stands_are_counted_as_any() {
     assert_eq!((world.run.uses()[0].count, world.calls()), (6, 1));
 }
 
+// promise: A repeated read is decided again whenever the decision could differ.
+// promise: A read that reuses an earlier decision gets the result that a new decision would give.
 #[tokio::test]
 async fn a_decision_stands_only_where_nothing_is_counted_and_no_moment_matters() {
     let policies = [

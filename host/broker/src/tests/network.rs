@@ -7,6 +7,7 @@ fn connect<'a>(target: &'a str, entry: Option<&'a str>) -> Contact<'a> {
     Contact { operation: strongroom_core::record::NetworkOperation::Connect, target, entry, would_allow }
 }
 
+// promise: A connection is audited before it is opened.
 #[tokio::test]
 async fn a_connection_is_audited_before_it_is_opened() {
     let world = world("");

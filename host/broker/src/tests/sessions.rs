@@ -20,6 +20,7 @@ async fn start(world: &World, text: &str) -> Result<Session, SessionError> {
     world.run.broker.start(&spec, component(), policy(text), &Ceilings::default()).await
 }
 
+// promise: A run in an embedder's own world is audited and redacted like any other run.
 #[tokio::test]
 async fn a_session_is_a_run_from_its_first_event_to_its_record() {
     let world = world("");

@@ -144,6 +144,7 @@ mod tests {
         }
     }
 
+    // promise: Every example in a help text is a valid command.
     #[test]
     fn every_example_is_understood() {
         for (path, examples) in EXAMPLES.iter().copied().chain([("", FIRST)]) {

@@ -316,6 +316,7 @@ mod tests {
         assert_eq!(drawn.load(Ordering::SeqCst), before);
     }
 
+    // promise: The progress display does not break lines of output and does not delay a run.
     #[test]
     fn a_drawing_that_stands_still_does_not_hold_up_the_run() {
         let gate = Arc::new(Mutex::new(()));

@@ -336,6 +336,7 @@ mod tests {
         assert_eq!(term.contents(), "one\ntwo\nthree");
     }
 
+    // promise: The progress display does not break lines of output and does not delay a run.
     #[test]
     fn an_incomplete_line_is_not_torn() {
         let (term, mut state) = drawing(60);

@@ -119,6 +119,8 @@ fn a_list_keeps_its_scope() {
     );
 }
 
+// promise: A suggested policy grants what was served and the policy of the run explains, never what
+// was only requested.
 #[test]
 fn what_the_runs_policy_does_not_explain_is_not_granted() {
     let own = policy("version = 1\n[secrets]\na = [\"get\"]\nb = []");
@@ -190,6 +192,8 @@ fn own() -> impl Strategy<Value = Option<Policy>> {
 proptest! {
     /// Of any account: the suggestion parses; it grants what was served and the run's policy explains; it grants nothing that was
     /// only denied; and where the policy is known it allows nothing that the policy does not.
+    // promise: A suggested policy grants what was served and the policy of the run explains, never
+    // what was only requested.
     #[test]
     fn exactly_what_was_served_is_granted(
         secrets in prop::collection::vec(asked(), 0..10), tcp in prop::collection::vec(target(), 0..6), own in own(),

@@ -121,6 +121,7 @@ fn matrix() -> String {
     out
 }
 
+// promise: Every policy decision is the one in the golden file of the decision matrix.
 #[test]
 fn the_decision_matrix_is_the_golden_file() {
     let found = matrix();

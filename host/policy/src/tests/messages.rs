@@ -14,6 +14,7 @@ fn entries(text: &str) -> String {
     message(&format!("version = 1\n[secrets]\n{text}"))
 }
 
+// promise: An unknown field in a policy is an error.
 #[test]
 fn top_level() {
     for (text, expected) in [
@@ -101,6 +102,7 @@ fn names_of_entries() {
     );
 }
 
+// promise: An unknown field in a policy is an error.
 #[test]
 fn fields_of_entries() {
     let allow = "a list of operations, such as [\"get\"] (get, set, list, describe, delete)";
@@ -216,6 +218,7 @@ fn two_ways_to_one_secret() {
     }
 }
 
+// promise: An unknown field in a policy is an error.
 #[test]
 fn limits() {
     let count = "expected a whole number of at least 0, found";

@@ -109,6 +109,7 @@ fn a_component_pin_holds() {
     assert_eq!(Policy::empty().serves(&other), Ok(()));
 }
 
+// promise: An empty policy grants nothing.
 #[test]
 fn the_empty_policy() {
     let policy = Policy::empty();
@@ -284,6 +285,7 @@ fn many_entries_are_named_in_sum() {
     );
 }
 
+// promise: Uses of a budget are taken atomically.
 #[test]
 fn threads_do_not_exceed_a_budget() {
     let decisions = Arc::new(decisions("\"db-*\" = { allow = [\"get\", \"list\"], max-uses = 301 }"));

@@ -122,6 +122,7 @@ fn spelled(text: &str, upper: u32) -> String {
 }
 
 proptest! {
+    // promise: An empty policy grants nothing.
     #[test]
     fn an_empty_policy_never_grants(op in operation(), asked in "[a-zA-Z0-9-]{1,127}", time in any::<i32>(), rest in "(\n|#[a-z]*\n){0,5}") {
         let written = Policy::parse(&format!("version = 1\n{rest}[secrets]\n"), "p").unwrap();
@@ -178,6 +179,8 @@ proptest! {
         }
     }
 
+    // promise: All spellings of a secret name are one name, so no spelling bypasses its policy
+    // entry.
     #[test]
     fn no_spelling_escapes_its_entry(
         model in model(), upper in any::<u32>(), other in any::<u32>(),
@@ -208,6 +211,7 @@ proptest! {
     }
 
     /// A refused batch leaves every budget as it was; a granted one takes one use for each name.
+    // promise: A batch is decided as a whole.
     #[test]
     fn a_batch_is_all_or_nothing(
         model in model(), op in operation(),

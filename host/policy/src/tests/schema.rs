@@ -218,6 +218,7 @@ fn entry() -> impl Strategy<Value = (String, String)> {
 proptest! {
     /// What the schema accepts the parser accepts. Left out is what a schema cannot say: names that differ in case alone, two ways to
     /// one secret, a date in quotes, an address that is always refused and a host name that is none.
+    // promise: The parser accepts every policy that the JSON schema for editors accepts.
     #[test]
     fn what_the_schema_accepts_the_parser_accepts(
         entries in prop::collection::btree_map(entry().prop_map(|(key, _)| key), entry().prop_map(|(_, value)| value), 0..4),

@@ -315,6 +315,8 @@ fn memory_keeps_what_was_used_last() {
     assert_eq!(state.kept.len(), 1, "the one in use stays, however large");
 }
 
+// promise: A component file whose metadata changed is read again, and the code that runs always
+// matches the digest.
 #[tokio::test]
 async fn a_file_that_was_changed_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -333,6 +335,8 @@ async fn a_file_that_was_changed_is_read_again() {
     }
 }
 
+// promise: A component file whose metadata changed is read again, and the code that runs always
+// matches the digest.
 #[tokio::test]
 async fn what_is_at_hand_is_remembered_as_long_as_its_code() {
     let folder = tempfile::tempdir().unwrap();

@@ -121,6 +121,7 @@ mod tests {
         (sealed, bytes)
     }
 
+    // promise: Cached code is mapped from a sealed copy of which every byte was hashed.
     #[test]
     fn a_copy_is_what_was_asked_for() {
         for length in [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 17] {
@@ -132,6 +133,7 @@ mod tests {
         assert_eq!(short.kind(), ErrorKind::UnexpectedEof);
     }
 
+    // promise: Cached code is mapped from a sealed copy of which every byte was hashed.
     #[test]
     fn nobody_changes_a_sealed_file() {
         let (sealed, bytes) = sealed(10_000);

@@ -147,6 +147,10 @@ fn looking_makes_nothing() {
     assert!(!bench.folder.path().join("home").exists());
 }
 
+// promise: Compiled code is loaded only if its keyed hash matches.
+// attack: escape: place machine code in the compiled-code cache, changed, swapped, linked elsewhere
+// or of another user -> a keyed hash over the bytes that are loaded from sealed or private memory,
+// in a directory of this user alone
 #[test]
 fn every_flipped_bit_is_noticed() {
     let bench = Bench::new();
@@ -177,6 +181,7 @@ fn a_cut_or_lengthened_entry_is_noticed() {
     assert!(matches!(bench.get(&store), Found::Unusable(_)));
 }
 
+// promise: Compiled code is loaded only if its keyed hash matches.
 #[test]
 fn an_entry_under_anothers_name_does_not_fit() {
     let bench = Bench::new();
@@ -189,6 +194,7 @@ fn an_entry_under_anothers_name_does_not_fit() {
     assert!(matches!(store.get(&bench.digest(), &other), Found::Unusable(_)), "another engine");
 }
 
+// promise: Compiled code is loaded only if its keyed hash matches.
 #[test]
 fn an_entry_of_a_foreign_key_does_not_fit_and_is_replaced() {
     let bench = Bench::new();
@@ -201,6 +207,9 @@ fn an_entry_of_a_foreign_key_does_not_fit_and_is_replaced() {
     assert!(entry.exists());
 }
 
+// attack: escape: place machine code in the compiled-code cache, changed, swapped, linked elsewhere
+// or of another user -> a keyed hash over the bytes that are loaded from sealed or private memory,
+// in a directory of this user alone
 #[test]
 fn an_entry_that_is_a_link_or_open_to_others_is_not_used_and_is_replaced() {
     type Damage = fn(&Path);
@@ -273,6 +282,9 @@ fn a_folder_or_key_that_is_not_ours_alone_is_refused() {
     }
 }
 
+// attack: escape: place machine code in the compiled-code cache, changed, swapped, linked elsewhere
+// or of another user -> a keyed hash over the bytes that are loaded from sealed or private memory,
+// in a directory of this user alone
 #[test]
 fn what_belongs_to_another_user_is_refused() {
     if !rustix::process::geteuid().is_root() {

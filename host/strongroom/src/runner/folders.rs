@@ -374,6 +374,8 @@ mod tests {
         assert!(matches!(checked(&spec(None, Some(&dangling)), temp.path(), &[]), Err(FolderError::Output { .. })));
     }
 
+    // attack: escape: get a directory that contains the vault, its key or a credential as input or
+    // output -> a run with such a directory does not start
     #[test]
     fn what_is_private_is_neither_seen_nor_changed() {
         let temp = tempfile::tempdir().unwrap();
@@ -417,6 +419,11 @@ mod tests {
             .collect()
     }
 
+    // promise: A run reads from and publishes to the directories that were checked, even if the
+    // paths change in the meantime.
+    // attack: escape: redirect outputs or inputs by moving or replacing directories before or
+    // during the run -> input, output and the parent of the output stay open from the check on, and
+    // outputs go only there, over nothing but an empty directory
     #[test]
     fn outputs_go_nowhere_when_somebody_changes_the_folders_meanwhile() {
         type Change = fn(&Path, &Path);
@@ -489,6 +496,9 @@ mod tests {
         }
     }
 
+    // attack: escape: redirect outputs or inputs by moving or replacing directories before or
+    // during the run -> input, output and the parent of the output stay open from the check on, and
+    // outputs go only there, over nothing but an empty directory
     #[test]
     fn a_private_folder_that_is_swapped_is_not_published_and_is_emptied() {
         for discarded in [false, true] {
@@ -516,6 +526,11 @@ mod tests {
         }
     }
 
+    // promise: A run reads from and publishes to the directories that were checked, even if the
+    // paths change in the meantime.
+    // attack: escape: redirect outputs or inputs by moving or replacing directories before or
+    // during the run -> input, output and the parent of the output stay open from the check on, and
+    // outputs go only there, over nothing but an empty directory
     #[test]
     fn an_input_folder_stays_the_one_that_was_checked() {
         let (temp, above, elsewhere) = outside(false);

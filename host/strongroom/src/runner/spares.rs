@@ -116,6 +116,10 @@ mod tests {
         assert_eq!(count(dir.path()), 0);
     }
 
+    // promise: A staging directory that a run reuses was never modified by an earlier run.
+    // attack: leak: find data of an earlier run in memory, tables, globals, files or the
+    // environment -> all of these are new in every run, and only a staging directory that was never
+    // modified is reused
     #[test]
     fn what_was_touched_is_not_taken_back() {
         let dir = tempfile::tempdir().unwrap();
@@ -139,6 +143,7 @@ mod tests {
         assert_eq!(count(dir.path()), 1);
     }
 
+    // promise: A staging directory that a run reuses was never modified by an earlier run.
     #[test]
     fn what_was_removed_while_it_waited_is_made_anew() {
         let dir = tempfile::tempdir().unwrap();
@@ -151,6 +156,7 @@ mod tests {
         assert_eq!((private.name.to_str().unwrap(), count(dir.path())), ("second", 1));
     }
 
+    // promise: A staging directory that a run reuses was never modified by an earlier run.
     #[test]
     fn what_waits_in_a_folder_that_was_replaced_is_not_used() {
         let dir = tempfile::tempdir().unwrap();

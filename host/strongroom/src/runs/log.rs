@@ -372,6 +372,7 @@ mod tests {
         assert_eq!(lines[3], LogLine::Text { stream: O, goes_on: true, text: "o".into() });
     }
 
+    // promise: The stored log of a run stays within its size limit.
     #[test]
     fn a_full_log_keeps_its_head_and_its_tail_and_says_what_is_left_out() {
         let line = |n: usize| format!("line {n} {}\n", "x".repeat(n % 50));
@@ -399,6 +400,7 @@ mod tests {
         }
     }
 
+    // promise: The stored log of a run stays within its size limit.
     #[test]
     fn one_line_without_end_is_cut_between_characters() {
         let piece = "ä€𝄞".repeat(30);
@@ -482,6 +484,7 @@ mod tests {
             let _ = parse(&[MARK.as_bytes(), &bytes].concat());
         }
 
+        // promise: The stored log of a run stays within its size limit.
         #[test]
         fn any_writes_stay_within_the_bound(writes in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..900)), 0..60)) {
             let writes: Vec<(LogStream, &[u8])> =

@@ -232,6 +232,8 @@ fn nothing_but_a_real_staging_folder_is_removed() {
     assert!(dir.path().join(format!(".strongroom-{}x", foreign.id)).exists());
 }
 
+// promise: A run reads from and publishes to the directories that were checked, even if the paths
+// change in the meantime.
 #[test]
 fn a_link_on_the_way_to_a_staging_folder_is_not_followed() {
     let (dir, store) = store();
@@ -260,6 +262,8 @@ fn a_link_on_the_way_to_a_staging_folder_is_not_followed() {
     assert!(!theirs.join(&name).exists());
 }
 
+// promise: The run store does not block on a FIFO or another special file in place of a record, log
+// or note.
 #[test]
 fn what_is_no_file_is_not_waited_for() {
     let (_dir, store) = store();

@@ -64,6 +64,7 @@ impl fmt::Debug for Refused {
 mod tests {
     use super::*;
 
+    // promise: A token that the vault refuses is replaced once, and at a limited rate.
     #[tokio::test(start_paused = true)]
     async fn only_the_refused_token_is_replaced_and_not_in_a_storm() {
         let refused = Refused::default();

@@ -386,6 +386,7 @@ fn numbered(good: &Arc<AtomicUsize>, issued: &Arc<AtomicUsize>) -> Arc<Script> {
     })
 }
 
+// promise: A token that the vault refuses is replaced once, and at a limited rate.
 #[test]
 fn a_token_that_the_vault_refuses_is_replaced_once() {
     paused(async {

@@ -46,6 +46,9 @@ fn retry_after_is_kept() {
     });
 }
 
+// promise: A vault cannot use more memory, time or requests of the host than its limits allow.
+// attack: vault: reply slowly, throttle for an hour or never reply -> a deadline for each call, and
+// the time limit of the run
 #[test]
 fn nobody_waits_longer_than_the_deadline() {
     paused(async {

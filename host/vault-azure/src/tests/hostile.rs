@@ -30,6 +30,10 @@ async fn list(script: &Arc<Script>) -> VaultError {
     error
 }
 
+// promise: An Azure token is sent only to the vault, and requests go only to the vault, its token
+// authority or the metadata address.
+// attack: vault: lead a list to another host together with the token -> the next page has to be at
+// the origin of the vault and below the same path
 #[test]
 fn a_list_does_not_go_on_elsewhere() {
     paused(async {
@@ -57,6 +61,8 @@ fn a_list_does_not_go_on_elsewhere() {
     });
 }
 
+// promise: A vault cannot use more memory, time or requests of the host than its limits allow.
+// attack: vault: page without end -> a list ends after 1,000 pages or two minutes
 #[test]
 fn endless_paging_ends() {
     paused(async {
@@ -69,6 +75,8 @@ fn endless_paging_ends() {
     });
 }
 
+// promise: A vault cannot use more memory, time or requests of the host than its limits allow.
+// attack: vault: send a reply of 10 GiB, with or without a declared length -> at most 1 MiB is read
 #[test]
 fn a_reply_without_end_is_cut_off() {
     paused(async {
@@ -83,6 +91,10 @@ fn a_reply_without_end_is_cut_off() {
     });
 }
 
+// promise: An Azure token is sent only to the vault, and requests go only to the vault, its token
+// authority or the metadata address.
+// attack: vault: redirect a request, or the form with the client secret -> redirects are not
+// followed
 #[test]
 fn a_redirect_is_not_followed() {
     paused(async {
@@ -95,6 +107,10 @@ fn a_redirect_is_not_followed() {
     });
 }
 
+// promise: An Azure token is sent only to the vault, and requests go only to the vault, its token
+// authority or the metadata address.
+// attack: vault: send a challenge that names another authority or audience -> both are compared
+// with those of the vault's domain before a token is requested
 #[test]
 fn a_challenge_names_our_authority_and_our_audience_or_no_token_is_asked_for() {
     paused(async {
@@ -130,6 +146,8 @@ fn a_challenge_names_our_authority_and_our_audience_or_no_token_is_asked_for() {
     });
 }
 
+// promise: An Azure token is sent only to the vault, and requests go only to the vault, its token
+// authority or the metadata address.
 #[test]
 fn a_token_is_for_this_vault_whatever_is_asked_for() {
     paused(async {
@@ -148,6 +166,8 @@ fn a_token_is_for_this_vault_whatever_is_asked_for() {
     });
 }
 
+// attack: vault: send a reply that is not JSON, is truncated or has another content type -> it is
+// not parsed, and the error repeats none of it
 #[test]
 fn what_is_not_json_is_not_read() {
     paused(async {
@@ -188,6 +208,7 @@ fn a_text_of_the_vaults_that_repeats_the_token_shows_none() {
     });
 }
 
+// promise: A vault cannot use more memory, time or requests of the host than its limits allow.
 #[test]
 fn a_refused_token_is_not_sent_for_ever() {
     paused(async {

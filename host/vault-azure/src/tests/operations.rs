@@ -140,6 +140,7 @@ fn a_list_has_all_pages() {
     });
 }
 
+// promise: A list over exact names never pages through the vault.
 #[test]
 fn a_list_of_exact_names_never_pages_the_vault_and_reads_no_value() {
     paused(async {

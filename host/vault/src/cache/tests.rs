@@ -350,6 +350,7 @@ async fn a_vault_without_a_cache_gives_the_grant_back() {
     assert_eq!(back.stored().as_str(), "a");
 }
 
+// promise: All vault backends pass the same cases.
 #[tokio::test]
 async fn the_common_cases_hold_around_a_local_vault() {
     use crate::local::{LocalVault, Protection};

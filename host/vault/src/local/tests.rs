@@ -68,6 +68,7 @@ fn is_absent(error: &VaultError) -> bool {
     matches!(error, VaultError::Absent(_))
 }
 
+// promise: All vault backends pass the same cases.
 #[tokio::test]
 async fn the_common_cases_hold() {
     let temp = tempfile::tempdir().unwrap();

@@ -182,6 +182,8 @@ fn shown(page: &str) -> String {
     texts.concat()
 }
 
+// promise: The HTML page of a run is well formed, has no script and no external reference, and
+// holds component text as text only.
 #[test]
 fn hostile_text_is_shown_and_is_nothing_but_text() {
     for hostile in HOSTILE {
@@ -314,6 +316,8 @@ fn the_elements_of_the_template_are_those_that_are_checked() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
+    // promise: The HTML page of a run is well formed, has no script and no external reference, and
+    // holds component text as text only.
     #[test]
     fn any_record_has_a_well_formed_page_without_markup_of_guests(
         text in prop_oneof![

@@ -139,6 +139,7 @@ mod tests {
 
     proptest! {
         /// Whatever a record's texts are, what comes of it parses and says nothing that they say.
+        // promise: Hostile text in a run record adds no grant to a suggested policy.
         #[test]
         fn hostile_texts_stay_in_comments_or_out(
             texts in prop::collection::vec("(\"|'|\n|\r|#|\\]|=|\\PC|[a-z*-]){0,30}", 6), count in 0..3u64, denied in 0..3u64,

@@ -2,6 +2,7 @@
 
 use super::*;
 
+// promise: Simultaneous reads of one secret are a single request to the vault.
 #[tokio::test]
 async fn a_hundred_readers_are_one_fetch() {
     let (vault, cache) = with(settings(60));

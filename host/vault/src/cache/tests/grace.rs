@@ -22,6 +22,8 @@ async fn get_many(cache: &Cache) -> Result<Vec<Option<bool>>, VaultError> {
     Ok(answers.into_iter().map(|stored| stored.ok().map(|stored| stored.overdue)).collect())
 }
 
+// promise: A stale value is served only while the vault cannot be reached and the grace period
+// lasts, and the audit log marks it.
 #[tokio::test]
 async fn a_value_is_served_beyond_its_age_for_the_grace_period_and_no_longer() {
     pause();
@@ -45,6 +47,8 @@ async fn a_value_is_served_beyond_its_age_for_the_grace_period_and_no_longer() {
     assert!(matches!(get(&cache).await, Err(VaultError::Unavailable(_))), "the grace period is over");
 }
 
+// promise: A stale value is served only while the vault cannot be reached and the grace period
+// lasts, and the audit log marks it.
 #[tokio::test]
 async fn without_a_grace_period_nothing_is_served_beyond_its_age() {
     pause();
@@ -57,6 +61,8 @@ async fn without_a_grace_period_nothing_is_served_beyond_its_age() {
     assert!(matches!(get(&cache).await, Err(VaultError::Unavailable(_))));
 }
 
+// promise: A stale value is served only while the vault cannot be reached and the grace period
+// lasts, and the audit log marks it.
 #[tokio::test]
 async fn a_vault_that_refuses_or_says_no_is_believed() {
     for said in [

@@ -67,6 +67,7 @@ async fn a_backup_replaces_nothing() {
     assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 4);
 }
 
+// promise: A backup is one consistent state, and every value in it can be decrypted.
 #[tokio::test]
 async fn a_vault_that_does_not_open_whole_is_not_backed_up() {
     let (temp, dir) = made();
@@ -82,6 +83,7 @@ async fn a_vault_that_does_not_open_whole_is_not_backed_up() {
     assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1, "nothing is left of it");
 }
 
+// promise: A backup is one consistent state, and every value in it can be decrypted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_backup_is_one_state_while_others_write() {
     let (temp, dir) = made();

@@ -69,6 +69,7 @@ fn snapshot(dir: &Path, to: &Path) {
     }
 }
 
+// promise: At every moment of a rekey either the former key or the new key opens the vault.
 #[tokio::test]
 async fn at_every_stage_the_former_key_opens_the_vault_or_the_new_one() {
     for (from, to) in CHANGES {
@@ -164,6 +165,7 @@ async fn a_leaked_key_and_an_old_copy_tell_nothing_of_what_is_there_now() {
     refuses(&dir, Unlock::KeyFile, is_refused, "its key was changed");
 }
 
+// promise: No value is encrypted under a key that was replaced.
 #[tokio::test]
 async fn other_handles_are_told_and_write_nothing() {
     let temp = tempfile::tempdir().unwrap();

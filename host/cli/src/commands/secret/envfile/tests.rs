@@ -50,6 +50,7 @@ fn what_is_read_alike_everywhere_is_read() {
     assert_eq!(read(" \n#A=x\n\n"), []);
 }
 
+// promise: A value of a `.env` file that common programs read differently is refused.
 #[test]
 fn what_is_read_in_different_ways_is_refused() {
     for (line, what) in [
@@ -137,6 +138,7 @@ proptest! {
         prop_assert_eq!(read, values);
     }
 
+    // promise: A value of a `.env` file that common programs read differently is refused.
     #[test]
     fn any_text_is_read_or_refused_with_lines_in_order(text in "(?s)[A=\"'\\\\$#\r\n a-c\u{e4}\t`]{0,60}") {
         let count = text.matches('\n').count() + 1;
@@ -148,6 +150,7 @@ proptest! {
         prop_assert!(lines.iter().all(|line| (1..=count).contains(line)), "{:?}", lines);
     }
 
+    // promise: A value of a `.env` file that common programs read differently is refused.
     #[test]
     fn what_is_read_without_quotes_stands_there(value in "[ -~]{0,20}") {
         if let Ok(entries) = parse(&format!("A={value}")) {
