@@ -8,7 +8,7 @@
 #            version and from `wasi-libc`, and installs it where rustup would. This needs only the
 #            package mirror that the machine already uses, takes about a minute, and changes nothing
 #            else: the packages are unpacked, not installed. rustup does not know about this library;
-#            before a later `rustup target add`, remove the directory it names.
+#            before a later `rustup target add`, remove the directory that this script prints.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." # use the toolchain from rust-toolchain.toml
 
