@@ -1,16 +1,18 @@
-# What the demonstrations share; sourced by them, from the top of the project. A throw-away home and working folder, the built programs in the search
-# path, and commands that are shown before they run and checked afterwards.
+# Shared by the demo scripts, which source it from the top of the repository. It creates a temporary
+# home and working directory, puts the built programs on PATH, and defines functions that print a
+# command, run it and check its exit code.
 # shellcheck shell=bash
 
-strongroom=${STRONGROOM:?the built binary}
-guests=${GUESTS:?the folder of built guests}
+strongroom=${STRONGROOM:?set it to the path of the strongroom binary}
+guests=${GUESTS:?set it to the folder of the built guests}
 work=$(mktemp -d)
-# Once it has begun to end, no signal keeps it from ending well.
+# Ignore signals during cleanup, so that it always completes.
 clean_up() { trap '' INT TERM HUP; rm -rf "$work"; }
 trap clean_up EXIT
 trap 'exit 130' INT TERM HUP
-# For a script that has started a server as the coprocess `server`, which serves as long as its standard input is open: ends it with the script, and
-# says where it did not end well. What the server prints is read from `answers`.
+# For a script that started a server as the coprocess `server`: stops the server when the script
+# ends, and reports a nonzero exit code. The server runs as long as its standard input is open. Its
+# output is read from `answers`.
 stop_at_end() {
   server_name=$1 server_id=$server_PID answers=${server[0]} lifeline=${server[1]}
   trap 'stop_server; clean_up' EXIT
@@ -18,7 +20,7 @@ stop_at_end() {
 stop_server() {
   trap '' INT TERM HUP
   exec {lifeline}>&-
-  wait "$server_id" || printf 'demo: %s did not end well\n' "$server_name" >&2
+  wait "$server_id" || printf 'demo: %s exited with an error\n' "$server_name" >&2
 }
 export STRONGROOM_HOME=$work/home
 unset STRONGROOM_VAULT STRONGROOM_CONFIG
@@ -30,11 +32,11 @@ if [ -t 1 ]; then bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev
 
 say() { printf '\n%s── %s%s\n' "$bold" "$*" "$plain"; }
 fail() { printf 'demo: %s\n' "$*" >&2; exit 1; }
-# Shows a command, runs it, and checks that it ended with the expected exit code.
+# Prints a command, runs it, and checks its exit code.
 expect() {
   local want=$1 got=0
   shift
   printf '\n%s$ %s%s\n' "$bold" "$*" "$plain"
   eval "$*" || got=$?
-  [ "$got" -eq "$want" ] || fail "that ended with exit code $got where $want was expected"
+  [ "$got" -eq "$want" ] || fail "the command exited with code $got, expected $want"
 }

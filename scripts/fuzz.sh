@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# Builds the fuzzers with the stable compiler, and runs each for a number of seconds: scripts/fuzz.sh SECONDS [TARGET]...
+# Builds the fuzzers with the stable compiler and runs each for the given time: scripts/fuzz.sh
+# SECONDS [TARGET]...
 set -euo pipefail
 cd "$(dirname "$0")/../fuzz"
 seconds=${1:-20}
 shift || true
 target_dir=${FUZZ_TARGET_DIR:-target}
-# libFuzzer's own flags. With --target they do not reach build scripts and macros, which run uninstrumented.
+# The flags that libFuzzer needs. With --target they do not apply to build scripts and macros, which
+# stay uninstrumented.
 flags=(--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1)
 triple=$(rustc -vV | sed -n 's/^host: //p')
 RUSTFLAGS="${flags[*]}" "${CARGO:-cargo}" build --locked --target "$triple" --target-dir "$target_dir" --bins
-# The files that the targets write anew for each input are in memory where the system offers that.
+# The targets write files for each input; keep them in memory if the system has /dev/shm.
 memory=/dev/shm
 [ -w "$memory" ] || memory=${TMPDIR:-/tmp}
 TMPDIR=$(mktemp -d -p "$memory")
@@ -19,13 +21,13 @@ trap 'rm -rf "$TMPDIR"' EXIT
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || targets=(policy redactor trail-bytes trail-edits vault component record)
 for name in "${targets[@]}"; do
-    # New inputs go into the first folder; the seeds stay as they are.
+    # libFuzzer writes new inputs to the first directory and leaves the seeds unchanged.
     mkdir -p "$target_dir/corpus/$name" "$target_dir/findings" "seeds/$name"
     echo "fuzzing $name for $seconds s"
     "$target_dir/$triple/debug/$name" "$target_dir/corpus/$name" "seeds/$name" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 \
         -artifact_prefix="$target_dir/findings/$name-" -print_final_stats=1 2>"$target_dir/$name.log" || {
         tail -40 "$target_dir/$name.log" >&2
-        echo "a finding in $name: see $target_dir/findings, and docs/fuzzing.md for what to do with it" >&2
+        echo "the fuzzer $name found a failure: the input is in $target_dir/findings; docs/fuzzing.md explains what to do with it" >&2
         exit 1
     }
     grep -E 'number_of_executed_units' "$target_dir/$name.log"

@@ -1,18 +1,22 @@
 #!/usr/bin/env bash
-# A throw-away PostgreSQL with the example's dataset in it, for the demonstration and the tests. It serves until its standard input ends, so that it
-# cannot outlive whoever started it, and leaves nothing behind.
+# Starts a temporary PostgreSQL server with the example dataset, for the demo and the tests. The
+# server runs until its standard input is closed, so that it cannot outlive the process that started
+# it, and removes all its files.
 #
-#   postgres-server.sh FOLDER    FOLDER is the caller's: the files `user` and `password` are written there, readable by their owner alone
+#   postgres-server.sh FOLDER    writes the files `user` and `password` to FOLDER, readable only by
+#                                their owner
 #
-# What it is: a server on a free port of the loopback interface, with SCRAM-SHA-256 as the only login over TCP; the database `training`; the table
-# `breast_cancer`; and a role with a random name and password that may connect to this database, select from this table, and nothing else. The
-# caller's own user is superuser through the Unix socket.
+# The server listens on a free port of the loopback interface and accepts only SCRAM-SHA-256 over
+# TCP. It has the database `training`, the table `breast_cancer`, and a role with a random name and
+# password that may connect to this database and SELECT from this table, and nothing else. The
+# calling user is superuser through the Unix socket.
 #
-# When it serves, it prints lines of a word and a value, the last of them `ready`:  socket (a folder), bindir, version, address, database, table
+# When the server is ready, the script prints one `WORD VALUE` line each for socket (a directory),
+# bindir, version, address, database and table, and then the line `ready`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly folder=$(readlink -f "${1:?a folder for the files user and password}")
+readonly folder=$(readlink -f "${1:?name a folder for the files user and password}")
 readonly data=$PWD/guest-example/data
 readonly database=training table=breast_cancer superuser=postgres
 bindir=$(scripts/postgres.sh --bindir)
@@ -20,19 +24,20 @@ readonly bindir
 
 fail() { echo "postgres-server: $*" >&2; exit 1; }
 
-# The server refuses to run as root: then another user owns it and its files.
+# PostgreSQL refuses to run as root. In that case, another user owns the server and its files.
 owner=$(id -un)
 as_owner=()
 if [ "$(id -u)" -eq 0 ]; then
   for owner in postgres nobody ''; do id -u "$owner" >/dev/null 2>&1 && break; done
-  [ -n "$owner" ] || fail 'the server does not run as root, and there is neither a user `postgres` nor `nobody`'
+  [ -n "$owner" ] || fail 'the server cannot run as root, and there is no user `postgres` or `nobody`'
   as_owner=(setpriv --reuid="$owner" --regid="$(id -g "$owner")" --clear-groups)
 fi
 
 cluster=$(mktemp -d)
 server=''
 stop() {
-  # SIGINT is the server's fast shutdown: it ends its connections, and its own processes before itself.
+  # SIGINT requests a fast shutdown: the server closes its connections and stops its child processes
+  # first.
   if [ -n "$server" ] && kill -INT "$server" 2>/dev/null; then wait "$server" || true; fi
   rm -rf "$cluster"
 }
@@ -56,7 +61,8 @@ max_connections = 20
 fsync = off
 END
 
-# A port is free when the server gets it. Those tried are below the ones that the kernel gives to connections.
+# Try random ports until the server can bind one. They are below the kernel's range of ephemeral
+# ports.
 for _ in {1..20}; do
   port=$((20000 + RANDOM % 12000))
   LC_ALL=C "${as_owner[@]}" "$bindir/postgres" -D data -p "$port" </dev/null >log 2>&1 &
@@ -69,13 +75,14 @@ for _ in {1..20}; do
   kill -INT "$server" 2>/dev/null || true
   wait "$server" || true
   server=''
-  grep -q 'Address already in use' log || fail "the server does not start: $(tail -n 5 log)"
+  grep -q 'Address already in use' log || fail "the server did not start: $(tail -n 5 log)"
 done
-[ -n "$server" ] || fail 'no free port found'
+[ -n "$server" ] || fail 'could not find a free port'
 
 sql() { "$bindir/psql" --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --host="$cluster" --port="$port" --username="$superuser" "$@" >/dev/null; }
 
-# 6 and 18 random bytes. What goes into SQL comes on standard input, never as an argument; the server does not log it.
+# 6 and 18 random bytes. SQL is passed on standard input, never as an argument; the server does not
+# log it.
 user=trainer_$(od -An -N6 -tx1 /dev/urandom | tr -d ' \n')
 password=$(head -c 18 /dev/urandom | base64 | tr '+/' '-_')
 (umask 077 && printf '%s' "$user" >"$folder/user" && printf '%s' "$password" >"$folder/password")
@@ -85,7 +92,7 @@ CREATE DATABASE $database;
 REVOKE ALL ON DATABASE $database FROM PUBLIC;
 END
 sql --dbname="$database" --file="$data/breast_cancer.sql"
-# The first line of the file describes it; the class is its last field, 1 or 0.
+# The first line of the file is a header. The last field of each row is the class, 1 or 0.
 awk -F, -v OFS=, 'NR == 1 { name[0] = $3; name[1] = $4; next } { $NF = name[$NF]; print NR - 2, $0 }' "$data/breast_cancer.csv" |
   sql --dbname="$database" --command="COPY $table FROM STDIN (FORMAT csv)"
 sql --dbname="$database" <<END
@@ -99,5 +106,5 @@ END
 printf '%s %s\n' socket "$cluster" bindir "$bindir" version "$("$bindir/postgres" --version)" address "127.0.0.1:$port" \
   database "$database" table "$table"
 echo ready
-# The builtin, because a signal interrupts it.
+# Wait with the builtin `read`, because a signal can interrupt it.
 while read -r _; do :; done

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Makes sure that PostgreSQL's server programs are on this machine. Says nothing where there is nothing to do.
+# Checks that the PostgreSQL server programs are installed. Prints nothing if they are.
 #
-#   postgres.sh             where they are missing, shows how to install them; installs them itself with INSTALL=1 or CI=true
-#   postgres.sh --bindir    prints the folder that holds them; installs nothing
+#   postgres.sh             if they are missing, explains how to install them; installs them with
+#                           INSTALL=1 or CI=true
+#   postgres.sh --bindir    prints the directory that contains them; installs nothing
 set -euo pipefail
 
 readonly install='apt-get install --yes --no-install-recommends postgresql'
@@ -12,8 +13,10 @@ fail() { say "$@"; exit 1; }
 
 complete() { [ -x "$1/initdb" ] && [ -x "$1/postgres" ] && [ -x "$1/psql" ] && [ -x "$1/pg_isready" ]; }
 
-# The folder of the server programs: the newest of Debian's, what pg_config says, where Red Hat, Homebrew and PostgreSQL's own packages put them,
-# or the search path. Debian's come first, because its psql in the search path is a wrapper without a server beside it.
+# Prints the directory of the server programs. Looks for Debian's newest version, then asks
+# pg_config, then looks in the directories of Red Hat, Homebrew and PostgreSQL's own packages, and
+# in PATH. Debian comes first, because its psql in PATH is a wrapper in a directory without the
+# server.
 bindir() {
   local folder
   while read -r folder; do
@@ -31,25 +34,25 @@ bindir() {
 }
 
 if [ "${1:-}" = --bindir ]; then
-  bindir || fail "there is no PostgreSQL server on this machine: install it with \`$install\`, or run this project's \`INSTALL=1 scripts/postgres.sh\`"
+  bindir || fail "PostgreSQL is not installed: run \`$install\`, or \`INSTALL=1 scripts/postgres.sh\` in this repository"
   exit
 fi
 
 bindir >/dev/null && exit 0
 if [ "${INSTALL:-}" != 1 ] && [ "${CI:-}" != true ]; then
-  fail "there is no PostgreSQL server on this machine: install it with \`$install\`, or run this again with INSTALL=1"
+  fail "PostgreSQL is not installed: run \`$install\`, or run this again with INSTALL=1"
 fi
-command -v apt-get >/dev/null || fail 'there is no apt-get here: install the PostgreSQL server (initdb, postgres, psql) the way this system does'
+command -v apt-get >/dev/null || fail 'could not find apt-get: install the PostgreSQL server (initdb, postgres, psql) with the package manager of this system'
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then
-  command -v sudo >/dev/null || fail "installing needs root: run \`$install\`"
+  command -v sudo >/dev/null || fail "installing PostgreSQL needs root: run \`$install\`"
   as_root=(sudo)
 fi
 say "installing PostgreSQL: $install"
-# The words of $install are the command's.
+# $install is split into words on purpose.
 # shellcheck disable=SC2086
 if ! log=$("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive sh -c "apt-get update && $install" 2>&1); then
   printf '%s\n' "$log" | tail -n 20 >&2
-  fail "that failed; install the PostgreSQL server yourself, then run this again"
+  fail "could not install PostgreSQL: install the server yourself, then run this again"
 fi
-bindir >/dev/null || fail 'apt-get has installed it, and there is still no server to be found'
+bindir >/dev/null || fail 'apt-get installed PostgreSQL, but the server programs were not found'
