@@ -7,7 +7,6 @@ use strongroom_vault::VaultError;
 
 /// What a component is told. The variants are those of the guest contract (`wit/training.wit`).
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum GuestError {
     /// The policy does not grant it.
     Denied(String),

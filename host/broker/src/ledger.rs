@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use strongroom_policy::Operation;
 use strongroom_core::record::SecretUse;
+use strongroom_policy::Operation;
 
 /// How many distinct names the record lists; what is over is counted under [`OTHERS`]. A hostile component can ask for as many names as
 /// its request limit allows.

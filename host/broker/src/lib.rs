@@ -40,11 +40,12 @@ pub use session::{Ended, Session, SessionError};
 
 use strongroom_audit::{Audit, Decision, Event, Kind};
 use strongroom_core::ids::{RunId, SecretName, SecretVersion};
-use strongroom_policy::{Decisions, Operation, Policy};
 use strongroom_core::record::SecretUse;
-use strongroom_redact::Redactor;
 use strongroom_core::secret::Secret;
-use strongroom_vault::{Description, Vault};
+use strongroom_policy::{Decisions, Operation, Policy};
+use strongroom_redact::Redactor;
+pub use strongroom_vault::Description;
+use strongroom_vault::Vault;
 
 /// The most names in a batch.
 pub const BATCH_MAX: usize = 256;
@@ -56,7 +57,6 @@ pub const REFUSALS_MAX: u64 = 1_000;
 /// How repeated reads of a value that a run already holds are audited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
 pub enum Repeats {
     /// One event for each secret, with the count, at the end of the run.
     #[default]

@@ -3,7 +3,6 @@
 //! The stages of a run follow each other, and each takes the time since the one before. What the run waits for the audit and for secrets lies within
 //! them; it is measured apart and is not counted in the stage around it.
 
-
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 

@@ -8,8 +8,8 @@ use super::error::from_vault;
 use super::steps::Facts;
 use super::{Answer, GuestError, Held, Repeats, RequestError, RunBroker};
 use strongroom_audit::{Decision, Event, Kind};
-use strongroom_policy::{Grant, Operation};
 use strongroom_core::secret::{Secret, VALUE_MAX};
+use strongroom_policy::{Grant, Operation};
 use strongroom_vault::{Description, Missing, Stored, VaultError};
 
 /// What came of looking for a value without the vault.

@@ -13,14 +13,13 @@ use jiff::Timestamp;
 use super::{Broker, Meter, RunBroker};
 use strongroom_audit::{AuditError, Event, Kind};
 use strongroom_core::ids::RunId;
-use strongroom_policy::{Ceilings, Limits, PinMismatch, Policy, PolicyError, show_duration, show_size};
 use strongroom_core::record::{Blame, ComponentRef, FORMAT, Limit, LogCount, Outcome, RunRecord};
-use strongroom_redact::Redactor;
 use strongroom_core::spec::RunSpec;
+use strongroom_policy::{Ceilings, Limits, PinMismatch, Policy, PolicyError, show_duration, show_size};
+use strongroom_redact::Redactor;
 
 /// What became of a run, as whoever executed it saw it. [`Session::end`] makes the record's words of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Ended {
     /// The component ended with success.
     Finished,
@@ -50,7 +49,6 @@ impl Ended {
 
 /// Why a session did not start. No secret can have been used.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum SessionError {
     /// The policy is for another component.
     #[error(transparent)]

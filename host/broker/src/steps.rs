@@ -10,9 +10,9 @@ use super::error::{from_vault, unavailable_audit};
 use super::{Again, Answer, BATCH_MAX, GuestError, Held, REFUSALS_MAX, Repeats, RequestError, RunBroker, State};
 use strongroom_audit::{Decision, Event, Kind};
 use strongroom_core::ids::{SecretName, SecretVersion};
-use strongroom_policy::{Grant, Operation, Refusal, RefusalReason};
 use strongroom_core::record::Limit;
 use strongroom_core::secret::Secret;
+use strongroom_policy::{Grant, Operation, Refusal, RefusalReason};
 use strongroom_vault::{Description, Stored, VaultError};
 
 /// The most of a component's text that the audit and the record keep, in characters.

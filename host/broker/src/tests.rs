@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use super::*;
 use strongroom_audit::SyncMode;
 use strongroom_core::ids::SecretVersion;
-use strongroom_policy::{Grant, ListGrant};
 use strongroom_core::record::Limit;
+use strongroom_policy::{Grant, ListGrant};
 use strongroom_vault::{Abilities, Attributes, Missing, Stored, VaultError};
 
 /// A vault in memory that counts its calls and, at each, remembers how many events the audit held.

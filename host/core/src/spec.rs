@@ -16,7 +16,6 @@ use crate::ids::Digest;
 /// assert_eq!(spec.parameters["epochs"], "20");
 /// ```
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct RunSpec {
     /// The component's file. It is read once; the digest is that of the bytes that run.
     pub component: PathBuf,

@@ -8,8 +8,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::rules::{EntryId, Rules};
-use strongroom_core::ids::{SecretName, SecretVersion};
 use crate::Operation;
+use strongroom_core::ids::{SecretName, SecretVersion};
 
 /// One allowed operation on one secret.
 #[derive(Debug)]

@@ -14,7 +14,6 @@ pub const TIME_MIN: Duration = Duration::from_millis(1);
 
 /// What one run may use. [`Limits::default`] holds where neither the policy nor a ceiling says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Limits {
     /// Linear memory of all instances of the run together, in bytes. 2 GiB by default.
     pub memory: u64,
@@ -71,7 +70,6 @@ impl Limits {
 /// whoever wrote it would otherwise learn only from a run that was stopped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-#[non_exhaustive]
 pub struct Ceilings {
     /// Ceiling of [`Limits::memory`].
     #[serde(deserialize_with = "memory")]

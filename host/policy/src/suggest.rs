@@ -16,8 +16,8 @@ mod text;
 use std::time::Duration;
 
 use super::{Policy, PolicyError};
-use strongroom_core::ids::Digest;
 use plan::Plan;
+use strongroom_core::ids::Digest;
 
 /// What is known of a run. Every text in it may be hostile.
 #[derive(Clone, Debug)]

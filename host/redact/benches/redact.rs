@@ -12,8 +12,8 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use divan::Bencher;
 use divan::counter::BytesCount;
 use strongroom_core::ids::SecretName;
-use strongroom_redact::Redactor;
 use strongroom_core::secret::Secret;
+use strongroom_redact::Redactor;
 
 /// What one write of a component has at most.
 const WRITE: usize = 8 * 1024;

@@ -239,8 +239,8 @@ fn scatter_long(beginning: &[u8; BEGINNING]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use strongroom_core::ids::SecretName;
     use proptest::prelude::*;
+    use strongroom_core::ids::SecretName;
 
     fn entries(values: &[String]) -> Vec<Entry> {
         values.iter().map(|value| Entry::new(SecretName::parse("a").unwrap(), value)).collect()

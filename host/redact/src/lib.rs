@@ -52,8 +52,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use self::encoders::{MIN_LINE, MIN_VALUE};
-use strongroom_core::escape::escape_controls;
 pub use self::stream::RedactStream;
+use strongroom_core::escape::escape_controls;
 
 use self::needles::{Entry, Known};
 use self::tier::{Snapshot, Tier};

@@ -64,7 +64,6 @@ pub const TICK: Duration = Duration::from_millis(10);
 
 /// What an engine is for.
 #[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
 pub struct EngineOptions {
     /// How many runs may be alive at once where the pool can be had; one more is told that the host is busy.
     pub max_runs: u32,

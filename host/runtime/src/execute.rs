@@ -25,21 +25,27 @@ use super::stop::StopCell;
 use super::text;
 use super::training::Training;
 use strongroom_broker::{Ended, Meter, RunBroker};
-use strongroom_policy::Limits;
 use strongroom_core::record::{LogCount, Metric, Progress};
 use strongroom_core::spec::RunSpec;
+use strongroom_policy::Limits;
 
 /// What a run is made of, besides its component.
 pub struct Execution<'a> {
+    /// What the run is.
     pub spec: &'a RunSpec,
+    /// Its limits.
     pub limits: &'a Limits,
+    /// Its environment variables.
     pub environment: &'a std::collections::BTreeMap<String, String>,
+    /// The addresses it may connect to.
     pub reachable: Reachable,
     /// The folder that the component sees as `/input`: the one that was checked, whatever the specification's path leads to by now.
     pub input: Option<&'a Path>,
     /// The folder that the component sees as `/output`.
     pub output: &'a Path,
+    /// Its way to secrets.
     pub broker: Arc<RunBroker>,
+    /// What sees its output, metrics and progress.
     pub observer: Arc<dyn Observer>,
     /// What keeps what it prints.
     pub recorder: Option<Box<dyn Recorder>>,
@@ -47,11 +53,17 @@ pub struct Execution<'a> {
 
 /// What was seen of it.
 pub struct Account {
+    /// How it ended.
     pub ended: Ended,
+    /// The largest total of its linear memories, in bytes.
     pub peak_memory_bytes: u64,
+    /// CPU time of its polls.
     pub cpu: Duration,
+    /// Metrics by name.
     pub metrics: std::collections::BTreeMap<String, Metric>,
+    /// The last progress report.
     pub progress: Option<Progress>,
+    /// Bytes of log text kept and dropped.
     pub log: LogCount,
     /// What the observer has not yet seen.
     pub handover: Handover,
@@ -82,6 +94,10 @@ pub struct Executor {
 }
 
 impl Executor {
+    /// Links the guest interfaces for an engine.
+    ///
+    /// # Errors
+    /// The linker's, where an interface is defined twice.
     pub fn new(engine: Engine) -> wasmtime::Result<Self> {
         let linker = super::linker::linker(&engine)?;
         Ok(Self { engine, linker })

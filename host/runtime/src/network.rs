@@ -16,8 +16,8 @@ use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
 use wasmtime_wasi::sockets::SocketAddrUse;
 
 use strongroom_broker::{Contact, RunBroker};
-use strongroom_policy::{TcpHost, TcpTarget};
 use strongroom_core::record::NetworkOperation;
+use strongroom_policy::{TcpHost, TcpTarget};
 
 /// The most addresses of one name that are used.
 const ADDRESSES_MAX: usize = 64;

@@ -492,7 +492,8 @@ mod tests {
     async fn a_value_across_the_limit_does_not_show_its_beginning() {
         let collect = Arc::new(Collect::default());
         let redactor = Redactor::new();
-        let (name, value) = ("key".parse().unwrap(), strongroom_core::secret::Secret::new("correct horse".to_owned()).unwrap());
+        let (name, value) =
+            ("key".parse().unwrap(), strongroom_core::secret::Secret::new("correct horse".to_owned()).unwrap());
         redactor.register(&name, &value);
         let output = Output::start(&redactor, 10, collect.clone());
         output.shared.write(Stream::Stdout, b"key: corr");

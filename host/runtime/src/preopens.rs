@@ -79,8 +79,8 @@ impl preopens::Host for Files<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use strongroom_broker::Ended;
     use std::sync::Arc;
+    use strongroom_broker::Ended;
 
     #[test]
     fn a_folder_is_opened_once_and_not_before_it_is_asked_for() {

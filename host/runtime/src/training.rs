@@ -16,11 +16,10 @@ use super::guard::Guard;
 use super::limits::Limiter;
 use super::observer::Observer;
 use super::stop::StopCell;
-use strongroom_broker::{Begun, GuestError, RequestError, RunBroker, Session};
-use strongroom_policy::Limits;
+use strongroom_broker::{Begun, Description, GuestError, RequestError, RunBroker, Session};
 use strongroom_core::record::{Metric, Progress, RunRecord};
 use strongroom_core::secret::Secret;
-use strongroom_vault::Description;
+use strongroom_policy::Limits;
 
 mod bindings {
     #![allow(missing_docs, unreachable_pub, reason = "generated from the documented interface in wit/")]

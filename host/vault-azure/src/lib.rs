@@ -38,17 +38,17 @@ use azure_core::http::{ClientOptions, HttpClient, RetryOptions, Transport};
 use azure_identity::Executor;
 use azure_security_keyvault_secrets::{SecretClient, SecretClientOptions};
 
-use strongroom_vault::{
-    Abilities, Attributes, Description, Missing, NewSecret, Operator, Stored, Vault, VaultError, check_attributes,
-};
-use strongroom_core::ids::{SecretName, SecretVersion};
-use strongroom_policy::{Grant, ListGrant};
-use strongroom_core::secret::Secret;
 use calls::Calls;
 use credential::{Credential, Refused, Tools};
 use error::Trouble;
 use guard::Guard;
 use steady::Steady;
+use strongroom_core::ids::{SecretName, SecretVersion};
+use strongroom_core::secret::Secret;
+use strongroom_policy::{Grant, ListGrant};
+use strongroom_vault::{
+    Abilities, Attributes, Description, Missing, NewSecret, Operator, Stored, Vault, VaultError, check_attributes,
+};
 use transport::Network;
 
 pub use credential::{CredentialKind, CredentialSettings, identity_endpoint};

@@ -28,17 +28,16 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Abilities, Description, Missing, Stored, Vault, VaultError};
-use strongroom_core::ids::SecretName;
-use strongroom_policy::{Grant, ListGrant};
-use strongroom_core::secret::Secret;
 use entries::{Answer, Entries, Key};
+use strongroom_core::ids::SecretName;
+use strongroom_core::secret::Secret;
+use strongroom_policy::{Grant, ListGrant};
 
 /// The longest time that a negative answer is kept.
 pub const NEGATIVE_MAX: Duration = Duration::from_secs(5);
 
 /// How a cache behaves.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct Settings {
     /// How old an answer may be, counted from when its fetch began. Zero turns caching off.
     pub time_to_live: Duration,

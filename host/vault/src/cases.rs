@@ -19,8 +19,8 @@ use jiff::Timestamp;
 
 use super::{Abilities, Attributes, Description, Missing, NewSecret, Operator, Stored, Vault, VaultError};
 use strongroom_core::ids::{SecretName, SecretVersion};
-use strongroom_policy::{Decisions, Grant, ListGrant, Operation, Policy};
 use strongroom_core::secret::{Secret, VALUE_MAX};
+use strongroom_policy::{Decisions, Grant, ListGrant, Operation, Policy};
 
 /// The vault under test, on both paths, and a prefix for the names of one case.
 #[derive(Clone)]

@@ -18,15 +18,14 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use strongroom_core::ids::{SecretName, SecretVersion};
-use strongroom_policy::{Grant, ListGrant};
 use strongroom_core::secret::Secret;
+use strongroom_policy::{Grant, ListGrant};
 
 /// The most characters a content type has (Azure Key Vault, "Secret attributes").
 pub const CONTENT_TYPE_MAX: usize = 255;
 
 /// What a vault can do beyond the common operations. By default nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Abilities {
     /// A batch is written or deleted whole or not at all.
     pub transactions: bool,
@@ -61,7 +60,6 @@ impl Abilities {
 
 /// What is stored beside a value. None of it is secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Attributes {
     /// The media type or other label, at most 255 characters.
     pub content_type: Option<String>,
@@ -73,7 +71,6 @@ pub struct Attributes {
 
 /// A secret without its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Description {
     /// The name in the vault.
     pub name: SecretName,
@@ -98,7 +95,6 @@ impl Description {
 
 /// A secret with its value. The value is shared, not copied.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct Stored {
     /// The value.
     pub value: Arc<Secret>,
@@ -117,7 +113,6 @@ impl Stored {
 
 /// A value to be stored by an operator. A clone shares the value.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct NewSecret {
     /// The name in the vault.
     pub name: SecretName,

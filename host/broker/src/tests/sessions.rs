@@ -3,9 +3,9 @@
 use super::*;
 use crate::{Ended, SessionError};
 use strongroom_core::ids::Digest;
-use strongroom_policy::Ceilings;
 use strongroom_core::record::{Blame, ComponentRef, Outcome};
 use strongroom_core::spec::RunSpec;
+use strongroom_policy::Ceilings;
 
 fn component() -> ComponentRef {
     ComponentRef::new("train.wasm".as_ref(), Digest::of(b"component"), 9)

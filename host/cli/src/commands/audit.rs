@@ -10,10 +10,10 @@ use super::failure::{Exit, Failure};
 use super::home::{Surroundings, existing_runs};
 use super::style::{self, To};
 use super::{out, show};
-use strongroom_audit::{self, Event, Expect, Item, LineEvent, Report, SegmentReport, Verdict};
 use crate::config::Home;
-use strongroom_core::ids::RunId;
-use strongroom_core::escape::escape_controls;
+use strongroom::audit::{self, Event, Expect, Item, LineEvent, Report, SegmentReport, Verdict};
+use strongroom::escape::escape_controls;
+use strongroom::ids::RunId;
 use strongroom::runs::RunStore;
 
 /// Show the audit, or verify that nobody changed it

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::failure::Failure;
 use super::policy;
-use strongroom_runtime::component::COMPONENT_MAX;
-use strongroom_runtime::imports::Malformed;
-use strongroom_runtime::{Candidate, LoadError};
+use strongroom::runtime::component::COMPONENT_MAX;
+use strongroom::runtime::imports::Malformed;
+use strongroom::runtime::{Candidate, LoadError};
 
 /// Reads a component's file. Compiles nothing.
 pub(super) fn read(path: &Path) -> Result<Candidate, Failure> {

@@ -52,7 +52,7 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
     }
     if let Some(file) = file {
         let is_there = if file_found { "" } else { ", which is not there" };
-        out::line(format!("the configuration file is `{}`{is_there}\n", strongroom_core::escape::escape_controls(&file)))?;
+        out::line(format!("the configuration file is `{}`{is_there}\n", strongroom::escape::escape_controls(&file)))?;
     }
     let rows: Vec<Vec<String>> = settings
         .into_iter()

@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use super::out;
 use super::style::{self, To};
-use strongroom_audit::AuditError;
 use crate::config::ConfigError;
+use strongroom::audit::AuditError;
 use strongroom::runs::RunStoreError;
-use strongroom_vault::VaultError;
+use strongroom::vault::VaultError;
 
 /// The exit codes. `docs/command-line.md` and `--help` have the list; scripts rely on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,7 +169,7 @@ impl fmt::Display for Indented<'_> {
             if at > 0 {
                 write!(f, "\n{:width$}", "", width = self.1)?;
             }
-            f.write_str(&strongroom_core::escape::escape_controls(line))?;
+            f.write_str(&strongroom::escape::escape_controls(line))?;
         }
         Ok(())
     }
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_batch_that_was_done_in_part_names_what_was_done() {
-        let name = |text| strongroom_core::ids::SecretName::parse(text).unwrap();
+        let name = |text| strongroom::ids::SecretName::parse(text).unwrap();
         let cause = Box::new(VaultError::Deleted(name("c")));
         let failure = Failure::from(VaultError::Partial { written: vec![name("a"), name("b")], cause });
         assert_eq!(

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use super::failure::Failure;
 use super::{Global, out, passphrase};
-use strongroom_audit::{self, Audit};
 use crate::config::{Config, Home, Setting, VaultPlace};
+use strongroom::audit::{self, Audit};
 use strongroom::runs::{RunStore, RunStoreError};
+use strongroom::vault::local::{LocalVault, Unlock};
+use strongroom::vault::{Operator, Vault, VaultError};
 use strongroom_vault_azure::AzureVault;
-use strongroom_vault::local::{LocalVault, Unlock};
-use strongroom_vault::{Operator, Vault, VaultError};
 
 /// What a command was told about where things are. Nothing is opened yet, and nothing made.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::failure::{Exit, Failure};
 use super::home::Surroundings;
 use super::{out, passphrase};
-use strongroom_vault::local::{LocalVault, Protection};
+use strongroom::vault::local::{LocalVault, Protection};
 
 /// Make the local vault
 ///

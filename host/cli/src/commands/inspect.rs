@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use super::failure::{Exit, Failure};
 use super::{component, out, show};
-use strongroom_core::ids::Digest;
-use strongroom_policy::{Asks, starter};
-use strongroom_core::escape::escape_controls;
-use strongroom_runtime::Candidate;
-use strongroom_runtime::imports::Entry;
+use strongroom::escape::escape_controls;
+use strongroom::ids::Digest;
+use strongroom::policy::{Asks, starter};
+use strongroom::runtime::Candidate;
+use strongroom::runtime::imports::Entry;
 
 /// Show what a component imports and exports, what would be refused, and a policy to begin with
 #[derive(Debug, clap::Args)]

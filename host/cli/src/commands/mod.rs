@@ -120,7 +120,7 @@ fn command() -> clap::Command {
 }
 
 /// Runs the program with its arguments, the program's name first, and answers with its exit code.
-pub fn main(arguments: Vec<OsString>) -> ExitCode {
+pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
     style::decide(&arguments);
     let parsed = command().try_get_matches_from(&arguments).and_then(|matches| Cli::from_arg_matches(&matches));
     let answer = match parsed {

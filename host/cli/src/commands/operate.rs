@@ -3,10 +3,10 @@
 use super::block_on;
 use super::failure::Failure;
 use super::home::Opened;
-use strongroom_audit::{Event, Kind};
-use strongroom_core::ids::SecretName;
-use strongroom_policy::Operation;
-use strongroom_vault::VaultError;
+use strongroom::audit::{Event, Kind};
+use strongroom::ids::SecretName;
+use strongroom::policy::Operation;
+use strongroom::vault::VaultError;
 
 /// What an operator is about to do.
 pub(super) struct Work {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::style::To;
-use strongroom_core::escape::escape_controls;
+use strongroom::escape::escape_controls;
 
 /// The least that is kept of a path.
 const PATH_MIN: usize = 12;

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use console::Term;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
-use strongroom_core::record::Progress;
-use strongroom_core::escape::escape_controls;
+use strongroom::escape::escape_controls;
+use strongroom::record::Progress;
 
 /// How often the line is drawn anew. What is over sooner is never drawn.
 const PERIOD: Duration = Duration::from_millis(100);

@@ -20,13 +20,13 @@ use super::screen::Screen;
 use super::style::{self, To};
 use super::{block_on, component, out, policy, summary};
 use crate::config::Config;
-use strongroom_policy::Policy;
-use strongroom_core::record::{Outcome, RunRecord};
+use strongroom::policy::Policy;
+use strongroom::record::{Outcome, RunRecord};
 use strongroom::runner::{FolderError, Runner, RunnerError, RunnerOptions, Sandbox, check_folders};
-use strongroom_runtime::{Candidate, ChildCompiler, Compile};
-use strongroom_core::spec::RunSpec;
-use strongroom_vault::Vault;
-use strongroom_vault::cache::{self, Cache};
+use strongroom::runtime::{Candidate, ChildCompiler, Compile};
+use strongroom::spec::RunSpec;
+use strongroom::vault::Vault;
+use strongroom::vault::cache::{self, Cache};
 
 /// Run a component under a policy
 ///
@@ -125,7 +125,7 @@ fn spec_of(args: &Args) -> Result<RunSpec, Failure> {
     let mut parameters = BTreeMap::new();
     for (name, value) in &args.parameters {
         if parameters.insert(name.clone(), value.clone()).is_some() {
-            let name = strongroom_core::escape::escape_controls(name);
+            let name = strongroom::escape::escape_controls(name);
             return Err(
                 Failure::invalid(format!("the parameter `{name}` is given twice")).help("give each parameter once")
             );

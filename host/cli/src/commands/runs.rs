@@ -11,10 +11,10 @@ use super::home::{Surroundings, existing_runs};
 use super::page::{self, AuditLine, Story, Verdict};
 use super::style::To;
 use super::{audit as trail, out, show, summary};
-use strongroom_audit::{self, Expect};
 use crate::config::Home;
-use strongroom_core::record::RunRecord;
-use strongroom_core::escape::TerminalEscaper;
+use strongroom::audit::{self, Expect};
+use strongroom::escape::TerminalEscaper;
+use strongroom::record::RunRecord;
 use strongroom::runs::{LogLine, LogStream, RunStore, RunStoreError};
 
 /// List runs, show one, or print what it printed

@@ -11,9 +11,9 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::progress::{Line, Meter, Said};
-use strongroom_core::record::Progress;
-use strongroom_core::escape::TerminalEscaper;
-use strongroom_runtime::{Observer, Stream};
+use strongroom::escape::TerminalEscaper;
+use strongroom::record::Progress;
+use strongroom::runtime::{Observer, Stream};
 
 /// Shows a run's output while it goes on.
 pub(super) struct Screen {

@@ -6,8 +6,8 @@ use anstyle::Style;
 
 use super::style::{self, To};
 use super::{out, show};
-use strongroom_core::record::{Blame, Metric, NetworkUse, Outcome, RunRecord, SecretUse};
-use strongroom_core::escape::escape_controls;
+use strongroom::escape::escape_controls;
+use strongroom::record::{Blame, Metric, NetworkUse, Outcome, RunRecord, SecretUse};
 
 /// How many lines one section has before it says how many more there are.
 const SECTION_MAX: usize = 20;
@@ -37,7 +37,7 @@ fn summary(record: &RunRecord, width: usize, paint: &dyn Fn(Style, &str) -> Stri
     if let Some(blame) = record.blame {
         table.add("caused by", vec![blame_text(blame).to_owned()]);
     }
-    let without_policy = record.policy == strongroom_core::ids::Digest::of(b"");
+    let without_policy = record.policy == strongroom::ids::Digest::of(b"");
     table.add_marked("denied", denied(&record.secrets, without_policy, width), style::WARNING);
     let served: Vec<Vec<String>> = record
         .secrets

@@ -11,9 +11,9 @@ use zeroize::Zeroizing;
 use super::failure::Failure;
 use super::{out, prompt};
 use crate::config;
-use strongroom_core::ids::SecretName;
-use strongroom_core::escape::TerminalEscaper;
-use strongroom_core::secret::{Secret, VALUE_MAX};
+use strongroom::escape::TerminalEscaper;
+use strongroom::ids::SecretName;
+use strongroom::secret::{Secret, VALUE_MAX};
 
 const NEWLINE_TAKEN: &str = "note: the newline at the end is not part of the value (`--keep-newline` keeps it)";
 
@@ -72,7 +72,7 @@ fn read_stream(
 ) -> Result<Arc<Secret>, Failure> {
     let mut bytes = match read_bounded(stream, VALUE_MAX + 2).map_err(failed)? {
         Bounded::Whole(bytes) => bytes,
-        Bounded::TooLong => return Err(Failure::invalid(strongroom_core::secret::ValueTooLong)),
+        Bounded::TooLong => return Err(Failure::invalid(strongroom::secret::ValueTooLong)),
     };
     if !keep_newline && strip_line_end(&mut bytes) {
         out::note(NEWLINE_TAKEN);

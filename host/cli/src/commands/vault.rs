@@ -11,7 +11,7 @@ use super::failure::{Exit, Failure};
 use super::home::Surroundings;
 use super::operate::{Work, audited};
 use super::{out, passphrase, show};
-use strongroom_vault::local::{Contents, KeySource, LocalVault, Protection};
+use strongroom::vault::local::{Contents, KeySource, LocalVault, Protection};
 
 /// Look after the vault: its state; of the local one backups, a new key
 #[derive(Debug, clap::Args)]

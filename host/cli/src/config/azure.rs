@@ -55,7 +55,7 @@ impl Config {
     ///
     /// # Errors
     /// The option names no kind.
-    pub fn credential_kind(&self, option: Option<&str>) -> Result<CredentialKind, ConfigError> {
+    pub(crate) fn credential_kind(&self, option: Option<&str>) -> Result<CredentialKind, ConfigError> {
         let Some(text) = option else { return Ok(self.file.credential.unwrap_or_default()) };
         CredentialKind::parse(text).ok_or_else(|| {
             let known: Vec<_> = CredentialKind::ALL.iter().map(|kind| format!("`{}`", kind.as_str())).collect();
@@ -67,7 +67,7 @@ impl Config {
     ///
     /// # Errors
     /// The option names no kind, or a file is not named by an absolute path.
-    pub fn credential(&self, option: Option<&str>) -> Result<CredentialSettings, ConfigError> {
+    pub(crate) fn credential(&self, option: Option<&str>) -> Result<CredentialSettings, ConfigError> {
         let kind = self.credential_kind(option)?;
         let file = &self.file.azure;
         let absolute = |key: &str, path: &Option<PathBuf>| match path {
@@ -96,7 +96,7 @@ impl Config {
     }
 
     /// The folders in which `az` and `azd` keep what they are signed in with, where this kind of credential may use them. They need not exist.
-    pub fn sign_in_folders(&self, kind: CredentialKind) -> &[PathBuf] {
+    pub(crate) fn sign_in_folders(&self, kind: CredentialKind) -> &[PathBuf] {
         match kind {
             CredentialKind::Auto | CredentialKind::AzureCli | CredentialKind::AzureDeveloperCli => {
                 &self.azure.tool_folders

@@ -9,10 +9,10 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 
 use super::ConfigError;
-use strongroom_audit::SyncMode;
-use strongroom_broker::Repeats;
-use strongroom_policy::{Ceilings, parse_duration, parse_size, show_size};
-use strongroom_core::escape::escape_controls;
+use strongroom::audit::SyncMode;
+use strongroom::broker::Repeats;
+use strongroom::escape::escape_controls;
+use strongroom::policy::{Ceilings, parse_duration, parse_size, show_size};
 use strongroom::runs::{LOG_MAX, LOG_MIN};
 use strongroom_vault_azure::CredentialKind;
 

@@ -22,44 +22,44 @@ use std::time::Duration;
 
 use etcetera::BaseStrategy;
 
-use strongroom_audit::SyncMode;
-use strongroom_broker::Repeats;
-use strongroom_policy::Ceilings;
+use strongroom::audit::SyncMode;
+use strongroom::broker::Repeats;
+use strongroom::policy::Ceilings;
 use strongroom::runs::LOG_DEFAULT;
-use strongroom_vault::cache;
+use strongroom::vault::cache;
 
-pub use place::{Home, VaultPlace};
-pub use settings::{Origin, Setting};
-pub use terminal::{Colour, Terminal};
+pub(crate) use place::{Home, VaultPlace};
+pub(crate) use settings::{Origin, Setting};
+pub(crate) use terminal::{Colour, Terminal};
 
 /// The variable that names the home folder.
-pub const HOME: &str = "STRONGROOM_HOME";
+pub(crate) const HOME: &str = "STRONGROOM_HOME";
 /// The variable that names the vault.
-pub const VAULT: &str = "STRONGROOM_VAULT";
+pub(crate) const VAULT: &str = "STRONGROOM_VAULT";
 /// The variable that names the configuration file.
-pub const CONFIG: &str = "STRONGROOM_CONFIG";
+pub(crate) const CONFIG: &str = "STRONGROOM_CONFIG";
 /// The variable that names the file with the vault's passphrase.
-pub const PASSPHRASE_FILE: &str = "STRONGROOM_PASSPHRASE_FILE";
+pub(crate) const PASSPHRASE_FILE: &str = "STRONGROOM_PASSPHRASE_FILE";
 /// The variable that says what is logged, in the form of `tracing_subscriber`'s filters.
-pub const LOG: &str = "STRONGROOM_LOG";
+pub(crate) const LOG: &str = "STRONGROOM_LOG";
 
 /// The configuration: file and environment together.
 #[derive(Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// When an audit event counts as written.
-    pub audit_sync: SyncMode,
+    pub(crate) audit_sync: SyncMode,
     /// How repeated reads are audited.
-    pub repeats: Repeats,
+    pub(crate) repeats: Repeats,
     /// What no policy may exceed.
-    pub ceilings: Ceilings,
+    pub(crate) ceilings: Ceilings,
     /// How old an answer of the cache may be.
-    pub cache_ttl: Duration,
+    pub(crate) cache_ttl: Duration,
     /// How much longer a value may be served while the vault cannot be reached.
-    pub cache_grace: Duration,
+    pub(crate) cache_grace: Duration,
     /// How many bytes are kept of what a run prints.
-    pub run_log: u64,
+    pub(crate) run_log: u64,
     /// The file with the vault's passphrase, where the environment names one.
-    pub passphrase_file: Option<PathBuf>,
+    pub(crate) passphrase_file: Option<PathBuf>,
     /// The vault as the environment or the file names it, and which of them.
     vault: Option<(String, Origin)>,
     home: Option<PathBuf>,
@@ -73,7 +73,7 @@ pub struct Config {
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     /// The file cannot be read.
     #[error("cannot read the configuration file `{}`: {cause}", .path.display())]
     Read {
@@ -124,7 +124,7 @@ impl Config {
     ///
     /// # Errors
     /// A variable or the file cannot be read or understood.
-    pub fn load() -> Result<Self, ConfigError> {
+    pub(crate) fn load() -> Result<Self, ConfigError> {
         let usual = etcetera::choose_base_strategy().ok().map(|base| base.config_dir().join("strongroom/config.toml"));
         Self::from_surroundings(&|name| env::var_os(name), usual)
     }
@@ -178,7 +178,7 @@ impl Config {
     ///
     /// # Errors
     /// The user has no home directory and the variable is not set.
-    pub fn home(&self) -> Result<Home, ConfigError> {
+    pub(crate) fn home(&self) -> Result<Home, ConfigError> {
         match &self.home {
             Some(path) => Ok(Home::at(path.clone())),
             None => {
@@ -192,7 +192,7 @@ impl Config {
     ///
     /// # Errors
     /// What names the vault does not name one that this version knows.
-    pub fn vault(&self, option: Option<&str>) -> Result<VaultPlace, ConfigError> {
+    pub(crate) fn vault(&self, option: Option<&str>) -> Result<VaultPlace, ConfigError> {
         let (value, origin) = match (option, &self.vault) {
             (Some(value), _) => (value, "`--vault`".to_owned()),
             (None, Some((value, Origin::File(path)))) => (value.as_str(), format!("`vault` in `{}`", path.display())),
@@ -204,24 +204,24 @@ impl Config {
 }
 
 /// The arguments of this process, the program's name first.
-pub fn arguments() -> Vec<OsString> {
+pub(crate) fn arguments() -> Vec<OsString> {
     env::args_os().collect()
 }
 
 /// A variable that an operator names on the command line to take a secret from.
 ///
 /// The environment keeps its own copy, which other processes of this user can read: `docs/command-line.md` says so.
-pub fn variable(name: &str) -> Option<OsString> {
+pub(crate) fn variable(name: &str) -> Option<OsString> {
     // The standard library panics on these in some of its functions; none of them can be the name of a variable.
     if name.is_empty() || name.contains(['=', '\0']) { None } else { env::var_os(name) }
 }
 
 /// What the environment says about the terminal.
-pub fn terminal() -> Terminal {
+pub(crate) fn terminal() -> Terminal {
     Terminal::from_surroundings(&|name| env::var_os(name))
 }
 
 /// What is to be logged, where the environment says so.
-pub fn log_filter() -> Option<String> {
+pub(crate) fn log_filter() -> Option<String> {
     env::var(LOG).ok().filter(|filter| !filter.is_empty())
 }

@@ -7,7 +7,7 @@ use strongroom_vault_azure::{Exceptions, Place};
 
 /// The home folder and what lies where in it. `docs/configuration.md` has the layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Home(PathBuf);
+pub(crate) struct Home(PathBuf);
 
 impl Home {
     /// A home at an absolute path.
@@ -16,39 +16,39 @@ impl Home {
     }
 
     /// The folder itself.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
     /// The local vault.
-    pub fn vault(&self) -> PathBuf {
+    pub(crate) fn vault(&self) -> PathBuf {
         self.0.join("vault")
     }
 
     /// The audit.
-    pub fn audit(&self) -> PathBuf {
+    pub(crate) fn audit(&self) -> PathBuf {
         self.0.join("audit")
     }
 
     /// The run records.
-    pub fn runs(&self) -> PathBuf {
+    pub(crate) fn runs(&self) -> PathBuf {
         self.0.join("runs")
     }
 
     /// The store of compiled code.
-    pub fn code(&self) -> PathBuf {
+    pub(crate) fn code(&self) -> PathBuf {
         self.0.join("code")
     }
 
     /// Outputs of runs without an output folder, while they go on.
-    pub fn temp(&self) -> PathBuf {
+    pub(crate) fn temp(&self) -> PathBuf {
         self.0.join("tmp")
     }
 }
 
 /// Where a vault is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum VaultPlace {
+pub(crate) enum VaultPlace {
     /// The local vault in this folder.
     Local(PathBuf),
     /// A Key Vault.

@@ -7,12 +7,12 @@ use serde::Serialize;
 
 use super::file::{Audit, Azure, AzureEmulator, Cache, File, Runs};
 use super::{CONFIG, Config, ConfigError, HOME, LOG, PASSPHRASE_FILE, log_filter};
-use strongroom_policy::{Ceilings, show_duration, show_size};
+use strongroom::policy::{Ceilings, show_duration, show_size};
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", content = "name", rename_all = "kebab-case")]
-pub enum Origin {
+pub(crate) enum Origin {
     /// Nobody said anything.
     Default,
     /// The configuration file.
@@ -35,18 +35,18 @@ impl fmt::Display for Origin {
 
 /// One setting that holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Setting {
+pub(crate) struct Setting {
     /// The key as the file writes it; for what the file cannot set, a name like one.
-    pub key: &'static str,
+    pub(crate) key: &'static str,
     /// The value in the form of the file; none where there is none.
-    pub value: Option<String>,
+    pub(crate) value: Option<String>,
     /// Where it comes from.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
 }
 
 impl Config {
     /// The configuration file: where it is or would be, and whether it is there.
-    pub fn file(&self) -> Option<(&Path, bool)> {
+    pub(crate) fn file(&self) -> Option<(&Path, bool)> {
         self.file_path.as_deref().map(|path| (path, self.file_found))
     }
 
@@ -54,7 +54,7 @@ impl Config {
     ///
     /// # Errors
     /// The vault or the credential is not named as one is, or nobody says where the home is.
-    pub fn settings(
+    pub(crate) fn settings(
         &self,
         vault: Option<&str>,
         passphrase_file: Option<&Path>,

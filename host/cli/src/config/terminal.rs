@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 /// When to use colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Colour {
+pub(crate) enum Colour {
     /// On a terminal.
     Auto,
     /// Always.
@@ -16,11 +16,11 @@ pub enum Colour {
 
 /// What is known about the terminal, whether or not there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Terminal {
+pub(crate) struct Terminal {
     /// When to use colour, unless an option says otherwise.
-    pub colour: Colour,
+    pub(crate) colour: Colour,
     /// Whether the terminal can move its cursor.
-    pub moves_cursor: bool,
+    pub(crate) moves_cursor: bool,
 }
 
 impl Terminal {

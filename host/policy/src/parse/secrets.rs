@@ -12,10 +12,10 @@ use toml::de::{DeString, DeTable, DeValue};
 use toml::value::{Datetime, Offset};
 
 use super::{ENTRIES_MAX, Value, Walk, found, kind, whole};
-use strongroom_core::ids::{NAME_MAX, SecretName, SecretVersion};
 use crate::Operation;
 use crate::problem::{key, nearest};
 use crate::rules::{Entry, Pattern, Rules};
+use strongroom_core::ids::{NAME_MAX, SecretName, SecretVersion};
 
 const FIELDS: [&str; 5] = ["allow", "max-uses", "expires", "stored-as", "secret-version"];
 const OPERATIONS: [&str; 5] = ["get", "set", "list", "describe", "delete"];

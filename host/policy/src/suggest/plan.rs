@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Observed, SuggestError};
-use strongroom_core::ids::SecretName;
 use crate::problem::Place;
 use crate::rules::{Entry, Pattern, Rules};
 use crate::{ENTRIES_MAX, Operation, Policy, TARGETS_MAX, TcpTarget};
+use strongroom_core::ids::SecretName;
 
 /// What was counted of one operation.
 #[derive(Clone, Copy, Debug, Default)]

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::*;
-use strongroom_core::ids::SecretName;
 use crate::{Operation, RefusalReason};
+use strongroom_core::ids::SecretName;
 
 const USAGE: Usage = Usage {
     memory: Some(2_200_000),

@@ -31,7 +31,6 @@ pub(super) const MESSAGE_MAX: usize = 1_000;
 
 /// Where compilation happens.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub enum Compile {
     /// In a child process with limits. The child's program has to call [`as_child`].
     Child(ChildCompiler),
@@ -42,7 +41,6 @@ pub enum Compile {
 
 /// A component was not compiled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum CompileError {
     /// It is not valid, or not for this host: what is wrong with it, as in "is not valid: ...". Escaped and bounded; may hold names from the
     /// component.

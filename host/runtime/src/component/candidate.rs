@@ -10,9 +10,9 @@ use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
 
 use super::known::{Stamp, is_file};
+use crate::imports::{self, Interfaces, Malformed, Refused};
 use strongroom_core::ids::Digest;
 use strongroom_core::record::ComponentRef;
-use crate::imports::{self, Interfaces, Malformed, Refused};
 
 /// A component's bytes, and what their top-level sections say.
 #[derive(Clone)]

@@ -10,8 +10,8 @@
 
 use zeroize::Zeroizing;
 
-use strongroom_core::ids::Digest;
 use crate::engine::EngineHash;
+use strongroom_core::ids::Digest;
 
 pub(super) type Mac = blake3::Hash;
 pub(super) type Key = Zeroizing<[u8; KEY_LEN]>;

@@ -15,9 +15,9 @@ use wasmtime::component::Component;
 
 use super::entry::{self, HEADER_LEN, Key, Mac};
 use super::sealed::{MakeFile, Sealed};
-use strongroom_core::ids::Digest;
 use crate::compile::ChildOutput;
 use crate::engine::EngineHash;
+use strongroom_core::ids::Digest;
 
 /// Compiled code of known origin, where nobody else can change it: what was checked is what is loaded.
 pub(crate) struct AuthenticatedCode(Held);

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use strongroom_core::ids::RunId;
 use crate::runs::{LogStream, LogWriter, RunStore};
+use strongroom_core::ids::RunId;
 use strongroom_runtime::{Recorder, Stream};
 
 /// The log of one run. The sandbox writes it, and the runner ends it.

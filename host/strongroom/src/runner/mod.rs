@@ -20,18 +20,18 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 pub use folders::FolderError;
 pub use sandbox::Sandbox;
 
+use crate::runs::{RunStore, RunStoreError};
 use strongroom_audit::Audit;
 use strongroom_broker::{Broker, Ended, Meter, Repeats, Session, settle};
-use strongroom_policy::{Ceilings, Limits, Policy};
 use strongroom_core::record::{Limit, Outcome, Output, RunRecord};
+use strongroom_core::spec::RunSpec;
+use strongroom_policy::{Ceilings, Limits, Policy};
 use strongroom_redact::Redactor;
-use crate::runs::{RunStore, RunStoreError};
 use strongroom_runtime::engine::MAX_RUNS;
 use strongroom_runtime::{
     Account, Candidate, CodeStore, Compile, CompileError, EngineError, Execution, Executor, Handover, LoadError,
     Loaded, Loader, Observer, Reachable, Recorder, ResolveError, Ticker,
 };
-use strongroom_core::spec::RunSpec;
 use strongroom_vault::Vault;
 
 /// How long a run that was stopped waits for whoever reads what it printed.

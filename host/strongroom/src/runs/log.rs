@@ -12,8 +12,8 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 
-use strongroom_core::ids::RunId;
 use strongroom_core::escape::TerminalEscaper;
+use strongroom_core::ids::RunId;
 
 use super::{NOT_REGULAR, RunStore, RunStoreError, nofollow, open_regular};
 

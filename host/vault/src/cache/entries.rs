@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Listener, Settings};
-use strongroom_core::ids::{SecretName, SecretVersion};
 use crate::{Stored, VaultError};
+use strongroom_core::ids::{SecretName, SecretVersion};
 
 /// What a vault answered to a read.
 pub(super) type Answer = Result<Stored, VaultError>;

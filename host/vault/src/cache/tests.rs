@@ -12,9 +12,9 @@ use tokio::sync::Semaphore;
 use tokio::time::{advance, pause};
 
 use super::*;
+use crate::{Attributes, NewSecret, Operator, cases};
 use strongroom_core::ids::SecretVersion;
 use strongroom_policy::Operation;
-use crate::{Attributes, NewSecret, Operator, cases};
 
 /// A vault in memory that counts what it is asked, and waits or fails on demand.
 #[derive(Default)]

@@ -35,11 +35,11 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use zeroize::Zeroizing;
 
 use super::{Abilities, Attributes, Description, Missing, NewSecret, Operator, Stored, Vault, VaultError};
-use strongroom_core::ids::{SecretName, SecretVersion};
-use strongroom_policy::{Grant, ListGrant};
-use strongroom_core::secret::Secret;
 use place::Place;
 use store::Context;
+use strongroom_core::ids::{SecretName, SecretVersion};
+use strongroom_core::secret::Secret;
+use strongroom_policy::{Grant, ListGrant};
 
 pub use backup::Backup;
 pub use rekey::Rekeyed;

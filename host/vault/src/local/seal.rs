@@ -9,8 +9,8 @@ use chacha20poly1305::aead::AeadInOut;
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
 use zeroize::{Zeroize, Zeroizing};
 
-use strongroom_core::secret::{Secret, VALUE_MAX};
 use crate::VaultError;
+use strongroom_core::secret::{Secret, VALUE_MAX};
 
 /// Bytes of a nonce.
 pub(super) const NONCE_LEN: usize = 24;

@@ -11,9 +11,9 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use super::header;
 use super::place::Place;
 use super::seal::{self, Binding, Key, NONCE_LEN};
+use crate::{Attributes, Description, Stored, VaultError};
 use strongroom_core::ids::{SecretName, SecretVersion};
 use strongroom_core::secret::Secret;
-use crate::{Attributes, Description, Stored, VaultError};
 
 /// The format that this program writes: the database's `user_version`.
 pub(super) const FORMAT: i64 = 1;

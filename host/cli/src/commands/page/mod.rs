@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use self::plot::{HEIGHT, Plot, WIDTH};
 use super::{show, summary};
-use strongroom_core::record::{NetworkUse, Outcome, RunRecord};
+use strongroom::record::{NetworkUse, Outcome, RunRecord};
 use strongroom::runs::{LogLine, LogStream};
 
 /// How many rows one table has before it says how many more there are.
@@ -80,7 +80,7 @@ pub(super) fn render(story: &Story<'_>) -> Result<String, minijinja::Error> {
         mark: mark(record.outcome),
         headline: format!("{outcome}{took}"),
         blame: record.blame.map(summary::blame_text),
-        without_policy: record.policy == strongroom_core::ids::Digest::of(b""),
+        without_policy: record.policy == strongroom::ids::Digest::of(b""),
         denied: rows(denied().map(|used| [used.operation.clone(), used.name.clone(), show::times(used.denied)])),
         these: if allowing.len() == 1 { "this line" } else { "these lines" },
         allowing,

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::scale::Scale;
 use crate::commands::show;
-use strongroom_core::record::{Metric, Point};
+use strongroom::record::{Metric, Point};
 
 /// The picture, in units of about a pixel.
 pub(super) const WIDTH: f64 = 320.0;
@@ -233,7 +233,7 @@ fn coordinate(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use strongroom_core::record::Number;
+    use strongroom::record::Number;
 
     fn metric(values: &[(Option<u64>, f64)]) -> Metric {
         let points: Vec<Point> =

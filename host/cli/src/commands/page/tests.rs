@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use strongroom_core::record::{Blame, Limit, Metric, Number, Output, Point, Progress, SecretUse};
+use strongroom::record::{Blame, Limit, Metric, Number, Output, Point, Progress, SecretUse};
 
 const RECORD: &str = include_str!("../testdata/record.json");
 

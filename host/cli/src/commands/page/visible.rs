@@ -1,6 +1,6 @@
 //! The last thing done to a page: whatever in it controls rather than shows is made visible.
 
-use strongroom_core::escape::TerminalEscaper;
+use strongroom::escape::TerminalEscaper;
 
 /// A page without control and direction characters, newline and tab apart: they are shown as a terminal would show them. The template has none, so
 /// all that are there came with a component's text, wherever that stands. What is left is a character that XML knows too.

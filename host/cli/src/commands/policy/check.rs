@@ -9,8 +9,8 @@ use super::super::failure::{Exit, Failure};
 use super::super::home::Surroundings;
 use super::super::out;
 use super::{Check, refused, shown, text};
-use strongroom_core::ids::Digest;
-use strongroom_policy::{EntryInfo, Limits, Policy, PolicyError};
+use strongroom::ids::Digest;
+use strongroom::policy::{EntryInfo, Limits, Policy, PolicyError};
 
 pub(super) fn run(args: &Check, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let text = text(&args.file)?;

@@ -7,12 +7,12 @@ use super::super::failure::{Exit, Failure};
 use super::super::out;
 use super::super::secret::NAME_HELP;
 use super::{Explain, read};
-use strongroom_core::ids::SecretName;
-use strongroom_policy::{Explanation, Operation, Overruled};
+use strongroom::ids::SecretName;
+use strongroom::policy::{Explanation, Operation, Overruled};
 
 pub(super) fn run(args: &Explain) -> Result<Exit, Failure> {
     let operation = Operation::parse(&args.operation).ok_or_else(|| {
-        let asked = strongroom_core::escape::escape_controls(&args.operation);
+        let asked = strongroom::escape::escape_controls(&args.operation);
         Failure::invalid(format!("there is no operation `{asked}`"))
             .help("use one of `get`, `set`, `list`, `describe`, `delete`")
     })?;

@@ -13,8 +13,8 @@ use clap::Subcommand;
 use super::failure::{Exit, Failure};
 use super::home::Surroundings;
 use super::out;
-use strongroom_policy::{Policy, PolicyError, SCHEMA, TEXT_MAX};
-use strongroom_core::escape::escape_controls;
+use strongroom::escape::escape_controls;
+use strongroom::policy::{Policy, PolicyError, SCHEMA, TEXT_MAX};
 
 /// Check a policy, ask it what it allows, or have one suggested
 #[derive(Debug, clap::Args)]
@@ -130,7 +130,7 @@ fn text(path: &Path) -> Result<String, Failure> {
     if bytes.len() > TEXT_MAX {
         return Err(Failure::invalid(format!(
             "the policy `{shown}` is over {}",
-            strongroom_policy::show_size(TEXT_MAX as u64)
+            strongroom::policy::show_size(TEXT_MAX as u64)
         ))
         .help("is it the right file?"));
     }

@@ -7,11 +7,11 @@ use super::super::failure::{Exit, Failure};
 use super::super::home::{Surroundings, existing_runs};
 use super::super::out;
 use super::Suggest;
-use strongroom_audit;
 use crate::config::Home;
-use strongroom_core::ids::Digest;
-use strongroom_policy::{self, Observed, Policy, SecretAsked, TcpAsked, Usage};
-use strongroom_core::record::{NetworkOperation, Outcome, RunRecord};
+use strongroom::audit;
+use strongroom::ids::Digest;
+use strongroom::policy::{self, Observed, Policy, SecretAsked, TcpAsked, Usage};
+use strongroom::record::{NetworkOperation, Outcome, RunRecord};
 use strongroom::runs::RunStoreError;
 
 pub(super) fn run(args: &Suggest, surroundings: &Surroundings) -> Result<Exit, Failure> {

@@ -7,8 +7,8 @@ use crate::commands::failure::{Exit, Failure};
 use crate::commands::home::Surroundings;
 use crate::commands::operate::{Work, audited};
 use crate::commands::out;
-use strongroom_core::ids::SecretName;
-use strongroom_policy::Operation;
+use strongroom::ids::SecretName;
+use strongroom::policy::Operation;
 
 /// Delete a secret with all its versions
 #[derive(Debug, clap::Args)]

@@ -7,7 +7,7 @@ use crate::commands::failure::{Exit, Failure};
 use crate::commands::home::Surroundings;
 use crate::commands::operate::{Work, audited};
 use crate::commands::out;
-use strongroom_core::ids::SecretName;
+use strongroom::ids::SecretName;
 
 /// Bring a deleted secret back with all its versions
 ///

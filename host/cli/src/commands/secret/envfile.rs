@@ -145,7 +145,7 @@ const BLANK: [char; 2] = [' ', '\t'];
 
 /// What is cut off here is longer than any value may be, even if the character that did not fit has four bytes. It is refused where the
 /// value becomes a secret.
-const VALUE_ROOM: usize = strongroom_core::secret::VALUE_MAX + 4;
+const VALUE_ROOM: usize = strongroom::secret::VALUE_MAX + 4;
 
 /// A value without quotes: to the end of the line or to a remark, without the white space around it.
 fn plain(text: &str) -> Result<Zeroizing<String>, &'static str> {

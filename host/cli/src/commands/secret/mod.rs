@@ -13,8 +13,8 @@ use serde::Serialize;
 
 use super::failure::{Exit, Failure};
 use super::home::Surroundings;
-use strongroom_core::ids::{SecretName, SecretVersion};
-use strongroom_vault::Description;
+use strongroom::ids::{SecretName, SecretVersion};
+use strongroom::vault::Description;
 
 /// Store, read, list, describe and delete secrets
 #[derive(Debug, clap::Args)]

@@ -7,9 +7,9 @@ use crate::commands::failure::{Exit, Failure};
 use crate::commands::home::Surroundings;
 use crate::commands::operate::{Work, audited};
 use crate::commands::{out, show, value};
-use strongroom_core::ids::SecretVersion;
-use strongroom_policy::Operation;
-use strongroom_vault::{Description, VaultError};
+use strongroom::ids::SecretVersion;
+use strongroom::policy::Operation;
+use strongroom::vault::{Description, VaultError};
 
 /// Print a secret's value
 ///

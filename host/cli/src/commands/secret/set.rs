@@ -15,9 +15,9 @@ use crate::commands::home::Surroundings;
 use crate::commands::operate::{Work, audited};
 use crate::commands::value::{self, Bounded, Source};
 use crate::commands::{out, show};
-use strongroom_core::ids::SecretName;
-use strongroom_core::secret::{Secret, VALUE_MAX};
-use strongroom_vault::{Attributes, Description, NewSecret, Operator, VaultError};
+use strongroom::ids::SecretName;
+use strongroom::secret::{Secret, VALUE_MAX};
+use strongroom::vault::{Attributes, Description, NewSecret, Operator, VaultError};
 
 /// The most secrets of one file, as of one batch of a component.
 const COUNT_MAX: usize = 256;

@@ -70,7 +70,7 @@ pub(super) fn run(vault: &AzureVault, verify: bool, json: bool, surroundings: &S
     let rows: Vec<Vec<String>> = rows.into_iter().map(|(label, text)| vec![label.to_owned(), text]).collect();
     out::columns(None, &rows, &[]).iter().try_for_each(out::line)?;
     for problem in &status.problems {
-        out::line(format!("problem: {}", strongroom_core::escape::escape_controls(problem)))?;
+        out::line(format!("problem: {}", strongroom::escape::escape_controls(problem)))?;
     }
     Ok(exit)
 }

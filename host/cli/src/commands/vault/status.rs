@@ -5,12 +5,12 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use strongroom_audit::{self, AuditError, Kind};
 use crate::commands::failure::{Exit, Failure};
 use crate::commands::home::{Found, Surroundings};
 use crate::commands::operate::{Work, audited};
 use crate::commands::{out, show};
-use strongroom_vault::local::{KeySource, LocalVault, Status, Verification};
+use strongroom::audit::{self, AuditError, Kind};
+use strongroom::vault::local::{KeySource, LocalVault, Status, Verification};
 
 /// Show where the vault is, what protects it, and whether it is well
 ///
@@ -175,7 +175,7 @@ fn print(
     row("cache", if ttl.is_zero() { "off".to_owned() } else { format!("answers runs for {}", show::duration(ttl)) });
     out::columns(None, &rows, &[]).iter().try_for_each(out::line)?;
     for problem in &told.problems {
-        out::line(format!("problem: {}", strongroom_core::escape::escape_controls(problem)))?;
+        out::line(format!("problem: {}", strongroom::escape::escape_controls(problem)))?;
     }
     Ok(())
 }

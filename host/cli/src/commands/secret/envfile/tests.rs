@@ -94,7 +94,7 @@ fn every_problem_is_found_and_told_without_what_stands_there() {
 
 #[test]
 fn a_value_that_is_too_long_stays_too_long() {
-    use strongroom_core::secret::{Secret, VALUE_MAX};
+    use strongroom::secret::{Secret, VALUE_MAX};
     for text in ["x".repeat(VALUE_MAX), "ä".repeat(VALUE_MAX / 2), format!("{}€x", "x".repeat(VALUE_MAX - 4))] {
         for (open, close) in [("", ""), ("'", "'"), ("\"", "\"")] {
             let fits = read(&format!("A={open}{text}{close}")).remove(0).1;
