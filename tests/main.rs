@@ -37,4 +37,5 @@ mod seeds;
 mod sharing;
 mod soak;
 mod source_rules;
+mod toolchains;
 mod transcripts;
