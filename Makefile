@@ -22,11 +22,10 @@ wasm-target:
 postgres:
 	@scripts/postgres.sh
 
-# Builds the host in the profile that demo and tests share. It builds the integration tests too,
-# because their dependencies enable features of crates that the engine also uses: this way, the
-# engine is compiled only once.
+# Builds the program in the profile that demo and tests share.
 build:
-	$(CARGO) build --locked --workspace --bins --test all --target-dir $(TARGET)
+	@scripts/announce-build.sh $(TARGET)
+	$(CARGO) build --locked --package strongroom-cli --target-dir $(TARGET)
 
 # Builds the guests of the demo in the same way as a component author would.
 example: wasm-target
@@ -62,13 +61,13 @@ test: wasm-target test-keyvault
 # Measures the cost compared to plain wasmtime: docs/benchmarks.md. Builds the engine again, in the
 # release profile.
 bench: wasm-target
-	$(CARGO) bench --locked --package strongroom --bench runs --bench redact --target-dir $(TARGET)
+	$(CARGO) bench --locked --package strongroom-cli --package strongroom-redact --bench runs --bench redact --target-dir $(TARGET)
 
 # Checks that each benchmark works: runs it once with small inputs, in the test profile, and checks
 # no times.
 bench-check: wasm-target
-	$(CARGO) test --locked --package strongroom --bench runs --bench redact --no-run --target-dir $(TARGET)
-	timeout 900 $(CARGO) test --locked --package strongroom --bench runs --bench redact --target-dir $(TARGET)
+	$(CARGO) test --locked --package strongroom-cli --package strongroom-redact --bench runs --bench redact --no-run --target-dir $(TARGET)
+	timeout 900 $(CARGO) test --locked --package strongroom-cli --package strongroom-redact --bench runs --bench redact --target-dir $(TARGET)
 
 # Regenerates docs/assurance.md from the annotations in the tests.
 assurance:
@@ -91,20 +90,21 @@ lint: wasm-target features
 	cd guest-example/rust && $(CARGO) fmt --all --check
 	cd tests/guests && $(CARGO) fmt --all --check
 	cd tests/keyvault && $(CARGO) fmt --all --check
-	cd host/benches/guests && $(CARGO) fmt --all --check
+	cd host/cli/benches/guests && $(CARGO) fmt --all --check
 	cd fuzz && $(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --target-dir $(TARGET) -- -D warnings
 	cd guest-example/rust && $(CARGO) clippy --locked --release --all-targets --target-dir $(GUESTS) -- -D warnings
 	cd guest-example/rust && $(EXAMPLE_CARGO) clippy --locked --release --target wasm32-wasip2 --target-dir $(GUESTS) -- -D warnings
 	cd tests/guests && $(CARGO) clippy --locked --release --workspace --target wasm32-wasip2 --target-dir $(GUESTS) -- -D warnings
 	cd tests/keyvault && $(CARGO) clippy --locked --all-targets --target-dir $(KEYVAULT) -- -D warnings
-	cd host/benches/guests && $(CARGO) clippy --locked --release --target wasm32-wasip2 --target-dir $(GUESTS) -- -D warnings
+	cd host/cli/benches/guests && $(CARGO) clippy --locked --release --target wasm32-wasip2 --target-dir $(GUESTS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --target-dir $(TARGET)
 	cd tests/keyvault && RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --target-dir $(KEYVAULT)
 
 # Checks that each combination of features that an embedder can choose compiles without warnings.
 features:
-	for set in "--no-default-features" "--no-default-features --features runtime" "--no-default-features --features local-vault" "--no-default-features --features azure" "--features vault-cases"; do \
+	$(CARGO) clippy --locked --package strongroom-vault --lib --target-dir $(TARGET) -- -D warnings
+	for set in "" "--features local-vault" "--features vault-cases"; do \
 		$(CARGO) clippy --locked --package strongroom --lib $$set --target-dir $(TARGET) -- -D warnings || exit 1; \
 	done
 
@@ -113,7 +113,7 @@ fmt:
 	cd guest-example/rust && $(CARGO) fmt --all
 	cd tests/guests && $(CARGO) fmt --all
 	cd tests/keyvault && $(CARGO) fmt --all
-	cd host/benches/guests && $(CARGO) fmt --all
+	cd host/cli/benches/guests && $(CARGO) fmt --all
 	cd fuzz && $(CARGO) fmt --all
 
 doc:

@@ -80,8 +80,7 @@ fn without_a_time_to_live_the_vault_is_asked_every_time() {
     let server = KeyVault::start();
     server.put("db", &json!({"value": "v"}));
     let policy = "version = 1\n[secrets]\ndb = [\"get\"]";
-    let mut off = Settings::default();
-    off.time_to_live = Duration::ZERO;
+    let off = Settings { time_to_live: Duration::ZERO, ..Settings::default() };
     let inside = Inside::around(server.cached(off), 4);
     for asked in 1..=5 {
         inside.run("exercise", policy, &["len=db"]).finished().shows("len db: ok: 1");

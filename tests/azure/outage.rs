@@ -62,9 +62,7 @@ struct World {
 impl World {
     /// A host whose cache lets values grow old quickly, and serves them for a while longer or not.
     fn new(server: &KeyVault, grace: Duration) -> Self {
-        let mut settings = Settings::default();
-        settings.time_to_live = Duration::from_secs(1);
-        settings.grace = grace;
+        let settings = Settings { time_to_live: Duration::from_secs(1), grace, ..Settings::default() };
         let gate = Gate::new(server.cached(settings), &["during", "after"]);
         let room = u32::try_from(UNDER_WAY + LATE + 1).unwrap();
         Self { inside: Inside::around(Arc::clone(&gate) as _, room), gate, runs: Vec::new() }

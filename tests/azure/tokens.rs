@@ -16,9 +16,7 @@ const POLICY: &str = "version = 1\n[secrets]\n\"db-*\" = [\"get\"]";
 const RESTED: Duration = Duration::from_millis(1200);
 
 fn without_cache() -> Settings {
-    let mut settings = Settings::default();
-    settings.time_to_live = Duration::ZERO;
-    settings
+    Settings { time_to_live: Duration::ZERO, ..Settings::default() }
 }
 
 fn server() -> KeyVault {
@@ -79,8 +77,7 @@ fn a_token_is_replaced_before_it_expires() {
 #[test]
 fn a_credential_that_is_revoked_ends_access_while_runs_go_on() {
     let server = server();
-    let mut settings = Settings::default();
-    settings.grace = Duration::from_secs(3600);
+    let settings = Settings { grace: Duration::from_secs(3600), ..Settings::default() };
     let inside = Inside::around(server.cached(settings), 4);
     inside.run("exercise", POLICY, &["len=db-one"]).finished().shows("len db-one: ok: 15");
     server.change_principal("application", &json!({"disabled": true}));

@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use strongroom::ids::SecretName;
 use strongroom::policy::{Grant, ListGrant};
 use strongroom::secret::Secret;
-use strongroom::vault::azure::{AzureVault, CredentialKind, CredentialSettings, Emulator, Exceptions, Place};
 use strongroom::vault::cache::{Cache, Settings};
 use strongroom::vault::{Abilities, Description, Missing, Stored, Vault, VaultError};
+use strongroom_vault_azure::{AzureVault, CredentialKind, CredentialSettings, Emulator, Exceptions, Place};
 use tokio::sync::watch;
 
 use super::KeyVault;

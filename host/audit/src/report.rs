@@ -13,7 +13,6 @@ use strongroom_core::record::AuditPosition;
 /// The text says what it means and what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(tag = "verdict", rename_all = "kebab-case")]
-#[non_exhaustive]
 pub enum Verdict {
     /// Complete and as it was written.
     Intact,
@@ -84,7 +83,6 @@ impl fmt::Display for Verdict {
 
 /// What became of one segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
 pub struct SegmentReport {
     /// Its name; of a file that is no segment, the file name without its ending.
     pub segment: String,
@@ -99,7 +97,6 @@ pub struct SegmentReport {
 
 /// What became of a trail.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
 pub struct Report {
     /// The ledger: intact, recovered, torn last line, missing or altered.
     pub ledger: Verdict,

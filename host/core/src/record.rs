@@ -164,7 +164,6 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome there is.
-    #[cfg(test)]
     pub const ALL: [Self; 8] = [
         Self::Running,
         Self::Finished,

@@ -32,7 +32,7 @@ impl Grant {
         Self { operation, asked, stored, version, rule }
     }
 
-    /// A grant for the tests of other modules.
+    /// A grant for the tests of this crate.
     #[cfg(test)]
     pub(crate) fn for_test(operation: Operation, name: &str) -> Self {
         let name = SecretName::parse(name).expect("a test names its secret rightly");
@@ -98,7 +98,7 @@ impl ListGrant {
         Self { exact, rules, prefixes, rule }
     }
 
-    /// A grant for the tests of other modules: the entries of `[secrets]` as a policy writes them, one a line.
+    /// A grant for the tests of this crate: the entries of `[secrets]` as a policy writes them, one a line.
     #[cfg(test)]
     pub(crate) fn for_test(entries: &str) -> Self {
         let policy = crate::Policy::parse(&format!("version = 1\n[secrets]\n{entries}"), "test")

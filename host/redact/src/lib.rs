@@ -140,7 +140,7 @@ impl Redactor {
     }
 
     /// Leaves no room for another value, as values of [`VALUES_MAX`] would.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "oracle"))]
     pub fn fill(&self) {
         self.lock().bytes = VALUES_MAX;
     }

@@ -27,7 +27,7 @@ use strongroom::vault::{NewSecret, Operator as _};
 
 mod bindings {
     ::strongroom::runtime::wasmtime::component::bindgen!({
-        path: ["wit", "examples/wit"],
+        path: ["../../wit", "examples/wit"],
         world: "example:scoring/scorer",
         wasmtime_crate: ::strongroom::runtime::wasmtime,
         exports: { default: async },
@@ -87,7 +87,7 @@ struct Screen;
 impl Observer for Screen {
     fn output(&self, _stream: Stream, bytes: &[u8]) {
         for line in String::from_utf8_lossy(bytes).lines() {
-            println!("component: {}", strongroom::redact::escape_controls(line));
+            println!("component: {}", strongroom::escape::escape_controls(line));
         }
     }
 }

@@ -91,7 +91,7 @@
 //! - **Memory that stays private:** [`process::keep_memory_private`] before the first secret. Swap is the machine's matter.
 //! - **Logs without guest text:** filter your subscriber with [`process::may_be_logged`]. At debug level the engine prints what guests write.
 //! - **Terminals:** [`Observer::output`](runtime::Observer::output) gets redacted bytes that are not escaped. Before a terminal they go through
-//!   [`TerminalEscaper`](redact::TerminalEscaper), or [`escape_controls`](redact::escape_controls).
+//!   [`TerminalEscaper`](escape::TerminalEscaper), or [`escape_controls`](escape::escape_controls).
 //! - **Ceilings:** a policy may ask for any limit unless [`Ceilings`](policy::Ceilings) say otherwise. Whoever writes policies is then bounded by you.
 //! - **Ends in good order:** end a run with its `cancel`, close the audit, and where records are kept call
 //!   [`RunStore::mark_lost`](runs::RunStore::mark_lost) at the next start.

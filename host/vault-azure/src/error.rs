@@ -221,7 +221,7 @@ impl Answer {
                 "the vault throttles this host ({said}): try again later; a longer `cache.ttl`, or fewer who use the vault, spares it"
             )),
             _ => VaultError::Unavailable(format!(
-                "the vault failed ({said}): try again later; `STRONGROOM_LOG=strongroom::vault=debug` shows the request's identity, which \
+                "the vault failed ({said}): try again later; `STRONGROOM_LOG=strongroom_vault_azure=debug` shows the request's identity, which \
                  Azure's support asks for"
             )),
         }

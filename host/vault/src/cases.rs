@@ -115,15 +115,33 @@ fn decisions(entries: &str) -> Decisions {
     Decisions::new(Arc::new(policy.expect("a case writes its policy rightly")))
 }
 
-/// Leave to list names, as the component and as the vault knows them, and prefixes without their `*`.
-fn list_grant(exact: &[(&str, &str)], prefixes: &[&str]) -> ListGrant {
+/// A grant for one operation on one name, from a policy that allows just that. For tests of a vault.
+///
+/// # Panics
+/// Where `name` is not a valid name of a secret.
+pub fn grant(operation: Operation, name: &str) -> Grant {
+    let decisions = decisions(&format!("{name} = [\"{operation}\"]"));
+    let name = SecretName::parse(name).expect("a test names its secret rightly");
+    decisions.decide(operation, &name, Timestamp::UNIX_EPOCH).expect("the entry grants it")
+}
+
+/// A grant to list names, from a policy with these entries of `[secrets]`, one a line. For tests of a vault.
+///
+/// # Panics
+/// Where the entries are not valid, or do not grant `list`.
+pub fn list_grant(entries: &str) -> ListGrant {
+    decisions(entries).decide_list(Timestamp::UNIX_EPOCH).expect("the entries grant `list`")
+}
+
+/// A grant to list names, as the component and as the vault knows them, and prefixes without their `*`.
+fn list_of(exact: &[(&str, &str)], prefixes: &[&str]) -> ListGrant {
     let exact = exact.iter().map(|(asked, stored)| match asked == stored {
         true => format!("{asked} = [\"list\"]\n"),
         false => format!("{asked} = {{ allow = [\"list\"], stored-as = \"{stored}\" }}\n"),
     });
     let prefixes = prefixes.iter().map(|prefix| format!("\"{prefix}*\" = [\"list\"]\n"));
     let entries: String = exact.chain(prefixes).collect();
-    decisions(&entries).decide_list(Timestamp::UNIX_EPOCH).expect("the entries grant `list`")
+    list_grant(&entries)
 }
 
 impl Bench {
@@ -136,8 +154,7 @@ impl Bench {
     }
 
     fn grant(&self, operation: Operation, name: &str) -> Grant {
-        let decisions = decisions(&format!("{} = [\"{operation}\"]", self.text(name)));
-        decisions.decide(operation, &self.name(name), Timestamp::UNIX_EPOCH).expect("the entry grants it")
+        grant(operation, &self.text(name))
     }
 
     /// For cases that need one.
@@ -408,17 +425,17 @@ async fn a_guest_lists_what_the_grant_admits(bench: Bench) {
     }
     let texts = ["z", "none", "alias", "kept", "db-own", "gone"].map(|name| bench.text(name));
     let [z, none, alias, kept, own, gone] = texts.each_ref().map(String::as_str);
-    let exact = list_grant(&[(z, z), (none, none), (alias, kept)], &[]);
+    let exact = list_of(&[(z, z), (none, none), (alias, kept)], &[]);
     assert!(!exact.needs_paging());
     // As the component knows them: `alias`, and not the name in the vault.
     assert_eq!(bench.vault.list(exact).await.unwrap(), [bench.name("alias"), bench.name("z")]);
 
     // One stored name on two ways is two names of the component's; one name on two ways is one.
     let prefix = bench.text("db-");
-    let both = list_grant(&[(own, gone), (alias, kept)], &[&prefix, &bench.text("db")]);
+    let both = list_of(&[(own, gone), (alias, kept)], &[&prefix, &bench.text("db")]);
     let expected = ["alias", "db-", "db-a", "db-b"].map(|name| bench.name(name));
     assert_eq!(bench.vault.list(both).await.unwrap(), expected);
-    assert!(bench.vault.list(list_grant(&[(none, none)], &[])).await.unwrap().is_empty());
+    assert!(bench.vault.list(list_of(&[(none, none)], &[])).await.unwrap().is_empty());
 }
 
 async fn an_operator_lists_the_newest(bench: Bench) {

@@ -167,8 +167,7 @@ impl Ready<InstancePre<State>> {
 
 /// Runs stored code in a process of its own, as a program around raw wasmtime would that does this alone: [`Raw`] makes more room than one run needs.
 pub(crate) fn run_stored(code: &Path, args: &[String]) {
-    let mut options = EngineOptions::default();
-    options.pooling = false;
+    let options = EngineOptions { pooling: false, ..EngineOptions::default() };
     let engine = engine(&options).unwrap();
     let component = super::large::deserialize(&engine, code);
     let pre = CommandPre::new(linker(&engine).instantiate_pre(&component).unwrap()).unwrap();

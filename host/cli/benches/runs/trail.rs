@@ -15,14 +15,16 @@ use crate::table::{row, shown};
 pub(crate) fn measure(size: Size) {
     let folder = tempfile::tempdir().unwrap();
     let events = size.of(1_000_000, 1_000);
-    let mut event = Event::default();
-    event.event = Kind::Use;
-    event.run = Some(RunId::generate());
-    event.operation = Some("get".into());
-    event.secret = Some(SecretName::parse("db-password").unwrap());
-    event.decision = Some(Decision::Allowed);
-    event.rule = Some("secrets.db-password".into());
-    event.outcome = Some("released".into());
+    let event = Event {
+        event: Kind::Use,
+        run: Some(RunId::generate()),
+        operation: Some("get".into()),
+        secret: Some(SecretName::parse("db-password").unwrap()),
+        decision: Some(Decision::Allowed),
+        rule: Some("secrets.db-password".into()),
+        outcome: Some("released".into()),
+        ..Event::default()
+    };
 
     let audit = Audit::open(&folder.path().join("audit"), SyncMode::Os).unwrap();
     let before = status("VmRSS:");

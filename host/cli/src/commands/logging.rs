@@ -1,7 +1,7 @@
 //! What the program's rooms report while they work, on standard error.
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
+use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -14,12 +14,13 @@ use strongroom::process;
 pub(super) fn start() -> Result<(), Failure> {
     let filter = match config::log_filter() {
         Some(text) => {
-            EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).parse(text).map_err(|error| {
+            let targets = text.parse::<Targets>().map_err(|error| {
                 Failure::invalid(format!("the variable `{}` is no log filter: {error}", config::LOG))
-                    .help("for example `info`, or `strongroom::vault=debug`")
-            })?
+                    .help("for example `info`, or `strongroom_vault_azure=debug`")
+            })?;
+            if targets.default_level().is_some() { targets } else { targets.with_default(LevelFilter::WARN) }
         }
-        None => EnvFilter::default().add_directive(LevelFilter::WARN.into()),
+        None => Targets::new().with_default(LevelFilter::WARN),
     };
     // Whatever the filter says: at debug level wasmtime prints what guests write.
     let layer = tracing_subscriber::fmt::layer()

@@ -3,7 +3,6 @@
 use serde_json::json;
 
 use super::*;
-use strongroom_policy::ListGrant;
 
 /// Everything that came through the guard went where it may, and a token to the vault alone.
 fn assert_nothing_left(script: &Script) {
@@ -25,7 +24,9 @@ async fn get(script: &Arc<Script>) -> VaultError {
 }
 
 async fn list(script: &Arc<Script>) -> VaultError {
-    let error = Vault::list(&vault_over(script), ListGrant::for_test("\"db-*\" = [\"list\"]")).await.unwrap_err();
+    let error = Vault::list(&vault_over(script), strongroom_vault::cases::list_grant("\"db-*\" = [\"list\"]"))
+        .await
+        .unwrap_err();
     assert_nothing_left(script);
     error
 }

@@ -215,7 +215,7 @@ pub(super) fn vault_with(script: &Arc<Script>, steady: steady::Settings) -> Azur
 }
 
 pub(super) fn grant(operation: Operation, name: &str) -> Grant {
-    Grant::for_test(operation, name)
+    strongroom_vault::cases::grant(operation, name)
 }
 
 pub(super) fn name(text: &str) -> SecretName {

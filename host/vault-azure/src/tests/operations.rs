@@ -4,7 +4,6 @@ use serde_json::json;
 
 use super::model::Model;
 use super::*;
-use strongroom_policy::ListGrant;
 
 async fn set(vault: &AzureVault, text: &str, value: &str) -> Result<Vec<Description>, VaultError> {
     Vault::set_many(vault, vec![(grant(Operation::Set, text), secret(value))]).await
@@ -131,7 +130,7 @@ fn a_list_has_all_pages() {
         let batch = (0..60).map(|at| (grant(Operation::Set, &format!("db-{at:02}")), secret("v"))).collect();
         Vault::set_many(&vault, batch).await.unwrap();
         script.forget();
-        let names = Vault::list(&vault, ListGrant::for_test("\"db-*\" = [\"list\"]")).await.unwrap();
+        let names = Vault::list(&vault, strongroom_vault::cases::list_grant("\"db-*\" = [\"list\"]")).await.unwrap();
         assert_eq!(names.len(), 60);
         assert_eq!(script.lines(), ["GET /secrets"; 3]);
         for seen in script.seen() {
@@ -152,7 +151,9 @@ fn a_list_of_exact_names_never_pages_the_vault_and_reads_no_value() {
         script.forget();
         let names = Vault::list(
             &vault,
-            ListGrant::for_test("a = [\"list\"]\nalias = { allow = [\"list\"], stored-as = \"b\" }\nnone = [\"list\"]"),
+            strongroom_vault::cases::list_grant(
+                "a = [\"list\"]\nalias = { allow = [\"list\"], stored-as = \"b\" }\nnone = [\"list\"]",
+            ),
         )
         .await
         .unwrap();
@@ -176,7 +177,9 @@ fn a_disabled_secret_is_in_no_components_list() {
             Reply::Json(200, json!({"value": items}))
         });
         let vault = vault_over(&script);
-        let names = Vault::list(&vault, ListGrant::for_test("off = [\"list\"]\n\"db-*\" = [\"list\"]")).await.unwrap();
+        let names = Vault::list(&vault, strongroom_vault::cases::list_grant("off = [\"list\"]\n\"db-*\" = [\"list\"]"))
+            .await
+            .unwrap();
         assert_eq!(names, [name("db-on")]);
     });
 }

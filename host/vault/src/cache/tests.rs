@@ -154,7 +154,7 @@ fn with(settings: Settings) -> (Arc<Counting>, Arc<Cache>) {
 }
 
 fn grant(name: &str) -> Grant {
-    Grant::for_test(Operation::Get, name)
+    crate::cases::grant(Operation::Get, name)
 }
 
 fn secret(value: &str) -> Arc<Secret> {
