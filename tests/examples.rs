@@ -1,4 +1,4 @@
-//! The programs in `host/examples`, run as their readers would, and the guide that leads through them.
+//! The programs in `host/strongroom/examples`, run as their readers would, and the guide that leads through them.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -130,7 +130,7 @@ async fn without_room_no_run_begins() {
 #[test]
 fn the_guide_shows_what_the_examples_hold() {
     let examples: String = ["run", "own_world", "own_vault", "many_runs"]
-        .map(|name| std::fs::read_to_string(project().join(format!("host/examples/{name}.rs"))).unwrap())
+        .map(|name| std::fs::read_to_string(project().join(format!("host/strongroom/examples/{name}.rs"))).unwrap())
         .join("\n");
     let lines: Vec<&str> = examples.lines().map(str::trim).collect();
     let guide = std::fs::read_to_string(project().join("docs/embedding.md")).unwrap();

@@ -349,7 +349,7 @@ fn kill_at_any_moment_loses_nothing_acknowledged() {
         let mut last = Vec::new();
         for round in 0..6 {
             let mut child = Command::new("/proc/self/exe")
-                .args(["--exact", "audit::tests::writing::child_writes_until_it_is_killed", "--ignored", "--nocapture"])
+                .args(["--exact", "tests::writing::child_writes_until_it_is_killed", "--ignored", "--nocapture"])
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::null())

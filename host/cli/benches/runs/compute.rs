@@ -49,7 +49,7 @@ fn built(level: &str, flags: &str, triple: Option<&str>) -> PathBuf {
     let optimised = format!("profile.release.opt-level={}", if level == "s" { "\"s\"" } else { level });
     let mut arguments = vec!["--bin", "compute", "--config", &optimised];
     arguments.extend(triple.into_iter().flat_map(|triple| ["--target", triple]));
-    cargo(&project().join("host/benches/guests"), &arguments, &folder, flags);
+    cargo(&project().join("host/cli/benches/guests"), &arguments, &folder, flags);
     let release = triple.map_or_else(|| folder.clone(), |triple| folder.join(triple)).join("release");
     existing(&release, if triple.is_some() { "compute.wasm" } else { "compute" })
 }
