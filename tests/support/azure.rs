@@ -96,35 +96,35 @@ impl Vault for Gate {
         self.inner.abilities()
     }
 
-    fn cached(&self, grant: Grant) -> Result<Result<Stored, VaultError>, Grant> {
+    fn cached(&self, grant: &Grant) -> Option<Result<Stored, VaultError>> {
         match self.of(grant.asked().as_str()) {
-            Some(place) if !*place.open.borrow() => Err(grant),
+            Some(place) if !*place.open.borrow() => None,
             _ => self.inner.cached(grant),
         }
     }
 
-    async fn get(&self, grant: Grant) -> Result<Stored, VaultError> {
-        self.pass(&grant).await;
+    async fn get(&self, grant: &Grant) -> Result<Stored, VaultError> {
+        self.pass(grant).await;
         self.inner.get(grant).await
     }
 
-    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
+    async fn get_many(&self, grants: &[Grant]) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
         self.inner.get_many(grants).await
     }
 
-    async fn describe(&self, grant: Grant) -> Result<Description, VaultError> {
+    async fn describe(&self, grant: &Grant) -> Result<Description, VaultError> {
         self.inner.describe(grant).await
     }
 
-    async fn set_many(&self, secrets: Vec<(Grant, Arc<Secret>)>) -> Result<Vec<Description>, VaultError> {
+    async fn set_many(&self, secrets: &[(Grant, Arc<Secret>)]) -> Result<Vec<Description>, VaultError> {
         self.inner.set_many(secrets).await
     }
 
-    async fn delete_many(&self, grants: Vec<Grant>) -> Result<(), VaultError> {
+    async fn delete_many(&self, grants: &[Grant]) -> Result<(), VaultError> {
         self.inner.delete_many(grants).await
     }
 
-    async fn list(&self, grant: ListGrant) -> Result<Vec<SecretName>, VaultError> {
+    async fn list(&self, grant: &ListGrant) -> Result<Vec<SecretName>, VaultError> {
         self.inner.list(grant).await
     }
 }

@@ -204,32 +204,32 @@ impl Vault for Counted {
         self.inner.abilities()
     }
 
-    fn cached(&self, grant: Grant) -> Result<Result<Stored, VaultError>, Grant> {
+    fn cached(&self, grant: &Grant) -> Option<Result<Stored, VaultError>> {
         self.looks.fetch_add(1, Ordering::SeqCst);
         self.inner.cached(grant)
     }
 
-    async fn get(&self, grant: Grant) -> Result<Stored, VaultError> {
+    async fn get(&self, grant: &Grant) -> Result<Stored, VaultError> {
         self.call().get(grant).await
     }
 
-    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
+    async fn get_many(&self, grants: &[Grant]) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
         self.call().get_many(grants).await
     }
 
-    async fn describe(&self, grant: Grant) -> Result<Description, VaultError> {
+    async fn describe(&self, grant: &Grant) -> Result<Description, VaultError> {
         self.call().describe(grant).await
     }
 
-    async fn set_many(&self, secrets: Vec<(Grant, Arc<Secret>)>) -> Result<Vec<Description>, VaultError> {
+    async fn set_many(&self, secrets: &[(Grant, Arc<Secret>)]) -> Result<Vec<Description>, VaultError> {
         self.call().set_many(secrets).await
     }
 
-    async fn delete_many(&self, grants: Vec<Grant>) -> Result<(), VaultError> {
+    async fn delete_many(&self, grants: &[Grant]) -> Result<(), VaultError> {
         self.call().delete_many(grants).await
     }
 
-    async fn list(&self, grant: ListGrant) -> Result<Vec<SecretName>, VaultError> {
+    async fn list(&self, grant: &ListGrant) -> Result<Vec<SecretName>, VaultError> {
         self.call().list(grant).await
     }
 }

@@ -28,8 +28,8 @@ struct Counts {
 }
 
 impl Ledger {
-    pub(super) fn served(&mut self, name: &str, operation: Operation, times: u64) {
-        self.count(name, operation, |counts| counts.served = counts.served.saturating_add(times));
+    pub(super) fn served(&mut self, name: &str, operation: Operation) {
+        self.count(name, operation, |counts| counts.served = counts.served.saturating_add(1));
     }
 
     pub(super) fn denied(&mut self, name: &str, operation: Operation, would_allow: Option<String>) {

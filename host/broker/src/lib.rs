@@ -162,53 +162,19 @@ struct Held {
     stored: SecretName,
     description: Description,
     value: Option<Arc<Secret>>,
-    /// Where the value can be read again without a new decision.
-    again: Option<Again>,
-}
-
-/// Reads under a grant that stands until the run ends. They are counted here, and taken over into `repeats` and `ledger` before anybody looks at
-/// those.
-struct Again {
-    /// The name as the ledger has it.
-    shown: String,
-    reads: u64,
 }
 
 type Repeated = BTreeMap<(SecretName, SecretVersion), u64>;
 
-impl Known {
-    /// Takes over the reads that were counted apart.
-    fn settle(&mut self, repeats: &mut Repeated, ledger: &mut Ledger) {
-        let Some(Held { stored, description, again: Some(again), .. }) = &mut self.held else { return };
-        let reads = std::mem::take(&mut again.reads);
-        if reads > 0 {
-            let count = repeats.entry((stored.clone(), description.version.clone())).or_default();
-            *count = count.saturating_add(reads);
-            ledger.served(&again.shown, Operation::Get, reads);
-        }
-    }
-}
-
 impl State {
-    /// Takes over all reads that were counted apart.
-    fn settle(&mut self) {
-        let Self { names, repeats, ledger, .. } = self;
-        names.values_mut().for_each(|known| known.settle(repeats, ledger));
-    }
-
-    /// Holds on to what a run has seen of a secret, in the place of what it had seen.
+    /// Remembers what a run has seen of a secret, and replaces what it had seen before.
     fn hold(&mut self, asked: &SecretName, held: Held) {
-        let Self { names, repeats, ledger, .. } = self;
-        let known = names.entry(asked.clone()).or_default();
-        known.settle(repeats, ledger);
-        known.held = Some(held);
+        self.names.entry(asked.clone()).or_default().held = Some(held);
     }
 
-    /// Lets go of what is held of a secret: it has changed, or may have.
+    /// Forgets what is held of a secret: it has changed, or may have.
     fn forget(&mut self, asked: &SecretName) {
-        let Self { names, repeats, ledger, .. } = self;
-        if let Some(known) = names.get_mut(asked) {
-            known.settle(repeats, ledger);
+        if let Some(known) = self.names.get_mut(asked) {
             known.held = None;
         }
     }
@@ -247,7 +213,6 @@ impl RunBroker {
     pub async fn finish(&self) -> Result<(), strongroom_audit::AuditError> {
         let (repeated, refused) = {
             let mut state = self.state();
-            state.settle();
             (std::mem::take(&mut state.repeats), std::mem::take(&mut state.more_refusals))
         };
         // Naming looks at the state again.
@@ -280,9 +245,7 @@ impl RunBroker {
 
     /// The uses so far, for the run record.
     pub fn uses(&self) -> Vec<SecretUse> {
-        let mut state = self.state();
-        state.settle();
-        state.ledger.uses()
+        self.state().ledger.uses()
     }
 
     /// The state stays whole between statements, so that a panic elsewhere while it was locked has not broken it.

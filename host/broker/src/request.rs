@@ -5,7 +5,6 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 
 use super::error::from_vault;
-use super::steps::Facts;
 use super::{Answer, GuestError, Held, Repeats, RequestError, RunBroker};
 use strongroom_audit::{Decision, Event, Kind};
 use strongroom_core::secret::{Secret, VALUE_MAX};
@@ -17,7 +16,7 @@ enum AtHand {
     /// The value, or that there is none to be had.
     Answer(Option<Arc<Secret>>),
     /// The vault has to be asked.
-    Missing(Facts, Grant),
+    Missing(Grant),
 }
 
 impl RunBroker {
@@ -26,17 +25,12 @@ impl RunBroker {
     /// # Errors
     /// [`RequestError`]: an answer for the component, or the end of the run.
     pub async fn get(&self, name: &str) -> Result<Arc<Secret>, RequestError> {
-        if let Some(value) = self.read_again(name) {
-            return Ok(value);
-        }
         let grant = self.grant(Operation::Get, name).await?;
         let name = grant.asked().clone();
         let value = match self.at_hand(grant).await? {
             AtHand::Answer(value) => value,
             // Apart, because it takes much more room than what comes before, which mostly is all.
-            AtHand::Missing(facts, grant) => {
-                Box::pin(self.ask(vec![(0, facts, grant)])).await?.pop().and_then(|(_, value)| value)
-            }
+            AtHand::Missing(grant) => Box::pin(self.ask(vec![(0, grant)])).await?.pop().and_then(|(_, value)| value),
         };
         let not_found =
             || Answer::new(GuestError::NotFound(name.to_string()), format!("no secret to be had for `{name}`"));
@@ -56,8 +50,8 @@ impl RunBroker {
         for grant in grants {
             match self.at_hand(grant).await? {
                 AtHand::Answer(value) => answers.push(value),
-                AtHand::Missing(facts, grant) => {
-                    missing.push((answers.len(), facts, grant));
+                AtHand::Missing(grant) => {
+                    missing.push((answers.len(), grant));
                     answers.push(None);
                 }
             }
@@ -72,58 +66,49 @@ impl RunBroker {
 
     /// Serves a read of what the run holds, or of what the cache has.
     async fn at_hand(&self, grant: Grant) -> Result<AtHand, RequestError> {
-        let facts = Facts::from(&grant);
-        if let Some((value, description)) = self.held_value(&facts) {
+        if let Some((value, description)) = self.held_value(&grant) {
             if self.broker.repeats == Repeats::Each {
                 let event = Event {
                     outcome: Some("released again".into()),
                     version: Some(description.version),
-                    ..self.decided(Kind::Use, &facts)
+                    ..self.decided(Kind::Use, &grant)
                 };
                 self.audit(event).await?;
             }
             return Ok(AtHand::Answer(Some(value)));
         }
-        match self.broker.vault.cached(self.pinned(grant)) {
-            Ok(answer) => Ok(AtHand::Answer(self.release_cached(&facts, answer).await?)),
-            Err(grant) => Ok(AtHand::Missing(facts, grant)),
+        match self.broker.vault.cached(&self.pinned(&grant)) {
+            Some(answer) => Ok(AtHand::Answer(self.release_cached(&grant, answer).await?)),
+            None => Ok(AtHand::Missing(grant)),
         }
     }
 
-    /// Asks the vault for what was decided, each with its place in the request, and releases what it answers.
-    async fn ask(
-        &self,
-        missing: Vec<(usize, Facts, Grant)>,
-    ) -> Result<Vec<(usize, Option<Arc<Secret>>)>, RequestError> {
+    /// Asks the vault for what was decided, each with its position in the request, and releases what it answers.
+    async fn ask(&self, missing: Vec<(usize, Grant)>) -> Result<Vec<(usize, Option<Arc<Secret>>)>, RequestError> {
         if missing.is_empty() {
             return Ok(Vec::new());
         }
-        try_join_all(missing.iter().map(|(_, facts, _)| self.audit(self.decided(Kind::Decision, facts)))).await?;
-        let mut places = Vec::with_capacity(missing.len());
-        let mut grants = Vec::with_capacity(missing.len());
-        for (place, facts, grant) in missing {
-            places.push((place, facts));
-            grants.push(grant);
-        }
-        let fetched = match self.fetch(grants).await {
+        let (positions, grants): (Vec<usize>, Vec<Grant>) = missing.into_iter().unzip();
+        try_join_all(grants.iter().map(|grant| self.audit(self.decided(Kind::Decision, grant)))).await?;
+        let fetched = match self.fetch(&grants).await {
             Ok(fetched) => fetched,
-            Err(error) => return Err(self.failed(&places, &error).await),
+            Err(error) => return Err(self.failed(&grants, &error).await),
         };
-        if fetched.len() != places.len() {
+        if fetched.len() != grants.len() {
             let error =
                 VaultError::Damaged("the vault answered another number of secrets than it was asked for".into());
-            return Err(self.failed(&places, &error).await);
+            return Err(self.failed(&grants, &error).await);
         }
         // Judged once, by one look at the clock: what is released is what the audit says.
         let judged: Vec<_> =
             fetched.into_iter().map(|stored| stored.map(|stored| (self.usable(&stored.description), stored))).collect();
-        for ((_, facts), judged) in places.iter().zip(&judged) {
+        for (grant, judged) in grants.iter().zip(&judged) {
             if matches!(judged, Ok((Ok(()), _))) {
-                self.found(facts);
+                self.found(grant);
             }
         }
-        let outcomes = places.iter().zip(&judged).map(|((_, facts), judged)| {
-            let mut event = Event { event: Kind::Outcome, ..self.about(facts) };
+        let outcomes = grants.iter().zip(&judged).map(|(grant, judged)| {
+            let mut event = Event { event: Kind::Outcome, ..self.about(grant) };
             match judged {
                 Ok((usable, stored)) => {
                     event.version = Some(stored.description.version.clone());
@@ -137,39 +122,38 @@ impl RunBroker {
             self.audit(event)
         });
         try_join_all(outcomes).await?;
-        let mut answers = Vec::with_capacity(places.len());
-        for ((place, facts), judged) in places.into_iter().zip(judged) {
+        let mut answers = Vec::with_capacity(grants.len());
+        for ((position, grant), judged) in positions.into_iter().zip(&grants).zip(judged) {
             let value = match judged {
-                Ok((Ok(()), stored)) => Some(self.hand_out(&facts, stored).await?),
+                Ok((Ok(()), stored)) => Some(self.hand_out(grant, stored).await?),
                 _ => None,
             };
-            answers.push((place, value));
+            answers.push((position, value));
         }
         Ok(answers)
     }
 
-    /// One by one where there is one, so that a vault's plain path serves the plain call. Where there is no secret to be had, why.
-    async fn fetch(&self, mut grants: Vec<Grant>) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
-        if grants.len() > 1 {
-            let fetched = self.broker.vault.get_many(grants).await?;
-            return Ok(fetched);
+    /// Reads one secret by [`Vault::get`](strongroom_vault::Vault::get), and several in one batch.
+    async fn fetch(&self, grants: &[Grant]) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
+        let grants: Vec<Grant> = grants.iter().map(|grant| self.pinned(grant)).collect();
+        match grants.as_slice() {
+            [grant] => Ok(vec![Missing::apart(self.broker.vault.get(grant).await)?]),
+            grants => self.broker.vault.get_many(grants).await,
         }
-        let Some(grant) = grants.pop() else { return Ok(Vec::new()) };
-        Ok(vec![Missing::apart(self.broker.vault.get(grant).await)?])
     }
 
     /// A use answered from the cache: one event with decision and outcome, then release.
     async fn release_cached(
         &self,
-        facts: &Facts,
+        grant: &Grant,
         answer: Result<Stored, VaultError>,
     ) -> Result<Option<Arc<Secret>>, RequestError> {
         // As above: judged once, by one look at the clock.
         let judged = answer.map(|stored| (self.usable(&stored.description), stored));
         if matches!(judged, Ok((Ok(()), _))) {
-            self.found(facts);
+            self.found(grant);
         }
-        let mut event = self.decided(Kind::Use, facts);
+        let mut event = self.decided(Kind::Use, grant);
         event.detail.insert("cache".into(), "hit".into());
         let (stored, outcome) = match judged {
             Ok((usable, stored)) => {
@@ -183,13 +167,13 @@ impl RunBroker {
             Err(error) => {
                 event.outcome = Some("failed".into());
                 self.audit(event).await?;
-                return Err(from_vault(facts.asked.as_str(), &error).into());
+                return Err(from_vault(grant.asked().as_str(), &error).into());
             }
         };
         event.outcome = Some(outcome.into());
         self.audit(event).await?;
         match stored {
-            Some(stored) => Ok(Some(self.hand_out(facts, stored).await?)),
+            Some(stored) => Ok(Some(self.hand_out(grant, stored).await?)),
             None => Ok(None),
         }
     }
@@ -228,13 +212,11 @@ impl RunBroker {
             }
         }
         let grants = self.decide(Operation::Set, &names).await?;
-        let facts: Vec<Facts> = grants.iter().map(Facts::from).collect();
-        let places: Vec<(usize, Facts)> = facts.iter().cloned().enumerate().collect();
-        try_join_all(facts.iter().map(|facts| self.audit(self.decided(Kind::Decision, facts)))).await?;
+        try_join_all(grants.iter().map(|grant| self.audit(self.decided(Kind::Decision, grant)))).await?;
         // Before the write: a value that the vault holds is watched for from the first moment on.
-        for (facts, value) in facts.iter().zip(&secrets) {
-            if let Err(error) = self.watch(facts, value).await {
-                let others = places.iter().map(|(_, other)| other).filter(|other| other.stored != facts.stored);
+        for (grant, value) in grants.iter().zip(&secrets) {
+            if let Err(error) = self.watch(grant, value).await {
+                let others = grants.iter().filter(|other| other.stored() != grant.stored());
                 let outcome = || Some("not done: another value of the batch was withheld".into());
                 let event = |other| self.audit(Event { event: Kind::Outcome, outcome: outcome(), ..self.about(other) });
                 try_join_all(others.map(event)).await?;
@@ -243,24 +225,24 @@ impl RunBroker {
         }
         {
             let mut state = self.state();
-            facts.iter().for_each(|facts| state.names.entry(facts.asked.clone()).or_default().written = true);
+            grants.iter().for_each(|grant| state.names.entry(grant.asked().clone()).or_default().written = true);
         }
-        let pairs: Vec<_> = grants.into_iter().zip(secrets.iter().cloned()).collect();
-        let written = match self.broker.vault.set_many(pairs).await {
+        let pairs: Vec<(Grant, Arc<Secret>)> = grants.iter().cloned().zip(secrets.iter().cloned()).collect();
+        let written = match self.broker.vault.set_many(&pairs).await {
             Ok(written) => written,
-            Err(error) => return Err(self.failed(&places, &error).await),
+            Err(error) => return Err(self.failed(&grants, &error).await),
         };
-        for ((facts, value), description) in facts.iter().zip(secrets).zip(&written) {
-            self.served(facts.asked.as_str(), Operation::Set);
-            let (stored, description) = (facts.stored.clone(), description.clone());
-            self.state().hold(&facts.asked, Held { stored, description, value: Some(value), again: None });
+        for ((grant, value), description) in grants.iter().zip(secrets).zip(&written) {
+            self.served(grant.asked().as_str(), Operation::Set);
+            let (stored, description) = (grant.stored().clone(), description.clone());
+            self.state().hold(grant.asked(), Held { stored, description, value: Some(value) });
         }
-        try_join_all(facts.iter().zip(&written).map(|(facts, description)| {
+        try_join_all(grants.iter().zip(&written).map(|(grant, description)| {
             self.audit(Event {
                 event: Kind::Outcome,
                 outcome: Some("written".into()),
                 version: Some(description.version.clone()),
-                ..self.about(facts)
+                ..self.about(grant)
             })
         }))
         .await?;
@@ -273,28 +255,27 @@ impl RunBroker {
     /// [`RequestError`]: an answer for the component, or the end of the run.
     pub async fn describe(&self, name: &str) -> Result<Description, RequestError> {
         let grant = self.grant(Operation::Describe, name).await?;
-        let facts = Facts::from(&grant);
-        let grant = self.pinned(grant);
-        self.audit(self.decided(Kind::Decision, &facts)).await?;
-        let answer = self.broker.vault.describe(grant).await.inspect_err(|error| self.tell_operator(error));
+        self.audit(self.decided(Kind::Decision, &grant)).await?;
+        let answer =
+            self.broker.vault.describe(&self.pinned(&grant)).await.inspect_err(|error| self.tell_operator(error));
         let (outcome, version, answer) = match answer {
             Ok(description) => match self.usable(&description) {
                 Ok(()) => ("described", Some(description.version.clone()), Ok(description)),
                 Err(why) => {
-                    let guest = GuestError::NotFound(facts.asked.to_string());
+                    let guest = GuestError::NotFound(grant.asked().to_string());
                     (why, Some(description.version), Err(Answer::new(guest, why)))
                 }
             },
-            Err(error) => (error.kind(), None, Err(from_vault(facts.asked.as_str(), &error))),
+            Err(error) => (error.kind(), None, Err(from_vault(grant.asked().as_str(), &error))),
         };
-        self.audit(Event { event: Kind::Outcome, outcome: Some(outcome.into()), version, ..self.about(&facts) })
+        self.audit(Event { event: Kind::Outcome, outcome: Some(outcome.into()), version, ..self.about(&grant) })
             .await?;
         let description = answer?;
-        self.served(facts.asked.as_str(), Operation::Describe);
+        self.served(grant.asked().as_str(), Operation::Describe);
         let mut state = self.state();
-        let known = state.names.entry(facts.asked).or_default();
-        let (stored, seen) = (facts.stored, description.clone());
-        known.held.get_or_insert_with(|| Held { stored, description: seen, value: None, again: None });
+        let known = state.names.entry(grant.asked().clone()).or_default();
+        let (stored, seen) = (grant.stored().clone(), description.clone());
+        known.held.get_or_insert_with(|| Held { stored, description: seen, value: None });
         Ok(description)
     }
 
@@ -316,7 +297,7 @@ impl RunBroker {
             ..about.clone()
         })
         .await?;
-        let answer = self.broker.vault.list(grant).await.inspect_err(|error| self.tell_operator(error));
+        let answer = self.broker.vault.list(&grant).await.inspect_err(|error| self.tell_operator(error));
         let (outcome, count) = match &answer {
             Ok(names) => ("listed", Some(names.len() as u64)),
             Err(error) => (error.kind(), None),
@@ -347,17 +328,16 @@ impl RunBroker {
     async fn delete_batch(&self, names: &[&str], batch: bool) -> Result<(), RequestError> {
         let names = self.admit(Operation::Delete, names, batch).await?;
         let grants = self.decide(Operation::Delete, &names).await?;
-        let places: Vec<(usize, Facts)> = grants.iter().map(Facts::from).enumerate().collect();
-        try_join_all(places.iter().map(|(_, facts)| self.audit(self.decided(Kind::Decision, facts)))).await?;
-        if let Err(error) = self.broker.vault.delete_many(grants).await {
-            return Err(self.failed(&places, &error).await);
+        try_join_all(grants.iter().map(|grant| self.audit(self.decided(Kind::Decision, grant)))).await?;
+        if let Err(error) = self.broker.vault.delete_many(&grants).await {
+            return Err(self.failed(&grants, &error).await);
         }
-        for (_, facts) in &places {
-            self.served(facts.asked.as_str(), Operation::Delete);
-            self.state().forget(&facts.asked);
+        for grant in &grants {
+            self.served(grant.asked().as_str(), Operation::Delete);
+            self.state().forget(grant.asked());
         }
-        try_join_all(places.iter().map(|(_, facts)| {
-            self.audit(Event { event: Kind::Outcome, outcome: Some("deleted".into()), ..self.about(facts) })
+        try_join_all(grants.iter().map(|grant| {
+            self.audit(Event { event: Kind::Outcome, outcome: Some("deleted".into()), ..self.about(grant) })
         }))
         .await?;
         Ok(())

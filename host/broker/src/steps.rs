@@ -7,9 +7,9 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 
 use super::error::{from_vault, unavailable_audit};
-use super::{Again, Answer, BATCH_MAX, GuestError, Held, REFUSALS_MAX, Repeats, RequestError, RunBroker, State};
+use super::{Answer, BATCH_MAX, GuestError, Held, REFUSALS_MAX, Repeats, RequestError, RunBroker};
 use strongroom_audit::{Decision, Event, Kind};
-use strongroom_core::ids::{SecretName, SecretVersion};
+use strongroom_core::ids::SecretName;
 use strongroom_core::record::Limit;
 use strongroom_core::secret::Secret;
 use strongroom_policy::{Grant, Operation, Refusal, RefusalReason};
@@ -18,32 +18,9 @@ use strongroom_vault::{Description, Stored, VaultError};
 /// The most of a component's text that the audit and the record keep, in characters.
 const SHOWN_MAX: usize = 160;
 
-/// A grant's facts, kept for the events after the vault has consumed the grant itself.
-#[derive(Clone)]
-pub(super) struct Facts {
-    pub(super) operation: Operation,
-    pub(super) asked: SecretName,
-    pub(super) stored: SecretName,
-    /// The version that the policy pins.
-    pub(super) pin: Option<SecretVersion>,
-    pub(super) rule: Arc<str>,
-}
-
 /// Whether a change that failed so may have been done all the same: its answer was lost, or was none that can be read.
 fn is_doubtful(error: &VaultError) -> bool {
     matches!(error, VaultError::Unavailable(_) | VaultError::Damaged(_))
-}
-
-impl From<&Grant> for Facts {
-    fn from(grant: &Grant) -> Self {
-        Self {
-            operation: grant.operation(),
-            asked: grant.asked().clone(),
-            stored: grant.stored().clone(),
-            pin: grant.version().cloned(),
-            rule: grant.shared_rule(),
-        }
-    }
 }
 
 impl RunBroker {
@@ -221,16 +198,16 @@ impl RunBroker {
     }
 
     /// Audits what the vault's failure came to, and makes the component's answer.
-    pub(super) async fn failed(&self, places: &[(usize, Facts)], error: &VaultError) -> RequestError {
+    pub(super) async fn failed(&self, grants: &[Grant], error: &VaultError) -> RequestError {
         let written: &[SecretName] = match error {
             VaultError::Partial { written, .. } => written,
             _ => &[],
         };
         let transactions = self.broker.vault.abilities().transactions;
-        let audited = try_join_all(places.iter().map(|(_, facts)| {
-            let changes = matches!(facts.operation, Operation::Set | Operation::Delete);
+        let audited = try_join_all(grants.iter().map(|grant| {
+            let changes = matches!(grant.operation(), Operation::Set | Operation::Delete);
             let outcome = match error {
-                _ if written.contains(&facts.stored) => Cow::Borrowed("done"),
+                _ if written.contains(grant.stored()) => Cow::Borrowed("done"),
                 VaultError::Partial { cause, .. } if is_doubtful(cause) => {
                     "not known to be done: the batch stopped half-way".into()
                 }
@@ -239,25 +216,25 @@ impl RunBroker {
                 }
                 error => error.kind().into(),
             };
-            self.audit(Event { event: Kind::Outcome, outcome: Some(outcome), ..self.about(facts) })
+            self.audit(Event { event: Kind::Outcome, outcome: Some(outcome), ..self.about(grant) })
         }))
         .await;
         self.tell_operator(error);
-        for (_, facts) in places {
-            if written.contains(&facts.stored) {
-                self.served(facts.asked.as_str(), facts.operation);
+        for grant in grants {
+            if written.contains(grant.stored()) {
+                self.served(grant.asked().as_str(), grant.operation());
             }
-            if matches!(facts.operation, Operation::Set | Operation::Delete) {
+            if matches!(grant.operation(), Operation::Set | Operation::Delete) {
                 // Done or not, or nobody knows: what the run knew of it may be so no longer, and the vault is asked.
-                self.state().forget(&facts.asked);
+                self.state().forget(grant.asked());
             }
         }
         if let Err(error) = audited {
             return error;
         }
         if !written.is_empty() || matches!(error, VaultError::Partial { .. }) {
-            let names = places.iter().filter(|(_, facts)| written.contains(&facts.stored));
-            let names = names.map(|(_, facts)| facts.asked.to_string()).collect();
+            let names = grants.iter().filter(|grant| written.contains(grant.stored()));
+            let names = names.map(|grant| grant.asked().to_string()).collect();
             return Answer::new(GuestError::Partial(names), error.to_string()).into();
         }
         let concerned = match error {
@@ -267,85 +244,57 @@ impl RunBroker {
             | VaultError::Conflict { name, .. } => Some(name),
             _ => None,
         };
-        let asked = places.iter().find(|(_, facts)| Some(&facts.stored) == concerned).or(places.first());
-        from_vault(asked.map_or("", |(_, facts)| facts.asked.as_str()), error).into()
+        let asked = grants.iter().find(|grant| Some(grant.stored()) == concerned).or(grants.first());
+        from_vault(asked.map_or("", |grant| grant.asked().as_str()), error).into()
     }
 
-    /// What the run already holds of this secret; counts the repeated read.
-    pub(super) fn held_value(&self, facts: &Facts) -> Option<(Arc<Secret>, Description)> {
+    /// Returns what the run already holds of this secret, and counts the repeated read.
+    pub(super) fn held_value(&self, grant: &Grant) -> Option<(Arc<Secret>, Description)> {
         let (value, description) = {
             let state = self.state();
-            let held = state.held(&facts.asked)?;
+            let held = state.held(grant.asked())?;
             (held.value.clone()?, held.description.clone())
         };
-        if facts.pin.as_ref().is_some_and(|pin| *pin != description.version) {
+        if grant.version().is_some_and(|pin| *pin != description.version) {
             return None;
         }
-        let shown = self.shown_name(facts.asked.as_str());
+        let shown = self.shown_name(grant.asked().as_str());
         let mut state = self.state();
         if self.broker.repeats == Repeats::Sum {
-            let count = state.repeats.entry((facts.stored.clone(), description.version.clone())).or_default();
+            let count = state.repeats.entry((grant.stored().clone(), description.version.clone())).or_default();
             *count = count.saturating_add(1);
         }
-        state.ledger.served(&shown, Operation::Get, 1);
-        let again = self.again(facts, &description.version, &shown);
-        if let Some(held) = state.names.get_mut(&facts.asked).and_then(|known| known.held.as_mut()) {
-            held.again = held.again.take().or(again);
-        }
+        state.ledger.served(&shown, Operation::Get);
         Some((value, description))
     }
 
-    /// The value of a secret that is read again under a decision that stands: the same answer as by the whole way, since the policy would decide as it
-    /// did and what is held is still held. Counted as any read. None where the whole way is to be gone.
-    pub fn read_again(&self, name: &str) -> Option<Arc<Secret>> {
-        let mut state = self.state();
-        let State { requests, names, ended, .. } = &mut *state;
-        let Held { value: Some(value), again: Some(again), .. } = names.get_mut(name)?.held.as_mut()? else {
-            return None;
-        };
-        if *requests >= self.requests || *ended {
-            return None;
-        }
-        *requests = requests.saturating_add(1);
-        again.reads = again.reads.saturating_add(1);
-        Some(Arc::clone(value))
-    }
-
-    /// That a value can be read again without a new decision, where that is so.
-    fn again(&self, facts: &Facts, version: &SecretVersion, shown: &str) -> Option<Again> {
-        let pinned = facts.pin.as_ref().is_none_or(|pin| pin == version);
-        let stands = || self.decisions.stands(Operation::Get, &facts.asked);
-        (self.broker.repeats == Repeats::Sum && pinned && stands()).then(|| Again { shown: shown.into(), reads: 0 })
-    }
-
     /// Narrows a grant to the version that the run has seen.
-    pub(super) fn pinned(&self, grant: Grant) -> Grant {
+    pub(super) fn pinned(&self, grant: &Grant) -> Grant {
         let version = self.state().held(grant.asked()).map(|held| held.description.version.clone());
         match version {
-            Some(version) => grant.at_version(version),
-            None => grant,
+            Some(version) => grant.clone().at_version(version),
+            None => grant.clone(),
         }
     }
 
-    /// Registers a value with the redactor, remembers it for the run, and lets it go. The last step of the order.
-    pub(super) async fn hand_out(&self, facts: &Facts, stored: Stored) -> Result<Arc<Secret>, RequestError> {
-        self.watch(facts, &stored.value).await?;
-        let shown = self.shown_name(facts.asked.as_str());
+    /// Registers a value with the redactor, remembers it for the run, and releases it. The last step of the order.
+    pub(super) async fn hand_out(&self, grant: &Grant, stored: Stored) -> Result<Arc<Secret>, RequestError> {
+        self.watch(grant, &stored.value).await?;
+        let shown = self.shown_name(grant.asked().as_str());
         let Stored { value, description, .. } = stored;
-        let again = self.again(facts, &description.version, &shown);
-        let held = Held { stored: facts.stored.clone(), description, value: Some(Arc::clone(&value)), again };
+        let held = Held { stored: grant.stored().clone(), description, value: Some(Arc::clone(&value)) };
         let mut state = self.state();
-        state.ledger.served(&shown, Operation::Get, 1);
-        state.hold(&facts.asked, held);
+        state.ledger.served(&shown, Operation::Get);
+        state.hold(grant.asked(), held);
         Ok(value)
     }
 
     /// From now on the run's output is searched for this value. One that the redactor has no room for is neither handed out nor stored, and
     /// the audit says so after what it said before.
-    pub(super) async fn watch(&self, facts: &Facts, value: &Secret) -> Result<(), RequestError> {
-        if !self.redactor.register_where_room(&facts.asked, value) {
+    pub(super) async fn watch(&self, grant: &Grant, value: &Secret) -> Result<(), RequestError> {
+        if !self.redactor.register_where_room(grant.asked(), value) {
             let outcome = Some("withheld: the redactor is full".into());
-            self.audit(Event { event: Kind::Outcome, outcome, ..self.about(facts) }).await?;
+            self.audit(Event { event: Kind::Outcome, outcome, ..self.about(grant) }).await?;
             let guest = GuestError::Exhausted("this run has handled as much secret text as one run may".to_owned());
             return Err(Answer::new(guest, "the redactor is full").into());
         }
@@ -392,22 +341,22 @@ impl RunBroker {
         if shown == name { name.into() } else { shown.into() }
     }
 
-    pub(super) fn about(&self, facts: &Facts) -> Event {
-        let mut event = self.naming(facts.operation, &facts.stored);
-        if facts.asked != facts.stored {
-            event.asked = Some(self.shown_name(facts.asked.as_str()).into_owned());
+    pub(super) fn about(&self, grant: &Grant) -> Event {
+        let mut event = self.naming(grant.operation(), grant.stored());
+        if grant.asked() != grant.stored() {
+            event.asked = Some(self.shown_name(grant.asked().as_str()).into_owned());
         }
         event
     }
 
     /// Notes that a secret is about to be released which the vault had before this run: its name is no text of the component's.
-    pub(super) fn found(&self, facts: &Facts) {
+    pub(super) fn found(&self, grant: &Grant) {
         // Of a name that the policy spells nobody asks here.
-        if self.decisions.spells(facts.asked.as_str()) {
+        if self.decisions.spells(grant.asked().as_str()) {
             return;
         }
         let mut state = self.state();
-        let known = state.names.entry(facts.asked.clone()).or_default();
+        let known = state.names.entry(grant.asked().clone()).or_default();
         known.found |= !known.written;
     }
 
@@ -427,16 +376,11 @@ impl RunBroker {
     /// Counts a request that was served.
     pub(super) fn served(&self, name: &str, operation: Operation) {
         let shown = self.shown_name(name);
-        self.state().ledger.served(&shown, operation, 1);
+        self.state().ledger.served(&shown, operation);
     }
 
-    pub(super) fn decided(&self, kind: Kind, facts: &Facts) -> Event {
-        Event {
-            event: kind,
-            decision: Some(Decision::Allowed),
-            rule: Some(Arc::clone(&facts.rule)),
-            ..self.about(facts)
-        }
+    pub(super) fn decided(&self, kind: Kind, grant: &Grant) -> Event {
+        Event { event: kind, decision: Some(Decision::Allowed), rule: Some(grant.shared_rule()), ..self.about(grant) }
     }
 
     pub(super) async fn audit(&self, event: Event) -> Result<(), RequestError> {

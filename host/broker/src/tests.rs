@@ -80,33 +80,33 @@ impl Vault for Memory {
         Some("memory:tests".to_owned())
     }
 
-    fn cached(&self, grant: Grant) -> Result<Result<Stored, VaultError>, Grant> {
-        if self.cached.load(Ordering::SeqCst) { Ok(self.find(&grant)) } else { Err(grant) }
+    fn cached(&self, grant: &Grant) -> Option<Result<Stored, VaultError>> {
+        self.cached.load(Ordering::SeqCst).then(|| self.find(grant))
     }
 
-    async fn get(&self, grant: Grant) -> Result<Stored, VaultError> {
+    async fn get(&self, grant: &Grant) -> Result<Stored, VaultError> {
         self.called()?;
-        self.find(&grant)
+        self.find(grant)
     }
 
-    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
+    async fn get_many(&self, grants: &[Grant]) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
         self.called()?;
         grants.iter().map(|grant| Missing::apart(self.find(grant))).collect()
     }
 
-    async fn describe(&self, grant: Grant) -> Result<Description, VaultError> {
+    async fn describe(&self, grant: &Grant) -> Result<Description, VaultError> {
         self.called()?;
-        self.find(&grant).map(|stored| stored.description)
+        self.find(grant).map(|stored| stored.description)
     }
 
-    async fn set_many(&self, secrets: Vec<(Grant, Arc<Secret>)>) -> Result<Vec<Description>, VaultError> {
+    async fn set_many(&self, secrets: &[(Grant, Arc<Secret>)]) -> Result<Vec<Description>, VaultError> {
         self.called()?;
         Ok(secrets.iter().map(|(grant, value)| self.put(grant.stored().as_str(), value.expose())).collect())
     }
 
-    async fn delete_many(&self, grants: Vec<Grant>) -> Result<(), VaultError> {
+    async fn delete_many(&self, grants: &[Grant]) -> Result<(), VaultError> {
         self.called()?;
-        for grant in &grants {
+        for grant in grants {
             self.find(grant)?;
         }
         for grant in grants {
@@ -115,7 +115,7 @@ impl Vault for Memory {
         Ok(())
     }
 
-    async fn list(&self, grant: ListGrant) -> Result<Vec<SecretName>, VaultError> {
+    async fn list(&self, grant: &ListGrant) -> Result<Vec<SecretName>, VaultError> {
         self.called()?;
         let secrets = self.secrets.lock().unwrap();
         Ok(secrets.keys().filter(|name| grant.admits(name)).cloned().collect())

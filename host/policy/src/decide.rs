@@ -232,16 +232,6 @@ impl Decisions {
         self.policy.rules.spells(name)
     }
 
-    /// Whether every request like this one will be granted until the run ends: no budget is counted and no moment matters. What is decided so need not be
-    /// decided again.
-    pub fn stands(&self, operation: Operation, name: &SecretName) -> bool {
-        let deciding = self.policy.rules.deciding(name);
-        let stands =
-            |entry: &Entry| entry.allow.contains(&operation) && entry.max_uses.is_none() && entry.expires.is_none();
-        // The clock is looked at in every decision, for the sake of the entries that expire.
-        deciding.is_some_and(|(_, entry)| stands(entry)) && !self.policy.rules.any_expires()
-    }
-
     /// Decides a batch as a whole: every name takes one use of its entry, or no use is taken at all.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The proof that one operation on one secret was allowed.
 //!
-//! Only this module's parent can make a [`Grant`] or a [`ListGrant`]: their constructors are visible to `policy` alone, neither
-//! can be cloned, and a vault call consumes it. A path to the vault that skips the decision does not compile.
+//! Only this crate can make a [`Grant`] or a [`ListGrant`], and the guest-facing methods of a vault take nothing else: a path to
+//! the vault that skips the decision does not compile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,8 +11,8 @@ use super::rules::{EntryId, Rules};
 use crate::Operation;
 use strongroom_core::ids::{SecretName, SecretVersion};
 
-/// One allowed operation on one secret.
-#[derive(Debug)]
+/// One allowed operation on one secret. A clone stands for the same decision, whose use was counted when it was made.
+#[derive(Clone, Debug)]
 pub struct Grant {
     operation: Operation,
     asked: SecretName,
@@ -62,9 +62,7 @@ impl Grant {
     /// Narrows a grant without a pinned version to one version, so that a run keeps seeing what it saw first.
     #[must_use]
     pub fn at_version(mut self, version: SecretVersion) -> Self {
-        if self.version.is_none() {
-            self.version = Some(version);
-        }
+        self.version.get_or_insert(version);
         self
     }
 
@@ -73,13 +71,14 @@ impl Grant {
         &self.rule
     }
 
-    /// The same, to keep.
+    /// The policy entry, shared.
     pub fn shared_rule(&self) -> Arc<str> {
         Arc::clone(&self.rule)
     }
 }
 
-/// Leave to list names: which names of the vault a component may see, and under which name it knows each.
+/// Permission to list names: which names of the vault a component may see, and under which name it knows each.
+#[derive(Clone)]
 pub struct ListGrant {
     exact: BTreeMap<SecretName, SecretName>,
     rules: Arc<Rules>,

@@ -168,11 +168,6 @@ impl Rules {
         (!own.allow.is_empty() && own.stored(stored) == stored).then_some(own)
     }
 
-    /// Whether there is an entry that expires.
-    pub(crate) fn any_expires(&self) -> bool {
-        self.expiring
-    }
-
     /// All entries with their identities, in the order of the file.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (EntryId, &Entry)> {
         self.entries.iter().enumerate()

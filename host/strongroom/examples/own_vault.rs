@@ -55,32 +55,32 @@ impl Map {
     }
 }
 
-/// Every method consumes the grants that it is given: nothing else proves that a policy allowed the call.
+/// Every method takes grants: nothing else proves that a policy allowed the call.
 #[async_trait]
 impl Vault for MapVault {
     fn abilities(&self) -> Abilities {
         Abilities::default().with_transactions()
     }
 
-    async fn get(&self, grant: Grant) -> Result<Stored, VaultError> {
-        self.lock().find(&grant)
+    async fn get(&self, grant: &Grant) -> Result<Stored, VaultError> {
+        self.lock().find(grant)
     }
 
-    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
+    async fn get_many(&self, grants: &[Grant]) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
         let map = self.lock();
         grants.iter().map(|grant| Missing::apart(map.find(grant))).collect()
     }
 
-    async fn describe(&self, grant: Grant) -> Result<Description, VaultError> {
-        self.lock().find(&grant).map(|stored| stored.description)
+    async fn describe(&self, grant: &Grant) -> Result<Description, VaultError> {
+        self.lock().find(grant).map(|stored| stored.description)
     }
 
-    async fn set_many(&self, secrets: Vec<(Grant, Arc<Secret>)>) -> Result<Vec<Description>, VaultError> {
+    async fn set_many(&self, secrets: &[(Grant, Arc<Secret>)]) -> Result<Vec<Description>, VaultError> {
         let mut map = self.lock();
-        secrets.into_iter().map(|(grant, value)| map.insert(grant.stored().clone(), value)).collect()
+        secrets.iter().map(|(grant, value)| map.insert(grant.stored().clone(), Arc::clone(value))).collect()
     }
 
-    async fn delete_many(&self, grants: Vec<Grant>) -> Result<(), VaultError> {
+    async fn delete_many(&self, grants: &[Grant]) -> Result<(), VaultError> {
         let mut map = self.lock();
         // All or none: one that is not there, and none is deleted.
         grants.iter().try_for_each(|grant| map.find(grant).map(drop))?;
@@ -88,7 +88,7 @@ impl Vault for MapVault {
         Ok(())
     }
 
-    async fn list(&self, grant: ListGrant) -> Result<Vec<SecretName>, VaultError> {
+    async fn list(&self, grant: &ListGrant) -> Result<Vec<SecretName>, VaultError> {
         let map = self.lock();
         // Exact names under the name that the component knows; a prefix is asked about each name that there is.
         let exact = grant.exact().filter(|&(stored, _)| map.secrets.contains_key(stored)).map(|(_, asked)| asked);

@@ -202,30 +202,30 @@ impl Vault for AzureVault {
         Some(AzureVault::place(self).to_string())
     }
 
-    async fn get(&self, grant: Grant) -> Result<Stored, VaultError> {
+    async fn get(&self, grant: &Grant) -> Result<Stored, VaultError> {
         Operator::get(self, grant.stored(), grant.version()).await
     }
 
-    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
-        batch::read(grants, |grant| async move { Missing::apart(Vault::get(self, grant).await) }).await
+    async fn get_many(&self, grants: &[Grant]) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
+        batch::read(grants.iter().collect(), |grant| async move { Missing::apart(Vault::get(self, grant).await) }).await
     }
 
     /// The vault has no way to describe one version without its value, so the value comes along and is overwritten.
-    async fn describe(&self, grant: Grant) -> Result<Description, VaultError> {
+    async fn describe(&self, grant: &Grant) -> Result<Description, VaultError> {
         Ok(Vault::get(self, grant).await?.description)
     }
 
-    async fn set_many(&self, secrets: Vec<(Grant, Arc<Secret>)>) -> Result<Vec<Description>, VaultError> {
-        let plain = |(grant, value): (Grant, _)| (grant.stored().clone(), value, Attributes::default());
-        self.set_all(secrets.into_iter().map(plain).collect()).await
+    async fn set_many(&self, secrets: &[(Grant, Arc<Secret>)]) -> Result<Vec<Description>, VaultError> {
+        let plain = |(grant, value): &(Grant, _)| (grant.stored().clone(), Arc::clone(value), Attributes::default());
+        self.set_all(secrets.iter().map(plain).collect()).await
     }
 
-    async fn delete_many(&self, grants: Vec<Grant>) -> Result<(), VaultError> {
+    async fn delete_many(&self, grants: &[Grant]) -> Result<(), VaultError> {
         self.delete_all(grants.iter().map(|grant| grant.stored().clone()).collect()).await
     }
 
     /// Exact names are asked for one by one, without their values. A disabled secret is not there for a component.
-    async fn list(&self, grant: ListGrant) -> Result<Vec<SecretName>, VaultError> {
+    async fn list(&self, grant: &ListGrant) -> Result<Vec<SecretName>, VaultError> {
         let exact: Vec<_> = grant.exact().map(|(stored, asked)| (stored.clone(), asked.clone())).collect();
         let found = batch::read(exact, |(stored, asked)| async move {
             let versions = self.0.calls.versions(&stored).await.map_err(|trouble| trouble.about(&stored))?;

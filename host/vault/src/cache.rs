@@ -116,21 +116,20 @@ impl Cache {
     }
 
     /// Answers from the cache, joins a fetch under way, or starts one.
-    fn find_or_fetch(&self, key: &Key, grant: Option<Grant>) -> Found {
+    fn find_or_fetch(&self, key: &Key, grant: &Grant) -> Lookup {
         let mut entries = self.shared.lock();
         if let Some(answer) = entries.find(key, Instant::now()) {
-            return Found::Here(answer);
+            return Lookup::Cached(answer);
         }
         if let Some(listener) = entries.flight(key) {
-            return Found::Under(listener, grant);
+            return Lookup::Joined(listener);
         }
-        let Some(grant) = grant else { return Found::Lost };
         let (teller, listener) = watch::channel(None);
         let flight = Flight::start(&self.shared, &mut entries, key.clone(), teller, listener.clone());
         drop(entries);
-        let vault = Arc::clone(&self.vault);
-        tokio::spawn(async move { flight.land(vault.get(grant).await) });
-        Found::Under(listener, None)
+        let (vault, grant) = (Arc::clone(&self.vault), grant.clone());
+        tokio::spawn(async move { flight.land(vault.get(&grant).await) });
+        Lookup::Started(listener)
     }
 
     /// An answer of the vault; in the place of one that says that it cannot be reached, a value that is overdue, where there is one.
@@ -164,7 +163,7 @@ impl Cache {
         let vault = Arc::clone(&self.vault);
         tokio::spawn(async move {
             let (flights, grants): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
-            match vault.get_many(grants).await {
+            match vault.get_many(&grants).await {
                 Ok(answers) if answers.len() == flights.len() => {
                     for (flight, answer) in flights.into_iter().zip(answers) {
                         let name = flight.key.name.clone();
@@ -182,14 +181,14 @@ impl Cache {
     }
 }
 
-/// Where a value comes from.
-enum Found {
-    /// From the cache.
-    Here(Answer),
-    /// From a fetch under way. The grant comes back where it was not spent on it.
-    Under(Listener, Option<Grant>),
-    /// From nowhere: the grant was spent.
-    Lost,
+/// What a look at the cache came to.
+enum Lookup {
+    /// The answer is in the cache.
+    Cached(Answer),
+    /// Another caller's fetch is under way.
+    Joined(Listener),
+    /// A fetch was started for this caller.
+    Started(Listener),
 }
 
 /// A fetch under way. It is registered until it lands, is cut loose by a write, or is dropped.
@@ -308,55 +307,55 @@ impl Vault for Cache {
         self.vault.place()
     }
 
-    async fn get(&self, grant: Grant) -> Result<Stored, VaultError> {
+    async fn get(&self, grant: &Grant) -> Result<Stored, VaultError> {
         if self.is_off() {
             return self.vault.get(grant).await;
         }
-        let key = key_of(&grant);
-        let mut grant = Some(grant);
+        let key = key_of(grant);
         loop {
-            match self.find_or_fetch(&key, grant.take()) {
-                Found::Here(answer) => return answer,
-                Found::Lost => return self.or_overdue(&key, Err(lost())),
-                Found::Under(listener, unspent) => {
-                    match listen(listener).await {
-                        Told::Answer(answer) => return self.or_overdue(&key, answer),
-                        // With a grant left it asks for itself; without one its own fetch is what was lost.
-                        Told::AskAgain => grant = unspent,
-                    }
-                }
+            let (listener, joined) = match self.find_or_fetch(&key, grant) {
+                Lookup::Cached(answer) => return answer,
+                Lookup::Joined(listener) => (listener, true),
+                Lookup::Started(listener) => (listener, false),
+            };
+            match listen(listener).await {
+                Told::Answer(answer) => return self.or_overdue(&key, answer),
+                // The fetch that was joined was lost: ask again, as its own caller would.
+                Told::AskAgain if joined => {}
+                Told::AskAgain => return self.or_overdue(&key, Err(lost())),
             }
         }
     }
 
-    fn cached(&self, grant: Grant) -> Result<Result<Stored, VaultError>, Grant> {
+    fn cached(&self, grant: &Grant) -> Option<Result<Stored, VaultError>> {
         if self.is_off() {
-            return Err(grant);
+            return None;
         }
-        self.shared.lock().find(&key_of(&grant), Instant::now()).ok_or(grant)
+        self.shared.lock().find(&key_of(grant), Instant::now())
     }
 
-    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
+    async fn get_many(&self, grants: &[Grant]) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
         if self.is_off() {
             return self.vault.get_many(grants).await;
         }
-        let mut parts = Vec::with_capacity(grants.len());
+        let mut lookups = Vec::with_capacity(grants.len());
         let mut missing = Vec::new();
         {
             let mut entries = self.shared.lock();
             let now = Instant::now();
             for grant in grants {
-                let key = key_of(&grant);
-                if let Some(answer) = entries.find(&key, now) {
-                    parts.push((key, Found::Here(answer)));
+                let key = key_of(grant);
+                let lookup = if let Some(answer) = entries.find(&key, now) {
+                    Lookup::Cached(answer)
                 } else if let Some(listener) = entries.flight(&key) {
-                    parts.push((key, Found::Under(listener, Some(grant))));
+                    Lookup::Joined(listener)
                 } else {
                     let (teller, listener) = watch::channel(None);
                     let flight = Flight::start(&self.shared, &mut entries, key.clone(), teller, listener.clone());
-                    missing.push((flight, grant));
-                    parts.push((key, Found::Under(listener, None)));
-                }
+                    missing.push((flight, grant.clone()));
+                    Lookup::Started(listener)
+                };
+                lookups.push((key, grant, lookup));
             }
         }
         let mut down = lost();
@@ -366,15 +365,17 @@ impl Vault for Cache {
                 answer => answer?,
             }
         }
-        let mut answers = Vec::with_capacity(parts.len());
-        for (key, part) in parts {
-            let answer = match part {
-                Found::Here(answer) => answer,
-                Found::Lost => Err(lost()),
-                Found::Under(listener, unspent) => match (listen(listener).await, unspent) {
-                    (Told::Answer(answer), _) => answer,
-                    (Told::AskAgain, Some(grant)) => self.get(grant).await,
-                    (Told::AskAgain, None) => Err(down.clone()),
+        let mut answers = Vec::with_capacity(lookups.len());
+        for (key, grant, lookup) in lookups {
+            let answer = match lookup {
+                Lookup::Cached(answer) => answer,
+                Lookup::Joined(listener) => match listen(listener).await {
+                    Told::Answer(answer) => answer,
+                    Told::AskAgain => self.get(grant).await,
+                },
+                Lookup::Started(listener) => match listen(listener).await {
+                    Told::Answer(answer) => answer,
+                    Told::AskAgain => Err(down.clone()),
                 },
             };
             answers.push(Missing::apart(self.or_overdue(&key, answer))?);
@@ -382,23 +383,23 @@ impl Vault for Cache {
         Ok(answers)
     }
 
-    async fn describe(&self, grant: Grant) -> Result<Description, VaultError> {
+    async fn describe(&self, grant: &Grant) -> Result<Description, VaultError> {
         self.vault.describe(grant).await
     }
 
-    async fn set_many(&self, secrets: Vec<(Grant, Arc<Secret>)>) -> Result<Vec<Description>, VaultError> {
+    async fn set_many(&self, secrets: &[(Grant, Arc<Secret>)]) -> Result<Vec<Description>, VaultError> {
         let names = secrets.iter().map(|(grant, _)| grant.stored().clone()).collect();
-        let vault = Arc::clone(&self.vault);
-        self.write(names, async move { vault.set_many(secrets).await }).await
+        let (vault, secrets) = (Arc::clone(&self.vault), secrets.to_vec());
+        self.write(names, async move { vault.set_many(&secrets).await }).await
     }
 
-    async fn delete_many(&self, grants: Vec<Grant>) -> Result<(), VaultError> {
+    async fn delete_many(&self, grants: &[Grant]) -> Result<(), VaultError> {
         let names = grants.iter().map(|grant| grant.stored().clone()).collect();
-        let vault = Arc::clone(&self.vault);
-        self.write(names, async move { vault.delete_many(grants).await }).await
+        let (vault, grants) = (Arc::clone(&self.vault), grants.to_vec());
+        self.write(names, async move { vault.delete_many(&grants).await }).await
     }
 
-    async fn list(&self, grant: ListGrant) -> Result<Vec<SecretName>, VaultError> {
+    async fn list(&self, grant: &ListGrant) -> Result<Vec<SecretName>, VaultError> {
         self.vault.list(grant).await
     }
 }

@@ -163,11 +163,11 @@ impl Bench {
     }
 
     async fn get(&self, name: &str) -> Result<Stored, VaultError> {
-        self.vault.get(self.grant(Operation::Get, name)).await
+        self.vault.get(&self.grant(Operation::Get, name)).await
     }
 
     async fn get_at(&self, name: &str, version: &SecretVersion) -> Result<Stored, VaultError> {
-        self.vault.get(self.grant(Operation::Get, name).at_version(version.clone())).await
+        self.vault.get(&self.grant(Operation::Get, name).at_version(version.clone())).await
     }
 
     async fn value(&self, name: &str) -> String {
@@ -176,7 +176,7 @@ impl Bench {
 
     async fn set(&self, name: &str, value: &str) -> Description {
         let batch = vec![(self.grant(Operation::Set, name), secret(value))];
-        self.vault.set_many(batch).await.unwrap().pop().unwrap()
+        self.vault.set_many(&batch).await.unwrap().pop().unwrap()
     }
 
     fn new_secret(&self, name: &str, value: &str, attributes: Attributes) -> NewSecret {
@@ -215,7 +215,7 @@ async fn what_is_set_is_got(bench: Bench) {
     let got = bench.get("a").await.unwrap();
     assert_eq!(got.value.expose(), "hunter2");
     assert_eq!(got.description, set);
-    assert_eq!(bench.vault.describe(bench.grant(Operation::Describe, "a")).await.unwrap(), set);
+    assert_eq!(bench.vault.describe(&bench.grant(Operation::Describe, "a")).await.unwrap(), set);
     if let Some(operator) = &bench.operator {
         assert_eq!(operator.get(&bench.name("a"), None).await.unwrap().description, set);
     }
@@ -226,8 +226,8 @@ async fn what_is_not_there_is_not_found(bench: Bench) {
     let nothing = SecretVersion::parse("0123456789abcdef0123456789abcdef").unwrap();
     assert_not_found(bench.get("a").await, &name);
     assert_not_found(bench.get_at("a", &nothing).await, &name);
-    assert_not_found(bench.vault.describe(bench.grant(Operation::Describe, "a")).await, &name);
-    assert_not_found(bench.vault.delete_many(vec![bench.grant(Operation::Delete, "a")]).await, &name);
+    assert_not_found(bench.vault.describe(&bench.grant(Operation::Describe, "a")).await, &name);
+    assert_not_found(bench.vault.delete_many(&[bench.grant(Operation::Delete, "a")]).await, &name);
     if let Some(operator) = &bench.operator {
         assert_not_found(operator.get(&name, None).await, &name);
         assert_not_found(operator.versions(&name).await, &name);
@@ -250,7 +250,7 @@ async fn the_newest_version_is_got(bench: Bench) {
     // Twice in one batch: in order.
     let batch =
         vec![(bench.grant(Operation::Set, "a"), secret("first")), (bench.grant(Operation::Set, "a"), secret("second"))];
-    bench.vault.set_many(batch).await.unwrap();
+    bench.vault.set_many(&batch).await.unwrap();
     assert_eq!(bench.value("a").await, "second");
 }
 
@@ -262,7 +262,7 @@ async fn an_old_version_is_got_by_its_name(bench: Bench) {
     let got = bench.get_at("a", &new.version).await.unwrap();
     assert_eq!((got.value.expose(), &got.description), ("new", &new));
     let pinned = bench.grant(Operation::Describe, "a").at_version(old.version.clone());
-    assert_eq!(bench.vault.describe(pinned).await.unwrap(), old);
+    assert_eq!(bench.vault.describe(&pinned).await.unwrap(), old);
     if let Some(operator) = &bench.operator {
         let got = operator.get(&bench.name("a"), Some(&old.version)).await.unwrap();
         assert_eq!(got.value.expose(), "old");
@@ -307,7 +307,7 @@ async fn attributes_come_back(bench: Bench) {
     assert_eq!(set[0].attributes, attributes);
     // Expired long ago, and served: keeping times is the broker's part.
     assert_eq!(bench.get("a").await.unwrap().description, set[0]);
-    assert_eq!(bench.vault.describe(bench.grant(Operation::Describe, "a")).await.unwrap(), set[0]);
+    assert_eq!(bench.vault.describe(&bench.grant(Operation::Describe, "a")).await.unwrap(), set[0]);
     assert_eq!(bench.listed().await, set);
 }
 
@@ -339,7 +339,7 @@ async fn values_come_back_whole(bench: Bench) {
 
 async fn a_batch_answers_in_order(bench: Bench) {
     let batch = ["c", "a", "b"].map(|name| (bench.grant(Operation::Set, name), secret(&format!("value of {name}"))));
-    let set = bench.vault.set_many(batch.into()).await.unwrap();
+    let set = bench.vault.set_many(&batch).await.unwrap();
     assert_eq!(
         set.iter().map(|set| set.name.clone()).collect::<Vec<_>>(),
         ["c", "a", "b"].map(|name| bench.name(name))
@@ -348,7 +348,7 @@ async fn a_batch_answers_in_order(bench: Bench) {
     bench.get("a").await.unwrap();
     for _ in 0..2 {
         let grants = ["b", "none", "c", "a"].map(|name| bench.grant(Operation::Get, name));
-        let got = bench.vault.get_many(grants.into()).await.unwrap();
+        let got = bench.vault.get_many(&grants).await.unwrap();
         let got: Vec<_> = got
             .iter()
             .map(|got| got.as_ref().map(|got| got.value.expose().to_owned()).map_err(|missing| *missing))
@@ -359,9 +359,9 @@ async fn a_batch_answers_in_order(bench: Bench) {
 }
 
 async fn an_empty_batch_is_nothing(bench: Bench) {
-    assert!(bench.vault.get_many(Vec::new()).await.unwrap().is_empty());
-    assert!(bench.vault.set_many(Vec::new()).await.unwrap().is_empty());
-    bench.vault.delete_many(Vec::new()).await.unwrap();
+    assert!(bench.vault.get_many(&[]).await.unwrap().is_empty());
+    assert!(bench.vault.set_many(&[]).await.unwrap().is_empty());
+    bench.vault.delete_many(&[]).await.unwrap();
     if let Some(operator) = &bench.operator {
         assert!(operator.set_many(Vec::new()).await.unwrap().is_empty());
     }
@@ -372,7 +372,7 @@ async fn deleting_takes_every_version(bench: Bench) {
     bench.set("a", "new").await;
     bench.set("b", "stays").await;
     bench.get("a").await.unwrap();
-    bench.vault.delete_many(vec![bench.grant(Operation::Delete, "a")]).await.unwrap();
+    bench.vault.delete_many(&[bench.grant(Operation::Delete, "a")]).await.unwrap();
     assert_not_found(bench.get("a").await, &bench.name("a"));
     assert_not_found(bench.get_at("a", &old.version).await, &bench.name("a"));
     assert_eq!(bench.value("b").await, "stays");
@@ -385,7 +385,7 @@ async fn deleting_takes_every_version(bench: Bench) {
 
 async fn a_deleted_name_can_be_set_again(bench: Bench) {
     let old = bench.set("a", "old").await;
-    bench.vault.delete_many(vec![bench.grant(Operation::Delete, "a")]).await.unwrap();
+    bench.vault.delete_many(&[bench.grant(Operation::Delete, "a")]).await.unwrap();
     let new = bench.set("a", "new").await;
     assert_ne!(old.version, new.version);
     assert_eq!(bench.value("a").await, "new");
@@ -399,10 +399,10 @@ async fn a_batch_deletes_all_or_nothing(bench: Bench) {
         bench.set(name, name).await;
     }
     let grants = ["a", "none", "b", "nor-this"].map(|name| bench.grant(Operation::Delete, name));
-    assert_not_found(bench.vault.delete_many(grants.into()).await, &bench.name("none"));
+    assert_not_found(bench.vault.delete_many(&grants).await, &bench.name("none"));
     assert_eq!(bench.value("a").await, "a");
     assert_eq!(bench.value("b").await, "b");
-    bench.vault.delete_many(["a", "b"].map(|name| bench.grant(Operation::Delete, name)).into()).await.unwrap();
+    bench.vault.delete_many(&["a", "b"].map(|name| bench.grant(Operation::Delete, name))).await.unwrap();
     assert_not_found(bench.get("a").await, &bench.name("a"));
     assert_not_found(bench.get("b").await, &bench.name("b"));
 }
@@ -428,14 +428,14 @@ async fn a_guest_lists_what_the_grant_admits(bench: Bench) {
     let exact = list_of(&[(z, z), (none, none), (alias, kept)], &[]);
     assert!(!exact.needs_paging());
     // As the component knows them: `alias`, and not the name in the vault.
-    assert_eq!(bench.vault.list(exact).await.unwrap(), [bench.name("alias"), bench.name("z")]);
+    assert_eq!(bench.vault.list(&exact).await.unwrap(), [bench.name("alias"), bench.name("z")]);
 
     // One stored name on two ways is two names of the component's; one name on two ways is one.
     let prefix = bench.text("db-");
     let both = list_of(&[(own, gone), (alias, kept)], &[&prefix, &bench.text("db")]);
     let expected = ["alias", "db-", "db-a", "db-b"].map(|name| bench.name(name));
-    assert_eq!(bench.vault.list(both).await.unwrap(), expected);
-    assert!(bench.vault.list(list_of(&[(none, none)], &[])).await.unwrap().is_empty());
+    assert_eq!(bench.vault.list(&both).await.unwrap(), expected);
+    assert!(bench.vault.list(&list_of(&[(none, none)], &[])).await.unwrap().is_empty());
 }
 
 async fn an_operator_lists_the_newest(bench: Bench) {
@@ -450,13 +450,13 @@ async fn an_operator_lists_the_newest(bench: Bench) {
 async fn a_dropped_write_is_done_or_undone(bench: Bench) {
     for round in 0..20 {
         let batch = ["a", "b"].map(|name| (bench.grant(Operation::Set, name), secret(&format!("round {round}"))));
-        let mut write = bench.vault.set_many(batch.into());
+        let mut write = bench.vault.set_many(&batch);
         // Begun, and cut off where it first waits.
         let _ = futures_util::poll!(&mut write);
         drop(write);
         // Whether it is still to come, done or undone: never one half of it.
         let grants = ["a", "b"].map(|name| bench.grant(Operation::Get, name));
-        let got = bench.vault.get_many(grants.into()).await.unwrap();
+        let got = bench.vault.get_many(&grants).await.unwrap();
         let got: Vec<_> = got.iter().map(|got| got.as_ref().map(|got| got.value.expose())).collect();
         assert_eq!(got[0], got[1], "both or neither");
     }

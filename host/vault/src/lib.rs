@@ -1,6 +1,6 @@
 //! Where secrets live: one trait for what a run may do, one for what an operator may do, and typed errors.
 //!
-//! [`Vault`] is the guest-facing path: every method consumes a [`Grant`] or [`ListGrant`], which only the policy makes.
+//! [`Vault`] is the guest-facing path: every method takes a [`Grant`] or [`ListGrant`], which only the policy makes.
 //! [`Operator`] is for the person at the command line and takes names.
 //! Implementations: [`local`] (an encrypted file, feature `local`), `strongroom-vault-azure` (Azure Key Vault), and [`cache`] around any
 //! other vault. A vault of your own implements [`Vault`]; the example `own_vault` is one, and `vault::cases` (feature `cases`) is what it can
@@ -237,7 +237,7 @@ impl Missing {
     }
 }
 
-/// The guest-facing path. Every call consumes the proof that it was allowed.
+/// The guest-facing path. Every call takes the proof that it was allowed.
 ///
 /// What an implementation may rely on, and what it owes:
 ///
@@ -263,29 +263,29 @@ pub trait Vault: Send + Sync {
     }
 
     /// The value of a secret: the version that the grant names, or the latest.
-    async fn get(&self, grant: Grant) -> Result<Stored, VaultError>;
+    async fn get(&self, grant: &Grant) -> Result<Stored, VaultError>;
 
-    /// The answer to [`Vault::get`] that can be given without asking the vault: a value, or that there is none to be had. Else the
-    /// grant comes back unused. Only a cache ever answers.
-    fn cached(&self, grant: Grant) -> Result<Result<Stored, VaultError>, Grant> {
-        Err(grant)
+    /// Returns the answer to [`Vault::get`] if it is known without asking the vault; otherwise `None`. Only a cache ever answers.
+    fn cached(&self, grant: &Grant) -> Option<Result<Stored, VaultError>> {
+        let _ = grant;
+        None
     }
 
     /// The values of several secrets, in order, and where there is none to be had, why.
-    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Result<Stored, Missing>>, VaultError>;
+    async fn get_many(&self, grants: &[Grant]) -> Result<Vec<Result<Stored, Missing>>, VaultError>;
 
     /// A secret without its value.
-    async fn describe(&self, grant: Grant) -> Result<Description, VaultError>;
+    async fn describe(&self, grant: &Grant) -> Result<Description, VaultError>;
 
     /// Stores values as new versions, without attributes. All or none where the vault has transactions, else
     /// [`VaultError::Partial`]. Answers in order.
-    async fn set_many(&self, secrets: Vec<(Grant, Arc<Secret>)>) -> Result<Vec<Description>, VaultError>;
+    async fn set_many(&self, secrets: &[(Grant, Arc<Secret>)]) -> Result<Vec<Description>, VaultError>;
 
     /// Deletes secrets with all their versions; batches as in `set_many`. A name that is not there is [`VaultError::NotFound`].
-    async fn delete_many(&self, grants: Vec<Grant>) -> Result<(), VaultError>;
+    async fn delete_many(&self, grants: &[Grant]) -> Result<(), VaultError>;
 
     /// The names that exist and that the grant admits, as the component knows them, sorted.
-    async fn list(&self, grant: ListGrant) -> Result<Vec<SecretName>, VaultError>;
+    async fn list(&self, grant: &ListGrant) -> Result<Vec<SecretName>, VaultError>;
 }
 
 /// What an operator does to a vault.

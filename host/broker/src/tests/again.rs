@@ -1,4 +1,4 @@
-//! Reads that are not decided anew, because they would be decided alike.
+//! Repeated reads: each is counted once, whatever happens between them.
 
 use proptest::prelude::*;
 
@@ -64,6 +64,7 @@ async fn step(world: &World, step: u8, name: &str, fresh: &str) -> Vec<(String, 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
+    // promise: Every read of a secret is counted once in the audit log and the run record, also when it is repeated.
     /// Whatever comes between: each value that a run got is one read in its record and in the audit, of its own name and version.
     #[test]
     fn every_read_is_counted_once(steps in prop::collection::vec((0..15u8, 0..NAMES.len()), 1..60)) {
@@ -127,47 +128,4 @@ async fn of_reads_at_once_each_is_counted() {
         (got, got),
         "{in_trail:?} {in_record:?}"
     );
-}
-
-// promise: A read that reuses an earlier decision gets the result that a new decision would give.
-#[tokio::test]
-async fn reads_under_a_decision_that_stands_are_counted_as_any() {
-    let world = world_with(r#"key = ["get"]"#, 6, Repeats::Sum);
-    world.vault.put("key", "value-value");
-    assert!(world.run.read_again("key").is_none(), "nothing was decided yet");
-    // The first is released, the others are read again: the same name in another spelling, and in a batch, goes the whole way.
-    world.run.get("key").await.unwrap();
-    assert!(world.run.read_again("key").is_some() && world.run.read_again("KEY").is_none());
-    world.run.get("Key").await.unwrap();
-    world.run.get_many(&["key".to_owned()]).await.unwrap();
-    assert_eq!(world.run.uses()[0].count, 4);
-    world.run.get("key").await.unwrap();
-    world.run.get("key").await.unwrap();
-    assert!(world.run.read_again("key").is_none(), "the limit on requests is for the whole way to tell");
-    assert!(matches!(world.run.get("key").await, Err(RequestError::Stop(Limit::Requests))));
-    world.run.finish().await.unwrap();
-    assert!(world.trail().contains(r#""count":5"#), "{}", world.trail());
-    assert_eq!((world.run.uses()[0].count, world.calls()), (6, 1));
-}
-
-// promise: A repeated read is decided again whenever the decision could differ.
-// promise: A read that reuses an earlier decision gets the result that a new decision would give.
-#[tokio::test]
-async fn a_decision_stands_only_where_nothing_is_counted_and_no_moment_matters() {
-    let policies = [
-        r#"key = { allow = ["get"], max-uses = 5 }"#,
-        r#"key = { allow = ["get"], expires = 2100-01-01T00:00:00Z }"#,
-        "key = [\"get\"]\nother = { allow = [\"get\"], expires = 2100-01-01T00:00:00Z }",
-        r#"key = { allow = ["get"], secret-version = "v1" }"#,
-    ];
-    for (policy, stands) in policies.into_iter().zip([false, false, false, true]) {
-        let world = world(policy);
-        world.vault.put("key", "value-value");
-        world.run.get("key").await.unwrap();
-        assert_eq!(world.run.read_again("key").is_some(), stands, "{policy}");
-    }
-    let world = world_with(r#"key = ["get"]"#, 100, Repeats::Each);
-    world.vault.put("key", "value-value");
-    world.run.get("key").await.unwrap();
-    assert!(world.run.read_again("key").is_none(), "each is to be audited");
 }

@@ -134,7 +134,7 @@ impl Vault for Gate {
         Abilities::default()
     }
 
-    async fn get(&self, grant: Grant) -> Result<Stored, VaultError> {
+    async fn get(&self, grant: &Grant) -> Result<Stored, VaultError> {
         self.waiting.add_permits(1);
         self.gate.clone().wait_for(|open| *open).await.unwrap();
         let value = Arc::new(Secret::new("what was waited for".to_owned()).unwrap());
@@ -142,23 +142,23 @@ impl Vault for Gate {
         Ok(Stored::new(value, Description::new(grant.stored().clone(), version, Timestamp::now())))
     }
 
-    async fn get_many(&self, _grants: Vec<Grant>) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
+    async fn get_many(&self, _grants: &[Grant]) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
         unimplemented()
     }
 
-    async fn describe(&self, _grant: Grant) -> Result<Description, VaultError> {
+    async fn describe(&self, _grant: &Grant) -> Result<Description, VaultError> {
         unimplemented()
     }
 
-    async fn set_many(&self, _secrets: Vec<(Grant, Arc<Secret>)>) -> Result<Vec<Description>, VaultError> {
+    async fn set_many(&self, _secrets: &[(Grant, Arc<Secret>)]) -> Result<Vec<Description>, VaultError> {
         unimplemented()
     }
 
-    async fn delete_many(&self, _grants: Vec<Grant>) -> Result<(), VaultError> {
+    async fn delete_many(&self, _grants: &[Grant]) -> Result<(), VaultError> {
         unimplemented()
     }
 
-    async fn list(&self, _grant: ListGrant) -> Result<Vec<SecretName>, VaultError> {
+    async fn list(&self, _grant: &ListGrant) -> Result<Vec<SecretName>, VaultError> {
         unimplemented()
     }
 }

@@ -61,10 +61,10 @@ fn a_disabled_secret_is_told_from_a_forbidden_one() {
         assert!(matches!(&shut, VaultError::Refused(text) if text.contains("Key Vault Secrets User")), "{shut}");
         // A component gets nothing of either; the one is no secret to be had, the other a vault that does not serve.
         let grants = ["off", "none"].map(|name| grant(Operation::Get, name)).into();
-        let why: Vec<_> = vault.get_many(grants).await.unwrap().into_iter().map(Result::err).collect();
+        let why: Vec<_> = vault.get_many(&grants).await.unwrap().into_iter().map(Result::err).collect();
         assert_eq!(why, [Some(Missing::Disabled), Some(Missing::NotFound)]);
         let grants = ["none", "shut"].map(|name| grant(Operation::Get, name)).into();
-        assert!(matches!(vault.get_many(grants).await, Err(VaultError::Refused(_))));
+        assert!(matches!(vault.get_many(&grants).await, Err(VaultError::Refused(_))));
     });
 }
 
@@ -73,7 +73,7 @@ fn a_deleted_name_cannot_be_set_until_it_is_recovered_or_purged() {
     paused(async {
         let vault = vault_over(&Model::script());
         let first = set(&vault, "a", "old").await.unwrap();
-        vault.delete_many(vec![grant(Operation::Delete, "a")]).await.unwrap();
+        vault.delete_many(&[grant(Operation::Delete, "a")]).await.unwrap();
         let error = set(&vault, "a", "new").await.unwrap_err();
         assert!(
             matches!(&error, VaultError::Deleted(name) if name.as_str() == "a")

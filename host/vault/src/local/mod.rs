@@ -302,11 +302,12 @@ impl Vault for LocalVault {
         Some(strongroom_core::escape::escape_controls(&format!("local:{}", dir.display())))
     }
 
-    async fn get(&self, grant: Grant) -> Result<Stored, VaultError> {
+    async fn get(&self, grant: &Grant) -> Result<Stored, VaultError> {
         self.find(grant.stored().clone(), grant.version().cloned()).await
     }
 
-    async fn get_many(&self, grants: Vec<Grant>) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
+    async fn get_many(&self, grants: &[Grant]) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
+        let grants = grants.to_vec();
         self.blocking(move |inner| {
             inner.read(|context, connection| {
                 let find = |grant: &Grant| context.find(connection, grant.stored(), grant.version());
@@ -316,21 +317,22 @@ impl Vault for LocalVault {
         .await
     }
 
-    async fn describe(&self, grant: Grant) -> Result<Description, VaultError> {
+    async fn describe(&self, grant: &Grant) -> Result<Description, VaultError> {
         // The seal vouches for the attributes, so it is opened here too.
         Ok(self.find(grant.stored().clone(), grant.version().cloned()).await?.description)
     }
 
-    async fn set_many(&self, secrets: Vec<(Grant, Arc<Secret>)>) -> Result<Vec<Description>, VaultError> {
-        let plain = |(grant, value): (Grant, _)| (grant.stored().clone(), value, Attributes::default());
-        self.insert(secrets.into_iter().map(plain).collect()).await
+    async fn set_many(&self, secrets: &[(Grant, Arc<Secret>)]) -> Result<Vec<Description>, VaultError> {
+        let plain = |(grant, value): &(Grant, _)| (grant.stored().clone(), Arc::clone(value), Attributes::default());
+        self.insert(secrets.iter().map(plain).collect()).await
     }
 
-    async fn delete_many(&self, grants: Vec<Grant>) -> Result<(), VaultError> {
+    async fn delete_many(&self, grants: &[Grant]) -> Result<(), VaultError> {
         self.remove(grants.iter().map(|grant| grant.stored().clone()).collect()).await
     }
 
-    async fn list(&self, grant: ListGrant) -> Result<Vec<SecretName>, VaultError> {
+    async fn list(&self, grant: &ListGrant) -> Result<Vec<SecretName>, VaultError> {
+        let grant = grant.clone();
         self.blocking(move |inner| {
             inner.read(|context, connection| {
                 let mut names = BTreeSet::new();

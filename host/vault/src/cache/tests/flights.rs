@@ -43,7 +43,8 @@ async fn a_leader_that_is_dropped_holds_nobody_up() {
     let (vault, cache) = with(settings(60));
     vault.put("a", "one");
     let gate = vault.close_gate();
-    let mut leader = cache.get(grant("a"));
+    let leader_grants = grant("a");
+    let mut leader = cache.get(&leader_grants);
     assert!(futures_util::poll!(&mut leader).is_pending());
     let follower = tokio::spawn({
         let cache = Arc::clone(&cache);
@@ -62,7 +63,8 @@ async fn a_batch_that_is_dropped_holds_nobody_up() {
     let (vault, cache) = with(settings(60));
     vault.put("a", "one");
     let gate = vault.close_gate();
-    let mut leader = cache.get_many(vec![grant("a"), grant("b")]);
+    let leader_grants = [grant("a"), grant("b")];
+    let mut leader = cache.get_many(&leader_grants);
     assert!(futures_util::poll!(&mut leader).is_pending());
     let follower = tokio::spawn({
         let cache = Arc::clone(&cache);
@@ -84,7 +86,7 @@ async fn a_failure_is_told_and_not_kept() {
     let readers: Vec<_> = (0..10)
         .map(|_| {
             let cache = Arc::clone(&cache);
-            tokio::spawn(async move { cache.get(grant("a")).await })
+            tokio::spawn(async move { cache.get(&grant("a")).await })
         })
         .collect();
     settle().await;
@@ -94,7 +96,7 @@ async fn a_failure_is_told_and_not_kept() {
         assert!(matches!(&answer, Err(VaultError::Unavailable(text)) if text == "the vault is down"), "{answer:?}");
     }
     assert_eq!(vault.gets(), 1);
-    assert!(cache.cached(grant("a")).is_err());
+    assert!(cache.cached(&grant("a")).is_none());
     vault.fail(None);
     vault.open_gate();
     assert_eq!(value(&cache, "a").await, "one");
@@ -106,8 +108,8 @@ async fn a_vault_that_panics_is_a_failure_like_another() {
     let (vault, cache) = with(settings(60));
     vault.put("a", "one");
     *vault.panics.lock().unwrap() = true;
-    assert!(matches!(cache.get(grant("a")).await, Err(VaultError::Unavailable(_))));
-    assert!(matches!(cache.get_many(vec![grant("a")]).await, Err(VaultError::Unavailable(_))));
+    assert!(matches!(cache.get(&grant("a")).await, Err(VaultError::Unavailable(_))));
+    assert!(matches!(cache.get_many(&[grant("a")]).await, Err(VaultError::Unavailable(_))));
     assert!(matches!(set(&cache, "a", "two").await, Err(VaultError::Unavailable(_))));
     *vault.panics.lock().unwrap() = false;
     assert_eq!(value(&cache, "a").await, "two");
@@ -119,7 +121,8 @@ async fn a_batch_that_fails_does_not_fail_others() {
     vault.put("a", "one");
     vault.fail(Some(VaultError::Damaged("another secret of the batch".into())));
     let gate = vault.close_gate();
-    let mut batch = cache.get_many(vec![grant("a"), grant("b")]);
+    let batch_grants = [grant("a"), grant("b")];
+    let mut batch = cache.get_many(&batch_grants);
     assert!(futures_util::poll!(&mut batch).is_pending());
     let follower = tokio::spawn({
         let cache = Arc::clone(&cache);
@@ -138,13 +141,13 @@ async fn a_batch_that_fails_does_not_fail_others() {
 #[tokio::test]
 async fn own_writes_count_at_once() {
     let (vault, cache) = with(settings(60));
-    assert!(cache.get(grant("a")).await.is_err());
+    assert!(cache.get(&grant("a")).await.is_err());
     set(&cache, "a", "one").await.unwrap();
     assert_eq!(value(&cache, "a").await, "one");
     set(&cache, "a", "two").await.unwrap();
     assert_eq!(value(&cache, "a").await, "two");
-    cache.delete_many(vec![grant("a")]).await.unwrap();
-    assert!(matches!(cache.get(grant("a")).await, Err(VaultError::NotFound(_))));
+    cache.delete_many(&[grant("a")]).await.unwrap();
+    assert!(matches!(cache.get(&grant("a")).await, Err(VaultError::NotFound(_))));
     // A write that failed may have happened all the same.
     set(&cache, "b", "one").await.unwrap();
     assert_eq!(value(&cache, "b").await, "one");
@@ -162,7 +165,7 @@ async fn a_fetch_that_began_before_a_write_does_not_undo_it() {
         let gate = vault.close_gate();
         let mut reader: std::pin::Pin<Box<dyn Future<Output = String> + Send + '_>> = if batch {
             Box::pin(async {
-                cache.get_many(vec![grant("a")]).await.unwrap()[0].as_ref().unwrap().value.expose().to_owned()
+                cache.get_many(&[grant("a")]).await.unwrap()[0].as_ref().unwrap().value.expose().to_owned()
             })
         } else {
             Box::pin(value(&cache, "a"))
@@ -174,7 +177,7 @@ async fn a_fetch_that_began_before_a_write_does_not_undo_it() {
         set(&cache, "a", "new").await.unwrap();
         gate.add_permits(1);
         assert_eq!(reader.await, "old", "it began before the write");
-        assert!(cache.cached(grant("a")).is_err(), "what it read is not kept");
+        assert!(cache.cached(&grant("a")).is_none(), "what it read is not kept");
         assert_eq!(value(&cache, "a").await, "new");
         set(&cache, "a", "old").await.unwrap();
     }
@@ -185,7 +188,8 @@ async fn a_reader_after_a_write_does_not_join_a_fetch_from_before() {
     let (vault, cache) = with(settings(60));
     vault.put("a", "old");
     let gate = vault.close_gate();
-    let mut before = cache.get(grant("a"));
+    let before_grants = grant("a");
+    let mut before = cache.get(&before_grants);
     assert!(futures_util::poll!(&mut before).is_pending());
     settle().await;
     vault.open_gate();
@@ -193,7 +197,7 @@ async fn a_reader_after_a_write_does_not_join_a_fetch_from_before() {
     assert_eq!(value(&cache, "a").await, "new");
     gate.add_permits(1);
     assert_eq!(before.await.unwrap().value.expose(), "old");
-    assert_eq!(cache.cached(grant("a")).unwrap().unwrap().value.expose(), "new");
+    assert_eq!(cache.cached(&grant("a")).unwrap().unwrap().value.expose(), "new");
 }
 
 #[tokio::test]
@@ -202,7 +206,8 @@ async fn a_write_whose_run_is_dropped_counts_too() {
     vault.put("a", "old");
     assert_eq!(value(&cache, "a").await, "old");
     let gate = vault.close_gate();
-    let mut write = cache.set_many(vec![(grant("a"), secret("new"))]);
+    let write_grants = [(grant("a"), secret("new"))];
+    let mut write = cache.set_many(&write_grants);
     assert!(futures_util::poll!(&mut write).is_pending());
     drop(write);
     settle().await;
@@ -223,12 +228,12 @@ async fn a_batch_fetches_only_what_is_missing() {
         answers.iter().map(|answer| answer.as_ref().ok().map(|stored| stored.value.expose().to_owned())).collect()
     };
     let some = |text: &str| Some(text.to_owned());
-    let batch = || ["c", "b", "none", "a", "c"].map(grant).into();
+    let batch = ["c", "b", "none", "a", "c"].map(grant);
     let expected = [some("c"), some("b"), None, some("a"), some("c")];
-    assert_eq!(texts(cache.get_many(batch()).await.unwrap()), expected);
+    assert_eq!(texts(cache.get_many(&batch).await.unwrap()), expected);
     assert_eq!((vault.gets(), vault.batches()), (1, 1));
     // The second time all is there, also what is not.
-    assert_eq!(texts(cache.get_many(batch()).await.unwrap()), expected);
+    assert_eq!(texts(cache.get_many(&batch).await.unwrap()), expected);
     assert_eq!((vault.gets(), vault.batches()), (1, 1));
     assert_eq!(value(&cache, "a").await, "a");
     assert_eq!(vault.gets(), 1);
@@ -236,9 +241,11 @@ async fn a_batch_fetches_only_what_is_missing() {
     // A batch joins a fetch under way.
     vault.put("d", "d");
     let gate = vault.close_gate();
-    let mut single = cache.get(grant("d"));
+    let single_grants = grant("d");
+    let mut single = cache.get(&single_grants);
     assert!(futures_util::poll!(&mut single).is_pending());
-    let mut batch = cache.get_many(vec![grant("a"), grant("d")]);
+    let batch_grants = [grant("a"), grant("d")];
+    let mut batch = cache.get_many(&batch_grants);
     assert!(futures_util::poll!(&mut batch).is_pending());
     settle().await;
     gate.add_permits(1);

@@ -194,7 +194,7 @@ async fn every_edit_of_a_row_is_noticed() {
         assert!(is_damaged(&error), "{column} = {value}: {error:?}");
         assert!(!error.to_string().contains("value-of"), "{error}");
         let grant = crate::cases::grant(strongroom_policy::Operation::Describe, asked);
-        assert!(is_damaged(&vault.describe(grant).await.unwrap_err()), "{column} = {value}");
+        assert!(is_damaged(&vault.describe(&grant).await.unwrap_err()), "{column} = {value}");
         assert!(is_damaged(&Operator::list(&vault).await.unwrap_err()), "{column} = {value}");
         assert_eq!(super::value(&vault, "b").await.unwrap(), "value-of-b", "the others are served");
         drop(vault);
