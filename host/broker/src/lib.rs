@@ -158,8 +158,6 @@ struct Known {
 
 /// What a run has seen of a secret: from then on it sees this version and no other.
 struct Held {
-    /// The name in the vault.
-    stored: SecretName,
     description: Description,
     value: Option<Arc<Secret>>,
 }

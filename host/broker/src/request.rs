@@ -234,8 +234,8 @@ impl RunBroker {
         };
         for ((grant, value), description) in grants.iter().zip(secrets).zip(&written) {
             self.served(grant.asked().as_str(), Operation::Set);
-            let (stored, description) = (grant.stored().clone(), description.clone());
-            self.state().hold(grant.asked(), Held { stored, description, value: Some(value) });
+            let held = Held { description: description.clone(), value: Some(value) };
+            self.state().hold(grant.asked(), held);
         }
         try_join_all(grants.iter().zip(&written).map(|(grant, description)| {
             self.audit(Event {
@@ -274,8 +274,8 @@ impl RunBroker {
         self.served(grant.asked().as_str(), Operation::Describe);
         let mut state = self.state();
         let known = state.names.entry(grant.asked().clone()).or_default();
-        let (stored, seen) = (grant.stored().clone(), description.clone());
-        known.held.get_or_insert_with(|| Held { stored, description: seen, value: None });
+        let seen = description.clone();
+        known.held.get_or_insert_with(|| Held { description: seen, value: None });
         Ok(description)
     }
 

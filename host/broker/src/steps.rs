@@ -282,7 +282,7 @@ impl RunBroker {
         self.watch(grant, &stored.value).await?;
         let shown = self.shown_name(grant.asked().as_str());
         let Stored { value, description, .. } = stored;
-        let held = Held { stored: grant.stored().clone(), description, value: Some(Arc::clone(&value)) };
+        let held = Held { description, value: Some(Arc::clone(&value)) };
         let mut state = self.state();
         state.ledger.served(&shown, Operation::Get);
         state.hold(grant.asked(), held);

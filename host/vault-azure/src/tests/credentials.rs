@@ -47,7 +47,7 @@ fn open(script: &Arc<Script>, settings: &CredentialSettings, tools: FakeTools) -
 }
 
 async fn get(vault: &AzureVault) -> Result<Stored, VaultError> {
-    Vault::get(vault, grant(Operation::Get, "a")).await
+    Vault::get(vault, &grant(Operation::Get, "a")).await
 }
 
 /// The token that the vault was shown at last.

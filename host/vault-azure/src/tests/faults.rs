@@ -13,7 +13,7 @@ fn failing(times: usize, fault: impl Fn() -> Reply + Send + Sync + 'static) -> A
 }
 
 async fn get(vault: &AzureVault) -> Result<Stored, VaultError> {
-    Vault::get(vault, grant(Operation::Get, "a")).await
+    Vault::get(vault, &grant(Operation::Get, "a")).await
 }
 
 #[test]
@@ -89,11 +89,11 @@ fn a_write_whose_answer_was_lost_says_so() {
     paused(async {
         let script = failing(usize::MAX, || Reply::Cut);
         let batch = vec![(grant(Operation::Set, "a"), secret("v"))];
-        let error = Vault::set_many(&vault_over(&script), batch).await.unwrap_err();
+        let error = Vault::set_many(&vault_over(&script), &batch).await.unwrap_err();
         assert!(error.to_string().contains("whether `a` was changed is not known"), "{error}");
         let refused = failing(usize::MAX, || Reply::error(403, "Forbidden", "ForbiddenByRbac"));
         let batch = vec![(grant(Operation::Set, "a"), secret("v"))];
-        let error = Vault::set_many(&vault_over(&refused), batch).await.unwrap_err();
+        let error = Vault::set_many(&vault_over(&refused), &batch).await.unwrap_err();
         assert!(!error.to_string().contains("not known"), "{error}");
     });
 }

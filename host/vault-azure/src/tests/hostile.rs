@@ -16,7 +16,7 @@ fn assert_nothing_left(script: &Script) {
 }
 
 async fn get(script: &Arc<Script>) -> VaultError {
-    let error = Vault::get(&vault_over(script), grant(Operation::Get, "a")).await.unwrap_err();
+    let error = Vault::get(&vault_over(script), &grant(Operation::Get, "a")).await.unwrap_err();
     assert_nothing_left(script);
     let text = error.to_string();
     assert!(!text.contains("the-token") && !text.contains("s3cr3t") && text.len() < 1000, "{text}");
@@ -24,7 +24,7 @@ async fn get(script: &Arc<Script>) -> VaultError {
 }
 
 async fn list(script: &Arc<Script>) -> VaultError {
-    let error = Vault::list(&vault_over(script), strongroom_vault::cases::list_grant("\"db-*\" = [\"list\"]"))
+    let error = Vault::list(&vault_over(script), &strongroom_vault::cases::list_grant("\"db-*\" = [\"list\"]"))
         .await
         .unwrap_err();
     assert_nothing_left(script);

@@ -6,7 +6,7 @@ use super::model::Model;
 use super::*;
 
 async fn set(vault: &AzureVault, text: &str, value: &str) -> Result<Vec<Description>, VaultError> {
-    Vault::set_many(vault, vec![(grant(Operation::Set, text), secret(value))]).await
+    Vault::set_many(vault, &[(grant(Operation::Set, text), secret(value))]).await
 }
 
 #[test]
@@ -14,7 +14,7 @@ fn a_name_is_sent_folded_and_whole() {
     paused(async {
         let script = after_dance(|seen| bundle(seen.line().rsplit('/').nth(1).unwrap(), "v"));
         let vault = vault_over(&script);
-        Vault::get(&vault, grant(Operation::Get, "DB-Password")).await.unwrap();
+        Vault::get(&vault, &grant(Operation::Get, "DB-Password")).await.unwrap();
         assert_eq!(script.lines(), ["GET /secrets/db-password/"]);
         let url = script.seen().last().unwrap().url.clone();
         assert_eq!(url, format!("{VAULT}/secrets/db-password/?api-version=2025-07-01"));
@@ -60,10 +60,10 @@ fn a_disabled_secret_is_told_from_a_forbidden_one() {
         let shut = Operator::get(&vault, &name("shut"), None).await.unwrap_err();
         assert!(matches!(&shut, VaultError::Refused(text) if text.contains("Key Vault Secrets User")), "{shut}");
         // A component gets nothing of either; the one is no secret to be had, the other a vault that does not serve.
-        let grants = ["off", "none"].map(|name| grant(Operation::Get, name)).into();
+        let grants = ["off", "none"].map(|name| grant(Operation::Get, name));
         let why: Vec<_> = vault.get_many(&grants).await.unwrap().into_iter().map(Result::err).collect();
         assert_eq!(why, [Some(Missing::Disabled), Some(Missing::NotFound)]);
-        let grants = ["none", "shut"].map(|name| grant(Operation::Get, name)).into();
+        let grants = ["none", "shut"].map(|name| grant(Operation::Get, name));
         assert!(matches!(vault.get_many(&grants).await, Err(VaultError::Refused(_))));
     });
 }
@@ -98,8 +98,8 @@ fn a_batch_that_stops_half_way_names_exactly_what_was_written() {
             line => bundle(line.rsplit('/').next().unwrap(), "v"),
         });
         let vault = vault_over(&script);
-        let batch = ["a", "b", "c"].map(|name| (grant(Operation::Set, name), secret("v"))).into();
-        let error = Vault::set_many(&vault, batch).await.unwrap_err();
+        let batch = ["a", "b", "c"].map(|name| (grant(Operation::Set, name), secret("v")));
+        let error = Vault::set_many(&vault, &batch).await.unwrap_err();
         let VaultError::Partial { written, cause } = error else { panic!("{error}") };
         assert_eq!(written, [name("a"), name("b")]);
         assert!(matches!(*cause, VaultError::Refused(_)));
@@ -113,8 +113,8 @@ fn a_dropped_batch_goes_on() {
     paused(async {
         let script = Model::script();
         let vault = vault_over(&script);
-        let batch = (0..20).map(|at| (grant(Operation::Set, &format!("n{at}")), secret("v"))).collect();
-        let mut write = Vault::set_many(&vault, batch);
+        let batch = (0..20).map(|at| (grant(Operation::Set, &format!("n{at}")), secret("v"))).collect::<Vec<_>>();
+        let mut write = Vault::set_many(&vault, &batch);
         let _ = futures_util::poll!(&mut write);
         drop(write);
         tokio::time::sleep(10 * SECOND).await;
@@ -127,10 +127,10 @@ fn a_list_has_all_pages() {
     paused(async {
         let script = Model::script();
         let vault = vault_over(&script);
-        let batch = (0..60).map(|at| (grant(Operation::Set, &format!("db-{at:02}")), secret("v"))).collect();
-        Vault::set_many(&vault, batch).await.unwrap();
+        let batch = (0..60).map(|at| (grant(Operation::Set, &format!("db-{at:02}")), secret("v"))).collect::<Vec<_>>();
+        Vault::set_many(&vault, &batch).await.unwrap();
         script.forget();
-        let names = Vault::list(&vault, strongroom_vault::cases::list_grant("\"db-*\" = [\"list\"]")).await.unwrap();
+        let names = Vault::list(&vault, &strongroom_vault::cases::list_grant("\"db-*\" = [\"list\"]")).await.unwrap();
         assert_eq!(names.len(), 60);
         assert_eq!(script.lines(), ["GET /secrets"; 3]);
         for seen in script.seen() {
@@ -151,7 +151,7 @@ fn a_list_of_exact_names_never_pages_the_vault_and_reads_no_value() {
         script.forget();
         let names = Vault::list(
             &vault,
-            strongroom_vault::cases::list_grant(
+            &strongroom_vault::cases::list_grant(
                 "a = [\"list\"]\nalias = { allow = [\"list\"], stored-as = \"b\" }\nnone = [\"list\"]",
             ),
         )
@@ -177,7 +177,7 @@ fn a_disabled_secret_is_in_no_components_list() {
             Reply::Json(200, json!({"value": items}))
         });
         let vault = vault_over(&script);
-        let names = Vault::list(&vault, strongroom_vault::cases::list_grant("off = [\"list\"]\n\"db-*\" = [\"list\"]"))
+        let names = Vault::list(&vault, &strongroom_vault::cases::list_grant("off = [\"list\"]\n\"db-*\" = [\"list\"]"))
             .await
             .unwrap();
         assert_eq!(names, [name("db-on")]);
