@@ -158,7 +158,7 @@ impl Walk<'_> {
     }
 
     fn expires(&mut self, at: &str, value: &Value<'_>) -> Option<Timestamp> {
-        let form = "a date and time with its offset, such as 2026-12-01T00:00:00Z";
+        let form = "a date and time with its offset, such as 2030-12-01T00:00:00Z";
         let problem = match value.get_ref() {
             DeValue::Datetime(written) => match timestamp(written) {
                 Some(timestamp) => return Some(timestamp),

@@ -132,17 +132,17 @@ fn fields_of_entries() {
         ("{ allow = [], max_uses = 1 }", "3:24: secrets.\"db-*\".max_uses: unknown field; did you mean `max-uses`?".into()),
         (
             "{ allow = [], expires = 2026-01-01T00:00:00 }",
-            "3:34: secrets.\"db-*\".expires: expected a date and time with its offset, such as 2026-12-01T00:00:00Z; this one has no \
+            "3:34: secrets.\"db-*\".expires: expected a date and time with its offset, such as 2030-12-01T00:00:00Z; this one has no \
              offset, so nobody knows when it is: append Z for UTC, or +01:00"
                 .into(),
         ),
         (
             "{ allow = [], expires = 2026-01-01 }",
-            "3:34: secrets.\"db-*\".expires: expected a date and time with its offset, such as 2026-12-01T00:00:00Z, found 2026-01-01".into(),
+            "3:34: secrets.\"db-*\".expires: expected a date and time with its offset, such as 2030-12-01T00:00:00Z, found 2026-01-01".into(),
         ),
         (
             "{ allow = [], expires = \"2026-01-01T00:00:00Z\" }",
-            "3:34: secrets.\"db-*\".expires: expected a date and time with its offset, such as 2026-12-01T00:00:00Z, without quotes, \
+            "3:34: secrets.\"db-*\".expires: expected a date and time with its offset, such as 2030-12-01T00:00:00Z, without quotes, \
              found a string"
                 .into(),
         ),

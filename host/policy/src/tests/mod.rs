@@ -48,7 +48,7 @@ tcp = ["127.0.0.1:5432", "db.example.com:5432"]
 db-password = ["get"]
 "db-*" = { allow = ["get"], max-uses = 10 }
 "db-admin" = []
-model-key = { allow = ["set"], stored-as = "prod-model-key", expires = 2026-12-01T00:00:00Z }
+model-key = { allow = ["set"], stored-as = "prod-model-key", expires = 2030-12-01T00:00:00Z }
 api-token = { allow = ["get"], secret-version = "0123abCD" }
 
 [environment]

@@ -184,7 +184,7 @@ async fn what_is_wrong_inside_is_found_by_the_compiler_and_escaped() {
     bytes[at + 2] = 0x1a;
     let error = loader.compile(&take(&loader, bytes), LONG, &Silent).await.unwrap_err();
     let CompileError::Invalid(text) = error else { panic!("{error}") };
-    assert!(text.starts_with("the component is not valid: ") && text.ends_with("; copy or build it again"), "{text}");
+    assert!(text.starts_with("is not valid: ") && text.ends_with("; copy or build it again"), "{text}");
     assert!(!text.chars().any(char::is_control), "{text}");
 }
 
@@ -196,7 +196,7 @@ async fn a_component_that_needs_more_than_the_pool_gives_is_at_fault_itself() {
     let text = String::from_utf8(wasm_text(&instances)).unwrap();
     let error = loader.compile(&take(&loader, wat::parse_str(text).unwrap()), LONG, &Silent).await.unwrap_err();
     assert!(
-        matches!(&error, CompileError::Invalid(text) if text.starts_with("the component needs more than a run may have: ")),
+        matches!(&error, CompileError::Invalid(text) if text.starts_with("needs more than a run may have: ")),
         "{error}"
     );
 }

@@ -61,7 +61,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "TYPE")]
     content_type: Option<String>,
     /// From this moment the secret is not served to runs:
-    /// `2026-12-01` or `2026-12-01T08:00:00Z`
+    /// `2030-12-01` or `2030-12-01T08:00:00Z`
     #[arg(long, value_name = "TIME", value_parser = show::parse_moment)]
     expires: Option<Timestamp>,
     /// Before this moment the secret is not served to runs
