@@ -1,4 +1,4 @@
-//! A component that was read before its run: what was read is what runs, whatever its file holds by then.
+//! A prepared run: what was read and checked is what runs, whatever the component's file contains by then.
 
 use std::future::pending;
 use std::path::Path;
@@ -8,9 +8,9 @@ use strongroom::audit::{Audit, SyncMode};
 use strongroom::ids::Digest;
 use strongroom::policy::Policy;
 use strongroom::record::{Outcome, RunRecord};
-use strongroom::runner::{Runner, RunnerOptions, Sandbox, StartError};
+use strongroom::runner::{Checks, PreparedRun, Runner, RunnerOptions, StartError};
 use strongroom::runtime::component::COMPONENT_MAX;
-use strongroom::runtime::{Candidate, Compile, LoadError, Loader, Silent, engine};
+use strongroom::runtime::{Compile, LoadError, Silent};
 use strongroom::spec::RunSpec;
 use strongroom::vault::local::{LocalVault, Protection};
 
@@ -38,16 +38,20 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(sandbox: Sandbox) -> Self {
+    fn new(max_runs: u32) -> Self {
         let home = tempfile::tempdir().unwrap();
         let vault = LocalVault::create(&home.path().join("vault"), Protection::KeyFile).unwrap();
         let audit = Audit::open(&home.path().join("audit"), SyncMode::Os).unwrap();
         let options = RunnerOptions::new(Arc::new(vault), audit, Compile::InProcess).temp(home.path());
-        Self { runner: Runner::with_sandbox(sandbox, options).unwrap(), home }
+        Self { runner: Runner::new(options.max_runs(max_runs)).unwrap(), home }
     }
 
-    async fn run(&self, candidate: Candidate, path: &Path, policy: Policy) -> Result<RunRecord, StartError> {
-        self.runner.run_candidate(candidate, RunSpec::new(path), Arc::new(policy), Arc::new(Silent), pending()).await
+    async fn prepare(&self, path: &Path, policy: Policy) -> Result<PreparedRun, StartError> {
+        self.runner.prepare(RunSpec::new(path), Arc::new(policy)).await
+    }
+
+    async fn run(&self, prepared: PreparedRun) -> RunRecord {
+        prepared.run(&self.runner, Arc::new(Silent), pending()).await.unwrap()
     }
 }
 
@@ -58,39 +62,38 @@ fn pinned(digest: &Digest) -> Policy {
 // promise: A component that was loaded before its run is the one that is pinned, run and recorded,
 // whatever its file contains by then.
 #[tokio::test]
-async fn what_was_read_runs_and_is_held_against_the_pin() {
-    let bench = Bench::new(Sandbox::new(4).unwrap());
+async fn prepared_run_executes_the_bytes_that_were_checked() {
+    let bench = Bench::new(4);
     let path = bench.home.path().join("component.wasm");
     let (well, badly) = (component(true), component(false));
+    let (digest, other) = (Digest::of(&well), Digest::of(&badly));
     std::fs::write(&path, &well).unwrap();
-    let candidate = Candidate::read(&path, COMPONENT_MAX).unwrap();
-    let (digest, other) = (*candidate.digest(), Digest::of(&badly));
+    let prepared = bench.prepare(&path, pinned(&digest)).await.unwrap();
+    let unpinned = bench.prepare(&path, Policy::empty()).await.unwrap();
+    assert_eq!(*prepared.component().digest(), digest);
 
-    // Another component comes in its place.
+    // Another component replaces the file.
     std::fs::write(&path, &badly).unwrap();
-    let record = bench.run(candidate.clone(), &path, pinned(&digest)).await.unwrap();
+    let record = bench.run(prepared).await;
     assert_eq!((record.outcome, record.component.digest), (Outcome::Finished, digest));
-    let error = bench.run(candidate.clone(), &path, pinned(&other)).await.unwrap_err();
-    assert!(matches!(&error, StartError::Pin(pin) if pin.found == digest), "{error}");
-    // Read anew, it is the other one.
-    let again = Candidate::read(&path, COMPONENT_MAX).unwrap();
-    let record = bench.run(again, &path, pinned(&other)).await.unwrap();
+    let error = bench.prepare(&path, pinned(&digest)).await.unwrap_err();
+    assert!(matches!(&error, StartError::Pin(pin) if pin.found == other), "{error}");
+    // Prepared again, it is the other one that is read, checked and run.
+    let record = bench.run(bench.prepare(&path, pinned(&other)).await.unwrap()).await;
     assert_eq!((record.outcome, record.component.digest), (Outcome::Failed, other));
 
     std::fs::remove_file(&path).unwrap();
-    let record = bench.run(candidate, &path, Policy::empty()).await.unwrap();
+    let record = bench.run(unpinned).await;
     assert_eq!((record.outcome, record.component.digest), (Outcome::Finished, digest));
 }
 
-#[tokio::test]
-async fn what_was_read_for_another_world_or_bound_is_looked_at_once_more() {
-    let bench = Bench::new(Sandbox::new(4).unwrap());
-    let path = bench.home.path().join("component.wasm");
+#[test]
+fn component_without_an_entry_or_over_the_size_limit_is_not_prepared() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("component.wasm");
+    let prepare = || Checks::default().prepare(RunSpec::new(&path), Arc::new(Policy::empty())).unwrap_err();
     std::fs::write(&path, wat::parse_str("(component)").unwrap()).unwrap();
-    let options = strongroom::runtime::EngineOptions::default();
-    let elsewhere = Loader::new(engine(&options).unwrap(), Compile::InProcess, None);
-    let candidate = elsewhere.read_for_world(&path).await.unwrap();
-    let error = bench.run(candidate, &path, Policy::empty()).await.unwrap_err();
+    let error = prepare();
     assert!(matches!(error, StartError::Component(LoadError::Malformed { .. })), "{error}");
 
     // A custom section makes it large and changes nothing else.
@@ -102,17 +105,16 @@ async fn what_was_read_for_another_world_or_bound_is_looked_at_once_more() {
     }
     large.resize(large.len() + content, 0);
     std::fs::write(&path, &large).unwrap();
-    let candidate = Candidate::read(&path, 2 * COMPONENT_MAX).unwrap();
-    let error = bench.run(candidate, &path, Policy::empty()).await.unwrap_err();
+    let error = prepare();
     assert!(matches!(error, StartError::Component(LoadError::TooLarge { .. })), "{error}");
 }
 
 #[tokio::test]
-async fn a_sandbox_made_before_says_how_many_runs_there_is_room_for() {
-    let bench = Bench::new(Sandbox::new(0).unwrap());
+async fn prepared_run_without_room_is_told_that_the_host_is_busy() {
+    let bench = Bench::new(0);
     let path = bench.home.path().join("component.wasm");
     std::fs::write(&path, component(true)).unwrap();
-    let candidate = Candidate::read(&path, COMPONENT_MAX).unwrap();
-    let error = bench.run(candidate, &path, Policy::empty()).await.unwrap_err();
+    let prepared = bench.prepare(&path, Policy::empty()).await.unwrap();
+    let error = prepared.run(&bench.runner, Arc::new(Silent), pending()).await.unwrap_err();
     assert!(matches!(error, StartError::Busy), "{error}");
 }

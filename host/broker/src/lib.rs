@@ -16,13 +16,13 @@
 
 mod error;
 mod ledger;
-mod meter;
 mod network;
 mod request;
 mod session;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod timer;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -32,11 +32,10 @@ use jiff::Timestamp;
 
 pub use error::{Answer, GuestError, RequestError};
 use ledger::Ledger;
-pub use meter::Begun;
-pub use meter::Meter;
 pub use network::{Contact, DESTINATIONS_MAX};
 pub use session::settle;
 pub use session::{Ended, Session, SessionError};
+pub use timer::Timer;
 
 use strongroom_audit::{Audit, Decision, Event, Kind};
 use strongroom_core::ids::{RunId, SecretName, SecretVersion};
@@ -97,7 +96,7 @@ impl Broker {
             redactor,
             requests,
             state: Mutex::new(State::default()),
-            meter: Meter::default(),
+            timer: Timer::start(),
             now: Timestamp::now,
         }
     }
@@ -117,7 +116,7 @@ pub struct RunBroker {
     redactor: Redactor,
     requests: u64,
     state: Mutex<State>,
-    meter: Meter,
+    timer: Timer,
     /// The clock: another one in tests.
     now: fn() -> Timestamp,
 }
@@ -194,9 +193,9 @@ impl RunBroker {
         self.run
     }
 
-    /// What measures where the run's time goes.
-    pub fn meter(&self) -> &Meter {
-        &self.meter
+    /// Measures where the run's time goes.
+    pub fn timer(&self) -> &Timer {
+        &self.timer
     }
 
     /// The run's redactor.
@@ -233,12 +232,19 @@ impl RunBroker {
             ..Event::default()
         }));
         for event in events {
-            let begun = self.meter.begin();
-            let appended = self.broker.audit.put(&event).await;
-            self.meter.audited(begun);
-            appended?;
+            self.append(&event).await?;
         }
         Ok(())
+    }
+
+    /// Appends an event to the audit log.
+    async fn append(&self, event: &Event) -> Result<(), strongroom_audit::AuditError> {
+        self.timer.separately(|timings| &mut timings.audit, self.broker.audit.put(event)).await
+    }
+
+    /// Waits for the vault.
+    async fn ask_vault<T>(&self, work: impl Future<Output = T>) -> T {
+        self.timer.separately(|timings| &mut timings.secrets, work).await
     }
 
     /// The uses so far, for the run record.

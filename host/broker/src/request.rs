@@ -137,8 +137,8 @@ impl RunBroker {
     async fn fetch(&self, grants: &[Grant]) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
         let grants: Vec<Grant> = grants.iter().map(|grant| self.pinned(grant)).collect();
         match grants.as_slice() {
-            [grant] => Ok(vec![Missing::apart(self.broker.vault.get(grant).await)?]),
-            grants => self.broker.vault.get_many(grants).await,
+            [grant] => Ok(vec![Missing::apart(self.ask_vault(self.broker.vault.get(grant)).await)?]),
+            grants => self.ask_vault(self.broker.vault.get_many(grants)).await,
         }
     }
 
@@ -228,7 +228,7 @@ impl RunBroker {
             grants.iter().for_each(|grant| state.names.entry(grant.asked().clone()).or_default().written = true);
         }
         let pairs: Vec<(Grant, Arc<Secret>)> = grants.iter().cloned().zip(secrets.iter().cloned()).collect();
-        let written = match self.broker.vault.set_many(&pairs).await {
+        let written = match self.ask_vault(self.broker.vault.set_many(&pairs)).await {
             Ok(written) => written,
             Err(error) => return Err(self.failed(&grants, &error).await),
         };
@@ -256,8 +256,10 @@ impl RunBroker {
     pub async fn describe(&self, name: &str) -> Result<Description, RequestError> {
         let grant = self.grant(Operation::Describe, name).await?;
         self.audit(self.decided(Kind::Decision, &grant)).await?;
-        let answer =
-            self.broker.vault.describe(&self.pinned(&grant)).await.inspect_err(|error| self.tell_operator(error));
+        let answer = self
+            .ask_vault(self.broker.vault.describe(&self.pinned(&grant)))
+            .await
+            .inspect_err(|error| self.tell_operator(error));
         let (outcome, version, answer) = match answer {
             Ok(description) => match self.usable(&description) {
                 Ok(()) => ("described", Some(description.version.clone()), Ok(description)),
@@ -297,7 +299,8 @@ impl RunBroker {
             ..about.clone()
         })
         .await?;
-        let answer = self.broker.vault.list(&grant).await.inspect_err(|error| self.tell_operator(error));
+        let answer =
+            self.ask_vault(self.broker.vault.list(&grant)).await.inspect_err(|error| self.tell_operator(error));
         let (outcome, count) = match &answer {
             Ok(names) => ("listed", Some(names.len() as u64)),
             Err(error) => (error.kind(), None),
@@ -329,7 +332,7 @@ impl RunBroker {
         let names = self.admit(Operation::Delete, names, batch).await?;
         let grants = self.decide(Operation::Delete, &names).await?;
         try_join_all(grants.iter().map(|grant| self.audit(self.decided(Kind::Decision, grant)))).await?;
-        if let Err(error) = self.broker.vault.delete_many(&grants).await {
+        if let Err(error) = self.ask_vault(self.broker.vault.delete_many(&grants)).await {
             return Err(self.failed(&grants, &error).await);
         }
         for grant in &grants {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Broker, Meter, RunBroker};
+use super::{Broker, RunBroker, Timer};
 use strongroom_audit::{AuditError, Event, Kind};
 use strongroom_core::ids::RunId;
 use strongroom_core::record::{Blame, ComponentRef, FORMAT, Limit, LogCount, Outcome, RunRecord};
@@ -125,7 +125,7 @@ impl Broker {
     ) -> Result<Session, SessionError> {
         policy.serves(&component.digest)?;
         let limits = policy.limits_under(ceilings)?;
-        let session = Session::prepare(self, spec, component, policy, limits, Meter::default());
+        let session = Session::prepare(self, spec, component, policy, limits, Timer::start());
         session.begin().await.map_err(SessionError::Audit)?;
         Ok(session)
     }
@@ -139,18 +139,17 @@ impl Session {
         component: ComponentRef,
         policy: Arc<Policy>,
         limits: Limits,
-        meter: Meter,
+        timer: Timer,
     ) -> Self {
         let record = new_record(broker, spec, component, &policy);
         let mut run = broker.for_run(record.id, Arc::clone(&policy), Redactor::new(), limits.requests);
-        run.meter = meter;
+        run.timer = timer;
         Self { broker: Arc::new(run), policy, limits, record }
     }
 
     /// Keeps the policy's text and writes the first event, which binds what this run is.
     pub async fn begin(&self) -> Result<(), AuditError> {
-        let (record, audit, meter) = (&self.record, &self.broker.broker.audit, &self.broker.meter);
-        let begun = meter.begin();
+        let (record, audit) = (&self.record, &self.broker.broker.audit);
         audit.keep_policy(&record.policy, self.policy.text())?;
         let detail = [
             ("component", Some(record.component.digest.to_string())),
@@ -161,9 +160,7 @@ impl Session {
         ];
         let detail = detail.into_iter().filter_map(|(name, value)| Some((name.into(), value?.into()))).collect();
         let event = Event { event: Kind::RunStart, run: Some(record.id), detail, ..Event::default() };
-        audit.put(&event).await?;
-        meter.audited(begun);
-        Ok(())
+        self.broker.append(&event).await
     }
 
     /// The run's identity.
@@ -216,10 +213,8 @@ impl Session {
         }
         settle(&mut record, ended);
         record.ended = Some(Timestamp::now());
-        let begun = broker.meter.begin();
-        let appended = broker.broker.audit.append(end_event(&record)).await;
-        broker.meter.audited(begun);
-        match appended {
+        let append = broker.broker.audit.append(end_event(&record));
+        match broker.timer.separately(|timings| &mut timings.audit, append).await {
             Ok(position) => record.audit = Some(position),
             Err(error) => settle(&mut record, Ended::audit_fault(&error)),
         }

@@ -384,10 +384,7 @@ impl RunBroker {
     }
 
     pub(super) async fn audit(&self, event: Event) -> Result<(), RequestError> {
-        let begun = self.meter.begin();
-        let appended = self.broker.audit.put(&event).await;
-        self.meter.audited(begun);
-        match appended {
+        match self.append(&event).await {
             Ok(()) => Ok(()),
             Err(error) => {
                 // Once for a run: a component can ask as often as its limit allows.

@@ -24,7 +24,7 @@ use super::state::RunState;
 use super::stop::StopCell;
 use super::text;
 use super::training::Training;
-use strongroom_broker::{Ended, Meter, RunBroker};
+use strongroom_broker::{Ended, RunBroker, Timer};
 use strongroom_core::record::{LogCount, Metric, Progress};
 use strongroom_core::spec::RunSpec;
 use strongroom_policy::Limits;
@@ -67,8 +67,6 @@ pub struct Account {
     pub log: LogCount,
     /// What the observer has not yet seen.
     pub handover: Handover,
-    /// Nothing was made in its output folder.
-    pub untouched: bool,
 }
 
 /// A component linked, and its entry found: the same for every run, so it is done once for a component that is at hand.
@@ -119,35 +117,35 @@ impl Executor {
         let quota = Quota::new(limits.output_bytes, limits.output_files, stop.clone());
         let mut cpu = Duration::ZERO;
         let set_up = self.store(&execution, &output, quota.clone(), stop.clone());
-        broker.meter().lap(|timings| &mut timings.start);
-        let (ended, peak_memory_bytes, (metrics, progress), untouched) = match set_up {
+        broker.timer().lap(|timings| &mut timings.start);
+        let (ended, peak_memory_bytes, (metrics, progress)) = match set_up {
             Err(error) => {
                 let broken =
                     || Ended::HostFault(format!("the sandbox cannot be set up: {}", text::error(&error, MESSAGE_MAX)));
                 let ended = exhausted(&error).unwrap_or_else(broken);
-                (ended, 0, Default::default(), false)
+                (ended, 0, Default::default())
             }
             Ok(mut store) => {
-                let ended = self.drive(loaded, &mut store, broker.meter(), cancelled, &mut cpu).await;
-                broker.meter().lap(|timings| &mut timings.guest);
+                let ended = self.drive(loaded, &mut store, broker.timer(), cancelled, &mut cpu).await;
+                broker.timer().lap(|timings| &mut timings.guest);
                 let training = &mut store.data_mut().training;
                 let (peak, reports) = (training.peak_memory(), training.take_reports());
                 // The store goes before the output is closed: a print that the guest left under way goes nowhere. A write to a
                 // file that it left under way lands before its outputs are looked at.
                 drop(store);
                 drop(quota.settled().await);
-                (ended, peak, reports, quota.is_untouched())
+                (ended, peak, reports)
             }
         };
         let (log, handover) = output.close().await;
-        Account { ended, peak_memory_bytes, cpu, metrics, progress, log, handover, untouched }
+        Account { ended, peak_memory_bytes, cpu, metrics, progress, log, handover }
     }
 
     async fn drive(
         &self,
         loaded: &Loaded,
         store: &mut Store<RunState>,
-        meter: &Meter,
+        timer: &Timer,
         cancelled: impl Future<Output = ()>,
         cpu: &mut Duration,
     ) -> Ended {
@@ -155,9 +153,9 @@ impl Executor {
         // Linking compares types that the component declares: inside the guard as well.
         let linked_and_called = async {
             let linked = loaded.linked.0.get_or_init(|| self.link(&loaded.component, &loaded.interfaces));
-            meter.lap(|timings| &mut timings.link);
+            timer.lap(|timings| &mut timings.link);
             match linked {
-                Ok(ready) => call(ready, store, &guard, meter).await,
+                Ok(ready) => call(ready, store, &guard, timer).await,
                 Err(error) => Ok(Ended::Refused(guard.shown(error))),
             }
         };
@@ -220,9 +218,9 @@ impl Executor {
 }
 
 /// Instantiates and calls. The result is the component's own end; an error is a trap.
-async fn call(ready: &Ready, store: &mut Store<RunState>, guard: &Guard, meter: &Meter) -> wasmtime::Result<Ended> {
+async fn call(ready: &Ready, store: &mut Store<RunState>, guard: &Guard, timer: &Timer) -> wasmtime::Result<Ended> {
     let instance = ready.pre.instantiate_async(&mut *store).await?;
-    meter.lap(|timings| &mut timings.instantiate);
+    timer.lap(|timings| &mut timings.instantiate);
     match &ready.entry {
         Start::Run(function) => call_run(&instance, function, store).await,
         Start::Train(function) => call_train(&instance, function, store, guard).await,

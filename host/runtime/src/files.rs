@@ -380,7 +380,6 @@ impl HostDescriptor for Files<'_> {
         accessed: types::NewTimestamp,
         modified: types::NewTimestamp,
     ) -> FsResult<()> {
-        self.open.quota.touch();
         self.inner.set_times(fd, accessed, modified).await
     }
 
@@ -427,7 +426,6 @@ impl HostDescriptor for Files<'_> {
         accessed: types::NewTimestamp,
         modified: types::NewTimestamp,
     ) -> FsResult<()> {
-        self.open.quota.touch();
         self.inner.set_times_at(fd, path_flags, path, accessed, modified).await
     }
 

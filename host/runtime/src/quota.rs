@@ -34,8 +34,6 @@ pub(super) struct Settled(#[expect(dead_code, reason = "held, and never looked a
 struct Used {
     bytes: u64,
     files: u64,
-    /// A file or folder was made, if only for a moment.
-    touched: bool,
 }
 
 impl Quota {
@@ -75,7 +73,6 @@ impl Quota {
     /// Charges a file or folder, or stops the run.
     pub(super) fn charge_file(&self) -> Result<(), Stop> {
         self.change(|used| {
-            used.touched = true;
             let files = used.files.saturating_add(1);
             if files > self.0.files_max {
                 return Err(self.0.stop.stop(Limit::OutputFiles));
@@ -83,16 +80,6 @@ impl Quota {
             used.files = files;
             Ok(())
         })
-    }
-
-    /// Notes an attempt to change what the system says of a file or folder.
-    pub(super) fn touch(&self) {
-        self.change(|used| used.touched = true);
-    }
-
-    /// Whether nothing was ever made, or tried to be changed.
-    pub(super) fn is_untouched(&self) -> bool {
-        self.change(|used| !used.touched)
     }
 
     pub(super) fn give_back_bytes(&self, bytes: u64) {
@@ -178,9 +165,7 @@ mod tests {
         assert_eq!(stop.limit(), Some(Limit::OutputBytes));
         quota.give_back_bytes(1);
         quota.charge_bytes(1).unwrap();
-        assert!(quota.is_untouched());
         quota.charge_file().unwrap();
-        assert!(!quota.is_untouched());
         assert!(quota.charge_file().is_err());
         assert!(quota.charge_bytes(u64::MAX).is_err());
     }

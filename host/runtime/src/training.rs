@@ -16,7 +16,7 @@ use super::guard::Guard;
 use super::limits::Limiter;
 use super::observer::Observer;
 use super::stop::StopCell;
-use strongroom_broker::{Begun, Description, GuestError, RequestError, RunBroker, Session};
+use strongroom_broker::{Description, GuestError, RequestError, RunBroker, Session};
 use strongroom_core::record::{Metric, Progress, RunRecord};
 use strongroom_core::secret::Secret;
 use strongroom_policy::Limits;
@@ -206,22 +206,16 @@ pub fn add_secrets_to_linker<T: TrainingView + 'static>(linker: &mut Linker<T>) 
 struct Run {
     broker: Arc<RunBroker>,
     stop: StopCell,
-    begun: Begun,
 }
 
 impl Run {
     fn of<T: TrainingView + 'static>(store: &mut StoreContextMut<'_, T>) -> Self {
         let training = store.data_mut().training();
-        Self {
-            broker: Arc::clone(&training.broker),
-            stop: training.stop.clone(),
-            begun: training.broker.meter().begin(),
-        }
+        Self { broker: Arc::clone(&training.broker), stop: training.stop.clone() }
     }
 
     /// The component's answer, or the trap that ends its run.
     fn answer<T>(self, result: Result<T, RequestError>) -> Answer<T> {
-        self.broker.meter().served(self.begun);
         match result {
             Ok(value) => Ok((Ok(value),)),
             Err(RequestError::Answer(answer)) => Ok((Err(to_guest(answer.into_guest())),)),

@@ -22,7 +22,7 @@ use super::{block_on, component, out, policy, summary};
 use crate::config::Config;
 use strongroom::policy::Policy;
 use strongroom::record::{Outcome, RunRecord};
-use strongroom::runner::{FolderError, Runner, RunnerError, RunnerOptions, Sandbox, check_folders};
+use strongroom::runner::{Checks, FolderError, PreparedRun, Runner, RunnerOptions, StartError};
 use strongroom::runtime::{Candidate, ChildCompiler, Compile};
 use strongroom::spec::RunSpec;
 use strongroom::vault::Vault;
@@ -89,8 +89,11 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
     };
     warn_of_misplaced(args);
     let private = surroundings.private()?;
-    let component = check(&spec, &policy, args.log.as_deref(), &surroundings.config, &private)?;
-    let sandbox = Ahead::make();
+    let checks = Checks::default().ceilings(surroundings.config.ceilings.clone()).private(private);
+    let prepared = checks.prepare(spec, Arc::new(policy)).map_err(not_started)?;
+    if let Some(log) = args.log.as_deref().filter(|log| log.symlink_metadata().is_ok()) {
+        return Err(log_exists(log));
+    }
     let opened = surroundings.find_and_open()?;
     make_folder(&opened.home.temp())?;
     let log = args.log.as_deref().map(Log::create).transpose()?;
@@ -101,9 +104,8 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
     };
     let draws = style::draws() && !args.json && !args.no_progress;
     let screen = Arc::new(if draws { screen.with_progress() } else { screen });
-    let options = |options: RunnerOptions| options.private(private).timings(args.timings);
-    let given = Given { spec, component, policy, screen: Arc::clone(&screen) };
-    let ran = block_on(execute(given, sandbox, &opened, &surroundings.config, options)).flatten();
+    let shown = Arc::clone(&screen);
+    let ran = block_on(execute(prepared, shown, &opened, &surroundings.config, args.timings)).flatten();
     let closed = opened.audit.close();
     let record = match ran {
         Ok(record) => record,
@@ -149,65 +151,31 @@ fn warn_of_misplaced(args: &Args) {
     }
 }
 
-/// What is run, under what, and who sees it.
-struct Given {
-    spec: RunSpec,
-    /// As it was read for the check: the file is not read again.
-    component: Candidate,
-    policy: Policy,
-    screen: Arc<Screen>,
-}
-
-/// The sandbox for one run, which another thread makes while this one opens the home.
-struct Ahead(Option<JoinHandle<Result<Sandbox, RunnerError>>>);
-
-impl Ahead {
-    fn make() -> Self {
-        Self(std::thread::Builder::new().name("sandbox".to_owned()).spawn(Self::now).ok())
-    }
-
-    /// A process for one run: more room would only have to be made.
-    fn now() -> Result<Sandbox, RunnerError> {
-        Sandbox::new(1)
-    }
-
-    fn wait(self) -> Result<Sandbox, RunnerError> {
-        // Without that thread, or where it came to grief, it is made here.
-        self.0.and_then(|thread| thread.join().ok()).unwrap_or_else(Self::now)
-    }
-}
-
-/// Looks for what is wrong with what was given, and makes nothing. The runner checks all of it once more, but for reading the component.
-fn check(
-    spec: &RunSpec,
-    policy: &Policy,
-    log: Option<&Path>,
-    config: &Config,
-    private: &[PathBuf],
-) -> Result<Candidate, Failure> {
-    let component = component::read(&spec.component)?;
-    policy.serves(component.digest()).map_err(Failure::invalid)?;
-    policy.limits_under(&config.ceilings).map_err(Failure::invalid)?;
-    check_folders(spec, private).map_err(|error| match error {
-        FolderError::InputPrivate(_) => {
+/// Why a run did not start, with what to do about it.
+fn not_started(error: StartError) -> Failure {
+    match error {
+        StartError::Component(error) => {
+            let path = error.path().to_owned();
+            component::failure(&path, error)
+        }
+        StartError::Folder(error @ FolderError::InputPrivate(_)) => {
             Failure::invalid(error).help("give a folder that holds only what the component may read")
         }
-        FolderError::OutputPrivate(_) => Failure::invalid(error).help("give a folder outside of it"),
+        StartError::Folder(error @ FolderError::OutputPrivate(_)) => {
+            Failure::invalid(error).help("give a folder outside of it")
+        }
+        error if error.is_host_fault() => Failure::host(error),
         error => Failure::invalid(error),
-    })?;
-    match log {
-        Some(log) if log.symlink_metadata().is_ok() => Err(log_exists(log)),
-        _ => Ok(component),
     }
 }
 
 /// Runs a component in an open home.
 async fn execute(
-    Given { spec, component, policy, screen }: Given,
-    sandbox: Ahead,
+    prepared: PreparedRun,
+    screen: Arc<Screen>,
     opened: &Opened,
     config: &Config,
-    more: impl FnOnce(RunnerOptions) -> RunnerOptions,
+    timings: bool,
 ) -> Result<RunRecord, Failure> {
     let cancel = cancelled()?;
     let settings =
@@ -218,14 +186,12 @@ async fn execute(
         .repeats(config.repeats)
         .records(Arc::clone(&opened.runs))
         .code_store(opened.home.code())
-        .ceilings(config.ceilings.clone())
-        .temp(opened.home.temp());
-    let sandbox = sandbox.wait().map_err(Failure::host)?;
-    let runner = Runner::with_sandbox(sandbox, more(options)).map_err(Failure::host)?;
-    runner
-        .run_candidate(component, spec, Arc::new(policy), screen, cancel)
-        .await
-        .map_err(|error| if error.is_host_fault() { Failure::host(error) } else { Failure::invalid(error) })
+        .temp(opened.home.temp())
+        // A process for one run: more room would only have to be made.
+        .max_runs(1)
+        .timings(timings);
+    let runner = Runner::new(options).map_err(Failure::host)?;
+    prepared.run(&runner, screen, cancel).await.map_err(not_started)
 }
 
 /// Is ready once SIGINT or SIGTERM has arrived. A second one ends the process at once; the run then becomes `lost`.

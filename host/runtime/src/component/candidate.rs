@@ -4,12 +4,10 @@ use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 
-use super::known::{Stamp, is_file};
 use crate::imports::{self, Interfaces, Malformed, Refused};
 use strongroom_core::ids::Digest;
 use strongroom_core::record::ComponentRef;
@@ -19,9 +17,6 @@ use strongroom_core::record::ComponentRef;
 pub struct Candidate {
     bytes: Bytes,
     digest: Digest,
-    /// How long reading it took, digest and all; nothing where it was in memory.
-    took: Duration,
-    inspect: Inspect,
     interfaces: Arc<Interfaces>,
     refused: Arc<[Refused]>,
 }
@@ -75,6 +70,17 @@ pub enum LoadError {
 }
 
 impl LoadError {
+    /// Returns the component's file.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Unreadable { path, .. }
+            | Self::NotAFile { path }
+            | Self::TooLarge { path, .. }
+            | Self::Malformed { path, .. }
+            | Self::Interrupted { path } => path,
+        }
+    }
+
     /// Whether the host is at fault (exit code 5) rather than what it was given (exit code 2).
     pub fn is_host_fault(&self) -> bool {
         match self {
@@ -114,19 +120,17 @@ impl Candidate {
     /// # Errors
     /// [`LoadError`]; nothing was created or changed.
     pub fn read(path: &Path, max: u64) -> Result<Self, LoadError> {
-        Self::read_as(path, max, Inspect::Runner).map(|(candidate, _)| candidate)
+        Self::read_as(path, max, Inspect::Runner)
     }
 
-    /// Reads a file, and answers with a stamp where the file can be known again by one.
-    pub(super) fn read_as(path: &Path, max: u64, inspect: Inspect) -> Result<(Self, Option<Stamp>), LoadError> {
-        let begun = Instant::now();
+    pub(super) fn read_as(path: &Path, max: u64, inspect: Inspect) -> Result<Self, LoadError> {
         let unreadable = |cause| LoadError::Unreadable { path: path.to_owned(), cause };
         // Opening a pipe would wait for whoever writes to it; this does not.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| unreadable(error.into()))?;
         let file = File::from(file);
         let stat = rustix::fs::fstat(&file).map_err(|error| unreadable(error.into()))?;
-        if !is_file(&stat) {
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(LoadError::NotAFile { path: path.to_owned() });
         }
         let too_large = || LoadError::TooLarge { path: path.to_owned(), max };
@@ -137,9 +141,7 @@ impl Candidate {
         // The file may grow while it is read.
         let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
         (&file).take(max.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
-        let stamp = Stamp::settled(stat, &file);
-        let candidate = Self::new(path, bytes.into(), max, inspect)?;
-        Ok((Self { took: begun.elapsed(), ..candidate }, stamp))
+        Self::new(path, bytes.into(), max, inspect)
     }
 
     pub(super) fn new(path: &Path, bytes: Bytes, max: u64, inspect: Inspect) -> Result<Self, LoadError> {
@@ -153,26 +155,7 @@ impl Candidate {
         let interfaces = interfaces.map_err(|why| LoadError::Malformed { path: path.to_owned(), why })?;
         let refused = imports::refused(&interfaces).into();
         let (digest, interfaces) = (Digest::of(&bytes), Arc::new(interfaces));
-        Ok(Self { bytes, digest, took: Duration::ZERO, inspect, interfaces, refused })
-    }
-
-    /// The same for a runner that takes at most `max` bytes: what was read under another bound, or for another world, is looked at once more.
-    pub(super) fn for_runner(self, path: &Path, max: u64) -> Result<Self, LoadError> {
-        if self.inspect == Inspect::Runner && self.len() <= max {
-            return Ok(self);
-        }
-        let took = self.took;
-        Ok(Self { took, ..Self::new(path, self.bytes, max, Inspect::Runner)? })
-    }
-
-    /// How long reading it took.
-    pub fn took(&self) -> Duration {
-        self.took
-    }
-
-    /// The same with another copy of the same bytes.
-    pub(super) fn with_bytes(&self, bytes: Bytes) -> Self {
-        Self { bytes, ..self.clone() }
+        Ok(Self { bytes, digest, interfaces, refused })
     }
 
     /// The SHA-256 digest of the bytes.

@@ -4,12 +4,9 @@
 //! it asks for: what is wrong there is wrong before a run begins. [`Loader::compile`] then makes code of those same bytes, or takes it from
 //! memory or the store: it may run into the run's `compile-time`, and belongs to the run. Of many runs of one new component, one compiles
 //! and all wait for it, each as long as its own policy allows.
-//!
-//! A component whose code is at hand costs the next run neither: its file is not read again while it is unchanged (`known`).
 
 mod candidate;
 mod flight;
-mod known;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -25,7 +22,6 @@ use wasmtime::component::Component;
 use self::candidate::Inspect;
 pub use self::candidate::{Candidate, LoadError};
 use self::flight::{Flight, WeakFlight};
-use self::known::Known;
 use super::compile::{Compile, CompileError, shown};
 use super::engine::EngineHash;
 use super::execute::Linked;
@@ -92,8 +88,6 @@ impl fmt::Debug for Inner {
 struct State {
     /// Loaded components, the one used last at the end.
     kept: Vec<Kept>,
-    /// The files of some of them.
-    known: Known,
     /// Those that are being made. They live as long as somebody waits.
     flights: HashMap<Digest, WeakFlight>,
 }
@@ -145,32 +139,10 @@ impl Loader {
     }
 
     async fn read_as(&self, path: &Path, inspect: Inspect) -> Result<Candidate, LoadError> {
-        let known = self.0.lock().known.find(path, inspect);
-        if let Some((stamp, candidate)) = known
-            && stamp.is_of(path)
-        {
-            return Ok(candidate);
-        }
         let (path, max) = (path.to_owned(), self.0.component_max);
         let name = path.clone();
         let reading = tokio::task::spawn_blocking(move || Candidate::read_as(&path, max, inspect));
-        let Ok(read) = reading.await else { return Err(LoadError::Interrupted { path: name }) };
-        let (candidate, stamp) = read?;
-        let mut state = self.0.lock();
-        if let Some(stamp) = stamp
-            && state.kept.iter().any(|kept| kept.digest == *candidate.digest())
-        {
-            state.known.remember(name, stamp, inspect, &candidate);
-        }
-        Ok(candidate)
-    }
-
-    /// Takes a component that was read before, such as by [`Candidate::read`]. The file is not looked at again.
-    ///
-    /// # Errors
-    /// [`LoadError`], with `name` in the place of the path: it is larger than this loader accepts, or was read for another world and has no entry.
-    pub fn adopt(&self, name: &Path, candidate: Candidate) -> Result<Candidate, LoadError> {
-        candidate.for_runner(name, self.0.component_max)
+        reading.await.unwrap_or(Err(LoadError::Interrupted { path: name }))
     }
 
     /// Takes a component that is in memory already. Not for an executor's thread where it is large.
@@ -329,8 +301,6 @@ impl State {
         while self.kept.len() > KEPT || (bytes > KEPT_BYTES && self.kept.len() > 1) {
             bytes = bytes.saturating_sub(self.kept.remove(0).bytes);
         }
-        let Self { kept, known, .. } = self;
-        known.retain(|digest| kept.iter().any(|kept| kept.digest == *digest));
     }
 }
 

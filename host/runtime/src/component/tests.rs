@@ -315,8 +315,7 @@ fn memory_keeps_what_was_used_last() {
     assert_eq!(state.kept.len(), 1, "the one in use stays, however large");
 }
 
-// promise: A component file whose metadata changed is read again, and the code that runs always
-// matches the digest.
+// promise: The code that runs always matches the digest of the file that was read for the run.
 #[tokio::test]
 async fn a_file_that_was_changed_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -333,31 +332,4 @@ async fn a_file_that_was_changed_is_read_again() {
             loader.compile(&candidate, LONG, &Silent).await.unwrap();
         }
     }
-}
-
-// promise: A component file whose metadata changed is read again, and the code that runs always
-// matches the digest.
-#[tokio::test]
-async fn what_is_at_hand_is_remembered_as_long_as_its_code() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("component.wasm");
-    std::fs::write(&path, component()).unwrap();
-    let candidate = Candidate::read(&path, COMPONENT_MAX).unwrap();
-    let again = Candidate::new(&path, candidate.bytes().clone(), COMPONENT_MAX, Inspect::Runner).unwrap();
-    assert_eq!((candidate.took().is_zero(), again.took().is_zero()), (false, true));
-    let stamp = known::Stamp::from(rustix::fs::stat(&path).unwrap());
-    assert!(stamp.is_of(&path));
-    let mut known = Known::default();
-    known.remember(path.clone(), stamp, Inspect::Runner, &candidate);
-    assert_eq!(known.find(&path, Inspect::Runner).unwrap().1.digest(), candidate.digest());
-    assert!(known.find(&path, Inspect::Own).is_none(), "another world may ask for another entry");
-    known.retain(|digest| digest != candidate.digest());
-    assert!(known.find(&path, Inspect::Runner).is_none());
-
-    // The same bytes in another file are another file; and one that was written a moment ago may be written again unseen.
-    let new = folder.path().join("new.wasm");
-    std::fs::write(&new, component()).unwrap();
-    std::fs::rename(&new, &path).unwrap();
-    assert!(!stamp.is_of(&path));
-    assert!(Candidate::read_as(&path, COMPONENT_MAX, Inspect::Runner).unwrap().1.is_none());
 }

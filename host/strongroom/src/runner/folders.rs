@@ -8,13 +8,11 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, RenameFlags};
 use rustix::io::Errno;
 
 use super::private::{Beside, FOLDER, Identity, Private, Temp, open, path_of, real_path, stat};
-use super::spares::{Spares, Stamp};
 use strongroom_core::ids::RunId;
 use strongroom_core::spec::RunSpec;
 
@@ -69,13 +67,9 @@ pub enum FolderError {
 #[derive(Debug)]
 pub(super) struct Checked {
     input: Option<OwnedFd>,
-    /// Where the output goes at the end; none where it is discarded.
-    target: Option<Target>,
-    /// The folder in which the private folder is made: beside the target, so that it can be renamed. One for temporary files may not be there:
-    /// that is no fault of the specification's.
-    beside: io::Result<Beside>,
-    /// Its path, for an error.
-    beside_path: PathBuf,
+    /// Where the output goes at the end, and the folder that contains it, in which the staging folder is made so that it can be renamed.
+    /// `None` if the output is discarded: its staging folder is made among the temporary files.
+    target: Option<(Target, Beside)>,
 }
 
 /// A place for outputs in the folder beside it.
@@ -86,19 +80,11 @@ struct Target {
     was: Option<Identity>,
 }
 
-/// Checks the folders of a specification and creates nothing. `temp` is where the output of a run without an output folder is kept, and `private`
-/// what no component may see or change.
-pub(super) fn check(spec: &RunSpec, temp: &Temp, private: &[PathBuf]) -> Result<Checked, FolderError> {
+/// Checks the folders of a specification and creates nothing. `private` is what no component may see or change.
+pub(super) fn check(spec: &RunSpec, private: &[PathBuf]) -> Result<Checked, FolderError> {
     let input = spec.input.as_deref().map(check_input).transpose()?;
     let input_path = input.as_ref().map(|(_, path)| path.as_path());
-    let checked = match spec.output.as_deref() {
-        Some(output) => check_output(output, input_path)?,
-        None => {
-            let beside = temp.get();
-            let path = beside.as_ref().map_or(&temp.path, |beside| &beside.path).clone();
-            Checked { input: None, target: None, beside, beside_path: path }
-        }
-    };
+    let target = spec.output.as_deref().map(|output| check_output(output, input_path)).transpose()?;
     // What is not there cannot be seen, and is not made by a run.
     for private in private.iter().filter_map(|private| private.canonicalize().ok()) {
         if let (Some(input), Some(given)) = (input_path, &spec.input)
@@ -106,16 +92,16 @@ pub(super) fn check(spec: &RunSpec, temp: &Temp, private: &[PathBuf]) -> Result<
         {
             return Err(FolderError::InputPrivate(given.clone()));
         }
-        if let (Some(target), Some(given)) = (&checked.target, &spec.output)
-            && checked.beside_path.join(&target.name).starts_with(&private)
+        if let (Some((target, beside)), Some(given)) = (&target, &spec.output)
+            && beside.path.join(&target.name).starts_with(&private)
         {
             return Err(FolderError::OutputPrivate(given.clone()));
         }
     }
-    Ok(Checked { input: input.map(|(folder, _)| folder), ..checked })
+    Ok(Checked { input: input.map(|(folder, _)| folder), target })
 }
 
-fn check_output(output: &Path, input: Option<&Path>) -> Result<Checked, FolderError> {
+fn check_output(output: &Path, input: Option<&Path>) -> Result<(Target, Beside), FolderError> {
     let failed = |cause: io::Error| FolderError::Output { path: output.to_owned(), cause };
     let (beside, target) = match open(output) {
         Ok(folder) => {
@@ -152,8 +138,7 @@ fn check_output(output: &Path, input: Option<&Path>) -> Result<Checked, FolderEr
     }
     let writable = rustix::fs::accessat(&*beside.folder, ".", Access::WRITE_OK, AtFlags::empty());
     writable.map_err(|error| failed(error.into()))?;
-    let beside_path = beside.path.clone();
-    Ok(Checked { input: None, target: Some(target), beside: Ok(beside), beside_path })
+    Ok((target, beside))
 }
 
 fn check_input(input: &Path) -> Result<(OwnedFd, PathBuf), FolderError> {
@@ -163,11 +148,11 @@ fn check_input(input: &Path) -> Result<(OwnedFd, PathBuf), FolderError> {
     Ok((folder, path))
 }
 
-/// There is no private folder for a run.
+/// The staging folder of a run could not be made.
 #[derive(Debug, thiserror::Error)]
-#[error("a private output folder in `{}` cannot be made: {cause}", beside.display())]
+#[error("could not create the staging directory `{}`: {cause}", path.display())]
 pub(super) struct Unstaged {
-    beside: PathBuf,
+    path: PathBuf,
     cause: io::Error,
 }
 
@@ -177,31 +162,24 @@ pub(super) struct Staging {
     private: Private,
     target: Option<Target>,
     input: Option<OwnedFd>,
-    /// Where it goes back to if nobody touches it, and how it was.
-    home: Option<(Arc<Spares>, Stamp)>,
 }
 
 impl Checked {
-    /// Where the private folder of a run will be.
-    pub(super) fn staging_path(&self, run: &RunId) -> PathBuf {
-        self.beside_path.join(staging_name(run))
+    /// The folder in which the staging folder is made: beside the output folder, or among the temporary files if the output is discarded.
+    fn beside(&self, temp: &Temp) -> io::Result<Beside> {
+        self.target.as_ref().map_or_else(|| temp.get(), |(_, beside)| Ok(beside.clone()))
     }
 
-    /// Makes the private folder.
-    pub(super) fn stage(self, run: &RunId) -> Result<Staging, Unstaged> {
-        let private = self.beside.and_then(|beside| Private::make(beside, staging_name(run)));
-        let private = private.map_err(|cause| Unstaged { beside: self.beside_path, cause })?;
-        Ok(Staging { private, target: self.target, input: self.input, home: None })
+    /// The path that the staging folder of a run will have.
+    pub(super) fn staging_path(&self, run: &RunId, temp: &Temp) -> PathBuf {
+        self.beside(temp).map_or_else(|_| temp.path.clone(), |beside| beside.path).join(staging_name(run))
     }
 
-    /// The same, or a folder that is to spare where the output is discarded.
-    pub(super) fn stage_or_take(self, run: &RunId, spares: &Arc<Spares>) -> Result<Staging, Unstaged> {
-        if self.target.is_some() {
-            return self.stage(run);
-        }
-        let taken = self.beside.and_then(|beside| spares.take(beside, || staging_name(run)));
-        let (private, stamp) = taken.map_err(|cause| Unstaged { beside: self.beside_path, cause })?;
-        Ok(Staging { private, target: None, input: self.input, home: Some((Arc::clone(spares), stamp)) })
+    /// Makes the staging folder.
+    pub(super) fn stage(self, run: &RunId, temp: &Temp) -> Result<Staging, Unstaged> {
+        let made = self.beside(temp).and_then(|beside| Private::make(beside, staging_name(run)));
+        let private = made.map_err(|cause| Unstaged { path: self.staging_path(run, temp), cause })?;
+        Ok(Staging { private, target: self.target.map(|(target, _)| target), input: self.input })
     }
 }
 
@@ -223,13 +201,6 @@ impl Staging {
     /// The same for the input folder.
     pub(super) fn input_path(&self) -> Option<PathBuf> {
         self.input.as_ref().map(path_of)
-    }
-
-    /// Gives a folder back to those that are to spare, where it came from there and is as it was. Otherwise it is still here.
-    pub(super) fn give_back(mut self) -> Option<Self> {
-        let Some((spares, stamp)) = self.home.take() else { return Some(self) };
-        let private = spares.give_back(self.private, stamp)?;
-        Some(Self { private, ..self })
     }
 
     /// Puts the output in its place in one step, in the folder that was checked and in no other: an error where its path leads elsewhere by now,
@@ -295,23 +266,21 @@ mod tests {
         spec
     }
 
-    fn checked(spec: &RunSpec, temp: &Path, private: &[PathBuf]) -> Result<Checked, FolderError> {
-        check(spec, &Temp::new(temp.to_owned()), private)
-    }
-
     #[test]
     fn outputs_appear_whole_or_not_at_all() {
         let temp = tempfile::tempdir().unwrap();
         let target = temp.path().join("out");
         let run = RunId::generate();
-        let staging = checked(&spec(None, Some(&target)), temp.path(), &[]).unwrap().stage(&run).unwrap();
+        let staging =
+            check(&spec(None, Some(&target)), &[]).unwrap().stage(&run, &Temp::new(temp.path().to_owned())).unwrap();
         fs::write(staging.path().join("a"), "a").unwrap();
         assert!(!target.exists());
         staging.publish().unwrap();
         assert_eq!(fs::read_to_string(target.join("a")).unwrap(), "a");
 
         let second = temp.path().join("second");
-        let staging = checked(&spec(None, Some(&second)), temp.path(), &[]).unwrap().stage(&run).unwrap();
+        let staging =
+            check(&spec(None, Some(&second)), &[]).unwrap().stage(&run, &Temp::new(temp.path().to_owned())).unwrap();
         fs::write(staging.path().join("a"), "a").unwrap();
         drop(staging);
         assert!(!second.exists());
@@ -323,7 +292,10 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let (target, plain) = (temp.path().join("out"), temp.path().join("plain"));
         fs::create_dir(&plain).unwrap();
-        let staging = checked(&spec(None, Some(&target)), temp.path(), &[]).unwrap().stage(&RunId::generate()).unwrap();
+        let staging = check(&spec(None, Some(&target)), &[])
+            .unwrap()
+            .stage(&RunId::generate(), &Temp::new(temp.path().to_owned()))
+            .unwrap();
         fs::write(staging.path().join("a"), "a").unwrap();
         // The file system tells, also of what is gone again.
         let watch = rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::NONBLOCK).unwrap();
@@ -343,7 +315,10 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let target = temp.path().join("out");
         fs::DirBuilder::new().mode(0o750).create(&target).unwrap();
-        let staging = checked(&spec(None, Some(&target)), temp.path(), &[]).unwrap().stage(&RunId::generate()).unwrap();
+        let staging = check(&spec(None, Some(&target)), &[])
+            .unwrap()
+            .stage(&RunId::generate(), &Temp::new(temp.path().to_owned()))
+            .unwrap();
         fs::write(staging.path().join("a"), "a").unwrap();
         staging.publish().unwrap();
         assert!(target.join("a").exists());
@@ -357,21 +332,15 @@ mod tests {
         fs::create_dir(&full).unwrap();
         fs::write(full.join("a"), "a").unwrap();
         let file = full.join("a");
-        assert!(matches!(checked(&spec(None, Some(&full)), temp.path(), &[]), Err(FolderError::OutputNotEmpty(_))));
-        assert!(matches!(checked(&spec(None, Some(&file)), temp.path(), &[]), Err(FolderError::Output { .. })));
-        assert!(matches!(checked(&spec(Some(&file), None), temp.path(), &[]), Err(FolderError::Input { .. })));
-        assert!(matches!(
-            checked(&spec(Some(Path::new("/nowhere")), None), temp.path(), &[]),
-            Err(FolderError::Input { .. })
-        ));
+        assert!(matches!(check(&spec(None, Some(&full)), &[]), Err(FolderError::OutputNotEmpty(_))));
+        assert!(matches!(check(&spec(None, Some(&file)), &[]), Err(FolderError::Output { .. })));
+        assert!(matches!(check(&spec(Some(&file), None), &[]), Err(FolderError::Input { .. })));
+        assert!(matches!(check(&spec(Some(Path::new("/nowhere")), None), &[]), Err(FolderError::Input { .. })));
         let inside = full.join("out");
-        assert!(matches!(
-            checked(&spec(Some(&full), Some(&inside)), temp.path(), &[]),
-            Err(FolderError::Overlap { .. })
-        ));
+        assert!(matches!(check(&spec(Some(&full), Some(&inside)), &[]), Err(FolderError::Overlap { .. })));
         let dangling = temp.path().join("dangling");
         symlink("/nowhere", &dangling).unwrap();
-        assert!(matches!(checked(&spec(None, Some(&dangling)), temp.path(), &[]), Err(FolderError::Output { .. })));
+        assert!(matches!(check(&spec(None, Some(&dangling)), &[]), Err(FolderError::Output { .. })));
     }
 
     // attack: escape: get a directory that contains the vault, its key or a credential as input or
@@ -388,8 +357,7 @@ mod tests {
         let link = temp.path().join("link");
         symlink(&home, &link).unwrap();
         let private = [home.clone(), file, temp.path().join("not there")];
-        let checked =
-            |input: Option<&Path>, output: Option<&Path>| checked(&spec(input, output), temp.path(), &private);
+        let checked = |input: Option<&Path>, output: Option<&Path>| check(&spec(input, output), &private);
         for input in [&home, &home.join("code"), temp.path(), &data, &link] {
             assert!(matches!(checked(Some(input), None), Err(FolderError::InputPrivate(_))), "{input:?}");
         }
@@ -451,11 +419,11 @@ mod tests {
             for before_it_is_staged in [true, false] {
                 let (temp, above, elsewhere) = outside(there);
                 let target = above.join("out");
-                let checked = checked(&spec(None, Some(&target)), temp.path(), &[]).unwrap();
+                let checked = check(&spec(None, Some(&target)), &[]).unwrap();
                 if before_it_is_staged {
                     change(&above, &elsewhere);
                 }
-                let staging = checked.stage(&RunId::generate()).unwrap();
+                let staging = checked.stage(&RunId::generate(), &Temp::new(temp.path().to_owned())).unwrap();
                 fs::write(staging.path().join("a"), "a").unwrap();
                 if !before_it_is_staged {
                     change(&above, &elsewhere);
@@ -480,8 +448,10 @@ mod tests {
             let (temp, above, _) = outside(there);
             let (target, plain) = (above.join("out"), temp.path().join("plain"));
             fs::create_dir(&plain).unwrap();
-            let staging =
-                checked(&spec(None, Some(&target)), temp.path(), &[]).unwrap().stage(&RunId::generate()).unwrap();
+            let staging = check(&spec(None, Some(&target)), &[])
+                .unwrap()
+                .stage(&RunId::generate(), &Temp::new(temp.path().to_owned()))
+                .unwrap();
             fs::write(staging.path().join("a"), "a").unwrap();
             if there {
                 fs::remove_dir(&target).unwrap();
@@ -504,8 +474,10 @@ mod tests {
         for discarded in [false, true] {
             let (temp, above, elsewhere) = outside(false);
             let run = RunId::generate();
-            let staging =
-                checked(&spec(None, Some(&above.join("out"))), temp.path(), &[]).unwrap().stage(&run).unwrap();
+            let staging = check(&spec(None, Some(&above.join("out"))), &[])
+                .unwrap()
+                .stage(&run, &Temp::new(temp.path().to_owned()))
+                .unwrap();
             fs::write(staging.path().join("a"), "a").unwrap();
             fs::write(elsewhere.join("theirs"), "kept").unwrap();
             let (private, moved) = (above.join(format!(".strongroom-{run}")), temp.path().join("moved"));
@@ -537,11 +509,11 @@ mod tests {
         fs::write(above.join("data"), "checked").unwrap();
         fs::write(elsewhere.join("data"), "private").unwrap();
         let private = [elsewhere.clone()];
-        let open = checked(&spec(Some(&above), None), temp.path(), &private).unwrap();
+        let open = check(&spec(Some(&above), None), &private).unwrap();
         fs::rename(&above, temp.path().join("moved")).unwrap();
         symlink(&elsewhere, &above).unwrap();
-        let staging = open.stage(&RunId::generate()).unwrap();
+        let staging = open.stage(&RunId::generate(), &Temp::new(temp.path().to_owned())).unwrap();
         assert_eq!(fs::read_to_string(staging.input_path().unwrap().join("data")).unwrap(), "checked");
-        assert!(matches!(checked(&spec(Some(&above), None), temp.path(), &private), Err(FolderError::InputPrivate(_))));
+        assert!(matches!(check(&spec(Some(&above), None), &private), Err(FolderError::InputPrivate(_))));
     }
 }

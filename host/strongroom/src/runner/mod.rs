@@ -6,9 +6,8 @@
 mod folders;
 mod log;
 mod outputs;
+mod prepare;
 mod private;
-mod sandbox;
-mod spares;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,19 +17,19 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use folders::FolderError;
-pub use sandbox::Sandbox;
+pub use prepare::{Checks, PreparedRun};
 
 use crate::runs::{RunStore, RunStoreError};
 use strongroom_audit::Audit;
-use strongroom_broker::{Broker, Ended, Meter, Repeats, Session, settle};
+use strongroom_broker::{Broker, Ended, Repeats, Session, settle};
 use strongroom_core::record::{Limit, Outcome, Output, RunRecord};
 use strongroom_core::spec::RunSpec;
 use strongroom_policy::{Ceilings, Limits, Policy};
 use strongroom_redact::Redactor;
 use strongroom_runtime::engine::MAX_RUNS;
 use strongroom_runtime::{
-    Account, Candidate, CodeStore, Compile, CompileError, EngineError, Execution, Executor, Handover, LoadError,
-    Loaded, Loader, Observer, Reachable, Recorder, ResolveError, Ticker,
+    Account, Candidate, CodeStore, Compile, CompileError, EngineError, EngineOptions, Execution, Executor, Handover,
+    LoadError, Loaded, Loader, Observer, Reachable, Recorder, ResolveError, Ticker, engine,
 };
 use strongroom_vault::Vault;
 
@@ -47,10 +46,9 @@ pub struct RunnerOptions {
     pub(crate) records: Option<Arc<RunStore>>,
     pub(crate) code_store: Option<PathBuf>,
     pub(crate) compile: Compile,
-    pub(crate) ceilings: Ceilings,
+    pub(crate) checks: Checks,
     pub(crate) temp: PathBuf,
     pub(crate) max_runs: u32,
-    pub(crate) private: Vec<PathBuf>,
     pub(crate) timings: bool,
 }
 
@@ -65,10 +63,9 @@ impl RunnerOptions {
             records: None,
             code_store: None,
             compile,
-            ceilings: Ceilings::default(),
+            checks: Checks::default(),
             temp: std::env::temp_dir(),
             max_runs: MAX_RUNS,
-            private: Vec::new(),
             timings: false,
         }
     }
@@ -93,7 +90,7 @@ impl RunnerOptions {
 
     /// What no policy may exceed. By default a policy may ask for anything.
     pub fn ceilings(mut self, ceilings: Ceilings) -> Self {
-        self.ceilings = ceilings;
+        self.checks = self.checks.ceilings(ceilings);
         self
     }
 
@@ -108,7 +105,7 @@ impl RunnerOptions {
     /// one, is told [`FolderError::InputPrivate`] or [`FolderError::OutputPrivate`]. None by default: name where the vault, what opens it, audit and
     /// records are.
     pub fn private(mut self, paths: impl IntoIterator<Item = PathBuf>) -> Self {
-        self.private = paths.into_iter().collect();
+        self.checks = self.checks.private(paths);
         self
     }
 
@@ -142,13 +139,10 @@ pub struct Runner {
     executor: Executor,
     ticker: Ticker,
     records: Option<Arc<RunStore>>,
-    ceilings: Ceilings,
+    checks: Checks,
     temp: private::Temp,
     room: Arc<Semaphore>,
-    private: Vec<PathBuf>,
     timings: bool,
-    /// Where there are no records, which name the folder that each run has.
-    spares: Option<Arc<spares::Spares>>,
 }
 
 impl fmt::Debug for Runner {
@@ -218,32 +212,14 @@ impl StartError {
     }
 }
 
-/// Checks the folders of a specification, for whoever wants to know before making a [`Runner`]; `private` as for
-/// [`RunnerOptions::private`]. Creates nothing.
-///
-/// # Errors
-/// [`FolderError`], as [`Runner::run`] would answer.
-pub fn check_folders(spec: &RunSpec, private: &[PathBuf]) -> Result<(), FolderError> {
-    // Only a run without an output folder is staged elsewhere, and nothing is checked of that.
-    folders::check(spec, &private::Temp::new("/".into()), private).map(drop)
-}
-
 impl Runner {
     /// Makes the engine and what goes with it. Must be called on a tokio runtime.
     ///
     /// # Errors
     /// [`RunnerError`], see there.
     pub fn new(options: RunnerOptions) -> Result<Self, RunnerError> {
-        let sandbox = Sandbox::new(options.max_runs)?;
-        Self::with_sandbox(sandbox, options)
-    }
-
-    /// As [`Runner::new`], with a sandbox that was made before; how many runs may be alive at once is what that one has room for.
-    ///
-    /// # Errors
-    /// [`RunnerError`], see there.
-    pub fn with_sandbox(sandbox: Sandbox, options: RunnerOptions) -> Result<Self, RunnerError> {
-        let Sandbox { engine, executor, max_runs } = sandbox;
+        let engine = engine(&EngineOptions { max_runs: options.max_runs, ..EngineOptions::default() })?;
+        let executor = Executor::new(engine.clone()).map_err(|error| RunnerError::Linker(error.to_string()))?;
         let store = options.code_store.as_deref().map(CodeStore::open).transpose()?;
         let ticker = Ticker::new(&engine)?;
         let loader = Loader::new(engine, options.compile, store);
@@ -252,14 +228,22 @@ impl Runner {
             loader,
             executor,
             ticker,
-            spares: options.records.is_none().then(Arc::default),
             records: options.records,
-            ceilings: options.ceilings,
+            checks: options.checks,
             temp: private::Temp::new(options.temp),
-            private: options.private,
             timings: options.timings,
-            room: Arc::new(Semaphore::new((max_runs as usize).min(Semaphore::MAX_PERMITS))),
+            room: Arc::new(Semaphore::new((options.max_runs as usize).min(Semaphore::MAX_PERMITS))),
         })
+    }
+
+    /// Checks a run without starting it: reads the component, holds it against the policy, and checks limits and directories. Creates nothing.
+    ///
+    /// # Errors
+    /// [`StartError`], as [`Checks::prepare`].
+    pub async fn prepare(&self, spec: RunSpec, policy: Arc<Policy>) -> Result<PreparedRun, StartError> {
+        let (checks, component) = (self.checks.clone(), spec.component.clone());
+        let preparing = tokio::task::spawn_blocking(move || checks.prepare(spec, policy));
+        preparing.await.unwrap_or_else(|_panic| Err(LoadError::Interrupted { path: component }.into()))
     }
 
     /// Runs a component under a policy until it ends, is stopped at a limit, or `cancel` is ready.
@@ -276,75 +260,47 @@ impl Runner {
         observer: Arc<dyn Observer>,
         cancel: impl Future<Output = ()> + Send,
     ) -> Result<RunRecord, StartError> {
-        let admitted = self.admit()?;
-        let candidate = self.loader.read(&spec.component).await?;
-        self.run_admitted(admitted, candidate, spec, policy, observer, cancel).await
+        let room = self.admit()?;
+        let prepared = self.prepare(spec, policy).await?;
+        self.run_prepared(room, prepared, observer, cancel).await
     }
 
-    /// As [`Runner::run`], of a component that was read before, such as by [`Candidate::read`] to see whether the policy serves it. What runs, and
-    /// whose digest is held against the policy and recorded, are the bytes of `candidate`, whatever its file holds by now; `spec` only names it.
-    ///
-    /// # Errors
-    /// As [`Runner::run`].
-    pub async fn run_candidate(
+    /// Reserves room for one run.
+    fn admit(&self) -> Result<SemaphorePermit<'_>, StartError> {
+        self.room.try_acquire().map_err(|_| StartError::Busy)
+    }
+
+    async fn run_prepared(
         &self,
-        candidate: Candidate,
-        spec: RunSpec,
-        policy: Arc<Policy>,
+        room: SemaphorePermit<'_>,
+        PreparedRun { spec, policy, candidate, limits, folders, timer }: PreparedRun,
         observer: Arc<dyn Observer>,
         cancel: impl Future<Output = ()> + Send,
     ) -> Result<RunRecord, StartError> {
-        let admitted = self.admit()?;
-        let candidate = self.loader.adopt(&spec.component, candidate)?;
-        admitted.meter.add(|timings| &mut timings.load, candidate.took());
-        self.run_admitted(admitted, candidate, spec, policy, observer, cancel).await
-    }
-
-    fn admit(&self) -> Result<Admitted<'_>, StartError> {
-        let room = self.room.try_acquire().map_err(|_| StartError::Busy)?;
-        Ok(Admitted { room, meter: if self.timings { Meter::started() } else { Meter::default() } })
-    }
-
-    async fn run_admitted(
-        &self,
-        Admitted { room, meter }: Admitted<'_>,
-        candidate: Candidate,
-        spec: RunSpec,
-        policy: Arc<Policy>,
-        observer: Arc<dyn Observer>,
-        cancel: impl Future<Output = ()> + Send,
-    ) -> Result<RunRecord, StartError> {
-        meter.lap(|timings| &mut timings.load);
-        policy.serves(candidate.digest())?;
-        let limits = policy.limits_under(&self.ceilings)?;
-        let checked = folders::check(&spec, &self.temp, &self.private)?;
+        timer.resume();
         let reachable = Reachable::resolve(policy.tcp()).await?;
-        meter.lap(|timings| &mut timings.start);
+        timer.lap(|timings| &mut timings.start);
 
         // Compiled before the run starts: what turns out to be no valid component is an input error, like a file that is none.
         let mut cancel = std::pin::pin!(cancel);
-        let prepared = self.prepare(&spec.component, &candidate, &limits, &*observer, cancel.as_mut()).await?;
+        let loaded = self.load(&spec.component, &candidate, &limits, &*observer, cancel.as_mut()).await?;
 
-        meter.lap(|timings| &mut timings.load);
+        timer.lap(|timings| &mut timings.load);
 
         let component = candidate.component_ref(&spec.component);
-        let mut session = Session::prepare(&self.broker, &spec, component, policy, limits, meter.clone());
+        let mut session = Session::prepare(&self.broker, &spec, component, policy, limits, timer.clone());
         let id = session.id();
         // Before the folder is made: what a crash leaves behind is named in the store and cleared away by the next process.
         if let Some(records) = &self.records {
-            records.begin(session.record(), Some(&checked.staging_path(&id)))?;
+            records.begin(session.record(), Some(&folders.staging_path(&id, &self.temp)))?;
         }
         let log = log::Log::of(self.records.as_deref(), &id);
-        let staged = match &self.spares {
-            Some(spares) => checked.stage_or_take(&id, spares),
-            None => checked.stage(&id),
-        };
-        let (Ran { mut ended, handover, untouched }, staging) = match staged {
+        let (Ran { mut ended, handover }, staging) = match folders.stage(&id, &self.temp) {
             Ok(staging) => {
                 let recorder = log.recorder();
                 let (input, output) = (staging.input_path(), staging.path());
                 let outside = Outside { reachable, input, output, observer, recorder, cancel };
-                (self.to_end(&spec, &mut session, prepared, outside).await, Some(staging))
+                (self.to_end(&spec, &mut session, loaded, outside).await, Some(staging))
             }
             Err(unstaged) => (Ran::not(Ended::HostFault(unstaged.to_string())), None),
         };
@@ -355,14 +311,11 @@ impl Runner {
             ended = Ended::audit_fault(&error);
         }
         if let Some(staging) = staging {
-            let staging = if untouched { staging.give_back() } else { Some(staging) };
-            if let Some(staging) = staging {
-                ended = conclude(staging, ended, &spec, &mut session).await;
-            }
+            ended = conclude(staging, ended, &spec, &mut session).await;
         }
         let mut record = session.end(ended).await;
-        meter.lap(|timings| &mut timings.finish);
-        record.timings = meter.timings();
+        timer.lap(|timings| &mut timings.finish);
+        record.timings = self.timings.then(|| timer.timings());
         if let Some(records) = &self.records
             && let Err(error) = records.finish(&record)
         {
@@ -380,7 +333,7 @@ impl Runner {
     }
 
     /// Compiles the component, unless it is refused. The inner error is the end of a run that has yet to start.
-    async fn prepare(
+    async fn load(
         &self,
         path: &Path,
         candidate: &Candidate,
@@ -412,14 +365,14 @@ impl Runner {
         &self,
         spec: &RunSpec,
         session: &mut Session,
-        prepared: Result<Loaded, NotRun>,
+        loaded: Result<Loaded, NotRun>,
         outside: Outside<impl Future<Output = ()>>,
     ) -> Ran {
         // The first event binds what this run is.
         if let Err(error) = session.begin().await {
             return Ran::not(Ended::audit_fault(&error));
         }
-        let loaded = match prepared {
+        let loaded = match loaded {
             Ok(loaded) => loaded,
             Err(not_run) => {
                 session.record_mut().reason = not_run.reason;
@@ -446,14 +399,8 @@ impl Runner {
         record.metrics = account.metrics;
         record.progress = account.progress;
         record.log = account.log;
-        Ran { ended: account.ended, handover: Some(account.handover), untouched: account.untouched }
+        Ran { ended: account.ended, handover: Some(account.handover) }
     }
-}
-
-/// A run that has its place, and whose time is measured from here on.
-struct Admitted<'a> {
-    room: SemaphorePermit<'a>,
-    meter: Meter,
 }
 
 /// Why a run ends without an instruction of its component.
@@ -467,14 +414,12 @@ struct NotRun {
 struct Ran {
     ended: Ended,
     handover: Option<Handover>,
-    /// Nothing was made in its output folder.
-    untouched: bool,
 }
 
 impl Ran {
     /// No instruction of the component was executed.
     fn not(ended: Ended) -> Self {
-        Self { ended, handover: None, untouched: true }
+        Self { ended, handover: None }
     }
 }
 

@@ -177,9 +177,10 @@ fn a_disabled_secret_is_in_no_components_list() {
             Reply::Json(200, json!({"value": items}))
         });
         let vault = vault_over(&script);
-        let names = Vault::list(&vault, &strongroom_vault::cases::list_grant("off = [\"list\"]\n\"db-*\" = [\"list\"]"))
-            .await
-            .unwrap();
+        let names =
+            Vault::list(&vault, &strongroom_vault::cases::list_grant("off = [\"list\"]\n\"db-*\" = [\"list\"]"))
+                .await
+                .unwrap();
         assert_eq!(names, [name("db-on")]);
     });
 }
