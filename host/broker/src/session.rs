@@ -123,7 +123,7 @@ impl Broker {
         policy: Arc<Policy>,
         ceilings: &Ceilings,
     ) -> Result<Session, SessionError> {
-        policy.serves(&component.digest)?;
+        policy.check_component(&component.digest)?;
         let limits = policy.limits_under(ceilings)?;
         let session = Session::prepare(self, spec, component, policy, limits, Meter::default());
         session.begin().await.map_err(SessionError::Audit)?;

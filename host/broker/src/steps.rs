@@ -82,7 +82,7 @@ impl RunBroker {
         };
         let folded = name.as_str() == raw;
         // What the policy spells out is shown so.
-        if !folded || !self.decisions.spells(raw) {
+        if !folded || !self.decisions.contains_name(raw) {
             let shown = self.shown(raw);
             if shown != raw {
                 let mut state = self.state();
@@ -314,7 +314,7 @@ impl RunBroker {
     /// That a value can be read again without a new decision, where that is so.
     fn again(&self, facts: &Facts, version: &SecretVersion, shown: &str) -> Option<Again> {
         let pinned = facts.pin.as_ref().is_none_or(|pin| pin == version);
-        let stands = || self.decisions.stands(Operation::Get, &facts.asked);
+        let stands = || self.decisions.is_unconditional(Operation::Get, &facts.asked);
         (self.broker.repeats == Repeats::Sum && pinned && stands()).then(|| Again { shown: shown.into(), reads: 0 })
     }
 
@@ -377,7 +377,7 @@ impl RunBroker {
     /// shown as it stands there, and so is the name of a secret that the vault had before this run: neither is a text of the component's, which
     /// could otherwise set a value of the same text and so take the name out of its account.
     pub(super) fn shown_name<'n>(&self, name: &'n str) -> Cow<'n, str> {
-        if self.decisions.spells(name) {
+        if self.decisions.contains_name(name) {
             return name.into();
         }
         let spelled = {
@@ -403,7 +403,7 @@ impl RunBroker {
     /// Notes that a secret is about to be released which the vault had before this run: its name is no text of the component's.
     pub(super) fn found(&self, facts: &Facts) {
         // Of a name that the policy spells nobody asks here.
-        if self.decisions.spells(facts.asked.as_str()) {
+        if self.decisions.contains_name(facts.asked.as_str()) {
             return;
         }
         let mut state = self.state();

@@ -186,7 +186,7 @@ fn check(
     private: &[PathBuf],
 ) -> Result<Candidate, Failure> {
     let component = component::read(&spec.component)?;
-    policy.serves(component.digest()).map_err(Failure::invalid)?;
+    policy.check_component(component.digest()).map_err(Failure::invalid)?;
     policy.limits_under(&config.ceilings).map_err(Failure::invalid)?;
     check_folders(spec, private).map_err(|error| match error {
         FolderError::InputPrivate(_) => {

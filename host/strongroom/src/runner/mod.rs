@@ -315,7 +315,7 @@ impl Runner {
         cancel: impl Future<Output = ()> + Send,
     ) -> Result<RunRecord, StartError> {
         meter.lap(|timings| &mut timings.load);
-        policy.serves(candidate.digest())?;
+        policy.check_component(candidate.digest())?;
         let limits = policy.limits_under(&self.ceilings)?;
         let checked = folders::check(&spec, &self.temp, &self.private)?;
         let reachable = Reachable::resolve(policy.tcp()).await?;
