@@ -164,7 +164,7 @@ fn invalid_entry_field_is_reported() {
         ),
         (
             "{ allow = [\"get\"], secret-version = \"\" }",
-            "3:41: secrets.k.secret-version: expected a version of the secret: a secret's version is 1 to 64 characters of 0-9, a-z, \
+            "3:41: secrets.k.secret-version: expected a version of the secret: a secret version is 1 to 64 characters of 0-9, a-z, \
              A-Z and `-`",
         ),
         (
