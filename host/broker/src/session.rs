@@ -192,7 +192,7 @@ impl Session {
     }
 
     /// The record, for what only whoever executes the run can know: memory, CPU time, metrics, outputs, warnings. Text of the component's goes in
-    /// after [`Redactor::shown`]. Outcome, blame, secrets and times are written by [`Session::end`].
+    /// after [`Redactor::sanitize`]. Outcome, blame, secrets and times are written by [`Session::end`].
     pub fn record_mut(&mut self) -> &mut RunRecord {
         &mut self.record
     }

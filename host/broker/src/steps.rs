@@ -343,7 +343,7 @@ impl RunBroker {
     /// From now on the run's output is searched for this value. One that the redactor has no room for is neither handed out nor stored, and
     /// the audit says so after what it said before.
     pub(super) async fn watch(&self, facts: &Facts, value: &Secret) -> Result<(), RequestError> {
-        if !self.redactor.register_where_room(&facts.asked, value) {
+        if !self.redactor.try_register(&facts.asked, value) {
             let outcome = Some("withheld: the redactor is full".into());
             self.audit(Event { event: Kind::Outcome, outcome, ..self.about(facts) }).await?;
             let guest = GuestError::Exhausted("this run has handled as much secret text as one run may".to_owned());
@@ -370,7 +370,7 @@ impl RunBroker {
 
     /// Guest text as it may stand in the audit and the record: redacted, then escaped, then short.
     pub(super) fn shown(&self, text: &str) -> String {
-        self.redactor.shown_start(text, SHOWN_MAX)
+        self.redactor.sanitize_prefix(text, SHOWN_MAX)
     }
 
     /// The same for a name that was folded: in the spelling in which it was asked for, where that one holds a value. What the policy spells out is
