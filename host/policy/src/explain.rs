@@ -160,7 +160,7 @@ pub(crate) fn would_allow(
     match rules.conflicting_entry(name, &entry) {
         Some(other) => {
             let stored = entry.stored(name);
-            format!("{} # also remove {}, the other entry for `{stored}`", entry.line(), other.rule())
+            format!("{} # also change {} so that it does not grant `{stored}`", entry.line(), other.rule())
         }
         None => entry.line(),
     }

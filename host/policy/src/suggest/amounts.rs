@@ -47,45 +47,45 @@ fn line(limit: LimitUse) -> Option<(String, String)> {
 
 fn limit_uses(usage: &Usage, policy: Option<&Policy>) -> Vec<LimitUse> {
     let default = Limits::default();
-    let holding = policy.map_or(&default, Policy::limits);
+    let effective = policy.map_or(&default, Policy::limits);
     let is_stated = policy.map_or([false; 8], stated);
-    let size = |used: Option<u64>, least: u64, holding: u64, what: &str| {
+    let size = |used: Option<u64>, least: u64, effective: u64, what: &str| {
         let enough =
             used.map(
                 |used| if used == 0 { least } else { with_headroom(used).next_power_of_two().max(least).max(1 << 10) },
             );
-        let enough = enough.filter(|enough| *enough < holding).map(|enough| quoted(&show_size(enough)));
+        let enough = enough.filter(|enough| *enough < effective).map(|enough| quoted(&show_size(enough)));
         (enough, used.map(|used| format!("{} {what}", rounded_size(used))).unwrap_or_default())
     };
-    let count = |used: Option<u64>, holding: u64, what: &str| {
+    let count = |used: Option<u64>, effective: u64, what: &str| {
         let enough = used
             .map(|used| round(with_headroom(used)))
-            .filter(|enough| *enough < holding)
+            .filter(|enough| *enough < effective)
             .map(|enough| enough.to_string());
         (enough, used.map(|used| format!("{used} {what}")).unwrap_or_default())
     };
     let of_limit = |name: &str| match name {
-        "memory" => size(usage.memory.filter(|used| *used > 0), MEMORY_LEAST, holding.memory, "used"),
+        "memory" => size(usage.memory.filter(|used| *used > 0), MEMORY_LEAST, effective.memory, "used"),
         "time" => {
-            let enough = usage.time.and_then(times_three).filter(|enough| *enough < holding.time);
+            let enough = usage.time.and_then(times_three).filter(|enough| *enough < effective.time);
             let used = usage.time.map(|used| format!("{} ms taken", used.as_millis())).unwrap_or_default();
             (enough.map(|enough| quoted(&show_duration(enough))), used)
         }
-        "output-bytes" => size(usage.output_bytes, 0, holding.output_bytes, "left in /output"),
+        "output-bytes" => size(usage.output_bytes, 0, effective.output_bytes, "left in /output"),
         "output-files" => {
             // No headroom: a run leaves the files that it means to leave, and one more is
             // unexpected.
-            let enough = usage.output_files.filter(|used| *used < holding.output_files);
+            let enough = usage.output_files.filter(|used| *used < effective.output_files);
             let used = usage.output_files.map(|used| format!("{used} created")).unwrap_or_default();
             (enough.map(|enough| enough.to_string()), used)
         }
-        "log-bytes" => size(usage.log_bytes, 1 << 10, holding.log_bytes, "printed"),
-        "requests" => count(usage.requests, holding.requests, "made"),
-        "metrics" => count(usage.metrics, holding.metrics, "logged"),
+        "log-bytes" => size(usage.log_bytes, 1 << 10, effective.log_bytes, "printed"),
+        "requests" => count(usage.requests, effective.requests, "made"),
+        "metrics" => count(usage.metrics, effective.metrics, "logged"),
         // The use of `compile-time` depends on the state of the host's cache.
         _ => (None, String::new()),
     };
-    let limits = holding.rows().into_iter().zip(is_stated);
+    let limits = effective.rows().into_iter().zip(is_stated);
     let uses = limits.map(|((name, value), is_stated)| {
         let (enough, used) = of_limit(name);
         let is_count = value.bytes().all(|byte| byte.is_ascii_digit());

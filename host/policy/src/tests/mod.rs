@@ -230,7 +230,7 @@ fn list_follows_the_most_specific_entries() {
         ("db-prod-", true),
         ("db-admin", false),
         ("db-admin-2", true),
-        ("db-own", false), // answered by itself
+        ("db-own", false), // listed by `exact`
         ("theirs", false),
         ("mine", false),
         ("read", false),
@@ -337,7 +337,7 @@ fn explanation_describes_the_decision() {
     );
     assert_eq!(
         policy.explain(Operation::Get, &name("prod-k"), now()).would_allow.unwrap(),
-        "prod-k = [\"get\"] # also remove secrets.k, the other entry for `prod-k`"
+        "prod-k = [\"get\"] # also change secrets.k so that it does not grant `prod-k`"
     );
 }
 
