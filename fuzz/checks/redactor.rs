@@ -3,7 +3,7 @@
 use arbitrary::{Arbitrary, Unstructured};
 use strongroom::ids::SecretName;
 use strongroom::redact::Redactor;
-use strongroom::redact::reference::{Known, known, oracle};
+use strongroom::redact::reference::{ReferenceValue, reference_redact, reference_value};
 use strongroom::secret::Secret;
 
 /// What happens to a stream.
@@ -51,16 +51,16 @@ pub(crate) fn check(data: &[u8]) {
     let Ok(input) = <Input>::arbitrary_take_rest(Unstructured::new(data)) else { return };
     let cut = |text: &String| text.chars().take(60).collect::<String>();
     let values: Vec<String> = input.values.iter().take(5).map(cut).collect();
-    let all: Vec<Known> = values.iter().map(|value| known("x", value, 0)).collect();
+    let all: Vec<ReferenceValue> = values.iter().map(|value| reference_value("x", value, 0)).collect();
     let mut sizes = input.cuts.iter().map(|size| usize::from(*size).max(1)).cycle();
     let redactor = Redactor::new();
     let (mut stream, mut text, mut out) = (redactor.stream(), Vec::new(), Vec::new());
-    let mut registered: Vec<Known> = Vec::new();
-    let register = |registered: &mut Vec<Known>, from: usize| {
+    let mut registered: Vec<ReferenceValue> = Vec::new();
+    let register = |registered: &mut Vec<ReferenceValue>, from: usize| {
         if let Some(value) = values.get(registered.len()) {
             let name = format!("n{}", registered.len());
             redactor.register(&SecretName::parse(&name).expect("a name"), &Secret::new(value.clone()).expect("short"));
-            registered.push(known(&name, value, from));
+            registered.push(reference_value(&name, value, from));
         }
     };
     (0..input.at_first % 6).for_each(|_| register(&mut registered, 0));
@@ -91,7 +91,7 @@ pub(crate) fn check(data: &[u8]) {
         }
     }
     stream.finish(&mut out);
-    let (expected, count) = oracle(&registered, &text);
+    let (expected, count) = reference_redact(&registered, &text);
     let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert_eq!(shown(&out), shown(&expected), "of {:?}", shown(&text));
     assert_eq!((redactor.count(), stream.held()), (count, 0));

@@ -123,7 +123,7 @@ impl Broker {
         policy: Arc<Policy>,
         ceilings: &Ceilings,
     ) -> Result<Session, SessionError> {
-        policy.serves(&component.digest)?;
+        policy.check_component(&component.digest)?;
         let limits = policy.limits_under(ceilings)?;
         let session = Session::prepare(self, spec, component, policy, limits, Timer::start());
         session.begin().await.map_err(SessionError::Audit)?;
@@ -189,7 +189,7 @@ impl Session {
     }
 
     /// The record, for what only whoever executes the run can know: memory, CPU time, metrics, outputs, warnings. Text of the component's goes in
-    /// after [`Redactor::shown`]. Outcome, blame, secrets and times are written by [`Session::end`].
+    /// after [`Redactor::sanitize`]. Outcome, blame, secrets and times are written by [`Session::end`].
     pub fn record_mut(&mut self) -> &mut RunRecord {
         &mut self.record
     }

@@ -59,7 +59,7 @@ impl RunBroker {
         };
         let folded = name.as_str() == raw;
         // What the policy spells out is shown so.
-        if !folded || !self.decisions.spells(raw) {
+        if !folded || !self.decisions.contains_name(raw) {
             let shown = self.shown(raw);
             if shown != raw {
                 let mut state = self.state();
@@ -292,7 +292,7 @@ impl RunBroker {
     /// From now on the run's output is searched for this value. One that the redactor has no room for is neither handed out nor stored, and
     /// the audit says so after what it said before.
     pub(super) async fn watch(&self, grant: &Grant, value: &Secret) -> Result<(), RequestError> {
-        if !self.redactor.register_where_room(grant.asked(), value) {
+        if !self.redactor.try_register(grant.asked(), value) {
             let outcome = Some("withheld: the redactor is full".into());
             self.audit(Event { event: Kind::Outcome, outcome, ..self.about(grant) }).await?;
             let guest = GuestError::Exhausted("this run has handled as much secret text as one run may".to_owned());
@@ -319,14 +319,14 @@ impl RunBroker {
 
     /// Guest text as it may stand in the audit and the record: redacted, then escaped, then short.
     pub(super) fn shown(&self, text: &str) -> String {
-        self.redactor.shown_start(text, SHOWN_MAX)
+        self.redactor.sanitize_prefix(text, SHOWN_MAX)
     }
 
     /// The same for a name that was folded: in the spelling in which it was asked for, where that one holds a value. What the policy spells out is
     /// shown as it stands there, and so is the name of a secret that the vault had before this run: neither is a text of the component's, which
     /// could otherwise set a value of the same text and so take the name out of its account.
     pub(super) fn shown_name<'n>(&self, name: &'n str) -> Cow<'n, str> {
-        if self.decisions.spells(name) {
+        if self.decisions.contains_name(name) {
             return name.into();
         }
         let spelled = {
@@ -352,7 +352,7 @@ impl RunBroker {
     /// Notes that a secret is about to be released which the vault had before this run: its name is no text of the component's.
     pub(super) fn found(&self, grant: &Grant) {
         // Of a name that the policy spells nobody asks here.
-        if self.decisions.spells(grant.asked().as_str()) {
+        if self.decisions.contains_name(grant.asked().as_str()) {
             return;
         }
         let mut state = self.state();

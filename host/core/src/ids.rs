@@ -1,5 +1,6 @@
-//! Parsed names and digests. Nothing past the edge of the program handles these as plain strings: a value of one of these
-//! types has been checked, and folded where case does not matter.
+//! Parsed names, digests and IDs. All code behind the program's input parsing uses these types
+//! instead of strings: their values are validated, and folded to lower case if case is
+//! insignificant.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -8,13 +9,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// The most characters a secret's name has (Azure Key Vault, "Objects, identifiers, and versioning").
+/// The maximum length of a secret name (Azure Key Vault, "Objects, identifiers, and versioning").
 pub const NAME_MAX: usize = 127;
 
-/// The name of a secret in its only form: 1 to 127 characters of `0-9 a-z -`.
+/// The name of a secret in canonical form: 1 to 127 characters of `0-9 a-z -`.
 ///
-/// Names compare without regard to case, as Key Vault's do, so parsing folds to lower case once and nothing later has to
-/// remember to.
+/// Names are case-insensitive, as in Key Vault. Parsing folds a name to lower case, so later code
+/// can compare names directly.
 ///
 /// ```
 /// use strongroom_core::ids::SecretName;
@@ -28,11 +29,11 @@ pub const NAME_MAX: usize = 127;
 pub struct SecretName(Arc<str>);
 
 impl SecretName {
-    /// Checks and folds a name.
+    /// Parses a name and folds it to lower case.
     ///
     /// # Errors
-    /// [`InvalidName`] where the text is empty, longer than [`NAME_MAX`] or has any other character. The error does not repeat
-    /// the text, which may be hostile or hold a secret.
+    /// Returns [`InvalidName`] if the text is empty, longer than [`NAME_MAX`] or contains any other
+    /// character. The error does not repeat the text, which may be hostile or contain a secret.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         if text.is_empty() || text.len() > NAME_MAX {
             return Err(InvalidName);
@@ -46,13 +47,13 @@ impl SecretName {
         Ok(Self(text.into()))
     }
 
-    /// The folded name.
+    /// Returns the name in lower case.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Whether a byte may stand in a secret's name.
+/// Returns whether a secret name may contain a byte.
 pub fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'-'
 }
@@ -83,7 +84,7 @@ impl From<SecretName> for String {
     }
 }
 
-// Equal, ordered and hashed as its text is.
+// Valid because equality, order and hash are those of the text.
 impl Borrow<str> for SecretName {
     fn borrow(&self) -> &str {
         self.as_str()
@@ -96,21 +97,22 @@ impl Serialize for SecretName {
     }
 }
 
-/// The text is no secret name.
+/// The text is not a secret name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a secret name is 1 to 127 characters of 0-9, a-z, A-Z and `-`")]
 pub struct InvalidName;
 
-/// One version of a secret, as the vault calls it: 1 to 64 characters of `0-9 a-z A-Z -`.
+/// The vault's identifier of a secret version: 1 to 64 characters of `0-9 a-z A-Z -`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct SecretVersion(Arc<str>);
 
 impl SecretVersion {
-    /// Checks a version. Unlike names, versions keep their case.
+    /// Parses a version. Unlike names, versions are case-sensitive.
     ///
     /// # Errors
-    /// [`InvalidVersion`] where the text is empty, longer than 64 characters or has any other character.
+    /// Returns [`InvalidVersion`] if the text is empty, longer than 64 characters or contains any
+    /// other character.
     pub fn parse(text: &str) -> Result<Self, InvalidVersion> {
         if text.is_empty() || text.len() > 64 || !text.bytes().all(is_name_byte) {
             return Err(InvalidVersion);
@@ -118,7 +120,7 @@ impl SecretVersion {
         Ok(Self(text.into()))
     }
 
-    /// The version as text.
+    /// Returns the version as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -149,47 +151,48 @@ impl Serialize for SecretVersion {
     }
 }
 
-/// The text is no version of a secret.
+/// The text is not a secret version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a secret's version is 1 to 64 characters of 0-9, a-z, A-Z and `-`")]
+#[error("a secret version is 1 to 64 characters of 0-9, a-z, A-Z and `-`")]
 pub struct InvalidVersion;
 
-/// A SHA-256 digest, written `sha256:` and 64 hexadecimal digits.
+/// A SHA-256 digest. Its text form is `sha256:` and 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// The digest of some bytes.
+    /// Computes the digest of bytes.
     pub fn of(bytes: &[u8]) -> Self {
         use sha2::Digest as _;
         Self(sha2::Sha256::digest(bytes).into())
     }
 
-    /// A digest computed elsewhere.
+    /// Creates a digest from its 32 bytes.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The 32 bytes.
+    /// Returns the 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The 64 hexadecimal digits without the prefix.
+    /// Returns the 64 hexadecimal digits without the prefix.
     pub fn to_hex(&self) -> String {
         self.hex().to_owned()
     }
 
-    /// The same without the heap: BLAKE3's output is as long, and its type can write itself.
+    /// Avoids a heap allocation: a BLAKE3 hash has the same length, and its type formats into a
+    /// fixed buffer.
     fn hex(&self) -> impl std::ops::Deref<Target = str> {
         blake3::Hash::from_bytes(self.0).to_hex()
     }
 
-    /// Reads `sha256:` and 64 hexadecimal digits of either case.
+    /// Parses `sha256:` and 64 hexadecimal digits of either case.
     ///
     /// # Errors
-    /// [`InvalidDigest`] for anything else.
+    /// Returns [`InvalidDigest`] for any other text.
     pub fn parse(text: &str) -> Result<Self, InvalidDigest> {
         let hex = text.strip_prefix("sha256:").ok_or(InvalidDigest)?;
         if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -236,26 +239,26 @@ impl Serialize for Digest {
     }
 }
 
-/// The text is no SHA-256 digest.
+/// The text is not a SHA-256 digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a digest is `sha256:` and 64 hexadecimal digits")]
 pub struct InvalidDigest;
 
-/// The identity of a run: a ULID, so that identities sort by time. The host makes it; a guest only reads it.
+/// A run ID: a ULID, so that IDs sort by time. The host generates it; a guest can only read it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct RunId(ulid::Ulid);
 
 impl RunId {
-    /// A new identity.
+    /// Generates a new ID.
     pub fn generate() -> Self {
         Self(ulid::Ulid::generate())
     }
 
-    /// Reads the 26 characters of a ULID.
+    /// Parses the 26 characters of a ULID.
     ///
     /// # Errors
-    /// [`InvalidRunId`] for anything else.
+    /// Returns [`InvalidRunId`] for any other text.
     pub fn parse(text: &str) -> Result<Self, InvalidRunId> {
         ulid::Ulid::from_string(text).map(Self).map_err(|_| InvalidRunId)
     }
@@ -292,9 +295,9 @@ impl Serialize for RunId {
     }
 }
 
-/// The text is no run identity.
+/// The text is not a run ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a run's identity is 26 characters, as `strongroom runs list` shows them")]
+#[error("a run ID is a ULID of 26 characters")]
 pub struct InvalidRunId;
 
 #[cfg(test)]
@@ -303,7 +306,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn names_fold_and_reject() {
+    fn secret_name_is_folded_and_validated() {
         assert_eq!(SecretName::parse("DB-Password").unwrap().as_str(), "db-password");
         for bad in ["", "a/b", "../keys/x", "%2e%2e", "ä", "a b", "a\0", "a.b", "a_b", &"x".repeat(128)] {
             assert_eq!(SecretName::parse(bad), Err(InvalidName), "{bad:?}");
@@ -312,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn digests_round_trip() {
+    fn digest_display_parses_back() {
         let digest = Digest::of(b"abc");
         assert_eq!(digest.to_hex(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(Digest::parse(&digest.to_string()), Ok(digest));
@@ -326,14 +329,14 @@ mod tests {
         // overlong name, non-ASCII or NUL -> a name is 1 to 127 characters of `0-9 a-z A-Z -`,
         // parsed and folded to lower case once
         #[test]
-        fn every_spelling_of_a_name_is_one_name(name in "[a-z0-9-]{1,40}", upper in any::<u64>()) {
+        fn secret_name_in_any_case_is_one_name(name in "[a-z0-9-]{1,40}", upper in any::<u64>()) {
             let spelled: String = name.chars().enumerate()
                 .map(|(i, c)| if upper >> (i % 64) & 1 == 1 { c.to_ascii_uppercase() } else { c }).collect();
             prop_assert_eq!(SecretName::parse(&spelled), SecretName::parse(&name));
         }
 
         #[test]
-        fn parsing_never_panics(text in ".{0,200}") {
+        fn parse_never_panics(text in ".{0,200}") {
             let _ = SecretName::parse(&text);
             let _ = SecretVersion::parse(&text);
             let _ = Digest::parse(&text);

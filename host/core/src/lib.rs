@@ -1,6 +1,7 @@
-//! What the other crates of strongroom share: names, digests, secret values, run specifications and run records.
+//! Types that the other crates of strongroom share: names, digests, secret values, run
+//! specifications and run records.
 //!
-//! Everything here is pure: no input or output, and no clock.
+//! The crate does no I/O and reads no clock.
 
 #![warn(missing_debug_implementations)]
 

@@ -1,7 +1,8 @@
-//! The run record: the machine-readable account of one run, format version 1 (`docs/run-record.md` describes it).
+//! The run record: the machine-readable result of one run, format version 1. `docs/run-record.md`
+//! describes it.
 //!
-//! A record is plain data without I/O. No field holds a secret value: text that came from the guest has been through the run's
-//! redactor and has no control characters.
+//! A record is plain data without I/O. No field contains a secret value: text from the guest is
+//! redacted and has no control characters.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,71 +12,74 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Digest, RunId};
 
-/// The version of the format that this program writes and the newest that it reads.
+/// The format version that this program writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
 
-/// How many distinct metric names a record keeps, and how many points of each. Later points beyond it are counted, not kept.
+/// The maximum number of distinct metric names in a record.
 pub const METRIC_NAMES_MAX: usize = 1_000;
-/// See [`METRIC_NAMES_MAX`].
+/// The maximum number of points of each metric in a record. Later points are only counted.
 pub const METRIC_POINTS_MAX: usize = 10_000;
 
-/// The account of one run.
+/// The result of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunRecord {
-    /// The format's version: [`FORMAT`].
+    /// The format version: [`FORMAT`].
     pub format: u32,
-    /// The run.
+    /// The run ID.
     pub id: RunId,
-    /// The audit segment of the process that ran it. A record that says [`Outcome::Running`] in a segment whose process is gone is `lost`.
+    /// The audit segment of the process that executed the run. If that process is gone, a record
+    /// with [`Outcome::Running`] means that the run is lost.
     pub segment: String,
     /// The component.
     pub component: ComponentRef,
-    /// SHA-256 of the policy's text; of the empty text where there was none.
+    /// SHA-256 of the policy's text; of the empty text if there was no policy.
     pub policy: Digest,
-    /// SHA-256 of the specification's canonical form (`spec::RunSpec::digest`).
+    /// SHA-256 of the canonical form of the run specification
+    /// ([`RunSpec::digest`](crate::spec::RunSpec::digest)).
     pub spec: Digest,
-    /// The vault, in the form in which it is configured: `local:` and its folder, or its address. Absent where the vault does not say, and
-    /// from records of programs that did not keep it.
+    /// The vault as configured: `local:` and its folder, or its address. Absent if the vault does
+    /// not report it, and in records of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vault: Option<String>,
     /// When the run started.
     pub started: Timestamp,
-    /// When it ended; none while it runs and where it was lost.
+    /// When it ended; `None` while it runs and if it was lost.
     pub ended: Option<Timestamp>,
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
     /// Who caused an outcome other than `finished`.
     pub blame: Option<Blame>,
-    /// One or two sentences for a person: the trap, the error of `train`, the limit, the import refused.
+    /// The reason in one or two sentences: the trap, the error of `train`, the limit, or the
+    /// refused import.
     pub reason: Option<String>,
-    /// The component's own exit code: 0 or 1; none where it did not get that far.
+    /// The component's exit code, 0 or 1; `None` if it did not exit.
     pub exit_code: Option<i32>,
-    /// The limit that stopped it.
+    /// The limit that stopped the run.
     pub limit: Option<Limit>,
-    /// Secrets used and asked for, by name as the component knows it and operation.
+    /// Requests for secrets, by requested name and operation.
     pub secrets: Vec<SecretUse>,
-    /// What it wanted of the network and whether it got it, by operation and destination. Absent where there was nothing, and from
-    /// records of programs that did not keep it.
+    /// Network operations, allowed and denied, by operation and destination. Absent if there were
+    /// none, and in records of older versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub network: Vec<NetworkUse>,
-    /// The largest linear memory (all memories of the run together) in bytes.
+    /// The peak linear memory of all memories of the run together, in bytes.
     pub peak_memory_bytes: u64,
-    /// Thread CPU time over the run's polls, in microseconds.
+    /// The CPU time of the run, in microseconds: thread CPU time over its polls.
     pub cpu_micros: u64,
     /// Metrics by name.
     pub metrics: BTreeMap<String, Metric>,
     /// The last progress report.
     pub progress: Option<Progress>,
-    /// What the run left in its output folder, sorted by path.
+    /// The files in the output directory, sorted by path.
     pub outputs: Vec<Output>,
-    /// How many times a secret was removed from what the component printed.
+    /// The number of secret values redacted from the output.
     pub redactions: u64,
     /// Bytes of log text kept and dropped.
     pub log: LogCount,
-    /// Where the audit stood after the run's last event.
+    /// The position of the audit log after the run's last event.
     pub audit: Option<AuditPosition>,
-    /// Where its time went. Absent where nobody asked for it.
+    /// The time spent in each stage. Absent unless it was requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timings: Option<Timings>,
     /// Warnings that the person who started the run should see.
@@ -83,30 +87,32 @@ pub struct RunRecord {
     pub warnings: Vec<String>,
 }
 
-/// Where a run's time went, in nanoseconds. The stages follow each other; `secrets` and `audit` lie within them and are counted apart.
+/// The time spent in each stage of a run, in nanoseconds. The stages are consecutive; `secrets` and
+/// `audit` lie within other stages and are also counted separately.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Timings {
-    /// Reading the component, also where that was done before it was given to the runner; and compiling it or finding its code.
+    /// Reading the component, even if that happened before it was passed to the runner, and
+    /// compiling it or loading its compiled code.
     pub load: u64,
-    /// Linking it, where no run of this process has.
+    /// Linking the component, if no run of this process has linked it before.
     pub link: u64,
-    /// Making the instance.
+    /// Creating the instance.
     pub instantiate: u64,
-    /// Checking, recording that the run begins, making its folder and its sandbox.
+    /// Checking the specification, recording the start, and creating the run's folder and sandbox.
     pub start: u64,
-    /// The component's own code, and what it asks of the system.
+    /// The component's own code and its system calls.
     pub guest: u64,
-    /// What it asks of secrets.
+    /// The component's requests for secrets.
     pub secrets: u64,
-    /// Writing the audit.
+    /// Writing the audit log.
     pub audit: u64,
-    /// Ending it: output, outputs and the record, but for the last write of it.
+    /// Finishing: remaining log output, output files and the record, except its last write.
     pub finish: u64,
 }
 
 impl Timings {
-    /// The stages by name, in nanoseconds.
+    /// Returns the stages by name, in nanoseconds.
     pub fn stages(&self) -> [(&'static str, u64); 8] {
         [
             ("load", self.load),
@@ -127,43 +133,43 @@ impl Timings {
 pub struct ComponentRef {
     /// SHA-256 of its bytes.
     pub digest: Digest,
-    /// The file it came from, as it was named.
+    /// The path of its file, as given.
     pub path: String,
     /// Its size in bytes.
     pub bytes: u64,
 }
 
 impl ComponentRef {
-    /// A component, and the file that it came from, whose name is escaped.
+    /// Creates a reference to a component, with its path escaped.
     pub fn new(path: &Path, digest: Digest, bytes: u64) -> Self {
         Self { digest, path: crate::escape::escape_controls(&path.to_string_lossy()), bytes }
     }
 }
 
-/// What became of a run.
+/// The outcome of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// Under way, or cut off and not yet noticed.
+    /// The run is in progress, or its process died and this has not been noticed yet.
     Running,
-    /// The component ended with success.
+    /// The component succeeded.
     Finished,
-    /// The component ended with failure, or trapped.
+    /// The component failed or trapped.
     Failed,
-    /// It imports what the policy does not grant; no guest code ran.
+    /// The component imports something that the policy does not grant; no guest code ran.
     Refused,
-    /// It was stopped at a limit.
+    /// A limit stopped the run.
     Limit,
-    /// A person or the embedder ended it.
+    /// A person or the embedder cancelled the run.
     Cancelled,
     /// The host or the vault failed.
     HostFault,
-    /// The process that ran it is gone without having written an end.
+    /// The process that executed the run died without recording an outcome.
     Lost,
 }
 
 impl Outcome {
-    /// Every outcome there is.
+    /// All outcomes.
     pub const ALL: [Self; 8] = [
         Self::Running,
         Self::Finished,
@@ -175,7 +181,7 @@ impl Outcome {
         Self::Lost,
     ];
 
-    /// The exit code of `strongroom run` for this outcome.
+    /// Returns the exit code of `strongroom run` for this outcome.
     pub fn exit_code(self) -> u8 {
         match self {
             Outcome::Finished => 0,
@@ -187,7 +193,7 @@ impl Outcome {
         }
     }
 
-    /// The outcome as the record writes it.
+    /// Returns the outcome's name in the record.
     pub fn as_str(self) -> &'static str {
         match self {
             Outcome::Running => "running",
@@ -202,13 +208,13 @@ impl Outcome {
     }
 }
 
-/// Who caused an outcome.
+/// The cause of an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Blame {
     /// The component.
     Guest,
-    /// The policy that was written for this run.
+    /// The policy of the run.
     Policy,
     /// strongroom, the vault or the machine.
     Host,
@@ -216,15 +222,15 @@ pub enum Blame {
     Operator,
 }
 
-/// The limits that can stop a run.
+/// A limit that can stop a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Limit {
     /// `limits.memory`
     Memory,
-    /// Table elements: fixed, see `docs/policy.md`.
+    /// Table elements, a fixed limit (`docs/policy.md`).
     Tables,
-    /// The guest's stack: the engine's.
+    /// The guest's stack, a fixed limit of the engine.
     Stack,
     /// `limits.time`
     Time,
@@ -238,14 +244,14 @@ pub enum Limit {
     Requests,
     /// `limits.metrics`
     Metrics,
-    /// Bytes that one host call may carry: fixed.
+    /// Bytes in the arguments of one host call, a fixed limit.
     HostCall,
-    /// Handles that a component may hold: fixed.
+    /// Open resources of a component, a fixed limit.
     Resources,
 }
 
 impl Limit {
-    /// The limit as the record and, where there is one, the policy writes it.
+    /// Returns the limit's name in the record and, unless it is fixed, in policies.
     pub fn as_str(self) -> &'static str {
         match self {
             Limit::Memory => "memory",
@@ -263,37 +269,38 @@ impl Limit {
     }
 }
 
-/// One operation on one name.
+/// The requests for one operation on one name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SecretUse {
-    /// The name as the component asked for it, folded; redacted and escaped where it is no valid name; `*` for `list`.
+    /// The requested name, folded to lower case; if it is invalid, redacted and escaped; `*` for
+    /// `list`.
     pub name: String,
     /// `get`, `set`, `list`, `describe` or `delete`.
     pub operation: String,
-    /// How often it was served.
+    /// The number of requests that were served.
     pub count: u64,
-    /// How often it was denied, exhausted or expired.
+    /// The number of requests that were denied, exhausted or expired.
     pub denied: u64,
-    /// The policy line that would allow it, where it was denied.
+    /// The policy line that would allow the request, if it was denied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub would_allow: Option<String>,
 }
 
-/// What a component wants of the network.
+/// A network operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NetworkOperation {
     /// Open a TCP connection.
     Connect,
-    /// Look the addresses of a name up.
+    /// Look up the addresses of a name.
     LookUp,
-    /// Take an address of the host, to be connected to. No policy allows it.
+    /// Listen on an address of the host. No policy allows this.
     Listen,
 }
 
 impl NetworkOperation {
-    /// The operation as the record and the audit write it.
+    /// Returns the operation's name in the record and the audit log.
     pub fn as_str(self) -> &'static str {
         match self {
             NetworkOperation::Connect => "connect",
@@ -303,22 +310,24 @@ impl NetworkOperation {
     }
 }
 
-/// One operation on one destination.
+/// The attempts at one operation on one destination.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkUse {
-    /// What was wanted.
+    /// The operation.
     pub operation: NetworkOperation,
-    /// `ADDRESS:PORT`, or the name that was looked up, redacted and escaped; `(others)` for the sum of what is over the bound.
+    /// `ADDRESS:PORT`, or the name that was looked up, redacted and escaped; `(others)` for the
+    /// total of destinations beyond the bound.
     pub target: String,
-    /// How often it was allowed. A connection that was allowed may still have failed.
+    /// The number of attempts that were allowed. An allowed connection may still have failed.
     pub count: u64,
-    /// How often it was denied.
+    /// The number of attempts that were denied.
     pub denied: u64,
     /// The entry of the policy's `tcp` that allowed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry: Option<String>,
-    /// The entry of `tcp` that would allow it, where it was denied and a policy can; of a name the port is left as `PORT`.
+    /// The entry of `tcp` that would allow it, if it was denied and a policy can allow it. For a
+    /// name, the port is the text `PORT`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub would_allow: Option<String>,
 }
@@ -327,11 +336,11 @@ pub struct NetworkUse {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metric {
-    /// The points kept, in the order logged.
+    /// The kept points, in logging order.
     pub points: Vec<Point>,
-    /// The last value, kept even where points were dropped.
+    /// The last value, even if points were dropped.
     pub last: Option<Number>,
-    /// How many points were not kept.
+    /// The number of points that were not kept.
     #[serde(default)]
     pub dropped: u64,
 }
@@ -340,14 +349,14 @@ pub struct Metric {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Point {
-    /// The step, where the component gave one.
+    /// The step, if the component gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<u64>,
     /// The value.
     pub value: Number,
 }
 
-/// A floating-point number that JSON can carry: NaN and the infinities are written as text.
+/// A floating-point number in JSON; NaN and the infinities are strings.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Number(pub f64);
 
@@ -379,7 +388,7 @@ impl<'de> Deserialize<'de> for Number {
                 "NaN" => Ok(Number(f64::NAN)),
                 "Infinity" => Ok(Number(f64::INFINITY)),
                 "-Infinity" => Ok(Number(f64::NEG_INFINITY)),
-                _ => Err(serde::de::Error::custom("a metric's value is a number, `NaN`, `Infinity` or `-Infinity`")),
+                _ => Err(serde::de::Error::custom("a metric value is a number, `NaN`, `Infinity` or `-Infinity`")),
             },
         }
     }
@@ -389,19 +398,19 @@ impl<'de> Deserialize<'de> for Number {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Progress {
-    /// How much is done.
+    /// The amount done.
     pub done: u64,
-    /// Of how much; 0 where that is unknown.
+    /// The total amount; 0 if unknown.
     pub total: u64,
-    /// What the component says.
+    /// The component's message.
     pub message: String,
 }
 
-/// One thing in the output folder.
+/// One file in the output directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Output {
-    /// The path below the output folder, redacted and escaped.
+    /// The path relative to the output directory, redacted and escaped.
     pub path: String,
     /// The size in bytes.
     pub bytes: u64,
@@ -409,25 +418,26 @@ pub struct Output {
     pub sha256: Digest,
 }
 
-/// How much log text there was.
+/// The amount of log output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogCount {
     /// Bytes that the component wrote and that were shown or stored.
     pub kept: u64,
-    /// Bytes beyond `log-bytes`, dropped.
+    /// Bytes beyond `log-bytes`, which were dropped.
     pub dropped: u64,
 }
 
-/// A place in the audit: the segment, how many events it held, and the hash of the last one. Kept elsewhere, it lets
-/// `strongroom audit verify --expect SEGMENT:COUNT:HASH` detect a trail that was cut or rewritten.
+/// A position in the audit log: a segment, its number of events, and the hash of the last event. A
+/// copy that is kept elsewhere lets `strongroom audit verify --expect SEGMENT:COUNT:HASH` detect an
+/// audit log that was truncated or rewritten.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuditPosition {
-    /// The segment's identity.
+    /// The segment's ID.
     pub segment: String,
-    /// How many events it held.
+    /// The number of its events.
     pub count: u64,
-    /// The chain hash of the last of them, 64 hexadecimal digits.
+    /// The chain hash of the last event, 64 hexadecimal digits.
     pub head: String,
 }

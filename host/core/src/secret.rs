@@ -1,28 +1,30 @@
-//! The zeroizing wrapper around a secret value.
+//! Zeroizing wrapper for a secret value.
 //!
-//! A value enters through [`Secret::new`] and leaves through [`Secret::expose`] or its crate-private twin `expose_shared` and no other way; a
-//! test over the source lists the callers of both. There is no `Serialize`, no `Display`, no `Clone`, and `Debug` prints no part
-//! of the value.
+//! A value can be read only through [`Secret::expose`] and [`Secret::expose_shared`];
+//! `tests/source_rules.rs` lists every caller of both. [`Secret`] implements neither `Serialize`,
+//! `Display` nor `Clone`, and its `Debug` output contains no part of the value.
 
 use std::fmt;
 use std::sync::Arc;
 
 use zeroize::{Zeroize, Zeroizing};
 
-/// The most bytes a value has: 25 KiB (Azure Key Vault, "About Azure Key Vault secrets").
+/// The maximum length of a value in bytes: 25 KiB (Azure Key Vault, "About Azure Key Vault
+/// secrets").
 pub const VALUE_MAX: usize = 25 * 1024;
 
-/// A secret value. Its memory is overwritten when it is dropped.
+/// A secret value. Its memory is zeroized when it is dropped.
 ///
-/// The text is shared rather than owned so that the engine can lower it into a guest's memory without a copy of its own, which nobody
-/// would overwrite. Whoever holds the shared text lets it go before the `Secret`.
+/// The text is shared so that the engine can copy it into a guest's memory without an intermediate
+/// copy, which would not be zeroized. Every holder of the shared text must drop it before the
+/// `Secret`; otherwise it is not zeroized.
 pub struct Secret(Arc<str>);
 
 impl Secret {
-    /// Takes a value over. The buffer it came in is zeroized.
+    /// Creates a secret and zeroizes the buffer of `value`.
     ///
     /// # Errors
-    /// [`ValueTooLong`] where the value is over [`VALUE_MAX`]; the text is zeroized.
+    /// Returns [`ValueTooLong`] if the value is longer than [`VALUE_MAX`]; its buffer is zeroized.
     pub fn new(value: String) -> Result<Self, ValueTooLong> {
         let value = Zeroizing::new(value);
         if value.len() > VALUE_MAX {
@@ -31,22 +33,23 @@ impl Secret {
         Ok(Self(Arc::from(value.as_str())))
     }
 
-    /// The value itself. Each caller is on the list in the test `the_callers_of_expose_are_known`.
+    /// Returns the value. `tests/source_rules.rs` lists every caller with a reason.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// The value itself, for the one place that hands it to a guest without copying it.
+    /// Returns the value as shared text, for the one caller that passes it to a guest without
+    /// copying it.
     pub fn expose_shared(&self) -> Arc<str> {
         Arc::clone(&self.0)
     }
 
-    /// The length in bytes.
+    /// Returns the length in bytes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether the value is the empty text.
+    /// Returns whether the value is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -66,7 +69,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The value is longer than a vault takes.
+/// The value is longer than vaults accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a secret's value is at most 25 KiB (25,600 bytes)")]
 pub struct ValueTooLong;
@@ -77,7 +80,7 @@ mod tests {
 
     // promise: The debug output of a secret shows nothing of its value.
     #[test]
-    fn debug_shows_nothing() {
+    fn debug_output_hides_the_value() {
         let secret = Secret::new("hunter2".into()).unwrap();
         assert_eq!(format!("{secret:?}"), "Secret(..)");
         assert_eq!(secret.expose(), "hunter2");
@@ -86,7 +89,7 @@ mod tests {
     // attack: access: store a value that is one byte too long -> the type of a value enforces the
     // limit
     #[test]
-    fn the_limit_is_in_bytes() {
+    fn value_above_the_byte_limit_is_refused() {
         assert!(Secret::new("x".repeat(VALUE_MAX)).is_ok());
         assert_eq!(Secret::new("x".repeat(VALUE_MAX + 1)).unwrap_err(), ValueTooLong);
         assert_eq!(Secret::new("ä".repeat(VALUE_MAX / 2 + 1)).unwrap_err(), ValueTooLong);

@@ -1,4 +1,5 @@
-//! What a run is: component, folders, parameters and arguments. Together with the policy it is everything that a component gets.
+//! Run specifications: component, directories, parameters and arguments. With the policy, a
+//! specification is everything that a component receives.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,55 +18,55 @@ use crate::ids::Digest;
 /// ```
 #[derive(Clone, Debug)]
 pub struct RunSpec {
-    /// The component's file. It is read once; the digest is that of the bytes that run.
+    /// The component's file. It is read once, so the digest is that of the bytes that run.
     pub component: PathBuf,
-    /// A folder that the component sees read-only as `/input`.
+    /// A directory that the component sees read-only as `/input`.
     pub input: Option<PathBuf>,
-    /// A folder that receives what the component leaves in `/output`; absent or empty when the run starts. Without one, outputs are
-    /// discarded after they have been listed.
+    /// A directory that receives the files of `/output`. It must be absent or empty when the run
+    /// starts. Without one, output files are listed and then discarded.
     pub output: Option<PathBuf>,
-    /// Parameters, which the component reads through the `context` interface.
+    /// The parameters, which the component reads through the `context` interface.
     pub parameters: BTreeMap<String, String>,
     /// The arguments after the program name.
     pub args: Vec<String>,
 }
 
 impl RunSpec {
-    /// A run of a component with nothing else.
+    /// Creates a specification with only a component.
     pub fn new(component: impl Into<PathBuf>) -> Self {
         Self { component: component.into(), input: None, output: None, parameters: BTreeMap::new(), args: Vec::new() }
     }
 
-    /// The folder that the component sees as `/input`.
+    /// Sets the directory that the component sees as `/input`.
     #[must_use]
     pub fn input(mut self, dir: impl Into<PathBuf>) -> Self {
         self.input = Some(dir.into());
         self
     }
 
-    /// The folder for what it leaves in `/output`.
+    /// Sets the directory that receives the files of `/output`.
     #[must_use]
     pub fn output(mut self, dir: impl Into<PathBuf>) -> Self {
         self.output = Some(dir.into());
         self
     }
 
-    /// One more parameter; one of the same name is replaced.
+    /// Sets a parameter; replaces one of the same name.
     #[must_use]
     pub fn parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.parameters.insert(name.into(), value.into());
         self
     }
 
-    /// More arguments.
+    /// Appends arguments.
     #[must_use]
     pub fn args(mut self, args: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
         self
     }
 
-    /// SHA-256 over the canonical form: a JSON document of format version, component digest, parameters in order of name,
-    /// arguments, and the folders' paths as they were given.
+    /// Returns the SHA-256 of the canonical form: a JSON document with format version, component
+    /// digest, parameters sorted by name, arguments, and the directories' paths as given.
     pub fn digest(&self, component: &Digest) -> Digest {
         #[derive(Serialize)]
         struct Canonical<'a> {
@@ -85,7 +86,7 @@ impl RunSpec {
             input: path(&self.input),
             output: path(&self.output),
         };
-        // Maps with text keys and plain text: serializing them has no way to fail.
+        // Serializing maps with string keys and strings cannot fail.
         Digest::of(&serde_json::to_vec(&canonical).unwrap_or_default())
     }
 }
@@ -95,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_digest_depends_on_every_part() {
+    fn spec_digest_depends_on_every_field() {
         let component = Digest::of(b"component");
         let base = RunSpec::new("a.wasm");
         let mut seen = vec![base.digest(&component), base.digest(&Digest::of(b"other"))];

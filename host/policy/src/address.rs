@@ -1,18 +1,20 @@
-//! Which network addresses a component never reaches, whatever its policy says.
+//! Network addresses that no policy can grant.
 //!
-//! Cloud metadata services hand credentials to whoever can open a connection, so an address is judged in every form in which IPv6
-//! embeds an IPv4 address: a translator or tunnel on the way would otherwise undo the check.
+//! Cloud metadata services give credentials to every client that can connect. An IPv6 address is
+//! therefore checked in every form that embeds an IPv4 address; otherwise a translator or tunnel on
+//! the path would bypass the check.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Metadata services with IPv4 addresses outside 169.254.0.0/16 (which is refused whole as link-local).
+/// Metadata services with IPv4 addresses outside 169.254.0.0/16, which is refused as a whole as
+/// link-local.
 const METADATA_V4: [Ipv4Addr; 3] = [
     Ipv4Addr::new(168, 63, 129, 16),   // Azure: platform resources, "wire server"
     Ipv4Addr::new(100, 100, 100, 200), // Alibaba Cloud
     Ipv4Addr::new(192, 0, 0, 192),     // Oracle Cloud, first generation
 ];
 
-/// Metadata services with IPv6 addresses of their own.
+/// Metadata services with their own IPv6 addresses.
 const METADATA_V6: [Ipv6Addr; 4] = [
     Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),       // Google Cloud
     Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe), // Oracle Cloud
@@ -20,10 +22,11 @@ const METADATA_V6: [Ipv6Addr; 4] = [
     Ipv6Addr::new(0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 1),    // Akamai (Linode)
 ];
 
-/// Why an address is always refused; none where the policy may allow it.
+/// Returns why an address is always refused; `None` if a policy may allow it.
 ///
-/// Refused are metadata services, link-local, multicast, unspecified (all of 0.0.0.0/8, which hosts route to themselves) and
-/// broadcast addresses; an IPv6 address also where an IPv4 address embedded in it is refused (see [`is_loopback`]).
+/// Metadata services, link-local, multicast, unspecified (all of 0.0.0.0/8, which hosts route to
+/// themselves) and broadcast addresses are refused, and IPv6 addresses that embed one of them (see
+/// [`is_loopback`]).
 pub fn refused_address(ip: IpAddr) -> Option<&'static str> {
     match ip {
         IpAddr::V4(v4) => refused_v4(v4),
@@ -31,11 +34,12 @@ pub fn refused_address(ip: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// Whether an address is loopback, itself or through an embedded IPv4 address.
+/// Returns whether an address is loopback, itself or as an embedded IPv4 address.
 ///
-/// Read as embedding one are: IPv4-mapped (`::ffff:0:0/96`), IPv4-translated (`::ffff:0:0:0/96`), IPv4-compatible (`::/96`), NAT64
-/// (`64:ff9b::/96`, and `64:ff9b:1::/48` at each of the positions of RFC 6052), 6to4 (`2002::/16`), Teredo (`2001::/32`, server and
-/// client) and ISATAP (any prefix).
+/// The following forms embed an IPv4 address: IPv4-mapped (`::ffff:0:0/96`), IPv4-translated
+/// (`::ffff:0:0:0/96`), IPv4-compatible (`::/96`), NAT64 (`64:ff9b::/96`, and `64:ff9b:1::/48` at
+/// each position of RFC 6052), 6to4 (`2002::/16`), Teredo (`2001::/32`, server and client) and
+/// ISATAP (any prefix).
 pub fn is_loopback(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => v4.is_loopback(),
@@ -60,7 +64,7 @@ fn refused_v4(ip: Ipv4Addr) -> Option<&'static str> {
 }
 
 fn refused_v6(ip: Ipv6Addr) -> Option<&'static str> {
-    // fd00:ec2::/32 is Amazon's: metadata at ::254, container credentials at ::23.
+    // Amazon: metadata at fd00:ec2::254, container credentials at fd00:ec2::23.
     if METADATA_V6.contains(&ip) || matches!(ip.segments(), [0xfd00, 0x0ec2, ..]) {
         Some("a cloud metadata address")
     } else if ip.is_unicast_link_local() {
@@ -74,7 +78,7 @@ fn refused_v6(ip: Ipv6Addr) -> Option<&'static str> {
     }
 }
 
-/// Every IPv4 address that some translator or tunnel would read out of an IPv6 address.
+/// Returns every IPv4 address that a translator or tunnel would extract from an IPv6 address.
 fn embedded(ip: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
     let o = ip.octets();
     let [_, _, b2, b3, b4, b5, b6, b7, _, b9, b10, b11, b12, b13, b14, b15] = o;
@@ -82,14 +86,14 @@ fn embedded(ip: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
     let mut found: [Option<Ipv4Addr>; 6] = [None; 6];
     let [first, second, third, fourth, fifth, isatap] = &mut found;
     match ip.segments() {
-        // Not `::` and `::1`, which are addresses of their own.
+        // `::` and `::1` are not IPv4-compatible addresses.
         [0, 0, 0, 0, 0, 0, _, _] => *first = (u128::from(ip) > 1).then_some(last),
         [0, 0, 0, 0, 0, 0xffff, _, _] | [0, 0, 0, 0, 0xffff, 0, _, _] | [0x64, 0xff9b, 0, 0, 0, 0, _, _] => {
             *first = Some(last);
         }
         [0x64, 0xff9b, 1, ..] => {
-            // The length of the operator's prefix is unknown here, so each position counts; a leading zero is padding of another
-            // position, unless there is nothing else.
+            // The length of the operator's prefix is unknown, so every position is checked. A
+            // leading zero is padding of another position unless every position has one.
             let position = |v4: Ipv4Addr| (v4.octets().first() != Some(&0)).then_some(v4);
             *second = position(Ipv4Addr::new(b6, b7, b9, b10)); // /48
             *third = position(Ipv4Addr::new(b7, b9, b10, b11)); // /56
@@ -104,7 +108,7 @@ fn embedded(ip: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
         }
         _ => {}
     }
-    // Universal and local form of the interface identifier.
+    // Interface identifier of ISATAP, universal and local form.
     if let [_, _, _, _, 0 | 0x0200, 0x5efe, _, _] = ip.segments() {
         *isatap = Some(last);
     }
@@ -119,7 +123,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Every IPv6 form that embeds the given IPv4 address.
+    /// Returns every IPv6 form that embeds the given IPv4 address.
     fn forms(v4: Ipv4Addr) -> Vec<Ipv6Addr> {
         let [a, b, c, d] = v4.octets();
         let raw: Vec<[u8; 16]> = vec![
@@ -143,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_in_every_form() {
+    fn refused_ipv4_address_is_refused_in_every_ipv6_form() {
         for (text, reason) in [
             ("169.254.169.254", "a cloud metadata address"),
             ("168.63.129.16", "a cloud metadata address"),
@@ -166,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_as_ipv6() {
+    fn metadata_and_link_local_ipv6_addresses_are_refused() {
         for text in
             ["fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "fd00:c1::a9fe:a9fe", "fd00:42::42", "fd00:a9fe:a9fe::1"]
         {
@@ -178,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn ordinary_addresses_are_the_policys() {
+    fn ordinary_addresses_are_not_refused() {
         for text in
             ["127.0.0.1", "::1", "10.0.0.1", "192.168.1.1", "100.64.0.1", "1.1.1.1", "2606:4700::1111", "fd12:3456::1"]
         {
@@ -191,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_in_every_form() {
+    fn loopback_is_recognized_in_every_ipv6_form() {
         for v4 in [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 255, 0, 9)] {
             assert!(is_loopback(v4.into()));
             for form in forms(v4) {

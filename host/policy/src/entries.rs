@@ -1,4 +1,4 @@
-//! The entries of a policy for people and programs that look at it, as plain data.
+//! The entries of a policy as plain data, for display and serialization.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -9,19 +9,19 @@ use super::{Operation, Policy};
 /// One entry of `[secrets]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EntryInfo {
-    /// The key, in lower case: a name, or a prefix with its `*`.
+    /// The key in lower case: a name, or a prefix with its `*`.
     pub key: String,
-    /// The line on which it stands.
+    /// The line in the file.
     pub line: usize,
-    /// The operations that it allows; none where it denies.
+    /// The operations that it allows; empty if it denies.
     pub allow: Vec<&'static str>,
-    /// How many uses it has in one run.
+    /// The uses in one run; `None` if not counted.
     pub max_uses: Option<u64>,
-    /// From when on it grants nothing.
+    /// The time from which it grants nothing.
     pub expires: Option<Timestamp>,
-    /// The name in the vault, where it differs.
+    /// The name in the vault, if it differs.
     pub stored_as: Option<String>,
-    /// The version that is read.
+    /// The pinned version.
     pub secret_version: Option<String>,
 }
 
@@ -32,7 +32,7 @@ impl From<&Entry> for EntryInfo {
                 Pattern::Exact(name) => name.to_string(),
                 Pattern::Prefix(prefix) => format!("{prefix}*"),
             },
-            line: entry.place.line,
+            line: entry.location.line,
             allow: entry.allow.iter().copied().map(Operation::as_str).collect(),
             max_uses: entry.max_uses,
             expires: entry.expires,
@@ -43,7 +43,7 @@ impl From<&Entry> for EntryInfo {
 }
 
 impl Policy {
-    /// The entries of `[secrets]`, in the order of the file.
+    /// Returns the entries of `[secrets]` in file order.
     pub fn entries(&self) -> Vec<EntryInfo> {
         self.rules.iter().map(|(_, entry)| EntryInfo::from(entry)).collect()
     }

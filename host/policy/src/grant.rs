@@ -1,7 +1,7 @@
-//! The proof that one operation on one secret was allowed.
+//! Proof that the policy allowed one operation.
 //!
-//! Only this crate can make a [`Grant`] or a [`ListGrant`], and the guest-facing methods of a vault take nothing else: a path to
-//! the vault that skips the decision does not compile.
+//! Only this crate can construct a [`Grant`] or a [`ListGrant`]. Each guest-facing vault method takes
+//! one, so code that skips the policy decision does not compile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,7 +11,8 @@ use super::rules::{EntryId, Rules};
 use crate::Operation;
 use strongroom_core::ids::{SecretName, SecretVersion};
 
-/// One allowed operation on one secret. A clone stands for the same decision, whose use was counted when it was made.
+/// Allows one operation on one secret. A clone stands for the same decision, whose use was already
+/// counted.
 #[derive(Clone, Debug)]
 pub struct Grant {
     operation: Operation,
@@ -32,52 +33,53 @@ impl Grant {
         Self { operation, asked, stored, version, rule }
     }
 
-    /// A grant for the tests of this crate.
+    /// Returns a grant without a policy, for tests of this crate.
     #[cfg(test)]
     pub(crate) fn for_test(operation: Operation, name: &str) -> Self {
-        let name = SecretName::parse(name).expect("a test names its secret rightly");
+        let name = SecretName::parse(name).expect("the name is valid");
         Self { operation, asked: name.clone(), stored: name, version: None, rule: "test".into() }
     }
 
-    /// What is allowed.
+    /// Returns the allowed operation.
     pub fn operation(&self) -> Operation {
         self.operation
     }
 
-    /// The name as the component knows it.
+    /// Returns the name that the component requested.
     pub fn asked(&self) -> &SecretName {
         &self.asked
     }
 
-    /// The name as the vault knows it: `stored-as` of the policy entry, or the name asked for.
+    /// Returns the name in the vault: `stored-as` of the entry, or the requested name.
     pub fn stored(&self) -> &SecretName {
         &self.stored
     }
 
-    /// The version that the policy pins, or none for the latest.
+    /// Returns the version to read; `None` for the latest.
     pub fn version(&self) -> Option<&SecretVersion> {
         self.version.as_ref()
     }
 
-    /// Narrows a grant without a pinned version to one version, so that a run keeps seeing what it saw first.
+    /// Pins a grant without a version to one version, so that a run continues to see the version
+    /// that it saw first.
     #[must_use]
     pub fn at_version(mut self, version: SecretVersion) -> Self {
         self.version.get_or_insert(version);
         self
     }
 
-    /// The policy entry that made this decision, as it is written there.
+    /// Returns the policy entry that allowed this, such as `secrets."db-*"`.
     pub fn rule(&self) -> &str {
         &self.rule
     }
 
-    /// The policy entry, shared.
+    /// Returns [`Grant::rule`] as a shared string.
     pub fn shared_rule(&self) -> Arc<str> {
         Arc::clone(&self.rule)
     }
 }
 
-/// Permission to list names: which names of the vault a component may see, and under which name it knows each.
+/// Allows a list: which names of the vault a component may see, and under which names.
 #[derive(Clone)]
 pub struct ListGrant {
     exact: BTreeMap<SecretName, SecretName>,
@@ -87,7 +89,8 @@ pub struct ListGrant {
 }
 
 impl ListGrant {
-    /// `exact`: the name asked for, and the name in the vault. `prefixes`: those entries of `rules` that grant `list` now.
+    /// `exact` maps each requested name to the name in the vault. `prefixes` are the entries of
+    /// `rules` that currently grant `list`.
     pub(crate) fn new(
         exact: BTreeMap<SecretName, SecretName>,
         rules: Arc<Rules>,
@@ -97,33 +100,35 @@ impl ListGrant {
         Self { exact, rules, prefixes, rule }
     }
 
-    /// A grant for the tests of this crate: the entries of `[secrets]` as a policy writes them, one a line.
+    /// Returns the grant of a policy with these entries of `[secrets]`, for tests of this crate.
     #[cfg(test)]
     pub(crate) fn for_test(entries: &str) -> Self {
-        let policy = crate::Policy::parse(&format!("version = 1\n[secrets]\n{entries}"), "test")
-            .expect("a test writes its entries rightly");
+        let policy =
+            crate::Policy::parse(&format!("version = 1\n[secrets]\n{entries}"), "test").expect("the entries are valid");
         let now = jiff::Timestamp::UNIX_EPOCH;
-        crate::Decisions::new(Arc::new(policy)).decide_list(now).expect("a test's entries grant `list`")
+        crate::Decisions::new(Arc::new(policy)).decide_list(now).expect("the entries grant `list`")
     }
 
-    /// The exact names that may be listed: the name in the vault, and the name that the component knows. A vault answers these one
-    /// by one, so that a list over exact names never pages through a whole vault.
+    /// Returns the exact names that may be listed, as (name in the vault, name for the component).
+    /// A vault looks these up one by one, so that a list of exact names never pages through the
+    /// whole vault.
     pub fn exact(&self) -> impl Iterator<Item = (&SecretName, &SecretName)> {
         self.exact.iter().map(|(asked, stored)| (stored, asked))
     }
 
-    /// Whether the vault has to be paged: some prefix grants `list`.
+    /// Returns whether the vault has to be paged, because a prefix grants `list`.
     pub fn needs_paging(&self) -> bool {
         !self.prefixes.is_empty()
     }
 
-    /// Whether a name found in the vault may be seen through a prefix: the entry that decides about it is one of the prefixes that
-    /// grant `list`. Exact names are not asked here.
+    /// Returns whether a name in the vault may be listed because of a prefix: the entry that
+    /// decides about the name is a prefix that grants `list`. [`ListGrant::exact`] covers exact
+    /// names.
     pub fn admits(&self, stored: &SecretName) -> bool {
-        self.rules.deciding(stored).is_some_and(|(id, _)| self.prefixes.contains(&id))
+        self.rules.deciding_entry(stored).is_some_and(|(id, _)| self.prefixes.contains(&id))
     }
 
-    /// The policy entries that made this decision, as they are written there; of many the first.
+    /// Returns the policy entries that allowed this; at most eight are named.
     pub fn rule(&self) -> &str {
         &self.rule
     }

@@ -1,20 +1,25 @@
-//! What one run may do: reads the policy and decides each request.
+//! Parses the policy of one run and decides each request.
 //!
-//! A [`Policy`] is the parsed and checked text. [`Decisions`] holds one run's budgets and hands out a [`Grant`] for each request that
-//! is allowed; nothing else makes one, and the vault's guest-facing path takes nothing else. Everything here is pure: no
-//! input or output, no clock (the time is passed in), so that every decision can be tested and repeated.
+//! A [`Policy`] is the parsed and validated text. [`Decisions`] counts the budgets of one run and
+//! returns a [`Grant`] for each allowed request. Only this crate can construct a `Grant`, and the
+//! guest-facing methods of the vault require one. The crate does no I/O and reads no clock (the
+//! time is passed in), so every decision can be tested and repeated.
 //!
-//! Rules that hold throughout, each with a test:
-//! - Nothing by default: [`Policy::empty`] grants nothing, unknown fields are errors, no wildcard is implied.
-//! - Names are folded to lower case once, when parsed ([`SecretName`](strongroom_core::ids::SecretName)); entries of `[secrets]` too.
-//! - The most specific entry decides alone: an exact name beats a prefix, a longer prefix a shorter one.
-//! - One stored secret is reached by one name: `stored-as` may not lead to a secret that another entry grants.
+//! The following rules always hold, and each has a test:
+//! - **Deny by default.** [`Policy::empty`] grants nothing, unknown fields are errors, and no
+//!   wildcard is implied.
+//! - **Names are case-insensitive.** Names in requests and in `[secrets]` are folded to lower case
+//!   once, when they are parsed ([`SecretName`](strongroom_core::ids::SecretName)).
+//! - **Only the most specific entry decides.** An exact name beats a prefix, and a longer prefix
+//!   beats a shorter one.
+//! - **One name per stored secret.** `stored-as` must not name a secret that another entry grants.
 //!
-//! `docs/policy.md` is the reference for people.
+//! `docs/policy.md` is the reference for policy authors.
 
 mod address;
 mod decide;
 mod entries;
+mod explain;
 mod grant;
 mod limits;
 mod parse;
@@ -33,44 +38,45 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use self::limits::Stated;
+use self::limits::StatedLimits;
 use self::rules::Rules;
 use strongroom_core::ids::Digest;
 
 pub use self::address::{is_loopback, refused_address};
-pub use self::decide::{Decisions, Explanation, Overruled, Refusal, RefusalReason};
+pub use self::decide::{Decisions, Refusal, RefusalReason};
 pub use self::entries::EntryInfo;
+pub use self::explain::{Explanation, OverriddenEntry};
 pub use self::grant::{Grant, ListGrant};
 pub use self::limits::{Ceilings, Limits, MEMORY_MIN, TIME_MIN};
 pub use self::parse::{ENTRIES_MAX, TEXT_MAX};
-pub use self::problem::{Place, PolicyError, Problem};
+pub use self::problem::{Location, PolicyError, Problem};
 pub use self::schema::SCHEMA;
-pub use self::starter::{Asks, starter};
-pub use self::suggest::{Observed, SecretAsked, SuggestError, TcpAsked, Usage, suggest};
+pub use self::starter::{Imports, starter};
+pub use self::suggest::{ObservedRun, SecretRequests, SuggestError, TcpAttempts, Usage, suggest};
 pub use self::tcp::{InvalidTarget, TARGETS_MAX, TcpHost, TcpTarget};
 pub use self::units::{DURATION_MAX, UnitError, parse_duration, parse_size, show_duration, show_size};
 
-/// What a component may do with a secret.
+/// An operation of a component on a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
     /// Read the value.
     Get,
     /// Store a value.
     Set,
-    /// See the name among those that exist.
+    /// See the name in a list.
     List,
-    /// See version, content type and times.
+    /// Read version, content type and times.
     Describe,
-    /// Delete with all versions.
+    /// Delete the secret with all its versions.
     Delete,
 }
 
 impl Operation {
-    /// Every operation.
+    /// All operations.
     pub const ALL: [Operation; 5] =
         [Operation::Get, Operation::Set, Operation::List, Operation::Describe, Operation::Delete];
 
-    /// The operation as the policy, the audit and the run record write it.
+    /// Returns the operation's name in policies, the audit log and the run record.
     pub fn as_str(self) -> &'static str {
         match self {
             Operation::Get => "get",
@@ -81,7 +87,7 @@ impl Operation {
         }
     }
 
-    /// Reads what [`Operation::as_str`] writes; none for anything else.
+    /// Parses the output of [`Operation::as_str`]; `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|operation| operation.as_str() == text)
     }
@@ -93,7 +99,7 @@ impl fmt::Display for Operation {
     }
 }
 
-/// A policy that was parsed and checked. It does not change; the budgets of a run are in [`Decisions`].
+/// A parsed and validated policy. It is immutable; [`Decisions`] counts the budgets of a run.
 pub struct Policy {
     text: String,
     origin: String,
@@ -102,15 +108,16 @@ pub struct Policy {
     tcp: Vec<TcpTarget>,
     rules: Arc<Rules>,
     environment: BTreeMap<String, String>,
-    stated: Stated,
+    stated: StatedLimits,
     limits: Limits,
 }
 
 impl Policy {
-    /// Reads a policy. `origin` is what messages call it: the file's name.
+    /// Parses a policy. Messages refer to the policy as `origin`, usually the file name.
     ///
     /// # Errors
-    /// [`PolicyError`] with everything that is wrong, each with line, column, field and what would be right.
+    /// Returns [`PolicyError`] with every problem, each with line, column, field and the expected
+    /// value.
     pub fn parse(text: &str, origin: &str) -> Result<Policy, PolicyError> {
         let parsed = parse::parse(text, origin)?;
         let limits = parsed.stated.under(&Ceilings::default(), origin)?;
@@ -127,7 +134,8 @@ impl Policy {
         })
     }
 
-    /// The policy of a run without one: it grants nothing, its text is empty, and the default limits hold.
+    /// Returns the policy of a run without a policy file: it has no text, grants nothing and has
+    /// the default limits.
     pub fn empty() -> Policy {
         Policy {
             text: String::new(),
@@ -137,77 +145,78 @@ impl Policy {
             tcp: Vec::new(),
             rules: Arc::default(),
             environment: BTreeMap::new(),
-            stated: Stated::default(),
+            stated: StatedLimits::default(),
             limits: Limits::default(),
         }
     }
 
-    /// The text as it was read.
+    /// Returns the text that was parsed.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// SHA-256 of the text.
+    /// Returns the SHA-256 of the text.
     pub fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// The one component that this policy serves; none where it serves any.
+    /// Returns the component that the policy is pinned to; `None` if it applies to any component.
     pub fn component(&self) -> Option<&Digest> {
         self.component.as_ref()
     }
 
-    /// Whether this policy serves a component.
+    /// Checks that the policy applies to a component.
     ///
     /// # Errors
-    /// [`PinMismatch`] where it is written for another one.
-    pub fn serves(&self, component: &Digest) -> Result<(), PinMismatch> {
+    /// Returns [`PinMismatch`] if the policy is pinned to another component.
+    pub fn check_component(&self, component: &Digest) -> Result<(), PinMismatch> {
         match self.component {
             Some(expected) if expected != *component => Err(PinMismatch { expected, found: *component }),
             _ => Ok(()),
         }
     }
 
-    /// Where the component may open TCP connections, in the order written.
+    /// Returns the TCP destinations that the component may connect to, in file order.
     pub fn tcp(&self) -> &[TcpTarget] {
         &self.tcp
     }
 
-    /// What the component sees as environment variables.
+    /// Returns the environment variables that the component sees.
     pub fn environment(&self) -> &BTreeMap<String, String> {
         &self.environment
     }
 
-    /// The limits that hold where the host has no ceilings.
+    /// Returns the limits on a host without ceilings.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// The limits that hold on a host with ceilings: a default above a ceiling is lowered to it.
+    /// Returns the limits on a host with ceilings: a default above a ceiling is lowered to it.
     ///
     /// # Errors
-    /// [`PolicyError`] where the policy itself asks for more than a ceiling; it names both.
+    /// Returns [`PolicyError`] if the policy itself asks for more than a ceiling. The message names
+    /// both.
     pub fn limits_under(&self, ceilings: &Ceilings) -> Result<Limits, PolicyError> {
         self.stated.under(ceilings, &self.origin)
     }
 }
 
-/// The values of `[environment]` stay out of it.
+/// Omits the values of `[environment]`, which may be sensitive.
 impl fmt::Debug for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Policy").field("origin", &self.origin).field("digest", &self.digest).finish_non_exhaustive()
     }
 }
 
-/// A policy is written for another component.
+/// The policy is pinned to another component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the policy serves the component {expected} alone, and this is {found}; run that component, or change `component` in the policy \
-     after a review of this one"
+    "the policy is pinned to component {expected}, but this component is {found}; run the pinned component, or review this one and \
+     change `component` in the policy"
 )]
 pub struct PinMismatch {
-    /// The component that the policy names.
+    /// The component that the policy is pinned to.
     pub expected: Digest,
-    /// The component that was to run.
+    /// The component that was checked.
     pub found: Digest,
 }

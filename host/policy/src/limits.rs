@@ -1,35 +1,36 @@
-//! The limits of a run: their defaults, and the host-wide ceilings that no policy exceeds.
+//! Limits of a run: defaults, and the host's ceilings.
 
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::problem::{Place, PolicyError, Problem};
+use super::problem::{Location, PolicyError, Problem};
 use super::units::{DURATION_FORM, SIZE_FORM, parse_duration, parse_size, show_duration, show_size};
 
-/// The least memory that can be asked for: one page of a WebAssembly memory.
+/// The smallest `memory` limit: one page of WebAssembly memory.
 pub const MEMORY_MIN: u64 = 64 * 1024;
-/// The shortest time that can be asked for.
+/// The shortest `time` or `compile-time` limit.
 pub const TIME_MIN: Duration = Duration::from_millis(1);
 
-/// What one run may use. [`Limits::default`] holds where neither the policy nor a ceiling says otherwise.
+/// The limits of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Linear memory of all instances of the run together, in bytes. 2 GiB by default.
+    /// Linear memory of all instances of the run together, in bytes. Default: 2 GiB.
     pub memory: u64,
-    /// Wall-clock time from the first guest instruction to the end. One hour by default.
+    /// Wall-clock time from the first guest instruction to the end. Default: 1 hour.
     pub time: Duration,
-    /// Bytes in `/output`. 1 GiB by default.
+    /// Bytes in `/output`. Default: 1 GiB.
     pub output_bytes: u64,
-    /// Files and folders in `/output`. 10,000 by default.
+    /// Files and directories in `/output`. Default: 10,000.
     pub output_files: u64,
-    /// Wall-clock time that the compiler may take. Two minutes by default.
+    /// Wall-clock time for compilation. Default: 2 minutes.
     pub compile_time: Duration,
-    /// Bytes of standard output and standard error together; what is beyond is dropped and counted. 16 MiB by default.
+    /// Bytes of standard output and standard error together; further output is dropped and counted.
+    /// Default: 16 MiB.
     pub log_bytes: u64,
-    /// Requests for secrets: every name of a batch and every denial counts. 10,000 by default.
+    /// Requests for secrets; every name of a batch and every denial counts. Default: 10,000.
     pub requests: u64,
-    /// Metrics logged and progress reports. 100,000 by default.
+    /// Metric values and progress reports. Default: 100,000.
     pub metrics: u64,
 }
 
@@ -49,7 +50,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Every limit as the policy writes it, with the value in the policy's units: what `policy check` prints.
+    /// Returns each limit's name and its value in the policy's units.
     pub fn rows(&self) -> [(&'static str, String); 8] {
         [
             ("memory", show_size(self.memory)),
@@ -64,10 +65,11 @@ impl Limits {
     }
 }
 
-/// Host-wide ceilings, from the configuration file: the names and units of a policy's `[limits]`, each optional.
+/// The host's ceilings for the limits of a policy, from the configuration file. Names and units are
+/// those of `[limits]`, and each ceiling is optional.
 ///
-/// A default above a ceiling is lowered to it without a word; a policy that *asks* for more than a ceiling is an error, because
-/// whoever wrote it would otherwise learn only from a run that was stopped.
+/// A default above a ceiling is lowered to it silently. A policy that *asks* for more than a
+/// ceiling is an error; otherwise its author would notice only when a run is stopped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Ceilings {
@@ -98,32 +100,33 @@ pub struct Ceilings {
 pub(crate) const NAMES: [&str; 8] =
     ["memory", "time", "output-bytes", "output-files", "compile-time", "log-bytes", "requests", "metrics"];
 
-/// The limits that a policy states, and where.
+/// The limits that a policy sets, with their locations.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Stated {
-    pub(crate) memory: Option<(u64, Place)>,
-    pub(crate) time: Option<(Duration, Place)>,
-    pub(crate) output_bytes: Option<(u64, Place)>,
-    pub(crate) output_files: Option<(u64, Place)>,
-    pub(crate) compile_time: Option<(Duration, Place)>,
-    pub(crate) log_bytes: Option<(u64, Place)>,
-    pub(crate) requests: Option<(u64, Place)>,
-    pub(crate) metrics: Option<(u64, Place)>,
+pub(crate) struct StatedLimits {
+    pub(crate) memory: Option<(u64, Location)>,
+    pub(crate) time: Option<(Duration, Location)>,
+    pub(crate) output_bytes: Option<(u64, Location)>,
+    pub(crate) output_files: Option<(u64, Location)>,
+    pub(crate) compile_time: Option<(Duration, Location)>,
+    pub(crate) log_bytes: Option<(u64, Location)>,
+    pub(crate) requests: Option<(u64, Location)>,
+    pub(crate) metrics: Option<(u64, Location)>,
 }
 
-impl Stated {
-    /// The limits that hold: stated, else the default lowered to the ceiling.
+impl StatedLimits {
+    /// Returns the effective limits: the value that the policy sets, or the default lowered to the
+    /// ceiling.
     ///
     /// # Errors
-    /// Every stated limit above its ceiling.
+    /// Returns every limit that the policy sets above its ceiling.
     pub(crate) fn under(&self, ceilings: &Ceilings, origin: &str) -> Result<Limits, PolicyError> {
         let default = Limits::default();
         let mut problems = Vec::new();
         let count = |amount: u64| amount.to_string();
         let limits = Limits {
-            memory: settle("memory", self.memory, default.memory, ceilings.memory, show_size, &mut problems),
-            time: settle("time", self.time, default.time, ceilings.time, show_duration, &mut problems),
-            output_bytes: settle(
+            memory: resolve_limit("memory", self.memory, default.memory, ceilings.memory, show_size, &mut problems),
+            time: resolve_limit("time", self.time, default.time, ceilings.time, show_duration, &mut problems),
+            output_bytes: resolve_limit(
                 "output-bytes",
                 self.output_bytes,
                 default.output_bytes,
@@ -131,7 +134,7 @@ impl Stated {
                 show_size,
                 &mut problems,
             ),
-            output_files: settle(
+            output_files: resolve_limit(
                 "output-files",
                 self.output_files,
                 default.output_files,
@@ -139,7 +142,7 @@ impl Stated {
                 count,
                 &mut problems,
             ),
-            compile_time: settle(
+            compile_time: resolve_limit(
                 "compile-time",
                 self.compile_time,
                 default.compile_time,
@@ -147,7 +150,7 @@ impl Stated {
                 show_duration,
                 &mut problems,
             ),
-            log_bytes: settle(
+            log_bytes: resolve_limit(
                 "log-bytes",
                 self.log_bytes,
                 default.log_bytes,
@@ -155,42 +158,49 @@ impl Stated {
                 show_size,
                 &mut problems,
             ),
-            requests: settle("requests", self.requests, default.requests, ceilings.requests, count, &mut problems),
-            metrics: settle("metrics", self.metrics, default.metrics, ceilings.metrics, count, &mut problems),
+            requests: resolve_limit(
+                "requests",
+                self.requests,
+                default.requests,
+                ceilings.requests,
+                count,
+                &mut problems,
+            ),
+            metrics: resolve_limit("metrics", self.metrics, default.metrics, ceilings.metrics, count, &mut problems),
         };
         PolicyError::unless_empty(origin, problems).map_or(Ok(limits), Err)
     }
 }
 
-fn settle<T: Copy + Ord>(
+fn resolve_limit<T: Copy + Ord>(
     name: &str,
-    stated: Option<(T, Place)>,
+    stated: Option<(T, Location)>,
     default: T,
     ceiling: Option<T>,
     show: impl Fn(T) -> String,
     problems: &mut Vec<Problem>,
 ) -> T {
-    let most = |value| ceiling.map_or(value, |ceiling| std::cmp::min(value, ceiling));
-    let Some((value, place)) = stated else {
-        return most(default);
+    let capped = |value| ceiling.map_or(value, |ceiling| std::cmp::min(value, ceiling));
+    let Some((value, location)) = stated else {
+        return capped(default);
     };
     if let Some(ceiling) = ceiling
         && value > ceiling
     {
         problems.push(Problem {
-            place: Some(place),
+            location: Some(location),
             field: format!("limits.{name}"),
             message: format!(
-                "{} is over the ceiling of this host, {} (`{name}` of the configuration's ceilings): lower the one or raise the other",
+                "{} exceeds the ceiling of this host, {}; lower the limit, or raise `ceilings.{name}` in the configuration",
                 show(value),
                 show(ceiling)
             ),
         });
     }
-    most(value)
+    capped(value)
 }
 
-/// A size that is enough for a memory.
+/// Parses a size of at least [`MEMORY_MIN`].
 pub(crate) fn parse_memory(text: &str) -> Result<u64, String> {
     match parse_size(text).map_err(|error| error.to_string())? {
         bytes if bytes < MEMORY_MIN => Err("expected at least 64KiB, one page of WebAssembly memory".into()),
@@ -198,7 +208,7 @@ pub(crate) fn parse_memory(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A duration in which something can happen.
+/// Parses a duration of at least [`TIME_MIN`].
 pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
     match parse_duration(text).map_err(|error| error.to_string())? {
         time if time < TIME_MIN => Err("expected at least 1ms".into()),
@@ -218,7 +228,8 @@ fn time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Dura
     text(deserializer, DURATION_FORM, parse_time)
 }
 
-/// Reads text through one of the unit parsers, so that a configuration and a policy cannot come to mean different things.
+/// Deserializes text with the unit parsers of policies, so that configuration and policy use the
+/// same syntax.
 fn text<'de, D: serde::Deserializer<'de>, T>(
     deserializer: D,
     form: &'static str,

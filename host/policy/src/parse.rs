@@ -1,7 +1,8 @@
-//! Reads the text of a policy.
+//! Parses the text of a policy.
 //!
-//! The TOML tree is walked by hand, with spans, and not through `serde`: each problem then has its line, column and field, all of them are reported
-//! at once, and nothing of a value that may be a misplaced secret is repeated.
+//! The parser walks the TOML tree by hand instead of using `serde`. This gives every problem its
+//! line, column and field, reports all problems at once, and avoids repeating values that may be
+//! misplaced secrets.
 
 mod secrets;
 
@@ -12,81 +13,82 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
-use super::limits::{NAMES, Stated, parse_memory, parse_time};
-use super::problem::{Lines, Place, PolicyError, Problem, key, listed, nearest, quoted};
+use super::limits::{NAMES, StatedLimits, parse_memory, parse_time};
+use super::problem::{Lines, Location, PolicyError, Problem, comma_separated, key, nearest, quoted};
 use super::rules::Rules;
 use super::tcp::{TARGETS_MAX, TcpTarget};
 use super::units::{DURATION_FORM, SIZE_FORM, parse_size};
 use strongroom_core::ids::Digest;
 
-/// The largest policy that is read, in bytes.
+/// The maximum length of a policy in bytes.
 pub const TEXT_MAX: usize = 1 << 20;
-/// The most entries that `[secrets]` has.
+/// The maximum number of entries in `[secrets]`.
 pub const ENTRIES_MAX: usize = 10_000;
 
 const TOP: [&str; 6] = ["version", "component", "tcp", "secrets", "environment", "limits"];
 
-/// What a policy says.
+/// The contents of a policy.
 #[derive(Debug, Default)]
 pub(crate) struct Parsed {
     pub(crate) component: Option<Digest>,
     pub(crate) tcp: Vec<TcpTarget>,
     pub(crate) rules: Rules,
     pub(crate) environment: BTreeMap<String, String>,
-    pub(crate) stated: Stated,
+    pub(crate) stated: StatedLimits,
 }
 
-/// Reads a policy.
+/// Parses a policy.
 ///
 /// # Errors
-/// Everything that is wrong with it; of text that is no TOML the first fault.
+/// Returns every problem; for text that is not TOML, only the first.
 pub(crate) fn parse(text: &str, origin: &str) -> Result<Parsed, PolicyError> {
-    let mut walk = Walk { lines: Lines::new(""), problems: Vec::new() };
+    let mut parser = Parser { lines: Lines::new(""), problems: Vec::new() };
     let mut parsed = Parsed::default();
     if text.len() > TEXT_MAX {
-        walk.problems.push(Problem {
-            place: None,
+        parser.problems.push(Problem {
+            location: None,
             field: String::new(),
-            message: format!("the policy is longer than 1 MiB ({TEXT_MAX} bytes); policies are written by hand, is this the right file?"),
+            message: format!("the policy is longer than 1 MiB ({TEXT_MAX} bytes); check that this is the right file"),
         });
     } else {
-        walk.lines = Lines::new(text);
+        parser.lines = Lines::new(text);
         match DeTable::parse(text) {
-            Ok(document) => walk.document(document.get_ref(), &mut parsed),
-            Err(error) => walk.syntax(&error),
+            Ok(document) => parser.document(document.get_ref(), &mut parsed),
+            Err(error) => parser.syntax(&error),
         }
     }
-    PolicyError::unless_empty(origin, walk.problems).map_or(Ok(parsed), Err)
+    PolicyError::unless_empty(origin, parser.problems).map_or(Ok(parsed), Err)
 }
 
 /// Collects problems while it walks the tree.
-struct Walk<'a> {
+struct Parser<'a> {
     lines: Lines<'a>,
     problems: Vec<Problem>,
 }
 
 type Value<'i> = Spanned<DeValue<'i>>;
 
-impl Walk<'_> {
+impl Parser<'_> {
     fn problem(&mut self, span: &Range<usize>, field: impl Into<String>, message: impl Into<String>) {
-        let place = Some(self.lines.place(span));
-        self.problems.push(Problem { place, field: field.into(), message: message.into() });
+        let location = Some(self.lines.location(span));
+        self.problems.push(Problem { location, field: field.into(), message: message.into() });
     }
 
-    fn place(&self, span: &Range<usize>) -> Place {
-        self.lines.place(span)
+    fn location(&self, span: &Range<usize>) -> Location {
+        self.lines.location(span)
     }
 
-    /// Only the parser's own words are used: its `Display` shows the line, which may hold a value.
+    /// Uses only the message of the TOML parser: its `Display` shows the line, which may contain a
+    /// value.
     fn syntax(&mut self, error: &toml::de::Error) {
         let span = error.span().unwrap_or_default();
         let key = self.lines.line(&span).split('=').next().unwrap_or_default();
         let message = match error.message() {
-            "duplicate key" => "this name is written twice; keep one".to_owned(),
+            "duplicate key" => "duplicate name; keep one".to_owned(),
             _ if key.contains('*') && !key.contains(['"', '\'', '#']) => {
-                "this is not TOML: a name with `*` stands in quotes, such as \"db-*\"".to_owned()
+                "invalid TOML: a name with `*` must be quoted, such as \"db-*\"".to_owned()
             }
-            other => format!("this is not TOML: {other}"),
+            other => format!("invalid TOML: {other}"),
         };
         self.problem(&span, "", message);
     }
@@ -112,7 +114,7 @@ impl Walk<'_> {
         let field = if parent.is_empty() { key(name) } else { format!("{parent}.{}", key(name)) };
         let message = match nearest(name, known) {
             Some(meant) => format!("unknown field; did you mean `{meant}`?"),
-            None => format!("unknown field; the fields here are {}", listed(known)),
+            None => format!("unknown field; valid fields are {}", comma_separated(known)),
         };
         self.problem(span, field, message);
     }
@@ -124,7 +126,7 @@ impl Walk<'_> {
                 self.problem(
                     &value.span(),
                     "version",
-                    format!("expected 1, the only version so far, found {}", found(other)),
+                    format!("expected 1, the only supported version, found {}", found(other)),
                 );
             }
         }
@@ -167,7 +169,7 @@ impl Walk<'_> {
             };
             match target {
                 Ok(target) if targets.contains(&target) => {
-                    self.problem(&item.span(), "tcp", format!("`{target}` is written twice; keep one"));
+                    self.problem(&item.span(), "tcp", format!("`{target}` is listed twice; keep one"));
                 }
                 Ok(target) => targets.push(target),
                 Err(message) => self.problem(&item.span(), "tcp", message),
@@ -182,15 +184,16 @@ impl Walk<'_> {
         for (name, value) in table {
             let text = name.get_ref().as_ref();
             if text.is_empty() || text.contains(['=', '\0']) {
-                // The name is not repeated: `NAME=value` written into it would show the value.
-                let message = "the name of a variable is not empty and has no `=` and no NUL character";
+                // Do not repeat the name: in the mistake `"NAME=value" = ...` it contains the
+                // value.
+                let message = "a variable name must not be empty or contain `=` or NUL";
                 self.problem(&name.span(), "environment", message);
                 continue;
             }
             let field = format!("environment.{}", key(text));
             match value.get_ref() {
                 DeValue::String(content) if content.contains('\0') => {
-                    self.problem(&value.span(), field, "expected text without a NUL character");
+                    self.problem(&value.span(), field, "expected a string without NUL");
                 }
                 DeValue::String(content) => {
                     environment.insert(text.to_owned(), content.as_ref().to_owned());
@@ -208,8 +211,8 @@ impl Walk<'_> {
         environment
     }
 
-    fn limits(&mut self, value: &Value<'_>) -> Stated {
-        let mut stated = Stated::default();
+    fn limits(&mut self, value: &Value<'_>) -> StatedLimits {
+        let mut stated = StatedLimits::default();
         let Some(table) = self.table(value, "limits") else { return stated };
         let size = |text: &str| parse_size(text).map_err(|error| error.to_string());
         for (name, value) in table {
@@ -237,13 +240,13 @@ impl Walk<'_> {
         value: &Value<'_>,
         form: &str,
         parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Option<(T, Place)> {
+    ) -> Option<(T, Location)> {
         let result = match value.get_ref() {
             DeValue::String(text) => parse(text),
             _ => Err(format!("expected {form}")),
         };
         match result {
-            Ok(amount) => Some((amount, self.place(&value.span()))),
+            Ok(amount) => Some((amount, self.location(&value.span()))),
             Err(message) => {
                 let found = found(value.get_ref());
                 self.problem(&value.span(), format!("limits.{name}"), format!("{message}, found {found}"));
@@ -252,7 +255,7 @@ impl Walk<'_> {
         }
     }
 
-    fn count(&mut self, name: &str, value: &Value<'_>) -> Option<(u64, Place)> {
+    fn count(&mut self, name: &str, value: &Value<'_>) -> Option<(u64, Location)> {
         let number = if let DeValue::Integer(number) = value.get_ref() { whole(number) } else { None };
         if number.is_none() {
             let found = found(value.get_ref());
@@ -262,7 +265,7 @@ impl Walk<'_> {
                 format!("expected a whole number of at least 0, found {found}"),
             );
         }
-        number.map(|number| (number, self.place(&value.span())))
+        number.map(|number| (number, self.location(&value.span())))
     }
 
     fn table<'v, 'i>(&mut self, value: &'v Value<'i>, name: &str) -> Option<&'v DeTable<'i>> {
@@ -275,12 +278,12 @@ impl Walk<'_> {
     }
 }
 
-/// A number that is not negative and that TOML can carry (63 bits).
+/// Returns a number that is not negative and fits into the 63 bits of TOML.
 fn whole(number: &DeInteger<'_>) -> Option<u64> {
     i64::from_str_radix(number.as_str(), number.radix()).ok().and_then(|number| u64::try_from(number).ok())
 }
 
-/// What stands there, in words, without repeating it.
+/// Describes a value by its type only.
 fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
@@ -293,7 +296,8 @@ fn kind(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// What stands there, repeated where it is short. Only for fields that nobody would put a secret in.
+/// Describes a value by its text if it is short. Use only for fields that cannot plausibly hold a
+/// secret.
 fn found(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => quoted(text),

@@ -1,35 +1,35 @@
-//! What is wrong with a policy, said so that a person can mend it: file, line, column, field, and what would be right.
+//! Problems of a policy, with file, line, column, field and the expected value.
 
 use std::fmt;
 use std::ops::Range;
 
-/// How many problems one error lists.
+/// The maximum number of problems in one error.
 const SHOWN_MAX: usize = 20;
-/// How many characters of the policy's own text one message repeats.
+/// The maximum number of characters of the policy's text that one message repeats.
 const ECHO_MAX: usize = 60;
 
-/// A place in a policy's text, both counted from 1; the column in characters.
+/// A location in the text of a policy. Lines and columns start at 1; columns count characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Location {
     /// The line.
     pub line: usize,
-    /// The character in the line.
+    /// The column.
     pub column: usize,
 }
 
-/// One thing that is wrong.
+/// One problem of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Problem {
-    /// Where; none where it concerns the file as a whole.
-    pub place: Option<Place>,
-    /// The field as TOML writes it, such as `secrets."db-*".max-uses`; empty where there is none.
+    /// The location; `None` if the problem concerns the whole file.
+    pub location: Option<Location>,
+    /// The field in TOML notation, such as `secrets."db-*".max-uses`; empty if there is none.
     pub field: String,
-    /// What is wrong and what would be right. Never a value out of `[environment]`.
+    /// The problem and the expected value. Never contains a value of `[environment]`.
     pub message: String,
 }
 
-/// A policy was not accepted. `Display` gives one line for each problem, in the order of the file, at most twenty.
+/// An invalid policy. `Display` writes one line per problem in file order, at most twenty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PolicyError {
@@ -39,18 +39,18 @@ pub struct PolicyError {
 }
 
 impl PolicyError {
-    /// An error over the problems, or none where there are none.
+    /// Returns an error with these problems; `None` if there are none.
     pub(crate) fn unless_empty(origin: &str, mut problems: Vec<Problem>) -> Option<Self> {
         if problems.is_empty() {
             return None;
         }
-        problems.sort_by_key(|problem| problem.place);
+        problems.sort_by_key(|problem| problem.location);
         let more = problems.len().saturating_sub(SHOWN_MAX);
         problems.truncate(SHOWN_MAX);
         Some(Self { origin: visible(origin, usize::MAX), problems, more })
     }
 
-    /// The problems, in the order of the file; at most twenty.
+    /// Returns the problems in file order, at most twenty.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
@@ -63,8 +63,8 @@ impl fmt::Display for PolicyError {
                 f.write_str("\n")?;
             }
             f.write_str(&self.origin)?;
-            if let Some(place) = problem.place {
-                write!(f, ":{}:{}", place.line, place.column)?;
+            if let Some(location) = problem.location {
+                write!(f, ":{}:{}", location.line, location.column)?;
             }
             if !problem.field.is_empty() {
                 write!(f, ": {}", problem.field)?;
@@ -80,7 +80,7 @@ impl fmt::Display for PolicyError {
 
 impl std::error::Error for PolicyError {}
 
-/// Finds lines and columns of byte offsets.
+/// Converts byte offsets to lines and columns.
 pub(crate) struct Lines<'a> {
     text: &'a str,
     starts: Vec<usize>,
@@ -94,23 +94,23 @@ impl<'a> Lines<'a> {
         Self { text, starts }
     }
 
-    /// The line in which a span begins, without its end.
+    /// Returns the line in which a span begins, without its line break.
     pub(crate) fn line(&self, span: &Range<usize>) -> &'a str {
         let next = self.starts.partition_point(|start| *start <= span.start);
         let start = self.starts.get(next.saturating_sub(1)).copied().unwrap_or(0);
         self.text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default()
     }
 
-    /// Where a span begins.
-    pub(crate) fn place(&self, span: &Range<usize>) -> Place {
+    /// Returns the location at which a span begins.
+    pub(crate) fn location(&self, span: &Range<usize>) -> Location {
         let line = self.starts.partition_point(|start| *start <= span.start).max(1);
         let start = self.starts.get(line - 1).copied().unwrap_or(0);
         let column = self.text.get(start..span.start).map_or(0, |before| before.chars().count()) + 1;
-        Place { line, column }
+        Location { line, column }
     }
 }
 
-/// Text out of the policy for use in a message: cut to a bearable length, nothing that a terminal would obey.
+/// Returns text of the policy for a message: truncated, and with control characters escaped.
 pub(crate) fn visible(text: &str, max: usize) -> String {
     let mut shown = String::new();
     for (count, character) in text.chars().enumerate() {
@@ -126,7 +126,7 @@ pub(crate) fn visible(text: &str, max: usize) -> String {
     shown
 }
 
-/// A key as TOML would write it: bare where that is possible.
+/// Returns a key in TOML notation: bare if possible, otherwise quoted.
 pub(crate) fn key(text: &str) -> String {
     let bare =
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
@@ -134,13 +134,13 @@ pub(crate) fn key(text: &str) -> String {
     if bare { shown } else { format!("\"{shown}\"") }
 }
 
-/// A string value as a message quotes it.
+/// Quotes a string value for a message.
 pub(crate) fn quoted(text: &str) -> String {
     format!("\"{}\"", visible(text, ECHO_MAX))
 }
 
-/// `a`, `b` and `c`.
-pub(crate) fn listed(words: &[&str]) -> String {
+/// Formats words as `a`, `b` and `c`.
+pub(crate) fn comma_separated(words: &[&str]) -> String {
     match words {
         [] => String::new(),
         [only] => format!("`{only}`"),
@@ -150,9 +150,9 @@ pub(crate) fn listed(words: &[&str]) -> String {
     }
 }
 
-/// The known word that somebody may have meant.
+/// Returns the known word that was probably meant.
 pub(crate) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
-    // Longer than anything known by far: not a slip of the pen, and the distance would be costly.
+    // A word this long is no typing error, and its distance would be expensive to compute.
     if word.len() > 40 {
         return None;
     }
@@ -165,7 +165,7 @@ pub(crate) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
         .map(|(_, candidate)| candidate)
 }
 
-/// Levenshtein's edit distance.
+/// Returns the Levenshtein distance.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distances() {
+    fn nearest_word_is_within_two_edits() {
         for (a, b, expected) in
             [("", "", 0), ("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3), ("memry", "memory", 1)]
         {
@@ -201,20 +201,20 @@ mod tests {
     }
 
     #[test]
-    fn places_count_lines_and_characters() {
+    fn location_counts_lines_and_characters_from_one() {
         let lines = Lines::new("a\nä = 1\r\n\nx");
-        let place = |at: usize| lines.place(&(at..at));
-        assert_eq!(place(0), Place { line: 1, column: 1 });
-        assert_eq!(place(2), Place { line: 2, column: 1 });
-        assert_eq!(place(5), Place { line: 2, column: 3 });
-        assert_eq!(place(11), Place { line: 4, column: 1 });
-        assert_eq!(place(12), Place { line: 4, column: 2 });
-        assert_eq!(place(999).line, 4);
+        let location = |offset: usize| lines.location(&(offset..offset));
+        assert_eq!(location(0), Location { line: 1, column: 1 });
+        assert_eq!(location(2), Location { line: 2, column: 1 });
+        assert_eq!(location(5), Location { line: 2, column: 3 });
+        assert_eq!(location(11), Location { line: 4, column: 1 });
+        assert_eq!(location(12), Location { line: 4, column: 2 });
+        assert_eq!(location(999).line, 4);
         assert_eq!((lines.line(&(0..0)), lines.line(&(5..6)), lines.line(&(10..10))), ("a", "ä = 1", ""));
     }
 
     #[test]
-    fn nothing_a_terminal_obeys_is_shown() {
+    fn visible_text_has_no_control_characters() {
         assert_eq!(visible("a\u{1b}[31m\n\u{202e}", 99), "a\\u{1b}[31m\\n\\u{202e}");
         assert_eq!(visible("abcdef", 3), "abc...");
     }

@@ -1,7 +1,7 @@
-//! The entries of `[secrets]`, and which of them decides about a name.
+//! The entries of `[secrets]` and their precedence.
 //!
-//! There is one look-up, by [`Rules::deciding`]: decisions, lists and the check for ambiguous aliases all ask it, so precedence cannot
-//! come to mean two things.
+//! Decisions, lists and the check for conflicting entries all use [`Rules::deciding_entry`], so
+//! there is only one implementation of precedence.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
@@ -10,20 +10,20 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::Operation;
-use super::problem::Place;
+use super::problem::Location;
 use strongroom_core::ids::{SecretName, SecretVersion};
 
-/// What an entry's key matches.
+/// The names that an entry matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Pattern {
     /// One name.
     Exact(SecretName),
-    /// Every name that is longer than this folded text and begins with it.
+    /// Every name that starts with this lower-case text and is longer.
     Prefix(String),
 }
 
 impl Pattern {
-    /// The key as TOML writes it, in lower case.
+    /// Returns the key in TOML notation, in lower case.
     pub(crate) fn key(&self) -> String {
         match self {
             Pattern::Exact(name) => name.to_string(),
@@ -43,25 +43,26 @@ pub(crate) struct Entry {
     pub(crate) stored_as: Option<SecretName>,
     /// Only on exact entries that allow neither set nor delete.
     pub(crate) version: Option<SecretVersion>,
-    pub(crate) place: Place,
+    pub(crate) location: Location,
 }
 
 impl Entry {
-    /// The entry's name in audit and messages: `secrets.db-password` or `secrets."db-*"`.
+    /// Returns the entry's name in the audit log and in messages: `secrets.db-password` or
+    /// `secrets."db-*"`.
     pub(crate) fn rule(&self) -> String {
         format!("secrets.{}", self.pattern.key())
     }
 
-    /// The name in the vault of a name that this entry decides.
+    /// Returns the name in the vault for a requested name.
     pub(crate) fn stored<'a>(&'a self, asked: &'a SecretName) -> &'a SecretName {
         self.stored_as.as_ref().unwrap_or(asked)
     }
 
-    /// The entry as a line of `[secrets]`.
+    /// Returns the entry as a line of `[secrets]`.
     pub(crate) fn line(&self) -> String {
         let allow = self.allow.iter().map(|op| format!("\"{op}\"")).collect::<Vec<_>>().join(", ");
         let mut more = String::new();
-        // Writing to a `String` has no way to fail.
+        // Writing to a `String` cannot fail.
         if let Some(max_uses) = self.max_uses {
             let _ = write!(more, ", max-uses = {max_uses}");
         }
@@ -79,34 +80,34 @@ impl Entry {
     }
 }
 
-/// An entry's place in [`Rules`].
+/// The index of an entry in [`Rules`].
 pub(crate) type EntryId = usize;
 
-/// All entries of a policy.
+/// The entries of a policy.
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
     entries: Vec<Entry>,
-    /// What [`Entry::rule`] says of each: every grant has a copy.
+    /// [`Entry::rule`] of each entry, shared because every grant has a copy.
     names: Vec<Arc<str>>,
     exact: HashMap<String, EntryId>,
     prefixes: HashMap<String, EntryId>,
-    /// Names in the vault that exact entries with another name lead to.
+    /// The `stored-as` names that differ from the entry's own name.
     aliases: HashMap<String, EntryId>,
-    expiring: bool,
+    has_expiry: bool,
 }
 
 impl Rules {
     /// Adds an entry.
     ///
     /// # Errors
-    /// The place of the entry that has this key already; the new one is not added.
-    pub(crate) fn add(&mut self, entry: Entry) -> Result<(), Place> {
+    /// Returns the location of the existing entry with the same key; the new entry is not added.
+    pub(crate) fn add(&mut self, entry: Entry) -> Result<(), Location> {
         let (map, key) = match &entry.pattern {
             Pattern::Exact(name) => (&mut self.exact, name.as_str()),
             Pattern::Prefix(prefix) => (&mut self.prefixes, prefix.as_str()),
         };
         if let Some(other) = map.get(key).and_then(|id| self.entries.get(*id)) {
-            return Err(other.place);
+            return Err(other.location);
         }
         let id = self.entries.len();
         map.insert(key.to_owned(), id);
@@ -116,43 +117,44 @@ impl Rules {
         {
             self.aliases.entry(stored.as_str().to_owned()).or_insert(id);
         }
-        self.expiring |= entry.expires.is_some();
+        self.has_expiry |= entry.expires.is_some();
         self.names.push(entry.rule().into());
         self.entries.push(entry);
         Ok(())
     }
 
-    /// The entry that alone decides about a name: the exact one, else that of the longest prefix.
-    pub(crate) fn deciding(&self, name: &SecretName) -> Option<(EntryId, &Entry)> {
+    /// Returns the entry that decides about a name: the exact one, or that of the longest prefix.
+    pub(crate) fn deciding_entry(&self, name: &SecretName) -> Option<(EntryId, &Entry)> {
         let id = self.ids(name).next()?;
         self.entries.get(id).map(|entry| (id, entry))
     }
 
-    /// What an entry is called: [`Entry::rule`].
+    /// Returns [`Entry::rule`] of an entry.
     pub(crate) fn name(&self, id: EntryId) -> Arc<str> {
         self.names.get(id).cloned().unwrap_or_default()
     }
 
-    /// Whether a folded name stands in the policy in full.
-    pub(crate) fn spells(&self, name: &str) -> bool {
+    /// Returns whether the policy contains a lower-case name in full.
+    pub(crate) fn contains_name(&self, name: &str) -> bool {
         self.exact.contains_key(name) || self.aliases.contains_key(name)
     }
 
-    /// Every entry that matches a name, the one that decides first, then by falling length of the prefix.
+    /// Returns every entry that matches a name, most specific first. The first one decides.
     pub(crate) fn matching(&self, name: &SecretName) -> impl Iterator<Item = &Entry> {
         self.ids(name).filter_map(|id| self.entries.get(id))
     }
 
     fn ids(&self, name: &SecretName) -> impl Iterator<Item = EntryId> {
         let name = name.as_str();
-        // A prefix stands for at least one more character, so the whole name is not among them.
+        // A prefix matches at least one more character, so the whole name is not a candidate.
         let prefixes = (1..name.len()).rev().filter_map(move |length| self.prefixes.get(name.get(..length)?));
         self.exact.get(name).into_iter().chain(prefixes).copied()
     }
 
-    /// The entry through which a run would reach the stored secret that `entry`, asked for as `name`, leads to; none where that is
-    /// the only way. Two ways to one secret have two budgets and, in one batch, two values: a policy with two is refused.
-    pub(crate) fn other_way(&self, name: &SecretName, entry: &Entry) -> Option<&Entry> {
+    /// Returns the entry that also grants the stored secret that `entry`, requested as `name`,
+    /// grants; `None` if there is no such entry. Two entries for one secret would have two budgets
+    /// and, in one batch, could set two values, so such a policy is refused.
+    pub(crate) fn conflicting_entry(&self, name: &SecretName, entry: &Entry) -> Option<&Entry> {
         if entry.allow.is_empty() {
             return None;
         }
@@ -164,11 +166,11 @@ impl Rules {
         if stored == name {
             return None;
         }
-        let (_, own) = self.deciding(stored)?;
+        let (_, own) = self.deciding_entry(stored)?;
         (!own.allow.is_empty() && own.stored(stored) == stored).then_some(own)
     }
 
-    /// All entries with their identities, in the order of the file.
+    /// Returns all entries with their IDs, in file order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (EntryId, &Entry)> {
         self.entries.iter().enumerate()
     }

@@ -1,22 +1,22 @@
-//! A policy to begin with: it grants nothing, and shows in comments what could be granted.
+//! Writes starter policies: they grant nothing and show in comments what could be granted.
 
 use super::limits::Limits;
 use super::write::comment;
 use strongroom_core::ids::Digest;
 
-/// What a component imports, as far as a policy can grant it.
+/// The imports of a component that a policy can grant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Asks {
-    /// The secrets interface.
+pub struct Imports {
+    /// The component imports the secrets interface.
     pub secrets: bool,
-    /// TCP.
+    /// The component imports TCP.
     pub tcp: bool,
-    /// Environment variables.
+    /// The component imports environment variables.
     pub environment: bool,
 }
 
-/// The text of a policy for one component. It parses, it is pinned, and it grants nothing.
-pub fn starter(name: &str, component: &Digest, asks: Asks) -> String {
+/// Returns the text of a valid policy that is pinned to one component and grants nothing.
+pub fn starter(name: &str, component: &Digest, imports: Imports) -> String {
     let limits: String = Limits::default()
         .rows()
         .into_iter()
@@ -24,51 +24,51 @@ pub fn starter(name: &str, component: &Digest, asks: Asks) -> String {
             let value =
                 if default.bytes().all(|byte| byte.is_ascii_digit()) { default } else { format!("\"{default}\"") };
             let line = format!("#{limit} = {value}");
-            format!("{line:<26}# {}\n", about(limit))
+            format!("{line:<26}# {}\n", description(limit))
         })
         .collect();
-    let secrets = match asks.secrets {
+    let secrets = match imports.secrets {
         true => {
-            "# Secrets, by the name that the component asks for, each with what it may do: get, set, list, describe, delete.\n\
+            "# Secrets, by the name that the component requests, each with the allowed operations: get, set, list, describe, delete.\n\
              [secrets]\n\
              #db-password = [\"get\"]\n\
              #model-key = { allow = [\"set\"], stored-as = \"prod-model-key\", max-uses = 1 }\n"
         }
         false => "# It does not import `strongroom:training/secrets`, so there is nothing to grant here.\n[secrets]\n",
     };
-    let tcp = match asks.tcp {
+    let tcp = match imports.tcp {
         true => {
             "# TCP connections that it may open. It imports `wasi:sockets`; many toolchains import it without using it.\n\
              #tcp = [\"127.0.0.1:5432\"]\n"
         }
         false => "# It does not import TCP, so there is no `tcp` to grant.\n",
     };
-    let environment = match asks.environment {
+    let environment = match imports.environment {
         true => {
-            "# Environment variables that it sees; it sees no others. No place for secrets.\n[environment]\n#EPOCHS = \"200\"\n"
+            "# Environment variables that it sees; it sees no others. Do not put secrets here.\n[environment]\n#EPOCHS = \"200\"\n"
         }
         false => "# It does not import environment variables.\n[environment]\n",
     };
     format!(
-        "# A policy for {}. It grants nothing yet: take the `#` from what it is to have.\n\
+        "# Policy for {}. It grants nothing yet: remove the `#` from what the component needs.\n\
          version = 1\n\
-         # This component alone; without the line the policy serves any.\n\
+         # Applies only to this component; without this line, to any component.\n\
          component = \"{component}\"\n\n{tcp}\n{secrets}\n{environment}\n\
-         # What one run may use at most. These are the defaults.\n[limits]\n{limits}",
+         # Limits of one run. These are the defaults.\n[limits]\n{limits}",
         comment(name)
     )
 }
 
-fn about(limit: &str) -> &'static str {
+fn description(limit: &str) -> &'static str {
     match limit {
-        "memory" => "linear memory; beyond it the run stops",
-        "time" => "from the first instruction to the end, waiting included",
-        "output-bytes" => "in /output",
-        "output-files" => "files and folders in /output",
-        "compile-time" => "before it begins",
-        "log-bytes" => "printed text; more is dropped and counted",
-        "requests" => "names of secrets asked for, denials included",
-        _ => "values of metrics, and progress reports",
+        "memory" => "linear memory",
+        "time" => "wall-clock time from the first instruction to the end",
+        "output-bytes" => "bytes in /output",
+        "output-files" => "files and directories in /output",
+        "compile-time" => "compilation, before the run starts",
+        "log-bytes" => "log output; further output is dropped and counted",
+        "requests" => "requested secret names, including denials",
+        _ => "metric values and progress reports",
     }
 }
 
@@ -78,11 +78,11 @@ mod tests {
     use crate::Policy;
 
     #[test]
-    fn a_starter_policy_is_valid_pinned_and_grants_nothing() {
+    fn starter_policy_is_valid_and_pinned_and_grants_nothing() {
         let digest = Digest::of(b"component");
         for bits in 0..8u8 {
-            let asks = Asks { secrets: bits & 1 > 0, tcp: bits & 2 > 0, environment: bits & 4 > 0 };
-            let text = starter("a\nversion = 2\n.wasm", &digest, asks);
+            let imports = Imports { secrets: bits & 1 > 0, tcp: bits & 2 > 0, environment: bits & 4 > 0 };
+            let text = starter("a\nversion = 2\n.wasm", &digest, imports);
             let policy = Policy::parse(&text, "starter").unwrap_or_else(|error| panic!("{error}\n{text}"));
             assert_eq!(policy.component(), Some(&digest));
             assert!(policy.entries().is_empty() && policy.tcp().is_empty() && policy.environment().is_empty());
@@ -91,17 +91,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_in_comments_is_valid_too() {
-        let asks = Asks { secrets: true, tcp: true, environment: true };
-        let text = starter("a.wasm", &Digest::of(b""), asks);
-        let mended: String = text
+    fn starter_policy_without_comment_marks_is_valid() {
+        let imports = Imports { secrets: true, tcp: true, environment: true };
+        let text = starter("a.wasm", &Digest::of(b""), imports);
+        let uncommented: String = text
             .lines()
             .map(|line| match line.strip_prefix('#') {
                 Some(rest) if !rest.starts_with(' ') => format!("{rest}\n"),
                 _ => format!("{line}\n"),
             })
             .collect();
-        let policy = Policy::parse(&mended, "starter").unwrap_or_else(|error| panic!("{error}\n{mended}"));
+        let policy = Policy::parse(&uncommented, "starter").unwrap_or_else(|error| panic!("{error}\n{uncommented}"));
         assert_eq!((policy.entries().len(), policy.tcp().len(), policy.environment().len()), (2, 1, 1));
         assert_eq!(policy.limits(), &Limits::default());
     }

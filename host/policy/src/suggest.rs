@@ -1,13 +1,16 @@
-//! The least policy under which a run would have gone as it did.
+//! Suggests the least policy under which a run would have had the same result.
 //!
-//! What the run was *given* is granted. Granting it again gives a component nothing that a person had not granted before: where the run's own
-//! policy can be read, every entry here is one of its entries made narrower, with the same `stored-as`, version and expiry, and a use that
-//! it does not explain is not granted, whatever the record says.
+//! The suggestion grants what the run was *given*. That gives a component nothing that a person had
+//! not granted before: if the run's own policy is available, every entry is a narrower form of one
+//! of its entries, with the same `stored-as`, version and expiry. A use that the policy does not
+//! explain is not granted, whatever the record says.
 //!
-//! What the run merely *asked for* is shown in comments. Asking proves no need: whoever writes a component decides what it asks for. So the
-//! text grants nothing of it as it stands, and a person has to decide line by line. A line in a comment replaces the one for the same name, so
-//! that who leaves both in place gets an error and not a guess. Of a component's own words nothing is repeated but what has the form of a
-//! secret's name or of an address, which can neither end a comment nor a string; the rest is counted.
+//! What the run only *requested* appears in comments, because a request does not prove a need: the
+//! author of a component decides what it requests. A person has to decide about each line. A
+//! commented line replaces the line for the same name, and keeping both is an error.
+//!
+//! The suggestion repeats text of the component only if it has the form of a secret name or an
+//! address, because such text cannot end a comment or a string. Other text is only counted.
 
 mod amounts;
 mod plan;
@@ -19,88 +22,91 @@ use super::{Policy, PolicyError};
 use plan::Plan;
 use strongroom_core::ids::Digest;
 
-/// What is known of a run. Every text in it may be hostile.
+/// What a run requested and used. Every text in it may be hostile.
 #[derive(Clone, Debug)]
-pub struct Observed {
-    /// The run's identity.
+pub struct ObservedRun {
+    /// The run ID.
     pub run: String,
-    /// Where the run did not finish: how it ended. It may need more than it got to.
-    pub cut_off: Option<String>,
+    /// How the run ended, if it did not finish: it may need more than it used.
+    pub unfinished: Option<String>,
     /// The component.
     pub component: Digest,
-    /// What the component's file was called.
+    /// The path of the component's file.
     pub path: String,
-    /// What it asked for.
-    pub secrets: Vec<SecretAsked>,
-    /// Where it wanted to connect to.
-    pub tcp: Vec<TcpAsked>,
-    /// What it used of what is limited.
+    /// The secrets that the run requested.
+    pub secrets: Vec<SecretRequests>,
+    /// The destinations that the run tried to reach.
+    pub tcp: Vec<TcpAttempts>,
+    /// The run's use of limited resources.
     pub usage: Usage,
 }
 
-/// One operation on one name.
+/// The requests for one operation on one name.
 #[derive(Clone, Debug)]
-pub struct SecretAsked {
-    /// The name as it was asked for; `*` for a list.
+pub struct SecretRequests {
+    /// The requested name; `*` for a list.
     pub name: String,
     /// The operation.
     pub operation: String,
-    /// How often it was served.
+    /// The number of requests that were served.
     pub served: u64,
-    /// How often it was denied.
+    /// The number that were denied.
     pub denied: u64,
 }
 
-/// One destination.
+/// The attempts to reach one destination.
 #[derive(Clone, Debug)]
-pub struct TcpAsked {
-    /// The entry of `tcp` that allows it, or would.
+pub struct TcpAttempts {
+    /// The entry of `tcp` that allows it or would allow it.
     pub entry: String,
-    /// How often it was allowed.
+    /// The number of attempts that were allowed.
     pub allowed: u64,
-    /// How often it was denied.
+    /// The number that were denied.
     pub denied: u64,
 }
 
-/// What a run used; none where that is not known.
+/// The resources that a run used; `None` if unknown.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// Bytes of linear memory.
+    /// The peak linear memory in bytes.
     pub memory: Option<u64>,
-    /// How long it took.
+    /// The wall-clock time.
     pub time: Option<Duration>,
     /// Bytes in `/output`.
     pub output_bytes: Option<u64>,
-    /// Files and folders in `/output`.
+    /// Files and directories in `/output`.
     pub output_files: Option<u64>,
-    /// Bytes printed.
+    /// Bytes of log output.
     pub log_bytes: Option<u64>,
-    /// Names of secrets asked for.
+    /// The number of requested secret names.
     pub requests: Option<u64>,
-    /// Values of metrics.
+    /// The number of metric values.
     pub metrics: Option<u64>,
 }
 
-/// No policy can be suggested.
+/// The reason why no policy can be suggested.
 #[derive(Debug, thiserror::Error)]
 pub enum SuggestError {
-    /// The run used more than a policy can list.
-    #[error("the run used more names or destinations than one policy can list; write prefixes by hand")]
-    TooMuch,
-    /// What was written does not read back. A fault of this program, found before anybody relies on it.
-    #[error("the suggestion is no valid policy, so it is not shown: {0}")]
+    /// The run used more than one policy can list.
+    #[error(
+        "could not suggest a policy: the run used more names or destinations than one policy can list; write entries with prefixes instead"
+    )]
+    TooLarge,
+    /// The generated policy is invalid. This is a bug in strongroom.
+    #[error("could not suggest a policy: the generated policy is invalid: {0}")]
     Invalid(PolicyError),
 }
 
-/// The text of a policy that grants what a run was given. `policy` is the run's own; none where it cannot be read.
+/// Returns the text of a valid policy that grants what a run was given. `policy` is the run's own;
+/// `None` if it is not available.
 ///
 /// # Errors
-/// [`SuggestError`]; what is returned parses.
-pub fn suggest(observed: &Observed, policy: Option<&Policy>) -> Result<String, SuggestError> {
+/// Returns [`SuggestError`] if the run used too much for one policy.
+pub fn suggest(observed: &ObservedRun, policy: Option<&Policy>) -> Result<String, SuggestError> {
     let plan = Plan::of(observed, policy)?;
     let text = text::write(observed, policy, &plan);
     if text.len() > super::TEXT_MAX {
-        return Err(SuggestError::TooMuch);
+        return Err(SuggestError::TooLarge);
     }
     Policy::parse(&text, "suggestion").map_err(SuggestError::Invalid)?;
     Ok(text)

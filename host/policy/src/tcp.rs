@@ -1,46 +1,47 @@
-//! The TCP destinations of a policy: a literal address or a name, and a port.
+//! TCP destinations of a policy: a literal address or a host name, and a port.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use super::address::{is_loopback, refused_address};
 
-/// The most destinations that one policy names. The host resolves each at the start of a run.
+/// The maximum number of destinations in one policy. The host resolves each name when a run starts.
 pub const TARGETS_MAX: usize = 256;
 
 const FORM: &str =
     "expected an address and a port, such as \"127.0.0.1:5432\", \"[::1]:5432\" or \"db.example.com:5432\"";
 
-/// Where a component may open a connection.
+/// A TCP destination that a component may connect to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TcpTarget {
-    /// The address or name.
+    /// The address or host name.
     pub host: TcpHost,
-    /// The port; never 0.
+    /// The port, never 0.
     pub port: u16,
 }
 
-/// The first half of a [`TcpTarget`].
+/// The host of a [`TcpTarget`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TcpHost {
-    /// An address that was written literally. None that [`refused_address`] refuses.
+    /// A literal address that [`refused_address`] does not refuse.
     Address(IpAddr),
-    /// A name in lower case, which the host resolves once, at the start of a run.
+    /// A host name in lower case. The host resolves it once, when a run starts.
     Name(String),
 }
 
 impl TcpTarget {
-    /// Reads `ADDRESS:PORT` or `NAME:PORT`.
+    /// Parses `ADDRESS:PORT` or `NAME:PORT`.
     ///
     /// # Errors
-    /// [`InvalidTarget`], which says what would be right, for any other text and for addresses that are always refused.
+    /// Returns [`InvalidTarget`] with the expected form for any other text, and for addresses that
+    /// are always refused.
     pub fn parse(text: &str) -> Result<Self, InvalidTarget> {
         if let Ok(address) = text.parse::<SocketAddr>() {
             return Self::literal(address);
         }
         let (host, port) = text.rsplit_once(':').ok_or(InvalidTarget(FORM.into()))?;
         if host.contains(':') && !host.starts_with('[') {
-            return Err(InvalidTarget(format!("{FORM} (an IPv6 address stands in brackets)")));
+            return Err(InvalidTarget(format!("{FORM} (write an IPv6 address in brackets)")));
         }
         let port = if port.bytes().all(|byte| byte.is_ascii_digit()) { port.parse().ok() } else { None };
         let port = port.ok_or(InvalidTarget(format!("{FORM} (the port is a number from 1 to 65535)")))?;
@@ -63,18 +64,20 @@ impl TcpTarget {
             }
             if !v6.ip().is_loopback() && is_loopback(ip) {
                 return Err(InvalidTarget(
-                    "loopback is written 127.0.0.1 or [::1], not embedded in another address".into(),
+                    "write loopback as 127.0.0.1 or [::1], not embedded in another address".into(),
                 ));
             }
         }
         Ok(Self { host: TcpHost::Address(ip), port: address.port() })
     }
 
-    /// Whether this destination may be connected to at an address: for a literal the address itself, for a name one that it resolved
-    /// to. Loopback counts only where it was written literally; otherwise whoever answers for the name reaches into the host.
+    /// Checks whether this destination permits a connection to an address: the address itself if it
+    /// is literal, otherwise an address that the name resolved to. Loopback must be written
+    /// literally; otherwise whoever controls the name's DNS record could reach services on the
+    /// host.
     ///
     /// # Errors
-    /// The reason, fit to follow "is": "a cloud metadata address".
+    /// Returns the reason as a noun phrase, such as "a cloud metadata address".
     pub fn admits(&self, ip: IpAddr) -> Result<(), &'static str> {
         if let Some(reason) = refused_address(ip) {
             return Err(reason);
@@ -82,7 +85,7 @@ impl TcpTarget {
         match &self.host {
             TcpHost::Address(address) if *address == ip => Ok(()),
             TcpHost::Address(_) => Err("not the address that the policy names"),
-            TcpHost::Name(_) if is_loopback(ip) => Err("a loopback address, which has to be written literally"),
+            TcpHost::Name(_) if is_loopback(ip) => Err("a loopback address, which must be written literally"),
             TcpHost::Name(_) => Ok(()),
         }
     }
@@ -101,7 +104,7 @@ fn check_port(port: u16) -> Result<(), InvalidTarget> {
     if port == 0 { Err(InvalidTarget(format!("{FORM} (the port is a number from 1 to 65535)"))) } else { Ok(()) }
 }
 
-/// A host name in lower case.
+/// Parses a host name and converts it to lower case.
 fn name(text: &str) -> Result<String, InvalidTarget> {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -114,19 +117,18 @@ fn name(text: &str) -> Result<String, InvalidTarget> {
     }
     let name = text.to_ascii_lowercase();
     let last = name.rsplit('.').next().unwrap_or_default();
-    // System resolvers read `127.1`, `0x7f000001` and `2130706433` as addresses: a name ends in no number.
+    // System resolvers read `127.1`, `0x7f000001` and `2130706433` as addresses, so the last label
+    // must not be a number.
     if last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x") {
         return Err(InvalidTarget(format!("{FORM} (an IPv4 address is four decimal numbers without leading zeros)")));
     }
     if last == "localhost" {
-        return Err(InvalidTarget(
-            "loopback has to be written literally: 127.0.0.1 or [::1] in place of a name".into(),
-        ));
+        return Err(InvalidTarget("loopback must be written literally, as 127.0.0.1 or [::1]".into()));
     }
     Ok(name)
 }
 
-/// The text is no destination that a policy can grant.
+/// The text is not a destination that a policy can grant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidTarget(String);
@@ -137,7 +139,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn targets_read_back() {
+    fn target_display_parses_to_the_same_target() {
         for text in [
             "127.0.0.1:5432",
             "[::1]:5432",
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_says_why() {
+    fn invalid_target_error_names_the_cause() {
         for (text, part) in [
             ("", "expected an address and a port"),
             ("127.0.0.1", "expected an address and a port"),
@@ -193,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn resolved_addresses_are_checked() {
+    fn admits_checks_resolved_addresses() {
         let name = TcpTarget::parse("db.example.com:1").unwrap();
         assert_eq!(name.admits("10.0.0.1".parse().unwrap()), Ok(()));
         assert!(name.admits("127.0.0.1".parse().unwrap()).is_err());
@@ -207,7 +209,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics_or_slips_through(text in "[0-9a-fx:.\\[\\]%-]{0,40}:[0-9]{1,5}") {
+        fn parse_never_panics_or_returns_a_refused_address(text in "[0-9a-fx:.\\[\\]%-]{0,40}:[0-9]{1,5}") {
             if let Ok(TcpTarget { host: TcpHost::Address(ip), port }) = TcpTarget::parse(&text) {
                 prop_assert_eq!(refused_address(ip), None);
                 prop_assert!(port > 0);

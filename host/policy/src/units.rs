@@ -1,22 +1,24 @@
-//! Sizes and durations as policies and configurations write them: a whole number with its unit, such as `2GiB` or `90s`.
+//! Sizes and durations in policies and configurations: a whole number and its unit, such as `2GiB`
+//! or `90s`.
 //!
-//! Only binary units of size are read: `MB` means two different things, and a limit should mean one.
+//! Only binary size units are accepted: `MB` is ambiguous.
 
 use std::time::Duration;
 
-/// The longest duration that is read: 365 days. Longer ones are mistakes, and sums with them could overflow a clock.
+/// The maximum duration: 365 days. A longer one is probably a mistake, and adding it to a timestamp
+/// could overflow.
 pub const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 const SIZES: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 const DURATIONS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// What a size looks like, for messages.
+/// The form of a size, for messages.
 pub(crate) const SIZE_FORM: &str = "a size: a whole number with B, KiB, MiB or GiB, such as \"512MiB\"";
-/// What a duration looks like, for messages.
+/// The form of a duration, for messages.
 pub(crate) const DURATION_FORM: &str =
     "a duration of at most 365d: a whole number with ms, s, m, h or d, such as \"90s\"";
 
-/// The text is no size or duration.
+/// The text is not a size or duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}{}", .hint.map(|hint| format!(" ({hint})")).unwrap_or_default())]
 pub struct UnitError {
@@ -24,10 +26,11 @@ pub struct UnitError {
     hint: Option<&'static str>,
 }
 
-/// Reads a size in bytes.
+/// Parses a size and returns it in bytes.
 ///
 /// # Errors
-/// [`UnitError`] for anything but digits and one of `B`, `KiB`, `MiB` and `GiB`, and for sizes of 2^63 bytes and more.
+/// Returns [`UnitError`] unless the text is digits and one of `B`, `KiB`, `MiB` and `GiB`, and the
+/// size is below 2^63 bytes.
 pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     let error = |hint| UnitError { expected: SIZE_FORM, hint };
     let (number, unit) = split(text).ok_or(error(None))?;
@@ -40,13 +43,14 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
             _ => None,
         }));
     };
-    number.checked_mul(*factor).filter(|bytes| i64::try_from(*bytes).is_ok()).ok_or(error(Some("that is too large")))
+    number.checked_mul(*factor).filter(|bytes| i64::try_from(*bytes).is_ok()).ok_or(error(Some("too large")))
 }
 
-/// Reads a duration, exact to the millisecond.
+/// Parses a duration, exact to the millisecond.
 ///
 /// # Errors
-/// [`UnitError`] for anything but digits and one of `ms`, `s`, `m`, `h` and `d`, and beyond [`DURATION_MAX`].
+/// Returns [`UnitError`] unless the text is digits and one of `ms`, `s`, `m`, `h` and `d`, and the
+/// duration is at most [`DURATION_MAX`].
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let error = |hint| UnitError { expected: DURATION_FORM, hint };
     let (number, unit) = split(text).ok_or(error(None))?;
@@ -57,15 +61,16 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
         .checked_mul(*factor)
         .map(Duration::from_millis)
         .filter(|duration| *duration <= DURATION_MAX)
-        .ok_or(error(Some("that is too long")))
+        .ok_or(error(Some("too long")))
 }
 
-/// A size in the largest unit that is exact; [`parse_size`] reads it back.
+/// Formats a size in the largest unit that is exact. [`parse_size`] parses the result.
 pub fn show_size(bytes: u64) -> String {
     show(bytes, &SIZES, "B")
 }
 
-/// A duration in the largest unit that is exact to the millisecond; [`parse_duration`] reads it back.
+/// Formats a duration in the largest unit that is exact to the millisecond. [`parse_duration`]
+/// parses the result.
 pub fn show_duration(duration: Duration) -> String {
     show(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), &DURATIONS, "s")
 }
@@ -77,7 +82,7 @@ fn show(amount: u64, units: &[(&str, u64)], zero: &str) -> String {
         .map_or_else(|| format!("{amount}{zero}"), |(name, factor)| format!("{}{name}", amount / factor))
 }
 
-/// Digits, then the rest. A number too large for 64 bits is none.
+/// Splits text into a number and the rest; `None` if the number does not fit into 64 bits.
 fn split(text: &str) -> Option<(u64, &str)> {
     let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at_checked(end)?;
@@ -90,7 +95,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn sizes() {
+    fn size_parses_and_formats() {
         for (text, bytes) in [("0B", 0), ("17B", 17), ("1KiB", 1024), ("16MiB", 16 << 20), ("2GiB", 2 << 30)] {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
             assert_eq!(show_size(bytes), text);
@@ -123,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn durations() {
+    fn duration_parses_and_formats() {
         for (text, millis) in
             [("250ms", 250), ("1s", 1_000), ("2m", 120_000), ("1h", 3_600_000), ("365d", 31_536_000_000)]
         {
@@ -138,14 +143,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_reads_back(amount in 0..=u64::MAX >> 1, millis in 0..=31_536_000_000u64) {
+        fn formatted_size_and_duration_parse_back(amount in 0..=u64::MAX >> 1, millis in 0..=31_536_000_000u64) {
             prop_assert_eq!(parse_size(&show_size(amount)), Ok(amount));
             let duration = Duration::from_millis(millis);
             prop_assert_eq!(parse_duration(&show_duration(duration)), Ok(duration));
         }
 
         #[test]
-        fn no_text_panics(text in ".{0,30}", number in any::<u128>(), unit in "[a-zA-Z]{0,3}") {
+        fn parse_never_panics(text in ".{0,30}", number in any::<u128>(), unit in "[a-zA-Z]{0,3}") {
             let _ = (parse_size(&text), parse_duration(&text));
             let text = format!("{number}{unit}");
             let _ = (parse_size(&text), parse_duration(&text));

@@ -1,11 +1,11 @@
-//! Writing policies: text that comes from elsewhere, as it may stand in TOML.
+//! Formats text from other sources for use in a TOML policy.
 
 use std::fmt::Write as _;
 
 use strongroom_core::escape::escape_controls;
 
-/// A string of TOML that reads back as the text. What a terminal would obey or hide is written as an escape, so that what a person sees is
-/// what is there.
+/// Returns a TOML string that parses to the text. Characters that control a terminal or are
+/// invisible become escapes, so that a person sees everything the string contains.
 pub(crate) fn string(text: &str) -> String {
     let mut out = String::from("\"");
     let mut buffer = [0; 4];
@@ -18,7 +18,7 @@ pub(crate) fn string(text: &str) -> String {
             }
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             _ if escape_controls(shown) != shown => drop(match u32::from(c) {
                 code @ 0..0x1_0000 => write!(out, "\\u{code:04X}"),
                 code => write!(out, "\\U{code:08X}"),
@@ -30,13 +30,13 @@ pub(crate) fn string(text: &str) -> String {
     out
 }
 
-/// A key of TOML: bare where that is possible.
+/// Returns a TOML key: bare if possible, otherwise quoted.
 pub(crate) fn key(text: &str) -> String {
     let bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if !text.is_empty() && text.bytes().all(bare) { text.to_owned() } else { string(text) }
 }
 
-/// Text for the inside of a comment: one line, nothing that a terminal would obey, of bearable length.
+/// Returns text for a TOML comment: one line without control characters, truncated.
 pub(crate) fn comment(text: &str) -> String {
     const LONGEST: usize = 100;
     let shown = escape_controls(text);
@@ -46,7 +46,7 @@ pub(crate) fn comment(text: &str) -> String {
     }
 }
 
-/// A list of strings.
+/// Returns a TOML list of strings.
 pub(crate) fn list<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     let texts: Vec<String> = texts.into_iter().map(string).collect();
     format!("[{}]", texts.join(", "))
@@ -59,7 +59,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn strings_and_keys_read_back(text in any::<String>()) {
+        fn string_and_key_parse_back(text in any::<String>()) {
             let document = format!("{} = {}", key(&text), string(&text));
             prop_assert!(document.lines().count() <= 1 && escape_controls(&document) == document, "{document:?}");
             let table: toml::Table = toml::from_str(&document).unwrap();
@@ -67,7 +67,7 @@ mod tests {
         }
 
         #[test]
-        fn a_comment_stays_a_comment(text in any::<String>()) {
+        fn comment_text_cannot_end_the_comment(text in any::<String>()) {
             let table: toml::Table = toml::from_str(&format!("# {}\na = 1", comment(&text))).unwrap();
             prop_assert_eq!(table.len(), 1);
         }

@@ -1,6 +1,7 @@
-//! How many bytes a second the redactor reads, beside copying and beside the automaton that a program would take from the shelf.
+//! Throughput of the redactor, compared with copying and with a plain Aho-Corasick automaton.
 //!
-//! `cargo bench -p strongroom-redact --bench redact`. What came out, and what limits it, is in `docs/benchmarks.md`.
+//! Run with `cargo bench -p strongroom-redact --bench redact`. `docs/benchmarks.md` has the results
+//! and what limits them.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark stops where it goes wrong")]
 
@@ -15,23 +16,23 @@ use strongroom_core::ids::SecretName;
 use strongroom_core::secret::Secret;
 use strongroom_redact::Redactor;
 
-/// What one write of a component has at most.
+/// The maximum length of one write of a component.
 const WRITE: usize = 8 * 1024;
 
-/// The bytes of a clean text: more than a processor learns by heart.
+/// The length of a clean text: too long for branch predictors to learn.
 const CLEAN: usize = 1 << 20;
 
-/// The bytes of a hostile text: few enough to be read before another program gets the processor.
+/// The length of a hostile text: short enough to be read within one time slice.
 const HOSTILE: usize = 64 * 1024;
 
-/// The texts: three that are clean, two that are hostile.
+/// The texts: three clean, two hostile.
 const TEXTS: [&str; 5] = ["log", "base64", "numbers", "beginnings", "almost"];
 
 fn main() {
     divan::main();
 }
 
-/// SplitMix64: the same numbers each time.
+/// SplitMix64, a deterministic pseudo-random generator.
 struct Numbers(u64);
 
 impl Numbers {
@@ -59,7 +60,8 @@ impl Numbers {
 const ALNUM: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 const BASE64: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// Values of the kinds that vaults hold: tokens, passwords with signs, keys in hexadecimal and base64, connection strings, documents.
+/// Returns values as in vaults: tokens, passwords with special characters, keys in hexadecimal and
+/// base64, connection strings, documents.
 fn values(count: usize) -> Vec<String> {
     let mut numbers = Numbers(1);
     let value = |at| match at % 6 {
@@ -73,7 +75,7 @@ fn values(count: usize) -> Vec<String> {
     (0..count).map(value).collect()
 }
 
-/// A private key of 25 KB, in lines.
+/// Returns a private key of 25 KB, in lines.
 fn key() -> String {
     let body = Numbers(2).letters(BASE64, 24_500);
     let lines: Vec<_> = body.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
@@ -89,8 +91,8 @@ fn redactor(values: &[String]) -> Redactor {
     redactor
 }
 
-/// A text of a kind: `beginnings` are pieces of the values that stop a little before they are whole, encoded or not; `almost` are whole
-/// values but for the last byte, over and over.
+/// Returns a text of a kind. `beginnings` are prefixes of values, plain or encoded; `almost` are
+/// values without their last byte, repeated.
 fn text(kind: &str, values: &[String]) -> Vec<u8> {
     let mut numbers = Numbers(3);
     let mut text = String::new();
@@ -158,7 +160,7 @@ fn percent(text: &str) -> String {
         .collect()
 }
 
-/// Runs a text through something in writes.
+/// Processes a text in writes.
 fn writes(bencher: Bencher<'_, '_>, text: &[u8], mut write: impl FnMut(&[u8], &mut Vec<u8>)) {
     let mut out = Vec::with_capacity(2 * WRITE);
     bencher.counter(BytesCount::of_slice(text)).bench_local(|| {
@@ -175,16 +177,17 @@ fn stream(bencher: Bencher<'_, '_>, values: &[String], text: &[u8]) {
     writes(bencher, text, |chunk, out| stream.push(chunk, out));
 }
 
-/// Copying, which any redactor does at least.
+/// Copying, the lower bound for any redactor.
 #[divan::bench]
 fn copying(bencher: Bencher<'_, '_>) {
     writes(bencher, &text("log", &values(50)), |chunk, out| out.extend_from_slice(chunk));
 }
 
-/// The automaton of the `aho-corasick` crate as it chooses itself, over the plain values and five of their encodings, chunk by chunk: it
-/// neither replaces nor finds what is cut between two writes. Far fewer needles than the redactor has.
+/// The `aho-corasick` crate with default settings, over the plain values and five of their
+/// encodings, chunk by chunk. It does not replace anything, misses matches that are split between
+/// two writes, and has far fewer needles than the redactor.
 #[divan::bench(args = TEXTS)]
-fn shelf_50_values(bencher: Bencher<'_, '_>, kind: &str) {
+fn aho_corasick_50_values(bencher: Bencher<'_, '_>, kind: &str) {
     let values = values(50);
     let needles = values.iter().flat_map(|value| {
         let inner = |before: &str| STANDARD_NO_PAD.encode(format!("{before}{value}"))[before.len()..].to_owned();
@@ -197,7 +200,7 @@ fn shelf_50_values(bencher: Bencher<'_, '_>, kind: &str) {
     });
 }
 
-/// No value: the way everything goes that no secret was released to.
+/// No values: runs to which no secret was released.
 #[divan::bench]
 fn redactor_no_value(bencher: Bencher<'_, '_>) {
     stream(bencher, &[], &text("log", &values(50)));
@@ -220,7 +223,7 @@ fn redactor_key_of_25_kb(bencher: Bencher<'_, '_>, kind: &str) {
     stream(bencher, &[key()], &text(kind, &[key()]));
 }
 
-/// Forty-nine values and one of four bytes, the shortest there can be: nothing can be skipped.
+/// 49 values and one of four bytes, the shortest possible: the filter cannot skip.
 #[divan::bench(args = TEXTS)]
 fn redactor_with_a_short_value(bencher: Bencher<'_, '_>, kind: &str) {
     let mut values = values(49);

@@ -1,4 +1,4 @@
-//! The filter against reading every byte, and what a stream keeps however long it is.
+//! Compares the filter with reading every byte, and bounds the memory of a stream.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,11 +6,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use super::encoders::{FORMS, GROWTH, Over};
+use super::encoders::{FORMS, GROWTH, Scope};
 use super::tests::{name, secret};
 use super::*;
 
-/// A redactor with the filter and one without, of the same values.
+/// Returns a redactor with the filter and one without, with the same values.
 fn both(values: &[String]) -> [Redactor; 2] {
     let redactors = [Redactor::new(), Redactor::unfiltered()];
     for redactor in &redactors {
@@ -19,9 +19,9 @@ fn both(values: &[String]) -> [Redactor; 2] {
     redactors
 }
 
-/// Holds the two against each other: what comes out, when, what is held back, and the count. Values are registered on the way, one for each
-/// chunk whose number is given.
-fn same(
+/// Compares the two: output, time of release, held-back bytes and count. One value is registered
+/// before each chunk whose number is in `arrivals`.
+fn compare(
     values: &[String],
     at_first: usize,
     text: &[u8],
@@ -57,10 +57,10 @@ fn same(
     Ok(())
 }
 
-/// Parts of the encodings of the values, most of them not whole, with noise between: the start and the end of each is where something goes
-/// wrong if it does.
+/// Prefixes of the encodings of values, most of them incomplete, with noise between them: errors
+/// are likely at the start and the end of each.
 fn hostile(values: &[String], parts: &[(Index, Index, Index, Vec<u8>)]) -> Vec<u8> {
-    let forms: Vec<_> = FORMS.iter().filter(|form| form.over == Over::Value).collect();
+    let forms: Vec<_> = FORMS.iter().filter(|form| form.scope == Scope::Value).collect();
     let part = |(value, form, len, noise): &(Index, Index, Index, Vec<u8>)| {
         let needle = form.get(&forms).encode(value.get::<String>(values), true);
         let len = len.index(2 * needle.len() + 1).min(needle.len());
@@ -75,7 +75,7 @@ proptest! {
     // promise: The filter that skips clean text changes neither the redacted output nor the time of
     // its release.
     #[test]
-    fn the_filter_changes_nothing(
+    fn filter_does_not_change_output_or_release_time(
         values in vec(prop_oneof!["[ab]{4,9}", "[a-e]{4,30}", "[A-Za-z0-9+/=_!$%&'\"\\\\ -]{4,60}", "\\PC{4,30}",
             "([a-z0-9: ]{0,24}\r?\n){1,5}"].prop_filter("white space", |value| !value.trim().is_empty()), 1..8),
         at_first in 0..8_usize,
@@ -85,11 +85,11 @@ proptest! {
         cuts in prop_oneof![Just(vec![usize::MAX]), Just(vec![1]), vec(1..12_usize, 1..6), vec(1..200_usize, 1..6)],
         arrivals in vec(0..40_usize, 0..8),
     ) {
-        same(&values, at_first, &hostile(&values, &parts), &cuts, &arrivals)?;
+        compare(&values, at_first, &hostile(&values, &parts), &cuts, &arrivals)?;
     }
 }
 
-/// The same numbers each time.
+/// Returns a deterministic pseudo-random generator.
 fn numbers(seed: u64) -> impl FnMut() -> usize {
     let mut state = seed;
     move || {
@@ -98,12 +98,12 @@ fn numbers(seed: u64) -> impl FnMut() -> usize {
     }
 }
 
-/// As many values as a large run has, so that most hashes are taken, and a text of their beginnings in many chunks.
+/// Enough values to fill much of the hash tables, and a text of their prefixes in many chunks.
 #[test]
-fn the_filter_changes_nothing_for_hundreds_of_values() {
+fn filter_with_hundreds_of_values_does_not_change_output() {
     let mut number = numbers(7);
     let values: Vec<String> = (0..300).map(|at| format!("{:x}/{at}+'{:x}\\ä", number() * 31, number())).collect();
-    let forms: Vec<_> = FORMS.iter().filter(|form| form.over == Over::Value).collect();
+    let forms: Vec<_> = FORMS.iter().filter(|form| form.scope == Scope::Value).collect();
     let mut text = Vec::new();
     while text.len() < 200_000 {
         let needle = forms[number() % forms.len()].encode(&values[number() % values.len()], true);
@@ -111,15 +111,15 @@ fn the_filter_changes_nothing_for_hundreds_of_values() {
         text.extend((0..number() % 60).map(|at| b"the quick brown fox 0123456789\n"[(at * 7) % 31]));
     }
     let cuts: Vec<usize> = (0..97).map(|_| 1 + number() % 9_000).collect();
-    same(&values, 200, &text, &cuts, &(0..40).collect::<Vec<_>>()).unwrap();
-    same(&values, 300, &text[..20_000], &[1], &[]).unwrap();
+    compare(&values, 200, &text, &cuts, &(0..40).collect::<Vec<_>>()).unwrap();
+    compare(&values, 300, &text[..20_000], &[1], &[]).unwrap();
 }
 
-/// 256 MiB of clean text, of values, of beginnings that come to nothing, and of those that go on for 25 KB and
-/// more and fail at the last byte.
+/// 256 MiB of clean text, of values, of prefixes that do not become values, and of prefixes of 25
+/// KB and more that fail at the last byte.
 // promise: The memory that a redaction stream keeps does not grow with the length of the stream.
 #[test]
-fn what_a_stream_keeps_does_not_grow_with_it() {
+fn stream_memory_is_bounded_for_256_mib() {
     const MIB: usize = 1 << 20;
     let key: String = (0..1_000).map(|line| format!("{:024x}\n", line * 7_919)).collect();
     let values = [key.clone(), "a".repeat(600) + "b", "correct horse battery staple".to_owned(), "hunter2!".to_owned()];
@@ -127,7 +127,7 @@ fn what_a_stream_keeps_does_not_grow_with_it() {
     let longest = GROWTH * key.len();
     let repeated = |part: &str, len: usize| part.bytes().cycle().take(len).collect::<Vec<u8>>();
     let line = "2026-11-25T09:00:00Z INFO train: step 17 loss 0.25, wrote /output/model.safetensors\n";
-    // How often each is pushed; what is hostile is read byte by byte and takes its time.
+    // How often each text is pushed. Hostile texts are read byte by byte and are slow.
     let texts = [
         (251, repeated(line, MIB)),
         (2, repeated("hunter2!hunter2 correct horse battery st", MIB)),
@@ -144,11 +144,12 @@ fn what_a_stream_keeps_does_not_grow_with_it() {
                 pushed += chunk.len();
                 assert!(stream.held() <= longest, "{} bytes held", stream.held());
                 assert!(out.len() <= chunk.len() + longest);
-                most = most.max(stream.kept());
+                most = most.max(stream.memory());
             }
         }
     }
     assert!(pushed >= 256 * MIB);
-    // Room for what is held, twice; and the longest encodings in the making, with their tables, of which few are followed at once.
-    assert!(most <= 32 * longest, "{most} bytes kept for a longest encoding of {longest}");
+    // Twice the held-back bytes, plus the longest encodings being matched with their tables, of
+    // which only few are tracked at once.
+    assert!(most <= 32 * longest, "{most} bytes of memory for a longest encoding of {longest}");
 }

@@ -1,15 +1,15 @@
-//! The redactor against a naive oracle: every needle in full, looked for at every place, whatever the chunks.
+//! Compares the redactor with the reference implementation, for any chunks.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use super::reference::{Known, known, oracle};
+use super::reference::{ReferenceValue, reference_redact, reference_value};
 use super::tests::{name, secret};
 use super::*;
 
-/// How many bytes at the end are the beginning of a needle that goes on.
-fn undecided(values: &[Known], text: &[u8]) -> usize {
+/// Returns how many bytes at the end are an incomplete needle.
+fn undecided(values: &[ReferenceValue], text: &[u8]) -> usize {
     let fits = |needle: &Vec<u8>, from: usize| {
         (1..needle.len()).rev().find(|&len| len <= text.len().saturating_sub(from) && text.ends_with(&needle[..len]))
     };
@@ -20,14 +20,14 @@ fn undecided(values: &[Known], text: &[u8]) -> usize {
         .unwrap_or(0)
 }
 
-/// What happens to a stream.
+/// An event of a stream.
 #[derive(Clone, Debug)]
 enum Event {
-    /// A piece of a needle of one of the values: which value, which needle, from where, to where.
+    /// A part of a needle: value, needle, start and end.
     Needle(Index, Index, Index, Index),
     Whole(Index, Index),
     Noise(Vec<u8>),
-    /// The next value is registered.
+    /// Registers the next value.
     Register,
 }
 
@@ -44,17 +44,18 @@ fn events(noise: impl Strategy<Value = Vec<u8>> + 'static) -> impl Strategy<Valu
     )
 }
 
-/// Plays the events, in chunks of the given sizes in turn, and holds the result against the oracle.
+/// Plays the events in chunks of the given sizes and compares the result with the reference
+/// implementation.
 fn play(values: &[String], at_first: usize, events: &[Event], cuts: &[usize]) -> Result<(), TestCaseError> {
-    let all: Vec<Known> = values.iter().map(|value| known("x", value, 0)).collect();
+    let all: Vec<ReferenceValue> = values.iter().map(|value| reference_value("x", value, 0)).collect();
     let (redactor, mut sizes) = (Redactor::new(), cuts.iter().copied().cycle());
     let (mut stream, mut text, mut out) = (redactor.stream(), Vec::new(), Vec::new());
-    let mut registered: Vec<Known> = Vec::new();
-    let register = |registered: &mut Vec<Known>, from: usize| {
+    let mut registered: Vec<ReferenceValue> = Vec::new();
+    let register = |registered: &mut Vec<ReferenceValue>, from: usize| {
         if let Some(value) = values.get(registered.len()) {
             let of = format!("n{}", registered.len());
             redactor.register(&name(&of), &secret(value));
-            registered.push(known(&of, value, from));
+            registered.push(reference_value(&of, value, from));
         }
     };
     (0..at_first).for_each(|_| register(&mut registered, 0));
@@ -95,7 +96,7 @@ fn play(values: &[String], at_first: usize, events: &[Event], cuts: &[usize]) ->
         }
     }
     stream.finish(&mut out);
-    let (expected, count) = oracle(&registered, &text);
+    let (expected, count) = reference_redact(&registered, &text);
     prop_assert_eq!(
         String::from_utf8_lossy(&out),
         String::from_utf8_lossy(&expected),
@@ -114,11 +115,12 @@ fn cuts() -> impl Strategy<Value = Vec<usize>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
-    /// Few letters, so that values overlap each other and themselves; lengths on both sides of a head.
+    /// Few letters, so that values overlap each other and themselves; lengths around that of a
+    /// head.
     // promise: The redacted output of a stream does not depend on how the stream was split into
     // chunks.
     #[test]
-    fn any_chunking_of_overlapping_values(
+    fn overlapping_values_are_redacted_in_any_chunks(
         values in vec(prop_oneof!["[ab]{4,12}", "[ab]{14,40}", "(ab){8,30}b?", "a{4,50}b{0,2}", "(aab){6,12}a?", "(ab){10}[ab]{0,20}",
             "(ab){60,75}[ab]{0,9}"], 1..10),
         at_first in 0..8_usize,
@@ -131,7 +133,7 @@ proptest! {
     // promise: The redacted output of a stream does not depend on how the stream was split into
     // chunks.
     #[test]
-    fn any_chunking_of_realistic_values(
+    fn realistic_values_are_redacted_in_any_chunks(
         values in vec(prop_oneof![
             "[A-Za-z0-9+/=_!$%&'\"\\\\ -]{4,60}", "\\PC{4,30}", "([a-z0-9: ]{0,24}\r?\n){1,5}", "postgres://app:[a-z0-9]{6,30}@db/x",
         ], 1..4),
@@ -143,7 +145,7 @@ proptest! {
     }
 
     #[test]
-    fn redacting_twice_changes_nothing_more(values in vec("[a-e]{4,9}", 1..5), text in "[a-e ]{0,80}") {
+    fn redacting_twice_has_no_further_effect(values in vec("[a-e]{4,9}", 1..5), text in "[a-e ]{0,80}") {
         let redactor = Redactor::new();
         for (value, of) in values.iter().zip(["abcd", "edcba", "redacted", "x"]) {
             redactor.register(&name(of), &secret(value));
@@ -154,7 +156,7 @@ proptest! {
     }
 
     #[test]
-    fn text_stays_text(values in vec("\\PC{4,12}", 1..4), text in vec("\\PC{0,8}", 0..8)) {
+    fn redacted_text_is_valid_utf8(values in vec("\\PC{4,12}", 1..4), text in vec("\\PC{0,8}", 0..8)) {
         let redactor = Redactor::new();
         values.iter().for_each(|value| redactor.register(&name("x"), &secret(value)));
         let text = text.join(&values[0]);

@@ -1,4 +1,4 @@
-//! What other code than the list's writes, planted in a text.
+//! Finds encodings that were written by other programs and libraries.
 
 use std::iter;
 
@@ -7,11 +7,11 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_S
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::encoders::{FORMS, Over};
+use super::encoders::{FORMS, Scope};
 use super::tests::{case, name, redactor, secret, streamed};
 use super::*;
 
-// What Python 3, Node, bash, jq, openssl and coreutils wrote of these values, copied as it came out.
+// Verbatim output of Python 3, Node, bash, jq, openssl and coreutils for these values.
 
 const CONTROLS: &str = "pä /<&>\"'\\`$+=?@:;%~*!(#){|}[€𝄞]^,\n\t\r\x1b\x7fz";
 
@@ -88,7 +88,7 @@ const LONG_WRITTEN: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn what_other_programs_write_is_found_however_it_is_cut() {
+fn output_of_other_programs_is_redacted_at_every_split() {
     let values = [
         (CONTROLS, CONTROLS_WRITTEN),
         (PRINTED, PRINTED_WRITTEN),
@@ -104,7 +104,7 @@ fn what_other_programs_write_is_found_however_it_is_cut() {
 }
 
 #[test]
-fn what_rust_writes_is_found_however_it_is_cut() {
+fn output_of_rust_is_redacted_at_every_split() {
     let json = |text: &str| serde_json::to_string(text).unwrap();
     for value in [CONTROLS, PRINTED, APOSTROPHE, LONG, "n\0ul\u{1}\0\0", "e\u{301}\u{301} joined", "\u{301}joins first"]
     {
@@ -119,7 +119,7 @@ fn what_rust_writes_is_found_however_it_is_cut() {
             json(value),
             serde_json::to_string(bytes).unwrap(),
         ];
-        // Without what stands around them.
+        // Without the delimiters.
         for text in &mut written {
             let inner = text.strip_prefix('b').filter(|rest| rest.starts_with('"')).unwrap_or(text);
             *text = inner.trim_start_matches(['"', '[']).trim_end_matches(['"', ']']).to_owned();
@@ -140,7 +140,7 @@ sGf8TtEuNiMo2PqRsUvWxYz+AbCdEfGh
 ";
 
 #[test]
-fn a_key_in_every_way_of_ending_lines() {
+fn key_with_any_line_ending_is_redacted() {
     let json = serde_json::to_string(KEY).unwrap();
     let whole = [KEY.to_owned(), json.clone(), format!("{KEY:?}"), KEY.replace('\n', "\\n"), STANDARD.encode(KEY)];
     for key in [KEY.to_owned(), KEY.replace('\n', "\r\n"), KEY.trim().to_owned()] {
@@ -160,7 +160,7 @@ fn a_key_in_every_way_of_ending_lines() {
     }
 }
 
-/// Nothing is left of the text but markers and some characters.
+/// Checks that redaction leaves only markers and the given characters.
 fn case_leaves(value: &str, text: &str, left: &str) {
     let redactor = redactor(&[("k", value)]);
     let expected = redactor.redact(text);
@@ -172,8 +172,8 @@ fn case_leaves(value: &str, text: &str, left: &str) {
 }
 
 #[test]
-fn every_form_of_a_long_value() {
-    // A key of 25 KB, and a text that every encoder has to change from some place on.
+fn long_value_is_redacted_in_every_form() {
+    // A key of 25 KB, and a text that every encoder changes from some position on.
     let base64 = STANDARD.encode((0..18_800_u32).map(|at| (at * at / 7 + at) as u8).collect::<Vec<_>>());
     let lines: Vec<&str> = base64.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
     let key = format!("-----BEGIN RSA PRIVATE KEY-----\n{}\n-----END RSA PRIVATE KEY-----\n", lines.join("\n"));
@@ -182,7 +182,7 @@ fn every_form_of_a_long_value() {
     assert!(key.len() > 25_000 && odd.len() > 25_000);
     for value in [key, odd] {
         let redactor = redactor(&[("x", &value)]);
-        for form in FORMS.iter().filter(|form| form.over == Over::Value) {
+        for form in FORMS.iter().filter(|form| form.scope == Scope::Value) {
             let text = [b"<".as_slice(), &form.encode(&value, true), b">"].concat();
             for size in [997, usize::MAX] {
                 assert!(streamed(&redactor, text.chunks(size)) == b"<[redacted:x]>", "{}", form.name);
@@ -192,12 +192,12 @@ fn every_form_of_a_long_value() {
 }
 
 #[test]
-fn every_form_of_hundreds_of_values() {
+fn hundreds_of_values_are_redacted_in_every_form() {
     let value = |at: usize| format!("{at:03}-{:x}/+'\"<&\\ä:{at}", at * 7_368_787);
     let redactor = Redactor::new();
     (0..400).for_each(|at| redactor.register(&name(&format!("n{at}")), &secret(&value(at))));
     for at in 0..400 {
-        let forms = FORMS.iter().filter(|form| form.over == Over::Value);
+        let forms = FORMS.iter().filter(|form| form.scope == Scope::Value);
         let text: Vec<u8> =
             forms.clone().flat_map(|form| [form.encode(&value(at), true).to_vec(), b"\n".to_vec()].concat()).collect();
         let expected = format!("[redacted:n{at}]\n").repeat(forms.count());
@@ -205,12 +205,12 @@ fn every_form_of_hundreds_of_values() {
     }
 }
 
-/// Replaces characters one after the other, the first pair first.
+/// Replaces characters one after the other, in the order of `pairs`.
 fn replaced(text: &str, pairs: &[(char, &str)]) -> String {
     pairs.iter().fold(text.to_owned(), |text, (c, name)| text.replace(*c, name))
 }
 
-/// Percent-encoding as a regular expression would do it: of all characters but those.
+/// Percent-encodes all characters but `kept`, independently of the encoders.
 fn percent(text: &str, kept: &str) -> String {
     let write = |byte: u8| match char::from(byte) {
         c if c.is_ascii_alphanumeric() || kept.contains(c) => c.to_string(),
@@ -222,9 +222,9 @@ fn percent(text: &str, kept: &str) -> String {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// Encodings made by other code than the list's.
+    /// Encodings by code that is independent of the encoders.
     #[test]
-    fn planted_encodings_are_gone(
+    fn independent_encodings_are_redacted(
         value in "[A-Za-z0-9/+ä€\"\\\\'<>&$`!:@;=?% \n\0\u{7f}\u{301}-]{8,40}".prop_filter("white space", |value| !value.trim().is_empty()),
         before in "[ -~]{0,7}", after in "[ -~]{0,7}", cuts in vec(1..40_usize, 1..6),
     ) {
@@ -276,15 +276,16 @@ proptest! {
                 Some(chunk).filter(|chunk| !chunk.is_empty())
             });
             let out = String::from_utf8(streamed(&redactor, chunks)).unwrap();
-            // All of it is under one marker; what stands around may go too where the value overlaps itself.
+            // One marker covers the whole form; adjacent text may be covered too if the value
+            // overlaps itself.
             prop_assert!(out.contains("[redacted:key]") && out.len() <= before.len() + "[redacted:key]".len() + after.len(),
                 "{text:?} became {out:?}");
         }
     }
 
-    /// Of the value nothing is left, not even the digit that it shares with the colon.
+    /// No part of the value is left, not even the digit that it shares with the colon.
     #[test]
-    fn basic_credentials_of_any_user(user in "\\PC{0,9}", value in "\\PC{4,20}", ending in "(\r?\n)?") {
+    fn basic_credentials_of_any_user_are_redacted(user in "\\PC{0,9}", value in "\\PC{4,20}", ending in "(\r?\n)?") {
         prop_assume!(value.len() >= MIN_VALUE && !value.trim().is_empty());
         let redactor = redactor(&[("x", &value)]);
         let text = format!("{user}:{value}{ending}");

@@ -1,35 +1,36 @@
-//! What the redactor has to do, in the plainest way: every needle in full, looked for at every place of the whole text.
+//! Reference implementation of the redactor: searches for every needle at every position of the
+//! whole text.
 //!
-//! For the property tests and the fuzzers; no program has it.
+//! Only for property tests, fuzzers and benchmarks.
 
 #![allow(clippy::indexing_slicing, reason = "for tests, which fail by panicking")]
 
 use super::encoders::{FORMS, Form, MIN_NEEDLE, pieces};
 
-/// One value as the oracle sees it: all its needles in full, and from which place of the stream it counts.
+/// A value with all its needles.
 #[derive(Debug)]
-pub struct Known {
-    /// What its marker says.
+pub struct ReferenceValue {
+    /// The name in its marker.
     pub name: String,
-    /// Everything that is looked for.
+    /// All needles in full.
     pub needles: Vec<Vec<u8>>,
-    /// The place in the stream from which it counts.
+    /// The offset in the stream from which the value is covered.
     pub from: usize,
 }
 
-/// A value that counts from a place on.
-pub fn known(of: &str, value: &str, from: usize) -> Known {
+/// Returns a value that is covered from an offset on.
+pub fn reference_value(of: &str, value: &str, from: usize) -> ReferenceValue {
     let whole = |form: &'static Form| {
-        pieces(form.over, value).into_iter().map(|(at, len)| form.encode(&value[at..at + len], true).to_vec())
+        pieces(form.scope, value).into_iter().map(|(at, len)| form.encode(&value[at..at + len], true).to_vec())
     };
     let mut needles: Vec<_> = FORMS.iter().flat_map(whole).filter(|needle| needle.len() >= MIN_NEEDLE).collect();
     needles.sort();
     needles.dedup();
-    Known { name: of.to_owned(), needles, from }
+    ReferenceValue { name: of.to_owned(), needles, from }
 }
 
-/// Finds every needle at every place, unites what they cover, and writes one marker for each stretch. Answers with their number too.
-pub fn oracle(values: &[Known], text: &[u8]) -> (Vec<u8>, u64) {
+/// Redacts a text and returns the result and the number of markers.
+pub fn reference_redact(values: &[ReferenceValue], text: &[u8]) -> (Vec<u8>, u64) {
     let mut covered = vec![false; text.len()];
     let mut longest: Vec<(usize, &str)> = vec![(0, ""); text.len()];
     for value in values {

@@ -1,4 +1,5 @@
-//! Reading bytes one after the other, and telling which needles end where and how far back one may have begun.
+//! Scans bytes: reports which needles end where, and how far back an incomplete one may have
+//! started.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,161 +7,166 @@ use std::sync::Arc;
 use aho_corasick::automaton::StateID;
 
 use super::filter::WINDOW;
-use super::needles::{Entry, Needle, Unfolding};
+use super::needles::{Entry, LazyNeedle, Needle};
 use super::tier::{Snapshot, Tier};
 
-/// How far the filter has to lead for asking it to have paid, in bytes.
+/// The minimum number of bytes that the filter must skip for its use to pay off.
 const WORTHWHILE: usize = 32;
 
-/// The most bytes that are read before the filter is asked again.
-const PATIENCE_MAX: usize = 64;
+/// The maximum number of bytes to read before the filter is used again.
+const BACKOFF_MAX: usize = 64;
 
-/// Where the reading of one text stands, for one set of values.
+/// The state of scanning one text for one snapshot.
 pub(super) struct Scanner {
     snapshot: Arc<Snapshot>,
-    places: Vec<Place>,
-    /// How many bytes to read before the filter is asked again. Grows while the text is full of beginnings, so that a text made to be
-    /// so costs little more than reading every byte.
-    patience: usize,
+    tiers: Vec<TierScanner>,
+    /// The number of bytes to read before the filter is used again. It grows while the text is full
+    /// of needle prefixes, so that a text made for this costs little more than reading every byte.
+    backoff: usize,
 }
 
-/// Where the reading stands in one tier.
-struct Place {
+/// The state of scanning for the values of one tier.
+struct TierScanner {
     tier: Arc<Tier>,
     state: StateID,
-    /// The long needles of which at least the head was read. In the order of registration among those that began together.
-    followed: Vec<Follow>,
-    /// The needles in `followed`.
+    /// Long needles of which at least the head matched; those that started together are in order of
+    /// registration.
+    long_matches: Vec<LongMatch>,
+    /// The IDs in `long_matches`.
     ids: HashSet<(u32, u32)>,
 }
 
-/// A needle that ends at the byte just read: the longest one.
-pub(super) struct Found {
-    /// Its length in bytes.
+/// The longest needle that ends at the byte just read.
+pub(super) struct Match {
+    /// The needle's length in bytes.
     pub(super) len: usize,
-    /// Its value.
+    /// The needle's value.
     pub(super) entry: Arc<Entry>,
 }
 
 impl Scanner {
     pub(super) fn new(snapshot: Arc<Snapshot>) -> Self {
-        let place = |tier: &Arc<Tier>| Place {
+        let scanner = |tier: &Arc<Tier>| TierScanner {
             tier: Arc::clone(tier),
             state: tier.start(),
-            followed: Vec::new(),
+            long_matches: Vec::new(),
             ids: HashSet::new(),
         };
-        let places = snapshot.tiers().iter().map(place).collect();
-        Self { snapshot, places, patience: 0 }
+        let tiers = snapshot.tiers().iter().map(scanner).collect();
+        Self { snapshot, tiers, backoff: 0 }
     }
 
-    /// The set of values looked for.
+    /// Returns the snapshot that is searched for.
     pub(super) fn snapshot(&self) -> &Arc<Snapshot> {
         &self.snapshot
     }
 
-    /// Forgets what was read.
+    /// Forgets everything that was read.
     pub(super) fn reset(&mut self) {
-        for place in &mut self.places {
-            place.state = place.tier.start();
-            place.followed.clear();
-            place.ids.clear();
+        for tier in &mut self.tiers {
+            tier.state = tier.tier.start();
+            tier.long_matches.clear();
+            tier.ids.clear();
         }
     }
 
-    /// Reads bytes from a place on, and reports what ends where, in order. All bytes of which one may be the beginning of a needle have to
-    /// be there, also those read before.
-    pub(super) fn read(&mut self, bytes: &[u8], from: usize, mut report: impl FnMut(usize, Found)) {
-        if self.places.is_empty() {
+    /// Reads bytes from an offset on and reports the needles that end, in order. `bytes` must
+    /// include earlier bytes that may be the start of a needle.
+    pub(super) fn read(&mut self, bytes: &[u8], from: usize, mut report: impl FnMut(usize, Match)) {
+        if self.tiers.is_empty() {
             return;
         }
         let snapshot = Arc::clone(&self.snapshot);
-        let (mut at, mut ask) = (from, from);
+        let (mut at, mut next_filter) = (from, from);
         while at < bytes.len() {
-            if at >= ask
+            if at >= next_filter
                 && let Some(filter) = snapshot.filter()
             {
-                if let Some(start) = self.begun().and_then(|begun| at.checked_sub(begun)) {
-                    // What begins at `start` or later and ends before `at` is shorter than any needle: nothing is reported twice.
+                if let Some(start) = self.pending_below_window().and_then(|started| at.checked_sub(started)) {
+                    // A needle that starts at `start` or later cannot have ended before `at`,
+                    // because it would be shorter than any needle. So nothing is reported twice.
                     let next = filter.next(bytes, start);
                     if next > at {
-                        // No needle begins before, so that nothing needs to be remembered of it.
+                        // No needle starts before, so the state can be dropped.
                         self.reset();
                         at = next;
                     }
                     let paid = next.saturating_sub(start) >= WORTHWHILE;
-                    self.patience = if paid { 0 } else { self.patience.saturating_mul(2).clamp(WINDOW, PATIENCE_MAX) };
+                    self.backoff = if paid { 0 } else { self.backoff.saturating_mul(2).clamp(WINDOW, BACKOFF_MAX) };
                 }
-                // Sooner, what stopped the filter would stop it again.
-                ask = at.saturating_add(WINDOW).saturating_add(self.patience);
+                // Earlier, the same bytes would stop the filter again.
+                next_filter = at.saturating_add(WINDOW).saturating_add(self.backoff);
             }
             let Some(&byte) = bytes.get(at) else { break };
             at = at.saturating_add(1);
-            if let Some(found) = self.step(byte) {
-                report(at, found);
+            if let Some(longest) = self.step(byte) {
+                report(at, longest);
             }
         }
     }
 
-    /// How many of the last bytes may be the beginning of a needle, if they are too few to look at as a window.
-    fn begun(&self) -> Option<usize> {
-        let followed = self.places.iter().any(|place| !place.followed.is_empty());
-        Some(if followed { WINDOW } else { self.pending() }).filter(|begun| *begun < WINDOW)
+    /// Returns how many of the last bytes may be the start of a needle, if they are fewer than a
+    /// window of the filter.
+    fn pending_below_window(&self) -> Option<usize> {
+        let tracking = self.tiers.iter().any(|tier| !tier.long_matches.is_empty());
+        Some(if tracking { WINDOW } else { self.pending() }).filter(|started| *started < WINDOW)
     }
 
-    /// Reads a byte. Shorter needles that end at the same byte lie within the longest, which is all that is reported.
-    fn step(&mut self, byte: u8) -> Option<Found> {
+    /// Reads a byte and returns the longest needle that ends there. It contains all shorter ones.
+    fn step(&mut self, byte: u8) -> Option<Match> {
         let mut best = None;
-        for place in &mut self.places {
-            place.step(byte, &mut best);
+        for tier in &mut self.tiers {
+            tier.step(byte, &mut best);
         }
         best
     }
 
-    /// How many bytes are in what is followed.
+    /// Returns the memory of the long matches, in bytes.
     #[cfg(test)]
-    pub(super) fn kept(&self) -> usize {
-        let follow = |follow: &Follow| {
-            size_of::<Follow>() + follow.unfolding.kept() + follow.borders.capacity() * size_of::<u32>()
+    pub(super) fn memory(&self) -> usize {
+        let long_match = |long: &LongMatch| {
+            size_of::<LongMatch>() + long.needle.memory() + long.borders.capacity() * size_of::<u32>()
         };
-        let place = |place: &Place| {
-            let spare = place.followed.capacity() - place.followed.len() + 2 * place.ids.capacity();
-            spare * size_of::<Follow>() + place.followed.iter().map(follow).sum::<usize>()
+        let memory = |tier: &TierScanner| {
+            let spare = tier.long_matches.capacity() - tier.long_matches.len() + 2 * tier.ids.capacity();
+            spare * size_of::<LongMatch>() + tier.long_matches.iter().map(long_match).sum::<usize>()
         };
-        self.places.iter().map(place).sum()
+        self.tiers.iter().map(memory).sum()
     }
 
-    /// How many of the last bytes may be the beginning of a needle that goes on. A whole needle counts only if it begins a longer one.
+    /// Returns how many of the last bytes may be the start of an incomplete needle. A complete
+    /// needle counts only if a longer one starts with it.
     pub(super) fn pending(&self) -> usize {
-        self.places.iter().map(Place::pending).max().unwrap_or(0)
+        self.tiers.iter().map(TierScanner::pending).max().unwrap_or(0)
     }
 
-    /// Whether a text holds a needle. Says yes where nothing may pass.
-    pub(super) fn finds_in(snapshot: &Arc<Snapshot>, text: &str) -> bool {
+    /// Returns whether a text contains a needle. Always true if the redactor is closed.
+    pub(super) fn contains_needle(snapshot: &Arc<Snapshot>, text: &str) -> bool {
         let mut scanner = Self::new(Arc::clone(snapshot));
-        snapshot.is_blind() || text.bytes().any(|byte| scanner.step(byte).is_some())
+        snapshot.is_closed() || text.bytes().any(|byte| scanner.step(byte).is_some())
     }
 }
 
-impl Place {
-    fn step(&mut self, byte: u8, best: &mut Option<Found>) {
-        // Of needles of one length that end together, which are equal, the first registered is reported.
+impl TierScanner {
+    fn step(&mut self, byte: u8, best: &mut Option<Match>) {
+        // Needles of equal length that end together are equal; the first registered one is
+        // reported.
         let mut report = |len: usize, entry: &Arc<Entry>| {
             if best.as_ref().is_none_or(|best| best.len < len) {
-                *best = Some(Found { len, entry: Arc::clone(entry) });
+                *best = Some(Match { len, entry: Arc::clone(entry) });
             }
         };
-        if !self.followed.is_empty() {
+        if !self.long_matches.is_empty() {
             let (tier, ids) = (&self.tier, &mut self.ids);
-            self.followed.retain_mut(|follow| {
-                let Some((entry, needle)) = tier.needle(follow.id) else { return false };
-                let mut kept = follow.step(entry, needle, byte);
-                if kept && follow.read == needle.len() {
+            self.long_matches.retain_mut(|long| {
+                let Some((entry, needle)) = tier.needle(long.id) else { return false };
+                let mut kept = long.step(entry, needle, byte);
+                if kept && long.read == needle.len() {
                     report(needle.len(), entry);
-                    kept = follow.fall_back();
+                    kept = long.fall_back();
                 }
                 if !kept {
-                    ids.remove(&follow.id);
+                    ids.remove(&long.id);
                 }
                 kept
             });
@@ -171,72 +177,78 @@ impl Place {
                 report(len, entry);
             }
             for &id in head.long() {
-                // Where it is followed already, at least as much of it was read: the head again, at the end of that.
+                // If the needle is tracked already, at least as much of it was read, and this is
+                // its head again at the end.
                 if self.ids.insert(id) {
-                    self.followed.push(Follow::new(id, len));
+                    self.long_matches.push(LongMatch::new(id, len));
                 }
             }
         }
     }
 
     fn pending(&self) -> usize {
-        let followed = self.followed.iter().map(|follow| follow.read).max();
-        followed.unwrap_or(0).max(self.tier.pending(self.state))
+        let longest = self.long_matches.iter().map(|long| long.read).max();
+        longest.unwrap_or(0).max(self.tier.pending(self.state))
     }
 }
 
-/// A long needle of which at least the head was read: Knuth-Morris-Pratt, with tables that grow as the match does.
-struct Follow {
+/// A long needle of which at least the head matched: Knuth-Morris-Pratt with a failure table that
+/// grows with the match.
+struct LongMatch {
     id: (u32, u32),
-    /// The length of its head in the automaton.
+    /// The length of the needle's head in the automaton.
     head: usize,
-    /// How many bytes of the needle the text ends with: the most that are possible.
+    /// The length of the longest prefix of the needle with which the text ends.
     read: usize,
-    unfolding: Unfolding,
-    /// By length of a beginning of the needle, less one: the longest shorter beginning that it ends with.
+    needle: LazyNeedle,
+    /// The failure table: for each prefix length minus one, the length of the longest border
+    /// (proper prefix that is also a suffix).
     borders: Vec<u32>,
 }
 
-impl Follow {
+impl LongMatch {
     fn new(id: (u32, u32), head: usize) -> Self {
-        Self { id, head, read: head, unfolding: Unfolding::new(), borders: Vec::new() }
+        Self { id, head, read: head, needle: LazyNeedle::new(), borders: Vec::new() }
     }
 
-    /// Reads a byte; false where less than the head is left of the match, which the automaton tracks.
+    /// Reads a byte. Returns `false` if less than the head still matches, which the automaton
+    /// tracks.
     fn step(&mut self, entry: &Entry, needle: &Needle, byte: u8) -> bool {
         loop {
-            if self.unfolding.byte(entry, needle, self.read) == Some(byte) {
+            if self.needle.byte(entry, needle, self.read) == Some(byte) {
                 self.read = self.read.saturating_add(1);
                 return true;
             }
-            // From less than the head, the byte may lead to the whole head again: then the automaton reports that.
+            // If the byte completes the head again from a shorter match, the automaton reports
+            // that.
             if !self.fall_back() {
                 return false;
             }
         }
     }
 
-    /// Takes the next longest beginning of the needle that the text ends with; false where that is less than the head.
+    /// Falls back to the next shorter matching prefix. Returns `false` if it is shorter than the
+    /// head.
     fn fall_back(&mut self) -> bool {
         self.read = self.border(self.read);
         self.read >= self.head
     }
 
-    /// The longest beginning of the needle that is shorter than `len` bytes and ends those `len` bytes.
+    /// Returns the length of the longest border of the first `len` bytes.
     fn border(&mut self, len: usize) -> usize {
         while self.borders.len() < len {
             let at = self.borders.len();
             let mut border = self.known_border(at);
             if at > 0 {
-                let next = self.unfolding.known(at);
-                while border > 0 && self.unfolding.known(border) != next {
+                let next = self.needle.get(at);
+                while border > 0 && self.needle.get(border) != next {
                     border = self.known_border(border);
                 }
-                if self.unfolding.known(border) == next {
+                if self.needle.get(border) == next {
                     border = border.saturating_add(1);
                 }
             }
-            // A needle is some times as long as the longest value, so that its length fits.
+            // A needle is only a small multiple of the longest value, so its length fits.
             self.borders.push(u32::try_from(border).unwrap_or(0));
         }
         self.known_border(len)

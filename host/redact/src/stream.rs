@@ -1,4 +1,4 @@
-//! One stream through the redactor: what is held back, what is covered, what is released.
+//! The redactor of one stream: which bytes are held back, covered and released.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -7,30 +7,33 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::needles::Entry;
-use super::scan::{Found, Scanner};
+use super::scan::{Match, Scanner};
 use super::{LAST_MARKER, Redactor};
 use strongroom_core::ids::SecretName;
 
-/// How much is read before what is decided is released, in bytes: with the longest needle, this bounds what is held.
+/// The number of bytes that are read before decided bytes are released. With the longest needle,
+/// this bounds the number of bytes held back.
 const BLOCK: usize = 16 * 1024;
 
-/// The redactor of one stream of bytes.
+/// Redacts one stream of bytes.
 ///
-/// It holds back only what it has not decided: the bytes from the earliest place where a value, in any covered form, may have begun.
-/// That is at most the longest such form, whatever the length of the stream or of a stretch of values that overlap.
+/// It holds back only undecided bytes: those from the earliest position at which a value, in any
+/// covered form, may have started. That is at most the longest such form, regardless of the length
+/// of the stream or of overlapping values.
 pub struct RedactStream {
     redactor: Redactor,
     scanner: Scanner,
-    held: Held,
-    /// The covered stretches among the bytes held, in order, neither overlapping nor touching.
-    covered: VecDeque<Stretch>,
-    /// Whether the last byte released was covered, so that what follows it directly needs no further marker.
-    in_stretch: bool,
+    held: HeldBytes,
+    /// The covered ranges of the held-back bytes, in order; they neither overlap nor adjoin.
+    covered: VecDeque<CoveredRange>,
+    /// Whether the last released byte was covered. A covered byte directly after it needs no new
+    /// marker.
+    in_range: bool,
     markers: HashMap<SecretName, Arc<str>>,
 }
 
-/// Covered bytes, by their place in the stream.
-struct Stretch {
+/// A range of covered bytes, by offsets in the stream.
+struct CoveredRange {
     start: u64,
     end: u64,
     /// The value of the longest needle at the start.
@@ -43,17 +46,17 @@ impl RedactStream {
         Self {
             redactor,
             scanner,
-            held: Held::default(),
+            held: HeldBytes::default(),
             covered: VecDeque::new(),
-            in_stretch: false,
+            in_range: false,
             markers: HashMap::new(),
         }
     }
 
-    /// Takes the next bytes of the stream, and appends to `out` what is decided.
+    /// Reads the next bytes of the stream and appends decided bytes to `out`.
     pub fn push(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
-        self.catch_up();
-        if self.scanner.snapshot().is_blind() {
+        self.load_new_values();
+        if self.scanner.snapshot().is_closed() {
             return self.withhold(!chunk.is_empty(), out);
         }
         for block in chunk.chunks(BLOCK) {
@@ -65,69 +68,71 @@ impl RedactStream {
         }
     }
 
-    /// Ends the stream: appends what was held back. What is pushed afterwards is a stream of its own.
+    /// Ends the stream and appends the held-back bytes to `out`. Bytes that are pushed afterwards
+    /// form a new stream.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
-        self.catch_up();
-        if self.scanner.snapshot().is_blind() {
+        self.load_new_values();
+        if self.scanner.snapshot().is_closed() {
             self.withhold(false, out);
         }
         self.release(self.held.end(), out);
-        self.in_stretch = false;
+        self.in_range = false;
         self.scanner.reset();
     }
 
-    /// How many bytes are held back.
+    /// Returns the number of bytes held back.
     #[cfg(any(test, feature = "oracle"))]
     pub fn held(&self) -> usize {
         self.held.bytes().len()
     }
 
-    /// How many bytes the stream has taken for itself, beside the markers and what all streams share.
+    /// Returns the memory of the stream in bytes, without markers and data that streams share.
     #[cfg(test)]
-    pub(super) fn kept(&self) -> usize {
-        let covered = self.covered.capacity() * size_of::<Stretch>();
-        self.held.buffer.capacity() + covered + self.scanner.kept()
+    pub(super) fn memory(&self) -> usize {
+        let covered = self.covered.capacity() * size_of::<CoveredRange>();
+        self.held.buffer.capacity() + covered + self.scanner.memory()
     }
 
-    /// Takes up values that were registered since, and looks for them in what is held back.
-    fn catch_up(&mut self) {
+    /// Loads values that were registered since the last call, and searches for them in the
+    /// held-back bytes.
+    fn load_new_values(&mut self) {
         if self.scanner.snapshot().generation() == self.redactor.generation() {
             return;
         }
         self.scanner = Scanner::new(self.redactor.snapshot());
         self.markers.clear();
-        // The new set holds all of the old, so that whatever was found among the bytes held is found again. Only of a stretch that was
-        // released in part the beginning is gone.
-        self.covered.truncate(usize::from(self.in_stretch));
-        self.covered.retain(|stretch| stretch.start <= self.held.start);
+        // The new snapshot contains all earlier values, so everything found in the held-back bytes
+        // is found again. Only the start of a range that was partly released is gone.
+        self.covered.truncate(usize::from(self.in_range));
+        self.covered.retain(|range| range.start <= self.held.start);
         self.read(0);
     }
 
-    /// Looks for values in the bytes held, of which so many at the front were read before.
+    /// Searches the held-back bytes, of which the first `read` were read before.
     fn read(&mut self, read: usize) {
         let Self { scanner, held, covered, .. } = self;
-        scanner.read(held.bytes(), read, |end, found| {
-            cover(covered, held.start.saturating_add(u64::try_from(end).unwrap_or(u64::MAX)), found);
+        scanner.read(held.bytes(), read, |end, longest| {
+            cover(covered, held.start.saturating_add(u64::try_from(end).unwrap_or(u64::MAX)), longest);
         });
     }
 
-    /// Releases the bytes up to a place before which no needle is undecided.
+    /// Releases the bytes up to an offset before which everything is decided.
     fn release(&mut self, end: u64, out: &mut Vec<u8>) {
         while self.held.start < end {
             let (start, stop, entry) = match self.covered.front() {
                 Some(first) => (first.start, first.end, Arc::clone(&first.entry)),
                 None => {
-                    self.in_stretch = false;
+                    self.in_range = false;
                     return self.held.take(end, Some(out));
                 }
             };
             if self.held.start < start {
-                self.in_stretch = false;
+                self.in_range = false;
                 self.held.take(start.min(end), Some(out));
                 continue;
             }
-            if !self.in_stretch {
-                self.in_stretch = true;
+            if !self.in_range {
+                self.in_range = true;
                 out.extend_from_slice(self.marker(&entry).as_bytes());
                 self.redactor.count_one();
             }
@@ -138,11 +143,11 @@ impl RedactStream {
         }
     }
 
-    /// Lets nothing through: the set of values is larger than can be looked for.
+    /// Withholds everything, because the values exceed the redactor's capacity.
     fn withhold(&mut self, more: bool, out: &mut Vec<u8>) {
         let any = more || self.held.start < self.held.end();
-        if any && !self.in_stretch {
-            self.in_stretch = true;
+        if any && !self.in_range {
+            self.in_range = true;
             out.extend_from_slice(LAST_MARKER.as_bytes());
             self.redactor.count_one();
         }
@@ -150,27 +155,29 @@ impl RedactStream {
         self.held.take(self.held.end(), None);
     }
 
-    /// The marker of a value: the most telling one that does not itself hold a registered value.
+    /// Returns the marker of a value: the most informative one that does not itself contain a
+    /// registered value.
     fn marker(&mut self, entry: &Entry) -> Arc<str> {
         if let Some(marker) = self.markers.get(entry.name()) {
             return Arc::clone(marker);
         }
         let named = format!("[redacted:{}]", entry.name());
         let snapshot = self.scanner.snapshot();
-        let fitting = [named.as_str(), "[redacted]"].into_iter().find(|marker| !Scanner::finds_in(snapshot, marker));
-        let marker: Arc<str> = Arc::from(fitting.unwrap_or(LAST_MARKER));
+        let marker =
+            [named.as_str(), "[redacted]"].into_iter().find(|marker| !Scanner::contains_needle(snapshot, marker));
+        let marker: Arc<str> = Arc::from(marker.unwrap_or(LAST_MARKER));
         self.markers.insert(entry.name().clone(), Arc::clone(&marker));
         marker
     }
 }
 
-/// Notes that the bytes up to `end` are covered. Calls come with rising ends.
-fn cover(covered: &mut VecDeque<Stretch>, end: u64, found: Found) {
-    let start = end.saturating_sub(u64::try_from(found.len).unwrap_or(u64::MAX));
-    let mut new = Stretch { start, end, entry: found.entry };
+/// Marks the bytes of a match as covered. Calls have increasing ends.
+fn cover(covered: &mut VecDeque<CoveredRange>, end: u64, longest: Match) {
+    let start = end.saturating_sub(u64::try_from(longest.len).unwrap_or(u64::MAX));
+    let mut new = CoveredRange { start, end, entry: longest.entry };
     while let Some(last) = covered.pop_back_if(|last| last.end >= new.start) {
         new.end = new.end.max(last.end);
-        // At one start the later is the longer.
+        // Of matches with the same start, the later one is longer.
         if last.start < new.start {
             (new.start, new.entry) = (last.start, last.entry);
         }
@@ -184,22 +191,22 @@ impl fmt::Debug for RedactStream {
     }
 }
 
-/// The bytes of the stream that are held back, in memory that is overwritten when it is given up.
+/// The held-back bytes of the stream, in memory that is zeroized when it is dropped.
 #[derive(Default)]
-struct Held {
+struct HeldBytes {
     buffer: Zeroizing<Vec<u8>>,
-    /// How many bytes at the front of the buffer are released.
-    gone: usize,
-    /// The place in the stream of the first byte held.
+    /// The number of released bytes at the front of the buffer.
+    released: usize,
+    /// The stream offset of the first held-back byte.
     start: u64,
 }
 
-impl Held {
+impl HeldBytes {
     fn bytes(&self) -> &[u8] {
-        self.buffer.get(self.gone..).unwrap_or_default()
+        self.buffer.get(self.released..).unwrap_or_default()
     }
 
-    /// The place in the stream behind the last byte held.
+    /// Returns the stream offset after the last held-back byte.
     fn end(&self) -> u64 {
         self.start.saturating_add(u64::try_from(self.bytes().len()).unwrap_or(u64::MAX))
     }
@@ -208,31 +215,31 @@ impl Held {
         let needed = self.bytes().len().saturating_add(block.len());
         if self.buffer.len().saturating_add(block.len()) > self.buffer.capacity() {
             if needed.saturating_mul(2) <= self.buffer.capacity() {
-                self.buffer.copy_within(self.gone.., 0);
-                let left = self.buffer.len().saturating_sub(self.gone);
+                self.buffer.copy_within(self.released.., 0);
+                let left = self.buffer.len().saturating_sub(self.released);
                 self.buffer.truncate(left);
             } else {
-                // Growing in place could move the bytes and leave a copy behind.
+                // Growing in place could move the buffer and leave a copy behind.
                 let mut larger = Zeroizing::new(Vec::with_capacity(needed.saturating_mul(2)));
                 larger.extend_from_slice(self.bytes());
                 self.buffer = larger;
             }
-            self.gone = 0;
+            self.released = 0;
         }
         self.buffer.extend_from_slice(block);
     }
 
-    /// Gives up the bytes before a place of the stream, and appends them to `out` if they are to be seen.
+    /// Drops the bytes before a stream offset, after appending them to `out` if given.
     fn take(&mut self, end: u64, out: Option<&mut Vec<u8>>) {
         let count = usize::try_from(end.saturating_sub(self.start)).unwrap_or(usize::MAX).min(self.bytes().len());
         if let Some(out) = out {
             out.extend_from_slice(self.bytes().get(..count).unwrap_or_default());
         }
         self.start = self.start.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
-        self.gone = self.gone.saturating_add(count);
-        if self.gone == self.buffer.len() {
+        self.released = self.released.saturating_add(count);
+        if self.released == self.buffer.len() {
             self.buffer.clear();
-            self.gone = 0;
+            self.released = 0;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The cases that redactors are known to get wrong.
+//! Cases in which redactors are often wrong.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -27,7 +27,7 @@ pub(super) fn streamed<'a>(redactor: &Redactor, chunks: impl IntoIterator<Item =
     out
 }
 
-/// A text with values, and what is left of it, at every cut into two chunks and byte by byte.
+/// Redacts a text, split into two chunks at every offset and byte by byte, and compares the result.
 pub(super) fn case(values: &[(&str, &str)], text: &[u8], expected: &[u8]) {
     let redactor = redactor(values);
     for cut in 0..=text.len() {
@@ -38,10 +38,11 @@ pub(super) fn case(values: &[(&str, &str)], text: &[u8], expected: &[u8]) {
 }
 
 #[test]
-fn a_match_that_fails_and_restarts() {
+fn failed_match_restarts_at_every_split() {
     case(&[("x", "aaab")], b"aaaab aaaaab aaa", b"a[redacted:x] aa[redacted:x] aaa");
     case(&[("x", "hunterhunter2")], b"x-hunterhunterhunter2! hunterhunt", b"x-hunter[redacted:x]! hunterhunt");
-    // Cut where a search for the whole value in each chunk, with as much of the last kept as was matched, loses it.
+    // Split so that a search per chunk would miss the value, even if it kept the partial match of
+    // the last chunk.
     let redactor = redactor(&[("x", "hunterhunter2"), ("y", "aab-")]);
     let halves = |one: &str, other: &str| streamed(&redactor, [one.as_bytes(), other.as_bytes()]);
     assert_eq!(halves("x-hunterhunt", "erhunter2!"), b"x-hunter[redacted:x]!");
@@ -51,7 +52,7 @@ fn a_match_that_fails_and_restarts() {
 }
 
 #[test]
-fn values_that_contain_or_overlap_each_other() {
+fn overlapping_values_are_redacted_as_their_union() {
     let values = [
         ("short", "pass"),
         ("middle", "password"),
@@ -69,13 +70,13 @@ fn values_that_contain_or_overlap_each_other() {
 }
 
 #[test]
-fn stretches_of_any_length_are_one_marker() {
+fn adjoining_matches_become_one_marker() {
     case(&[("x", "abab")], &b"ab".repeat(40), b"[redacted:x]");
     case(&[("x", "1234"), ("y", "abcd")], b"abcd1234abcd-1234abcd", b"[redacted:y]-[redacted:x]");
 }
 
 #[test]
-fn a_long_stretch_is_not_held() {
+fn long_covered_range_is_not_held_back() {
     let redactor = redactor(&[("x", "abab")]);
     let (mut stream, mut out) = (redactor.stream(), Vec::new());
     for _ in 0..100_000 {
@@ -88,7 +89,7 @@ fn a_long_stretch_is_not_held() {
 }
 
 #[test]
-fn nothing_is_held_without_need() {
+fn only_undecided_bytes_are_held_back() {
     let redactor = redactor(&[("x", "hunter2"), ("y", &"k".repeat(100))]);
     let (mut stream, mut out) = (redactor.stream(), Vec::new());
     stream.push(b"password: ", &mut out);
@@ -102,7 +103,7 @@ fn nothing_is_held_without_need() {
 }
 
 #[test]
-fn the_end_of_a_stream_flushes_and_begins_anew() {
+fn end_of_stream_releases_held_bytes_and_resets() {
     let redactor = redactor(&[("x", "hunter2")]);
     let (mut stream, mut out) = (redactor.stream(), Vec::new());
     stream.push(b"hunter", &mut out);
@@ -118,13 +119,13 @@ fn the_end_of_a_stream_flushes_and_begins_anew() {
 }
 
 #[test]
-fn the_beginning_of_a_long_text_is_that_of_the_whole() {
+fn sanitize_prefix_is_a_prefix_of_the_sanitized_text() {
     let redactor = redactor(&[("key", "hunter2-hunter2"), ("other", "a-much-longer-value")]);
     let piece = "x hunter2-hunter2 \u{1b}[2J \u{e4}\u{1f600} a-much-longer-value hunter2-hunter";
     for text in ["", "short", piece, &piece.repeat(10), &piece.repeat(1_000), &"hunter2-hunter2".repeat(3_000)] {
-        let whole = redactor.shown(text);
+        let whole = redactor.sanitize(text);
         for max in [0, 1, 7, 100, 4_096] {
-            let start = redactor.shown_start(text, max);
+            let start = redactor.sanitize_prefix(text, max);
             match start.strip_suffix('…') {
                 Some(start) => {
                     assert!(whole.starts_with(start) && start.chars().count() == max, "{max}: {start}");
@@ -138,7 +139,7 @@ fn the_beginning_of_a_long_text_is_that_of_the_whole() {
 }
 
 #[test]
-fn bytes_that_are_no_text() {
+fn value_is_redacted_among_invalid_utf8_and_nul() {
     case(&[("x", "pässwörd")], "ä pässwörd ö".as_bytes(), "ä [redacted:x] ö".as_bytes());
     case(&[("x", "nul\0inside\u{1}")], b"\0nul\0inside\x01\0nul\0", b"\0[redacted:x]\0nul\0");
     case(
@@ -149,7 +150,7 @@ fn bytes_that_are_no_text() {
 }
 
 #[test]
-fn lines_of_a_key_however_they_are_broken() {
+fn key_lines_are_redacted_with_other_line_breaks() {
     let key = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\nAgEGCCqGSM49AwEHBG0w\nawIBAQ==\n-----END PRIVATE KEY-----\n";
     case(&[("k", key)], key.as_bytes(), b"[redacted:k]");
     let crlf = key.replace('\n', "\r\n");
@@ -165,7 +166,7 @@ fn lines_of_a_key_however_they_are_broken() {
 }
 
 #[test]
-fn values_too_short_are_left() {
+fn short_values_are_not_redacted() {
     let redactor = redactor(&[("a", ""), ("b", "a"), ("c", "abc"), ("d", "     "), ("e", "\n\n\n\n\t")]);
     let text = "a abc      \n\n\n\n\t YWJj 616263";
     assert_eq!(redactor.redact(text), text);
@@ -173,25 +174,26 @@ fn values_too_short_are_left() {
 }
 
 #[test]
-fn base64_in_the_middle_of_base64() {
+fn value_inside_other_base64_is_redacted() {
     for (before, after) in [("", ""), ("user:", ""), ("u:", "\n"), ("a", "zz"), ("\u{0}\u{0}", "")] {
         let redactor = redactor(&[("x", "correct horse")]);
         let out = redactor.redact(&STANDARD.encode(format!("{before}correct horse{after}")));
         assert!(out.contains("[redacted:x]"), "{out}");
-        // What is left decodes to what stood around, give or take a byte at each side.
+        // The rest decodes to the surrounding text, up to one byte at each side.
         assert!(out.len() <= "[redacted:x]".len() + before.len() * 2 + after.len() * 2 + 4, "{out}");
     }
 }
 
 #[test]
-fn a_basic_header() {
+fn basic_authorization_header_is_redacted() {
     let text = format!("authorization: Basic {}\r\n", STANDARD.encode("svc-train:correct horse"));
-    // Of the colon's digits the first is its own; the second, which it shares with the value, goes.
+    // The first of the colon's digits is its own; the second is shared with the value and is
+    // redacted.
     case(&[("x", "correct horse")], text.as_bytes(), b"authorization: Basic c3ZjLXRyYWluO[redacted:x]\r\n");
 }
 
 #[test]
-fn a_password_in_a_url() {
+fn password_in_a_url_is_redacted() {
     let values = [("x", "p@ss:w/r d#1ä")];
     for written in
         ["p%40ss%3Aw%2Fr%20d%231%C3%A4", "p%40ss%3aw%2fr%20d%231%c3%a4", "p%40ss:w%2Fr%20d%231%C3%A4", "p@ss:w/r d#1ä"]
@@ -205,13 +207,13 @@ fn a_password_in_a_url() {
 }
 
 #[test]
-fn hexadecimal_in_either_case() {
+fn hexadecimal_is_redacted_in_both_cases() {
     let values = [("x", "\u{1}\u{7f}jkl-ÿ")];
     case(&values, b"0x017f6a6b6c2dc3bf 0x017F6A6B6C2DC3BF", b"0x[redacted:x] 0x[redacted:x]");
 }
 
 #[test]
-fn a_name_may_have_two_values_and_a_value_one_name() {
+fn name_with_two_values_marks_both() {
     let redactor = redactor(&[("x", "first-one"), ("x", "second-one"), ("y", "first-one"), ("x", "first-one")]);
     assert_eq!(redactor.redact("first-one second-one"), "[redacted:x] [redacted:x]");
     assert_eq!(
@@ -221,7 +223,7 @@ fn a_name_may_have_two_values_and_a_value_one_name() {
 }
 
 #[test]
-fn a_marker_never_holds_a_value() {
+fn marker_never_contains_a_value() {
     let names = redactor(&[("password", "password")]);
     assert_eq!(names.redact("the password"), "the [redacted]");
     let words = redactor(&[("a", "redacted"), ("b", "other-value")]);
@@ -233,7 +235,7 @@ fn a_marker_never_holds_a_value() {
 }
 
 #[test]
-fn a_marker_is_chosen_anew_when_values_arrive() {
+fn marker_is_chosen_again_after_a_registration() {
     let redactor = redactor(&[("key", "hunter2")]);
     let (mut stream, mut out) = (redactor.stream(), Vec::new());
     stream.push(b"hunter2 ", &mut out);
@@ -243,7 +245,7 @@ fn a_marker_is_chosen_anew_when_values_arrive() {
 }
 
 #[test]
-fn of_equal_lines_the_first_registered_names_the_marker() {
+fn marker_of_equal_lines_names_the_first_registered_value() {
     let lines = ["shared line", "a shared line that is longer than any head"];
     for line in lines {
         for built_between in [0, 1, 2, 3, 4] {
@@ -258,7 +260,7 @@ fn of_equal_lines_the_first_registered_names_the_marker() {
                 }
             }
             assert_eq!(redactor.redact(line), "[redacted:first]");
-            // A value of many lines makes all the others merge.
+            // A value with many lines causes all tiers to merge.
             let many: String = (0..200).map(|line| format!("{line:09}\n")).collect();
             redactor.register(&name("many"), &secret(&many));
             assert_eq!(redactor.redact(line), "[redacted:first]");
@@ -268,7 +270,7 @@ fn of_equal_lines_the_first_registered_names_the_marker() {
 }
 
 #[test]
-fn a_value_registered_while_a_stream_is_open() {
+fn registered_value_is_redacted_in_held_bytes() {
     let redactor = redactor(&[("x", "abcdefgh")]);
     let (mut stream, mut out) = (redactor.stream(), Vec::new());
     stream.push(b"cde -abcde", &mut out);
@@ -284,7 +286,7 @@ fn a_value_registered_while_a_stream_is_open() {
 }
 
 #[test]
-fn a_stretch_half_released_goes_on_under_a_new_set() {
+fn partly_released_range_continues_after_a_registration() {
     let redactor = redactor(&[("x", "aaaa")]);
     let (mut stream, mut out) = (redactor.stream(), Vec::new());
     stream.push(b"aaaaaa", &mut out);
@@ -296,7 +298,7 @@ fn a_stretch_half_released_goes_on_under_a_new_set() {
 }
 
 #[test]
-fn streams_and_clones_share_the_set_and_the_count() {
+fn streams_and_clones_share_values_and_count() {
     let redactor = Redactor::new();
     let (mut one, mut two, clone) = (redactor.stream(), redactor.clone().stream(), redactor.clone());
     clone.register(&name("x"), &secret("hunter2"));
@@ -311,8 +313,8 @@ fn streams_and_clones_share_the_set_and_the_count() {
 }
 
 #[test]
-fn many_long_values() {
-    // Different from the first bytes on, and with hundreds of lines each.
+fn many_long_values_are_redacted_with_few_tiers() {
+    // Different from the first bytes on, with hundreds of lines each.
     let value = |at: usize| {
         (0..800).map(|line| format!("{at:04} {:024x}\n", (at * 1_000_003 + line) * 7_919)).collect::<String>()
     };
@@ -321,7 +323,7 @@ fn many_long_values() {
     let (redactor, mut out) = (Redactor::new(), Vec::new());
     let mut stream = redactor.stream();
     for value in &values {
-        // One by one, with output between.
+        // One by one, with output in between.
         redactor.register(&name("x"), &secret(value));
         stream.push(b"-", &mut out);
         stream.push(value.as_bytes(), &mut out);
@@ -342,7 +344,7 @@ fn many_long_values() {
 }
 
 #[test]
-fn a_long_value_in_a_text_of_its_beginnings() {
+fn long_value_is_found_among_its_own_prefixes() {
     let value = "a".repeat(25_000) + "b";
     let redactor = redactor(&[("x", &value)]);
     let text = "a".repeat(24_999) + "c" + &value + &"a".repeat(60_000) + "b";
@@ -352,14 +354,14 @@ fn a_long_value_in_a_text_of_its_beginnings() {
 }
 
 #[test]
-fn too_many_values_close_the_redactor() {
+fn redactor_over_capacity_withholds_all_output() {
     let redactor = Redactor::new();
     let (mut stream, mut out) = (redactor.stream(), Vec::new());
     stream.push(b"before", &mut out);
-    // Six bytes a line make the most needles.
+    // Lines of six bytes give the most needles.
     let value = |at: usize| (0..3_600).map(|line| format!("{:06x}\n", at * 3_600 + line)).collect::<String>();
     let mut at = 0;
-    while redactor.has_room(&secret(&value(at))) {
+    while redactor.has_capacity(&secret(&value(at))) {
         redactor.register(&name("x"), &secret(&value(at)));
         at += 1;
     }
@@ -371,8 +373,8 @@ fn too_many_values_close_the_redactor() {
     assert_eq!(out, b"before***");
     assert_eq!(redactor.redact("anything"), "***");
     assert_eq!(redactor.redact(""), "");
-    assert!(!redactor.has_room(&secret("tiny")));
+    assert!(!redactor.has_capacity(&secret("tiny")));
     let closed = redactor.generation();
     redactor.register(&name("x"), &secret(&value(at)));
-    assert_eq!(redactor.generation(), closed, "once is enough: nothing is looked for any more");
+    assert_eq!(redactor.generation(), closed, "a closed redactor ignores further registrations");
 }

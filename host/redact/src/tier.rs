@@ -1,4 +1,4 @@
-//! Sets of values, ready to be looked for.
+//! Automata that search for sets of values.
 
 use std::sync::Arc;
 
@@ -11,18 +11,21 @@ use zeroize::Zeroizing;
 use super::filter::Filter;
 use super::needles::{Entry, HEAD, Needle};
 
-/// How many needles that go on may share a head before longer heads are taken for them: each of them is followed by itself.
-const CROWD: usize = 4;
+/// The maximum number of incomplete needles that share a head. Beyond it, longer heads are used,
+/// because each such needle is tracked on its own.
+const SHARED_HEAD_MAX: usize = 4;
 
-/// The most bytes of a head. More would let values that differ late fill the memory.
+/// The maximum length of a head. Longer heads would let values with a long common prefix fill the
+/// memory.
 const HEAD_MAX: usize = 8 * HEAD;
 
-/// The values of a redactor at one moment.
+/// The values of a redactor at one point in time.
 pub(super) struct Snapshot {
     generation: u64,
-    /// None: the set could not be built, and nothing may pass.
+    /// `None` if the redactor is closed, because an automaton could not be built or the capacity
+    /// was exceeded.
     tiers: Option<Vec<Arc<Tier>>>,
-    /// Where the needles of all tiers may begin. None: at every place, or at none since there are no needles.
+    /// The filter for the needles of all tiers; `None` if there are no needles.
     filter: Option<Arc<Filter>>,
 }
 
@@ -34,73 +37,74 @@ impl Default for Snapshot {
 
 impl Snapshot {
     pub(super) fn new(generation: u64, tiers: Option<Vec<Arc<Tier>>>) -> Self {
-        let filter = unite(tiers.as_deref().unwrap_or_default());
+        let filter = merge_filters(tiers.as_deref().unwrap_or_default());
         Self { generation, tiers, filter }
     }
 
-    /// The same, to be read byte by byte.
+    /// Disables the filter.
     #[cfg(test)]
     pub(super) fn without_filter(self) -> Self {
         Self { filter: None, ..self }
     }
 
-    /// How many registrations it covers.
+    /// Returns the number of registrations that it covers.
     pub(super) fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// The automata, those with the first registered values first.
+    /// Returns the tiers, those with the values registered first in front.
     pub(super) fn tiers(&self) -> &[Arc<Tier>] {
         self.tiers.as_deref().unwrap_or_default()
     }
 
-    /// What tells where a needle may begin.
+    /// Returns the filter.
     pub(super) fn filter(&self) -> Option<&Filter> {
         self.filter.as_deref()
     }
 
-    /// Whether nothing may pass.
-    pub(super) fn is_blind(&self) -> bool {
+    /// Returns whether all output must be withheld.
+    pub(super) fn is_closed(&self) -> bool {
         self.tiers.is_none()
     }
 }
 
-/// One filter of all tiers. Its size is fixed, so that this costs little whenever a value arrives.
-fn unite(tiers: &[Arc<Tier>]) -> Option<Arc<Filter>> {
+/// Merges the filters of all tiers. A filter has a fixed size, so this is cheap.
+fn merge_filters(tiers: &[Arc<Tier>]) -> Option<Arc<Filter>> {
     let (first, others) = tiers.split_first()?;
     let mut filter = Arc::clone(&first.filter);
     for other in others {
-        Arc::make_mut(&mut filter).unite(&other.filter);
+        Arc::make_mut(&mut filter).merge(&other.filter);
     }
     Some(filter)
 }
 
-/// Some of the values, with one automaton over the heads of their needles.
+/// A subset of the values, with one automaton over the heads of their needles.
 pub(super) struct Tier {
     entries: Vec<Arc<Entry>>,
     automaton: NFA,
     start: StateID,
-    /// By state: how many of the last bytes read are the beginning of a head that goes on.
+    /// For each state, how many of the last bytes are the start of an incomplete head.
     pending: Vec<u8>,
-    /// By pattern of the automaton.
+    /// For each pattern of the automaton, its head.
     heads: Vec<Head>,
     filter: Arc<Filter>,
     weight: usize,
 }
 
-/// What a head that was read stands for.
+/// The needles that start with one head.
 pub(super) struct Head {
-    /// The value of which it is a whole needle: of several the first registered.
+    /// The value of which the head is a complete needle; of several the first registered.
     whole: Option<u32>,
-    /// The needles that go on: value, and needle of the value.
+    /// The longer needles: index of the value, and of the needle in the value.
     long: Vec<(u32, u32)>,
 }
 
 impl Tier {
-    /// Adds values to a list of tiers. Each tier weighs more than twice the next, so that there are few of them and a value is
-    /// built anew as often as the total doubles, not as often as a value arrives.
+    /// Adds values to a list of tiers. Each tier weighs more than twice the next, so there are few
+    /// tiers, and each value is rebuilt as often as the total doubles instead of whenever a value
+    /// arrives.
     ///
-    /// None where an automaton would be too large.
+    /// Returns `None` if an automaton would be too large.
     pub(super) fn grow(tiers: &[Arc<Self>], added: Vec<Arc<Entry>>) -> Option<Vec<Arc<Self>>> {
         let mut tiers = tiers.to_vec();
         if added.is_empty() {
@@ -125,22 +129,22 @@ impl Tier {
         Some(Self { entries, automaton, start, pending, heads, filter, weight })
     }
 
-    /// The state in which nothing was read.
+    /// Returns the initial state.
     pub(super) fn start(&self) -> StateID {
         self.start
     }
 
-    /// The state after one more byte.
+    /// Returns the state after one more byte.
     pub(super) fn next(&self, state: StateID, byte: u8) -> StateID {
         self.automaton.next_state(Anchored::No, state, byte)
     }
 
-    /// How many of the last bytes read are the beginning of a head that goes on.
+    /// Returns how many of the last bytes are the start of an incomplete head.
     pub(super) fn pending(&self, state: StateID) -> usize {
         self.pending.get(state.as_usize()).copied().map_or(0, usize::from)
     }
 
-    /// The heads that end here, with their lengths.
+    /// Returns the heads that end in a state, with their lengths.
     pub(super) fn ends(&self, state: StateID) -> impl Iterator<Item = (usize, &Head)> {
         let is_match = self.automaton.is_special(state) && self.automaton.is_match(state);
         let count = if is_match { self.automaton.match_len(state) } else { 0 };
@@ -150,39 +154,39 @@ impl Tier {
         })
     }
 
-    /// One of the values.
+    /// Returns a value by its index.
     pub(super) fn entry(&self, at: u32) -> Option<&Arc<Entry>> {
         self.entries.get(usize::try_from(at).ok()?)
     }
 
-    /// One of the needles, with its value.
+    /// Returns a needle by its ID, with its value.
     pub(super) fn needle(&self, (entry, needle): (u32, u32)) -> Option<(&Arc<Entry>, &Needle)> {
         let entry = self.entry(entry)?;
         Some((entry, entry.needles().get(usize::try_from(needle).ok()?)?))
     }
 }
 
-/// The heads of all needles, each once, and what they stand for.
+/// Returns the distinct heads of all needles, and the needles of each.
 fn heads(entries: &[Arc<Entry>]) -> (Vec<Zeroizing<Vec<u8>>>, Vec<Head>) {
     let (mut patterns, mut heads) = (Vec::new(), Vec::new());
     let numbered = (0_u32..).zip(entries);
-    let mut round: Vec<(u32, u32)> =
+    let mut remaining: Vec<(u32, u32)> =
         numbered.flat_map(|(at, entry)| (0_u32..).zip(entry.needles()).map(move |(needle, _)| (at, needle))).collect();
     let find = |(entry, needle): (u32, u32)| {
         let entry = entries.get(usize::try_from(entry).ok()?)?;
         Some((entry, entry.needles().get(usize::try_from(needle).ok()?)?))
     };
     let mut len = HEAD;
-    while !round.is_empty() {
-        let cut = |id| find(id).map(|(entry, needle)| (needle.beginning(entry, len), needle.len() <= len, id));
-        let mut cut: Vec<_> = round.drain(..).filter_map(cut).collect();
-        // Stable: of equal heads the first registered stays the first.
+    while !remaining.is_empty() {
+        let cut = |id| find(id).map(|(entry, needle)| (needle.prefix(entry, len), needle.len() <= len, id));
+        let mut cut: Vec<_> = remaining.drain(..).filter_map(cut).collect();
+        // The sort is stable, so the first registered of equal heads stays first.
         cut.sort_by(|(one, ..), (other, ..)| one.cmp(other));
         for group in cut.chunk_by(|(one, ..), (other, ..)| one == other) {
             let whole = group.iter().find(|(_, whole, _)| *whole).map(|(.., (entry, _))| *entry);
             let mut long: Vec<_> = group.iter().filter(|(_, whole, _)| !whole).map(|(.., id)| *id).collect();
-            if long.len() > CROWD && len < HEAD_MAX {
-                round.append(&mut long);
+            if long.len() > SHARED_HEAD_MAX && len < HEAD_MAX {
+                remaining.append(&mut long);
             }
             if let Some((head, ..)) = group.first().filter(|_| whole.is_some() || !long.is_empty()) {
                 patterns.push(head.clone());
@@ -194,8 +198,9 @@ fn heads(entries: &[Arc<Entry>]) -> (Vec<Zeroizing<Vec<u8>>>, Vec<Head>) {
     (patterns, heads)
 }
 
-/// Finds for each state how many of the last bytes are the beginning of a head that goes on. Where the bytes are a head and begin no
-/// longer one, that is the same as for the bytes without the first; a needle longer than its head is followed from there.
+/// Computes for each state how many of the last bytes are the start of an incomplete head. If the
+/// bytes are a complete head and do not start a longer one, the result is that of the bytes without
+/// the first: a needle longer than its head is tracked separately from there.
 fn pending(automaton: &NFA, start: StateID, patterns: &[Zeroizing<Vec<u8>>]) -> Option<Vec<u8>> {
     let next = |state, byte: &u8| automaton.next_state(Anchored::No, state, *byte);
     let mut pending: Vec<Option<u8>> = vec![None; start.as_usize().saturating_add(1)];
@@ -203,7 +208,8 @@ fn pending(automaton: &NFA, start: StateID, patterns: &[Zeroizing<Vec<u8>>]) -> 
     for pattern in patterns {
         let mut state = start;
         for (depth, byte) in (1_u8..).zip(pattern.iter()) {
-            // The longest beginning of a head that these bytes end with is themselves, so that this is their own state.
+            // The longest head prefix that these bytes end with is the bytes themselves, so this is
+            // their own state.
             state = next(state, byte);
             if pending.len() <= state.as_usize() {
                 pending.resize(state.as_usize().saturating_add(1), None);
@@ -226,12 +232,12 @@ fn pending(automaton: &NFA, start: StateID, patterns: &[Zeroizing<Vec<u8>>]) -> 
 }
 
 impl Head {
-    /// The value of which the head is a whole needle.
+    /// Returns the value of which the head is a complete needle.
     pub(super) fn whole(&self) -> Option<u32> {
         self.whole
     }
 
-    /// The needles of which it is the beginning.
+    /// Returns the longer needles that start with the head.
     pub(super) fn long(&self) -> &[(u32, u32)] {
         &self.long
     }

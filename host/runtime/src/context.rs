@@ -77,7 +77,7 @@ impl Context {
         if name.chars().any(char::is_control) {
             return Ok(Err("a metric's name has no control characters".to_owned()));
         }
-        let name = self.redactor.shown(name);
+        let name = self.redactor.sanitize(name);
         if self.metrics.len() >= METRIC_NAMES_MAX && !self.metrics.contains_key(&name) {
             return Ok(Err(format!("a run has at most {METRIC_NAMES_MAX} metrics")));
         }
@@ -101,7 +101,7 @@ impl Context {
         if message.len() > MESSAGE_MAX {
             return Ok(Err(format!("a progress message is at most {MESSAGE_MAX} bytes")));
         }
-        let progress = Progress { done, total, message: self.redactor.shown(message) };
+        let progress = Progress { done, total, message: self.redactor.sanitize(message) };
         self.observer.progress(&progress);
         self.progress = Some(progress);
         Ok(Ok(()))

@@ -83,7 +83,7 @@ impl Guard {
     /// Text that may hold a component's words, as it may stand in a record: redacted, escaped, and shortened, without a copy of
     /// what may be as long as the component's memory.
     pub fn shown(&self, text: &str) -> String {
-        self.broker.redactor().shown_start(text, REASON_MAX)
+        self.broker.redactor().sanitize_prefix(text, REASON_MAX)
     }
 
     fn classify(&self, error: &wasmtime::Error) -> Ended {

@@ -8,7 +8,7 @@ use super::failure::{Exit, Failure};
 use super::{component, out, show};
 use strongroom::escape::escape_controls;
 use strongroom::ids::Digest;
-use strongroom::policy::{Asks, starter};
+use strongroom::policy::{Imports, starter};
 use strongroom::runtime::Candidate;
 use strongroom::runtime::imports::Entry;
 
@@ -80,12 +80,12 @@ fn described(args: &Args, known: &Candidate) -> Result<(), Failure> {
 fn policy(args: &Args, known: &Candidate) -> String {
     let imports =
         |interface: &str| known.interfaces().imports.iter().any(|item| item.name.split('@').next() == Some(interface));
-    let asks = Asks {
+    let imported = Imports {
         secrets: imports("strongroom:training/secrets"),
         tcp: imports("wasi:sockets/tcp"),
         environment: imports("wasi:cli/environment"),
     };
-    starter(&args.component.to_string_lossy(), known.digest(), asks)
+    starter(&args.component.to_string_lossy(), known.digest(), imported)
 }
 
 fn indented(rows: &[Vec<String>]) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
-//! The table `[secrets]`.
+//! Parses the table `[secrets]`.
 //!
-//! Somebody may take it for the place where values go, so no string is repeated here except names and what is near to a known word.
+//! Authors may put secret values here by mistake. Messages therefore repeat no string except names
+//! and close misspellings of known words.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -11,7 +12,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 use toml::value::{Datetime, Offset};
 
-use super::{ENTRIES_MAX, Value, Walk, found, kind, whole};
+use super::{ENTRIES_MAX, Parser, Value, found, kind, whole};
 use crate::Operation;
 use crate::problem::{key, nearest};
 use crate::rules::{Entry, Pattern, Rules};
@@ -21,7 +22,7 @@ const FIELDS: [&str; 5] = ["allow", "max-uses", "expires", "stored-as", "secret-
 const OPERATIONS: [&str; 5] = ["get", "set", "list", "describe", "delete"];
 const ALLOW_FORM: &str = "a list of operations, such as [\"get\"] (get, set, list, describe, delete)";
 
-impl Walk<'_> {
+impl Parser<'_> {
     pub(super) fn secrets(&mut self, value: &Value<'_>) -> Rules {
         let mut rules = Rules::default();
         let Some(table) = self.table(value, "secrets") else { return rules };
@@ -30,20 +31,21 @@ impl Walk<'_> {
             self.problem(&value.span(), "secrets", message);
             return rules;
         }
-        // The tree is sorted by key; of two entries for one name the later one is the one to point at.
+        // The tree is sorted by key. File order makes the later of two entries for one name the one
+        // that is reported.
         let mut entries: Vec<_> = table.iter().collect();
         entries.sort_by_key(|(name, _)| name.span().start);
         for (name, value) in entries {
             let Some(entry) = self.entry(name, value) else { continue };
             if let Err(first) = rules.add(entry) {
                 let message = format!(
-                    "line {} has an entry for the same name (upper and lower case are the same); keep one",
+                    "line {} already has an entry for this name (names are case-insensitive); keep one",
                     first.line
                 );
                 self.problem(&name.span(), field(name, ""), message);
             }
         }
-        self.second_ways(&rules);
+        self.check_conflicts(&rules);
         rules
     }
 
@@ -62,7 +64,7 @@ impl Walk<'_> {
             expires: None,
             stored_as: None,
             version: None,
-            place: self.place(&name.span()),
+            location: self.location(&name.span()),
         };
         let before = self.problems.len();
         match value.get_ref() {
@@ -86,20 +88,20 @@ impl Walk<'_> {
         let exact = matches!(entry.pattern, Pattern::Exact(_));
         let mut pinned: Option<Range<usize>> = None;
         for (inner, value) in table {
-            let at = field(name, inner.get_ref());
+            let path = field(name, inner.get_ref());
             match inner.get_ref().as_ref() {
-                "allow" => entry.allow = self.allow(&at, value),
-                "max-uses" => entry.max_uses = self.max_uses(&at, value),
-                "expires" => entry.expires = self.expires(&at, value),
+                "allow" => entry.allow = self.allow(&path, value),
+                "max-uses" => entry.max_uses = self.max_uses(&path, value),
+                "expires" => entry.expires = self.expires(&path, value),
                 "stored-as" | "secret-version" if !exact => {
-                    let message = "only for an entry of one name: an entry with `*` stands for many";
-                    self.problem(&inner.span(), at, message);
+                    let message = "not allowed for a prefix: an entry with `*` matches many names";
+                    self.problem(&inner.span(), path, message);
                 }
                 "stored-as" => {
-                    entry.stored_as = self.parsed(&at, value, SecretName::parse, "the name of a secret in the vault")
+                    entry.stored_as = self.parsed(&path, value, SecretName::parse, "the name of a secret in the vault")
                 }
                 "secret-version" => {
-                    entry.version = self.parsed(&at, value, SecretVersion::parse, "a version of the secret");
+                    entry.version = self.parsed(&path, value, SecretVersion::parse, "a version of the secret");
                     pinned = Some(value.span());
                 }
                 other => self.unknown(&inner.span(), &field(name, ""), other, &FIELDS),
@@ -109,76 +111,79 @@ impl Walk<'_> {
             && (entry.allow.contains(&Operation::Set) || entry.allow.contains(&Operation::Delete))
         {
             let message =
-                "contradicts `allow`: one version can be read, not set or deleted; remove the one or the other";
+                "conflicts with `allow`: a pinned version can be read, but not set or deleted; remove one of them";
             self.problem(&span, field(name, "secret-version"), message);
         }
     }
 
-    fn allow(&mut self, at: &str, value: &Value<'_>) -> BTreeSet<Operation> {
+    fn allow(&mut self, path: &str, value: &Value<'_>) -> BTreeSet<Operation> {
         let mut allow = BTreeSet::new();
         let DeValue::Array(array) = value.get_ref() else {
-            self.problem(&value.span(), at, format!("expected {ALLOW_FORM}, found {}", kind(value.get_ref())));
+            self.problem(&value.span(), path, format!("expected {ALLOW_FORM}, found {}", kind(value.get_ref())));
             return allow;
         };
-        // Of more items than there are operations, one of the first is wrong already; a list of a million gets no million messages.
+        // A list longer than the number of operations must contain an error in its first items, so
+        // the rest is skipped: a list of a million items must not produce a million messages.
         for item in array.iter().take(OPERATIONS.len() + 1) {
             let DeValue::String(text) = item.get_ref() else {
-                self.problem(&item.span(), at, format!("expected {ALLOW_FORM}, found {} in it", kind(item.get_ref())));
+                self.problem(
+                    &item.span(),
+                    path,
+                    format!("expected {ALLOW_FORM}, found {} in it", kind(item.get_ref())),
+                );
                 continue;
             };
             match Operation::parse(text) {
                 Some(operation) if !allow.insert(operation) => {
-                    self.problem(&item.span(), at, format!("`{operation}` is written twice; keep one"));
+                    self.problem(&item.span(), path, format!("`{operation}` is listed twice; keep one"));
                 }
                 Some(_) => {}
                 None => {
                     let meant = meant(text).map(|meant| format!("; did you mean \"{meant}\"?")).unwrap_or_default();
-                    self.problem(&item.span(), at, format!("unknown operation: expected {ALLOW_FORM}{meant}"));
+                    self.problem(&item.span(), path, format!("unknown operation: expected {ALLOW_FORM}{meant}"));
                 }
             }
         }
         allow
     }
 
-    fn max_uses(&mut self, at: &str, value: &Value<'_>) -> Option<u64> {
+    fn max_uses(&mut self, path: &str, value: &Value<'_>) -> Option<u64> {
         let number = if let DeValue::Integer(number) = value.get_ref() { whole(number) } else { None };
         match number {
             Some(0) => {
                 let message = "expected a whole number of at least 1, found 0; use an empty `allow` list to deny";
-                self.problem(&value.span(), at, message);
+                self.problem(&value.span(), path, message);
                 None
             }
             Some(number) => Some(number),
             None => {
                 let message = format!("expected a whole number of at least 1, found {}", found(value.get_ref()));
-                self.problem(&value.span(), at, message);
+                self.problem(&value.span(), path, message);
                 None
             }
         }
     }
 
-    fn expires(&mut self, at: &str, value: &Value<'_>) -> Option<Timestamp> {
+    fn expires(&mut self, path: &str, value: &Value<'_>) -> Option<Timestamp> {
         let form = "a date and time with its offset, such as 2030-12-01T00:00:00Z";
         let problem = match value.get_ref() {
             DeValue::Datetime(written) => match timestamp(written) {
                 Some(timestamp) => return Some(timestamp),
                 None if written.date.is_some() && written.time.is_some() && written.offset.is_none() => {
-                    format!(
-                        "expected {form}; this one has no offset, so nobody knows when it is: append Z for UTC, or +01:00"
-                    )
+                    format!("expected {form}, found no offset; append Z for UTC, or an offset such as +01:00")
                 }
                 None => format!("expected {form}, found {written}"),
             },
             DeValue::String(_) => format!("expected {form}, without quotes, found a string"),
             other => format!("expected {form}, found {}", kind(other)),
         };
-        self.problem(&value.span(), at, problem);
+        self.problem(&value.span(), path, problem);
         None
     }
 
     fn parsed<T, E: std::fmt::Display>(
         &mut self,
-        at: &str,
+        path: &str,
         value: &Value<'_>,
         parse: impl Fn(&str) -> Result<T, E>,
         what: &str,
@@ -190,27 +195,28 @@ impl Walk<'_> {
             },
             other => format!("expected {what} in quotes, found {}", kind(other)),
         };
-        self.problem(&value.span(), at, problem);
+        self.problem(&value.span(), path, problem);
         None
     }
 
-    /// Refuses two ways to one stored secret. See [`Rules::other_way`].
-    fn second_ways(&mut self, rules: &Rules) {
+    /// Reports entries that grant a stored secret that another entry also grants. See
+    /// [`Rules::conflicting_entry`].
+    fn check_conflicts(&mut self, rules: &Rules) {
         for (_, entry) in rules.iter() {
             let (Pattern::Exact(name), Some(stored)) = (&entry.pattern, &entry.stored_as) else { continue };
-            let Some(other) = rules.other_way(name, entry) else { continue };
+            let Some(other) = rules.conflicting_entry(name, entry) else { continue };
             let advice = if other.stored_as.as_ref() == Some(stored) {
                 "keep one".to_owned()
             } else {
-                format!("write `{stored} = []` if it is not to be asked for by its own name")
+                format!("write `{stored} = []` to deny requests by that name")
             };
             let message = format!(
-                "`{stored}` can also be reached through {} (line {}): two ways to one secret would have two budgets; {advice}",
+                "`{stored}` is also granted by {} (line {}), and two entries for one secret would have two budgets; {advice}",
                 other.rule(),
-                other.place.line
+                other.location.line
             );
             self.problems.push(crate::problem::Problem {
-                place: Some(entry.place),
+                location: Some(entry.location),
                 field: format!("{}.stored-as", entry.rule()),
                 message,
             });
@@ -218,7 +224,7 @@ impl Walk<'_> {
     }
 }
 
-/// The path of an entry's field; of the entry itself where `inner` is empty.
+/// Returns the path of an entry's field, or of the entry if `inner` is empty.
 fn field(name: &Spanned<DeString<'_>>, inner: &str) -> String {
     let entry = format!("secrets.{}", key(name.get_ref()));
     if inner.is_empty() { entry } else { format!("{entry}.{}", key(inner)) }
@@ -226,25 +232,24 @@ fn field(name: &Spanned<DeString<'_>>, inner: &str) -> String {
 
 fn pattern(text: &str) -> Result<Pattern, &'static str> {
     if !text.contains('*') {
-        return SecretName::parse(text).map(Pattern::Exact).map_err(
-            |_| "expected 1 to 127 characters of 0-9, a-z, A-Z and `-`, or such a beginning and a trailing `*`",
-        );
+        return SecretName::parse(text)
+            .map(Pattern::Exact)
+            .map_err(|_| "expected 1 to 127 characters of 0-9, a-z, A-Z and `-`, or such a prefix and a trailing `*`");
     }
     match text.strip_suffix('*') {
         Some("") => Err("`*` alone would match every name; write at least one character before it"),
-        Some(prefix) if prefix.contains('*') => Err("a `*` stands once, at the end"),
-        // The `*` stands for at least one character.
-        Some(prefix) if prefix.len() >= NAME_MAX => {
-            Err("too long: no name of at most 127 characters begins so and goes on")
-        }
+        Some(prefix) if prefix.contains('*') => Err("only one `*` is allowed, at the end"),
+        // The `*` matches at least one character.
+        Some(prefix) if prefix.len() >= NAME_MAX => Err("too long: a prefix has at most 126 characters"),
         Some(prefix) => SecretName::parse(prefix)
             .map(|prefix| Pattern::Prefix(prefix.into()))
             .map_err(|_| "expected characters of 0-9, a-z, A-Z and `-` before the `*`"),
-        None => Err("a `*` stands only at the end"),
+        None => Err("`*` is allowed only at the end"),
     }
 }
 
-/// The operation that somebody may have meant. What is near to none is not repeated: it may be a value in the wrong place.
+/// Returns the operation that was probably meant. Other text is never repeated, because it may be a
+/// misplaced secret.
 fn meant(text: &str) -> Option<&'static str> {
     match text.to_lowercase().as_str() {
         "read" | "fetch" | "reveal" => Some("get"),
@@ -254,7 +259,8 @@ fn meant(text: &str) -> Option<&'static str> {
     }
 }
 
-/// A moment; none for local dates and times, and for dates that do not exist.
+/// Converts a TOML date and time; `None` for a local date or time and for a date that does not
+/// exist.
 fn timestamp(written: &Datetime) -> Option<Timestamp> {
     let (date, time, offset) = (written.date?, written.time?, written.offset?);
     let minutes = match offset {
@@ -267,7 +273,8 @@ fn timestamp(written: &Datetime) -> Option<Timestamp> {
         i8::try_from(date.day).ok()?,
         i8::try_from(time.hour).ok()?,
         i8::try_from(time.minute).ok()?,
-        // A leap second is the second before it: earlier, so never wider.
+        // A leap second counts as the second before it, so that an entry never expires later than
+        // written.
         i8::try_from(time.second.unwrap_or(0).min(59)).ok()?,
         i32::try_from(time.nanosecond.unwrap_or(0)).ok()?,
     )

@@ -1,78 +1,81 @@
-//! What a suggested policy grants, and what it shows.
+//! The contents of a suggested policy: what it grants and what it shows in comments.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Observed, SuggestError};
-use crate::problem::Place;
+use super::{ObservedRun, SuggestError};
+use crate::problem::Location;
 use crate::rules::{Entry, Pattern, Rules};
 use crate::{ENTRIES_MAX, Operation, Policy, TARGETS_MAX, TcpTarget};
 use strongroom_core::ids::SecretName;
 
-/// What was counted of one operation.
+/// The requests for one operation.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     pub(super) served: u64,
     pub(super) denied: u64,
 }
 
-/// What the suggestion is made of.
+/// The contents of a suggestion.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// Granted, or kept as a denial beneath a prefix that is granted; by the key that TOML writes.
+    /// Entries that are granted, or kept as denials under a granted prefix, with their uses; by key
+    /// in TOML notation.
     pub(super) entries: BTreeMap<String, (Entry, u64)>,
-    /// Asked for and not given: the entry that would give it, in place of any above with the same key, and why it is here.
+    /// Entries that would allow denied requests, each with a note. They replace an entry above with
+    /// the same key.
     pub(super) denied: Vec<(Entry, String)>,
-    /// Lists that were answered although nobody knows by which entries, or denied.
+    /// Lists that were denied, or served by unknown entries.
     pub(super) lists: Counts,
-    /// How many requests had names that no secret has.
-    pub(super) nameless: u64,
-    /// Entries of the run's policy that are not here as they were.
+    /// The number of requests with invalid secret names.
+    pub(super) invalid_names: u64,
+    /// Entries of the run's policy that the suggestion does not contain unchanged.
     pub(super) unused: Vec<String>,
     pub(super) tcp: BTreeSet<TcpTarget>,
     pub(super) tcp_denied: BTreeMap<TcpTarget, u64>,
-    /// Names that were looked up without an answer, and how often.
+    /// Names whose lookup was denied, with counts.
     pub(super) names_denied: BTreeMap<String, u64>,
     pub(super) tcp_unused: Vec<TcpTarget>,
 }
 
 impl Plan {
-    pub(super) fn of(observed: &Observed, policy: Option<&Policy>) -> Result<Self, SuggestError> {
+    pub(super) fn of(observed: &ObservedRun, policy: Option<&Policy>) -> Result<Self, SuggestError> {
         let mut plan = Self::default();
         let mut asked: BTreeMap<SecretName, BTreeMap<Operation, Counts>> = BTreeMap::new();
-        for one in &observed.secrets {
-            let operation = Operation::parse(&one.operation);
-            let counts = match (SecretName::parse(&one.name), operation) {
+        for request in &observed.secrets {
+            let operation = Operation::parse(&request.operation);
+            let counts = match (SecretName::parse(&request.name), operation) {
                 (Ok(name), Some(operation)) if operation != Operation::List => {
                     asked.entry(name).or_default().entry(operation).or_default()
                 }
-                (Err(_), Some(Operation::List)) if one.name == "*" => &mut plan.lists,
+                (Err(_), Some(Operation::List)) if request.name == "*" => &mut plan.lists,
                 _ => {
-                    plan.nameless = plan.nameless.saturating_add(one.denied).saturating_add(one.served);
+                    plan.invalid_names =
+                        plan.invalid_names.saturating_add(request.denied).saturating_add(request.served);
                     continue;
                 }
             };
-            counts.served = counts.served.saturating_add(one.served);
-            counts.denied = counts.denied.saturating_add(one.denied);
+            counts.served = counts.served.saturating_add(request.served);
+            counts.denied = counts.denied.saturating_add(request.denied);
         }
         let rules = policy.map(|policy| &*policy.rules);
         for (name, operations) in &asked {
-            plan.name(name, operations, rules);
+            plan.add_name(name, operations, rules);
         }
         if let Some(rules) = rules {
-            plan.listed(rules);
+            plan.add_lists(rules);
             let lines: BTreeSet<String> = plan.entries.values().map(|(entry, _)| entry.line()).collect();
             let given = rules.iter().filter(|(_, entry)| !entry.allow.is_empty()).map(|(_, entry)| entry.line());
             plan.unused = given.filter(|line| !lines.contains(line)).collect();
         }
-        plan.destinations(observed, policy);
+        plan.add_destinations(observed, policy);
         if plan.entries.len() > ENTRIES_MAX || plan.tcp.len() > TARGETS_MAX {
-            return Err(SuggestError::TooMuch);
+            return Err(SuggestError::TooLarge);
         }
         Ok(plan)
     }
 
-    fn name(&mut self, name: &SecretName, operations: &BTreeMap<Operation, Counts>, rules: Option<&Rules>) {
-        let deciding = rules.and_then(|rules| rules.deciding(name)).map(|(_, entry)| entry);
+    fn add_name(&mut self, name: &SecretName, operations: &BTreeMap<Operation, Counts>, rules: Option<&Rules>) {
+        let deciding = rules.and_then(|rules| rules.deciding_entry(name)).map(|(_, entry)| entry);
         let explained =
             |operation: &Operation| rules.is_none() || deciding.is_some_and(|entry| entry.allow.contains(operation));
         let served: BTreeSet<Operation> =
@@ -100,9 +103,11 @@ impl Plan {
                     wanted.max_uses = wanted.max_uses.map(|max| max.saturating_add(counts.denied));
                 }
                 notes.push(match (explained(operation), counts.served > 0) {
-                    (false, true) => format!("{operation}: the record says served, the run's policy does not grant it"),
+                    (false, true) => {
+                        format!("{operation}: served according to the record, but the run's policy does not grant it")
+                    }
                     (true, true) => {
-                        format!("{operation} denied {} when the grant was used up or had expired", times(counts.denied))
+                        format!("{operation} denied {} when the grant was exhausted or expired", times(counts.denied))
                     }
                     _ => format!("{operation} denied {}", times(counts.denied)),
                 });
@@ -114,8 +119,8 @@ impl Plan {
         }
     }
 
-    /// Keeps what a list was answered by: entries that grant it, and beneath their prefixes the entries that do not.
-    fn listed(&mut self, rules: &Rules) {
+    /// Keeps the entries that grant the list, and the entries under their prefixes that do not.
+    fn add_lists(&mut self, rules: &Rules) {
         if self.lists.served == 0 {
             return;
         }
@@ -153,26 +158,26 @@ impl Plan {
                 self.entries.entry(entry.pattern.key()).or_insert((denial, 0));
             }
         }
-        // Answered by entries that are known.
+        // The entries that served the lists are known now.
         self.lists.served = 0;
     }
 
-    fn destinations(&mut self, observed: &Observed, policy: Option<&Policy>) {
-        for one in &observed.tcp {
-            if let Some(name) = one.entry.strip_suffix(":PORT") {
-                if one.denied > 0 && TcpTarget::parse(&format!("{name}:1")).is_ok() {
+    fn add_destinations(&mut self, observed: &ObservedRun, policy: Option<&Policy>) {
+        for attempt in &observed.tcp {
+            if let Some(name) = attempt.entry.strip_suffix(":PORT") {
+                if attempt.denied > 0 && TcpTarget::parse(&format!("{name}:1")).is_ok() {
                     let count = self.names_denied.entry(name.to_ascii_lowercase()).or_default();
-                    *count = count.saturating_add(one.denied);
+                    *count = count.saturating_add(attempt.denied);
                 }
                 continue;
             }
-            let Ok(target) = TcpTarget::parse(&one.entry) else { continue };
+            let Ok(target) = TcpTarget::parse(&attempt.entry) else { continue };
             let explained = policy.is_none_or(|policy| policy.tcp().contains(&target));
-            if one.allowed > 0 && explained {
+            if attempt.allowed > 0 && explained {
                 self.tcp.insert(target);
             } else {
                 let count = self.tcp_denied.entry(target).or_default();
-                *count = count.saturating_add(one.denied);
+                *count = count.saturating_add(attempt.denied);
             }
         }
         self.tcp_denied.retain(|target, _| !self.tcp.contains(target));
@@ -182,11 +187,11 @@ impl Plan {
     }
 }
 
-/// The entry for one name alone that keeps the refinements of the one that decides about it. `uses` bounds the budget of a name that had
-/// a share of a prefix's.
+/// Returns an entry for one name, without operations, that keeps the refinements of the deciding
+/// entry. `uses` bounds the budget of a name that shared the budget of a prefix.
 fn narrowed(name: &SecretName, deciding: Option<&Entry>, uses: u64) -> Entry {
     let pattern = Pattern::Exact(name.clone());
-    let place = Place { line: 0, column: 0 };
+    let location = Location { line: 0, column: 0 };
     match deciding {
         Some(entry) if entry.pattern == pattern => Entry { allow: BTreeSet::new(), ..entry.clone() },
         other => Entry {
@@ -196,7 +201,7 @@ fn narrowed(name: &SecretName, deciding: Option<&Entry>, uses: u64) -> Entry {
             expires: other.and_then(|entry| entry.expires),
             stored_as: None,
             version: None,
-            place,
+            location,
         },
     }
 }

@@ -15,15 +15,15 @@ const USAGE: Usage = Usage {
     metrics: Some(13),
 };
 
-fn observed(secrets: &[(&str, &str, u64, u64)], tcp: &[(&str, u64, u64)]) -> Observed {
-    Observed {
+fn observed(secrets: &[(&str, &str, u64, u64)], tcp: &[(&str, u64, u64)]) -> ObservedRun {
+    ObservedRun {
         run: "01ARZ3NDEKTSV4RRFFQ69G5FAV".into(),
-        cut_off: None,
+        unfinished: None,
         component: Digest::of(b"c"),
         path: "train.wasm".into(),
         secrets: secrets
             .iter()
-            .map(|(name, operation, served, denied)| SecretAsked {
+            .map(|(name, operation, served, denied)| SecretRequests {
                 name: (*name).into(),
                 operation: (*operation).into(),
                 served: *served,
@@ -32,7 +32,7 @@ fn observed(secrets: &[(&str, &str, u64, u64)], tcp: &[(&str, u64, u64)]) -> Obs
             .collect(),
         tcp: tcp
             .iter()
-            .map(|(entry, allowed, denied)| TcpAsked { entry: (*entry).into(), allowed: *allowed, denied: *denied })
+            .map(|(entry, allowed, denied)| TcpAttempts { entry: (*entry).into(), allowed: *allowed, denied: *denied })
             .collect(),
         usage: USAGE,
     }
@@ -42,14 +42,14 @@ fn policy(text: &str) -> Policy {
     Policy::parse(text, "policy.toml").unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
-/// The lines of `[secrets]` that hold.
+/// Returns the lines of `[secrets]` that are not commented out.
 fn granted(text: &str) -> Vec<String> {
     let parsed = policy(text);
     parsed.rules.iter().map(|(_, entry)| entry.line()).collect()
 }
 
 #[test]
-fn a_suggestion_reads_well() {
+fn suggestion_matches_the_golden_file() {
     let own = policy(
         "version = 1\ntcp = [\"db.example.com:5432\", \"127.0.0.1:1\"]\n[secrets]\n\"db-*\" = { allow = [\"get\"], max-uses = 10 }\n\
          model-key = { allow = [\"set\", \"get\"], stored-as = \"prod-model-key\", expires = 2030-01-01T00:00:00Z }\n\
@@ -74,7 +74,7 @@ fn a_suggestion_reads_well() {
 }
 
 #[test]
-fn refinements_are_kept() {
+fn suggestion_keeps_refinements_of_entries() {
     let own = policy(
         "version = 1\n[secrets]\na = { allow = [\"get\", \"describe\"], stored-as = \"b\", secret-version = \"7\" }\n\
          c = { allow = [\"get\"], max-uses = 5, expires = 2020-01-01T00:00:00Z }\n\"d-*\" = { allow = [\"get\"], max-uses = 9 }",
@@ -98,7 +98,7 @@ fn refinements_are_kept() {
 }
 
 #[test]
-fn a_list_keeps_its_scope() {
+fn suggestion_for_a_list_keeps_its_scope() {
     let own = policy(
         "version = 1\n[secrets]\n\"db-*\" = [\"get\", \"list\"]\ndb-admin = []\n\"db-prod-*\" = [\"get\"]\nother = [\"list\"]\n\
          unused = [\"get\"]",
@@ -122,7 +122,7 @@ fn a_list_keeps_its_scope() {
 // promise: A suggested policy grants what was served and the policy of the run explains, never what
 // was only requested.
 #[test]
-fn what_the_runs_policy_does_not_explain_is_not_granted() {
+fn use_outside_the_runs_policy_is_not_suggested() {
     let own = policy("version = 1\n[secrets]\na = [\"get\"]\nb = []");
     let seen = observed(&[("a", "set", 4, 0), ("b", "get", 1, 0), ("c", "get", 1, 0)], &[("10.0.0.1:80", 1, 0)]);
     for own in [&own, &Policy::empty()] {
@@ -130,21 +130,21 @@ fn what_the_runs_policy_does_not_explain_is_not_granted() {
         assert!(granted(&text).is_empty() && policy(&text).tcp().is_empty(), "{text}");
         assert!(text.contains("the run's policy does not grant it"), "{text}");
     }
-    // Where it cannot be read, what was served is all that is known, and the text says so.
+    // Without the policy, the record alone says what was granted, and the text says so.
     let text = suggest(&seen, None).unwrap();
     assert_eq!(granted(&text).len(), 3);
     assert!(text.contains("cannot be read"), "{text}");
 }
 
 #[test]
-fn lines_in_comments_are_valid_in_place_of_their_own() {
+fn commented_lines_can_replace_the_granted_ones() {
     let own = policy("version = 1\ntcp = [\"10.0.0.2:1\"]\n[secrets]\na = { allow = [\"get\"], max-uses = 1 }");
     let seen = observed(&[("a", "get", 1, 4), ("b", "set", 0, 1)], &[("10.0.0.1:80", 0, 1), ("10.0.0.2:1", 1, 0)]);
     let text = suggest(&seen, Some(&own)).unwrap();
-    // Both of a pair are an error.
+    // Keeping both lines of a pair is an error.
     let bare = |line: &str| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).map(str::to_owned);
     let both: String = text.lines().map(|line| bare(line).unwrap_or_else(|| line.to_owned()) + "\n").collect();
-    assert!(Policy::parse(&both, "p").unwrap_err().to_string().contains("written twice"), "{both}");
+    assert!(Policy::parse(&both, "p").unwrap_err().to_string().contains("duplicate name"), "{both}");
     let replaced: Vec<String> = text.lines().filter_map(bare).collect();
     let key = |line: &str| line.split(" = ").next().unwrap_or_default().to_owned();
     let kept = text.lines().filter(|line| !replaced.iter().any(|other| key(other) == key(line)));
@@ -159,9 +159,9 @@ fn text() -> impl Strategy<Value = String> {
     prop_oneof![3 => "[ab-]{1,3}", 1 => Just("*".to_owned()), 1 => "(?s).{0,20}", 1 => "(\"|'|\n|\r|#|=|\\[|\\]|x){0,12}"]
 }
 
-fn asked() -> impl Strategy<Value = SecretAsked> {
+fn asked() -> impl Strategy<Value = SecretRequests> {
     let operation = prop_oneof![5 => select(&Operation::ALL).prop_map(|op| op.to_string()), 1 => ".{0,8}"];
-    (text(), operation, 0..3u64, 0..3u64).prop_map(|(name, operation, served, denied)| SecretAsked {
+    (text(), operation, 0..3u64, 0..3u64).prop_map(|(name, operation, served, denied)| SecretRequests {
         name,
         operation,
         served,
@@ -169,12 +169,12 @@ fn asked() -> impl Strategy<Value = SecretAsked> {
     })
 }
 
-fn target() -> impl Strategy<Value = TcpAsked> {
+fn target() -> impl Strategy<Value = TcpAttempts> {
     let entry = prop_oneof![3 => "10\\.0\\.0\\.[1-3]:[1-3]", 1 => "[ab]{1,3}:PORT", 1 => "(?s).{0,20}", 1 => "169\\.254\\.1\\.1:80"];
-    (entry, 0..3u64, 0..3u64).prop_map(|(entry, allowed, denied)| TcpAsked { entry, allowed, denied })
+    (entry, 0..3u64, 0..3u64).prop_map(|(entry, allowed, denied)| TcpAttempts { entry, allowed, denied })
 }
 
-/// A policy of few names, so that they meet those asked for.
+/// Policies with few distinct names, so that they match the requests.
 fn own() -> impl Strategy<Value = Option<Policy>> {
     let entry = (subsequence(Operation::ALL.to_vec(), 0..=5), prop::option::of(1..6u64));
     prop::option::of(prop::collection::btree_map("[ab-]{1,3}|[ab-]{1,2}\\*", entry, 0..6)).prop_map(|entries| {
@@ -190,16 +190,17 @@ fn own() -> impl Strategy<Value = Option<Policy>> {
 }
 
 proptest! {
-    /// Of any account: the suggestion parses; it grants what was served and the run's policy explains; it grants nothing that was
-    /// only denied; and where the policy is known it allows nothing that the policy does not.
+    /// For any record, the suggestion parses and grants exactly what was served and the run's
+    /// policy explains: nothing that was only denied and, if the policy is known, nothing that it
+    /// does not allow.
     // promise: A suggested policy grants what was served and the policy of the run explains, never
     // what was only requested.
     #[test]
-    fn exactly_what_was_served_is_granted(
+    fn suggestion_grants_exactly_what_was_served(
         secrets in prop::collection::vec(asked(), 0..10), tcp in prop::collection::vec(target(), 0..6), own in own(),
-        path in "(?s).{0,30}", cut_off in prop::option::of("(?s).{0,30}"), component in any::<[u8; 32]>(),
+        path in "(?s).{0,30}", unfinished in prop::option::of("(?s).{0,30}"), component in any::<[u8; 32]>(),
     ) {
-        let seen = Observed { secrets, tcp, path, cut_off, component: Digest::from_bytes(component), ..observed(&[], &[]) };
+        let seen = ObservedRun { secrets, tcp, path, unfinished, component: Digest::from_bytes(component), ..observed(&[], &[]) };
         let text = suggest(&seen, own.as_ref()).unwrap();
         let suggested = policy(&text);
         prop_assert_eq!(suggested.component(), Some(&seen.component));
@@ -210,7 +211,7 @@ proptest! {
         let listed = seen.secrets.iter().any(|one| one.name == "*" && one.operation == "list" && one.served > 0);
         for name in names {
             for operation in Operation::ALL {
-                let of_both = |one: &&SecretAsked| {
+                let of_both = |one: &&SecretRequests| {
                     one.operation == operation.as_str() && SecretName::parse(&one.name).as_ref() == Ok(&name)
                 };
                 let served = seen.secrets.iter().filter(of_both).any(|one| one.served > 0);
@@ -230,7 +231,7 @@ proptest! {
             let connected = seen.tcp.iter().any(|one| one.allowed > 0 && one.entry == target.to_string());
             prop_assert!(connected && own.as_ref().is_none_or(|own| own.tcp().contains(target)), "{target}\n{text}");
         }
-        // A comment that begins a line with a bare key would be one step from a grant: only names and addresses do.
+        // A control character could end a comment line and start a grant.
         let shown = strongroom_core::escape::escape_controls(&text.replace('\n', ""));
         prop_assert_eq!(shown, text.replace('\n', ""));
     }

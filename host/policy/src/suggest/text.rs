@@ -1,25 +1,25 @@
-//! The suggestion as a person reads it.
+//! Writes a suggestion as a TOML document.
 
 use std::fmt::{Display, Write as _};
 
-use super::Observed;
+use super::ObservedRun;
 use super::amounts::limits;
 use super::plan::{Plan, times};
 use crate::Policy;
 use crate::write::{comment, key, list, string};
 
-/// How many lines one block of comments has before it says how many more there are.
+/// The maximum number of lines in one block of comments; further lines are counted.
 const SHOWN_MAX: usize = 100;
 
-struct Page(String);
+struct Document(String);
 
-impl Page {
+impl Document {
     fn line(&mut self, text: impl Display) {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(self.0, "{text}");
     }
 
-    /// A line of TOML with a remark.
+    /// Writes a line of TOML and a remark.
     fn remarked(&mut self, line: &str, remark: &str) {
         self.line(format_args!("{line:<40} # {remark}"));
     }
@@ -30,61 +30,60 @@ impl Page {
             if remark.is_empty() { self.line(line) } else { self.remarked(&line, &remark) }
         }
         if more > 0 {
-            self.line(format_args!("# and {more} more: `strongroom runs show --json`"));
+            self.line(format_args!("# and {more} more in the run record"));
         }
     }
 }
 
-pub(super) fn write(observed: &Observed, policy: Option<&Policy>, plan: &Plan) -> String {
-    let mut page = Page(String::new());
-    head(&mut page, observed, policy);
-    tcp(&mut page, plan);
-    secrets(&mut page, policy, plan);
-    page.line("\n[environment]");
+pub(super) fn write(observed: &ObservedRun, policy: Option<&Policy>, plan: &Plan) -> String {
+    let mut document = Document(String::new());
+    head(&mut document, observed, policy);
+    tcp(&mut document, plan);
+    secrets(&mut document, policy, plan);
+    document.line("\n[environment]");
     match policy {
         Some(policy) => policy
             .environment()
             .iter()
-            .for_each(|(name, value)| page.line(format_args!("{} = {}", key(name), string(value)))),
-        None => page.line("# the run's policy cannot be read, so what it set is not known"),
+            .for_each(|(name, value)| document.line(format_args!("{} = {}", key(name), string(value)))),
+        None => document.line("# unknown, because the run's policy cannot be read"),
     }
-    page.line("\n# What one run may use at most. A line in a comment leaves room above what was used.\n[limits]");
-    limits(&observed.usage, policy).iter().for_each(|(line, remark)| page.remarked(line, remark));
-    page.0
+    document.line("\n# Limits of one run. Commented lines leave headroom above the actual use.\n[limits]");
+    limits(&observed.usage, policy).iter().for_each(|(line, remark)| document.remarked(line, remark));
+    document.0
 }
 
-fn head(page: &mut Page, observed: &Observed, policy: Option<&Policy>) {
-    page.line(format_args!(
-        "# Suggested from the run {}: it grants what that run was given, and no more.",
-        comment(&observed.run)
-    ));
-    if let Some(how) = &observed.cut_off {
-        page.line(format_args!(
-            "# The run did not finish ({}), so the component may need more than stands here.",
+fn head(document: &mut Document, observed: &ObservedRun, policy: Option<&Policy>) {
+    document
+        .line(format_args!("# Suggested from run {}: it grants only what that run was given.", comment(&observed.run)));
+    if let Some(how) = &observed.unfinished {
+        document.line(format_args!(
+            "# The run did not finish ({}), so the component may need more than this.",
             comment(how)
         ));
     }
     if policy.is_none() {
-        page.line("# The policy of the run cannot be read: `stored-as`, `secret-version`, `expires`, `max-uses` and lists are not");
-        page.line(
-            "# carried over, and what is granted here is the record's word alone. Look it up before you use this.",
+        document.line(
+            "# The run's policy cannot be read: `stored-as`, `secret-version`, `expires`, `max-uses` and lists are not",
         );
+        document.line("# carried over, and only the run record says what was granted. Check each line before use.");
     }
-    page.line("version = 1");
-    page.line(format_args!("component = \"{}\" # {}", observed.component, comment(&observed.path)));
+    document.line("version = 1");
+    document.line(format_args!("component = \"{}\" # {}", observed.component, comment(&observed.path)));
 }
 
-fn tcp(page: &mut Page, plan: &Plan) {
+fn tcp(document: &mut Document, plan: &Plan) {
     if !plan.tcp.is_empty() {
-        page.line("\n# It connected to these.");
-        page.line(line_of_tcp(plan.tcp.iter()));
+        document.line("\n# The run connected to these.");
+        document.line(line_of_tcp(plan.tcp.iter()));
     }
     let has_denied = !plan.tcp_denied.is_empty();
     if has_denied || !plan.names_denied.is_empty() {
-        page.line("\n# DENIED. It tried these, which proves no need: decide for each. The line takes the place of any `tcp` above.");
-        page.block(plan.tcp_denied.iter().map(|(target, count)| (format!("# {target}"), times(*count))));
+        document
+            .line("\n# DENIED. The run tried these, which does not prove a need. The line replaces any `tcp` above.");
+        document.block(plan.tcp_denied.iter().map(|(target, count)| (format!("# {target}"), times(*count))));
         let names = plan.names_denied.iter();
-        page.block(
+        document.block(
             names.map(|(name, count)| {
                 (format!("# {name}, looked up"), format!("{}; add it with its port", times(*count)))
             }),
@@ -92,11 +91,11 @@ fn tcp(page: &mut Page, plan: &Plan) {
     }
     if has_denied {
         let denied = plan.tcp_denied.keys().take(SHOWN_MAX);
-        page.line(format_args!("#{}", line_of_tcp(plan.tcp.iter().chain(denied))));
+        document.line(format_args!("#{}", line_of_tcp(plan.tcp.iter().chain(denied))));
     }
     if !plan.tcp_unused.is_empty() {
-        page.line("\n# Granted by the run's policy and not used:");
-        page.block(plan.tcp_unused.iter().map(|target| (format!("# {target}"), String::new())));
+        document.line("\n# Granted by the run's policy but not used:");
+        document.block(plan.tcp_unused.iter().map(|target| (format!("# {target}"), String::new())));
     }
 }
 
@@ -105,40 +104,39 @@ fn line_of_tcp<'a>(targets: impl Iterator<Item = &'a crate::TcpTarget>) -> Strin
     format!("tcp = {}", list(targets.iter().map(String::as_str)))
 }
 
-fn secrets(page: &mut Page, policy: Option<&Policy>, plan: &Plan) {
-    page.line("\n[secrets]");
+fn secrets(document: &mut Document, policy: Option<&Policy>, plan: &Plan) {
+    document.line("\n[secrets]");
     for (entry, uses) in plan.entries.values() {
         let remark = match uses {
             _ if entry.allow.is_empty() => "stays denied".to_owned(),
-            0 => "for the list".to_owned(),
+            0 => "used by the list".to_owned(),
             uses => format!("used {}", times(*uses)),
         };
-        page.remarked(&entry.line(), &remark);
+        document.remarked(&entry.line(), &remark);
     }
     if plan.lists.served > 0 {
         let count = times(plan.lists.served);
-        page.line(format_args!("# It listed secrets {count}: add \"list\" to the names that it is to see."));
+        document
+            .line(format_args!("# The run listed secrets {count}: add \"list\" to the names that it needs to see."));
     }
-    if !plan.denied.is_empty() || plan.lists.denied > 0 || plan.nameless > 0 {
-        page.line("\n# DENIED. The component asked for this and did not get it. Asking proves no need: whoever wrote it decides what it");
-        page.line("# asks for. Take the `#` from a line only if you would have granted it unasked; it takes the place of any line");
-        page.line("# above for the same name.");
-        page.block(plan.denied.iter().map(|(entry, note)| (format!("#{}", entry.line()), note.clone())));
+    if !plan.denied.is_empty() || plan.lists.denied > 0 || plan.invalid_names > 0 {
+        document.line("\n# DENIED. The component requested this and did not get it. A request does not prove a need: the author of the");
+        document.line("# component decides what it requests. Remove the `#` only from a line that you would have granted without the");
+        document.line("# request; the line replaces any line above for the same name.");
+        document.block(plan.denied.iter().map(|(entry, note)| (format!("#{}", entry.line()), note.clone())));
         if plan.lists.denied > 0 {
-            page.line(format_args!(
-                "# a list, denied {}: add \"list\" to the names that it is to see",
+            document.line(format_args!(
+                "# list denied {}: add \"list\" to the names that it needs to see",
                 times(plan.lists.denied)
             ));
         }
-        if plan.nameless > 0 {
-            let count = times(plan.nameless);
-            page.line(format_args!(
-                "# names that no secret can have, or that are not kept: {count} (`strongroom runs show`)"
-            ));
+        if plan.invalid_names > 0 {
+            let count = times(plan.invalid_names);
+            document.line(format_args!("# invalid secret names, and names that the record does not keep: {count}"));
         }
     }
     if policy.is_some() && !plan.unused.is_empty() {
-        page.line("\n# Entries of the run's policy that this run did not need as they stood:");
-        page.block(plan.unused.iter().map(|line| (format!("# {line}"), String::new())));
+        document.line("\n# Entries of the run's policy that this run did not need in full:");
+        document.block(plan.unused.iter().map(|line| (format!("# {line}"), String::new())));
     }
 }

@@ -1,10 +1,10 @@
-//! The examples of `docs/policy.md` are policies that parse.
+//! The examples of `docs/policy.md` are valid policies.
 
 use super::*;
 
 const PAGE: &str = include_str!("../../../../docs/policy.md");
 
-/// The blocks fenced as `kind`.
+/// Returns the blocks fenced as `kind`.
 pub(super) fn blocks(kind: &str) -> Vec<String> {
     let opening = format!("```{kind}");
     let mut blocks = Vec::new();
@@ -24,7 +24,7 @@ pub(super) fn blocks(kind: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_example_parses() {
+fn documented_policy_parses() {
     let blocks = blocks("toml");
     assert!(blocks.len() >= 3, "the page has examples");
     for block in blocks {
@@ -35,7 +35,7 @@ fn every_example_parses() {
 }
 
 #[test]
-fn every_wrong_example_is_refused_as_the_page_says() {
+fn documented_invalid_policy_gets_the_documented_errors() {
     let (wrong, said) = (blocks("toml wrong"), blocks("text"));
     assert!(!wrong.is_empty());
     assert_eq!(wrong.len(), said.len());
@@ -46,7 +46,7 @@ fn every_wrong_example_is_refused_as_the_page_says() {
 }
 
 #[test]
-fn the_defaults_are_those_of_the_page() {
+fn documented_limit_defaults_are_current() {
     for (limit, default) in Limits::default().rows() {
         let row = format!("| `{limit}` | ");
         let line = PAGE.lines().find(|line| line.starts_with(&row)).unwrap_or_else(|| panic!("no row for {limit}"));
@@ -54,24 +54,24 @@ fn the_defaults_are_those_of_the_page() {
     }
 }
 
-/// Whether a line is as the page has it, `[..]` standing for any text.
-fn fits(wanted: &str, line: &str) -> bool {
+/// Returns whether a line matches a pattern in which `[..]` stands for any text.
+fn matches(wanted: &str, line: &str) -> bool {
     match wanted.split_once("[..]") {
         None => wanted == line,
         Some((before, rest)) => line.strip_prefix(before).is_some_and(|line| {
-            line.char_indices().map(|(at, _)| at).chain([line.len()]).any(|at| fits(rest, &line[at..]))
+            line.char_indices().map(|(at, _)| at).chain([line.len()]).any(|at| matches(rest, &line[at..]))
         }),
     }
 }
 
 #[test]
-fn the_walk_through_is_what_the_program_prints() {
-    // The transcript is played against the program by an integration test.
+fn documented_walk_through_matches_the_transcript() {
+    // An integration test runs the transcript.
     let transcript = include_str!("../../../../tests/cases/policy-from-nothing.txt");
     let mut lines = transcript.lines();
     let blocks = blocks("console");
     assert!(blocks.len() >= 3);
     for wanted in blocks.iter().flat_map(|block| block.lines()) {
-        assert!(lines.any(|line| fits(wanted, line)), "not in the transcript, or not in this order: {wanted}");
+        assert!(lines.any(|line| matches(wanted, line)), "not in the transcript, or not in this order: {wanted}");
     }
 }

@@ -1,30 +1,30 @@
-//! What is refused, and the text of it: messages are an interface.
+//! Error messages of invalid policies. Their texts are an interface.
 
 use super::*;
 
-/// The one message about a policy.
+/// Returns the only message about a policy.
 fn message(text: &str) -> String {
     let error = Policy::parse(text, "policy.toml").map(drop).unwrap_err();
     assert_eq!(error.problems().len(), 1, "{error}");
     error.to_string()
 }
 
-/// The messages about entries of `[secrets]`, which begin on line 3.
+/// Returns the message about entries of `[secrets]`, which begin on line 3.
 fn entries(text: &str) -> String {
     message(&format!("version = 1\n[secrets]\n{text}"))
 }
 
 // promise: An unknown field in a policy is an error.
 #[test]
-fn top_level() {
+fn invalid_top_level_field_is_reported() {
     for (text, expected) in [
         ("", "policy.toml:1:1: version: missing: write `version = 1` at the top of the file"),
-        ("version = 2", "policy.toml:1:11: version: expected 1, the only version so far, found 2"),
-        ("version = \"1\"", "policy.toml:1:11: version: expected 1, the only version so far, found \"1\""),
+        ("version = 2", "policy.toml:1:11: version: expected 1, the only supported version, found 2"),
+        ("version = \"1\"", "policy.toml:1:11: version: expected 1, the only supported version, found \"1\""),
         ("version = 1\nlimit = 3", "policy.toml:2:1: limit: unknown field; did you mean `limits`?"),
         (
             "version = 1\n[http]",
-            "policy.toml:2:2: http: unknown field; the fields here are `version`, `component`, `tcp`, `secrets`, `environment` \
+            "policy.toml:2:2: http: unknown field; valid fields are `version`, `component`, `tcp`, `secrets`, `environment` \
              and `limits`",
         ),
         ("version = 1\n[[secrets]]", "policy.toml:2:1: secrets: expected a table, `[secrets]`, found a list"),
@@ -38,7 +38,7 @@ fn top_level() {
             "policy.toml:2:7: tcp: expected a list such as [\"127.0.0.1:5432\"], found \"a:1\"",
         ),
         ("version = 1\ntcp = [5432]", "policy.toml:2:8: tcp: expected a string such as \"127.0.0.1:5432\", found 5432"),
-        ("version = 1\ntcp = [\"db:1\", \"DB:1\"]", "policy.toml:2:16: tcp: `db:1` is written twice; keep one"),
+        ("version = 1\ntcp = [\"db:1\", \"DB:1\"]", "policy.toml:2:16: tcp: `db:1` is listed twice; keep one"),
         (
             "version = 1\ntcp = [\n  \"[::ffff:a9fe:a9fe]:80\"]",
             "policy.toml:3:3: tcp: ::ffff:169.254.169.254 is a cloud metadata address, which no policy can grant; remove it; found \
@@ -50,42 +50,37 @@ fn top_level() {
 }
 
 #[test]
-fn toml_itself() {
-    assert_eq!(message("version = 1\nversion = 1"), "policy.toml:2:1: this name is written twice; keep one");
-    assert_eq!(
-        message("version = 1\n[secrets]\na = [\"get\"]\na = []"),
-        "policy.toml:4:1: this name is written twice; keep one"
-    );
+fn invalid_toml_is_reported() {
+    assert_eq!(message("version = 1\nversion = 1"), "policy.toml:2:1: duplicate name; keep one");
+    assert_eq!(message("version = 1\n[secrets]\na = [\"get\"]\na = []"), "policy.toml:4:1: duplicate name; keep one");
     assert_eq!(
         message("version = 1\n[secrets]\ndb-* = [\"get\"]"),
-        "policy.toml:3:4: this is not TOML: a name with `*` stands in quotes, such as \"db-*\""
+        "policy.toml:3:4: invalid TOML: a name with `*` must be quoted, such as \"db-*\""
     );
-    assert!(
-        message("version = 1\n[environment]\nTOKEN = \"hunter2").starts_with("policy.toml:3:17: this is not TOML: ")
-    );
+    assert!(message("version = 1\n[environment]\nTOKEN = \"hunter2").starts_with("policy.toml:3:17: invalid TOML: "));
 }
 
 #[test]
-fn names_of_entries() {
+fn invalid_entry_name_is_reported() {
     for (text, expected) in [
         (
             "\"*\" = [\"get\"]",
             "secrets.\"*\": `*` alone would match every name; write at least one character before it",
         ),
-        ("\"a*b\" = [\"get\"]", "secrets.\"a*b\": a `*` stands only at the end"),
-        ("\"a**\" = [\"get\"]", "secrets.\"a**\": a `*` stands once, at the end"),
+        ("\"a*b\" = [\"get\"]", "secrets.\"a*b\": `*` is allowed only at the end"),
+        ("\"a**\" = [\"get\"]", "secrets.\"a**\": only one `*` is allowed, at the end"),
         ("\"a_*\" = [\"get\"]", "secrets.\"a_*\": expected characters of 0-9, a-z, A-Z and `-` before the `*`"),
         (
             "db_password = [\"get\"]",
-            "secrets.db_password: expected 1 to 127 characters of 0-9, a-z, A-Z and `-`, or such a beginning and a trailing `*`",
+            "secrets.db_password: expected 1 to 127 characters of 0-9, a-z, A-Z and `-`, or such a prefix and a trailing `*`",
         ),
         (
             "\"../x\\u001b\" = []",
-            "secrets.\"../x\\u{1b}\": expected 1 to 127 characters of 0-9, a-z, A-Z and `-`, or such a beginning and a trailing `*`",
+            "secrets.\"../x\\u{1b}\": expected 1 to 127 characters of 0-9, a-z, A-Z and `-`, or such a prefix and a trailing `*`",
         ),
         (
             "\"\" = []",
-            "secrets.\"\": expected 1 to 127 characters of 0-9, a-z, A-Z and `-`, or such a beginning and a trailing `*`",
+            "secrets.\"\": expected 1 to 127 characters of 0-9, a-z, A-Z and `-`, or such a prefix and a trailing `*`",
         ),
     ] {
         assert_eq!(entries(text), format!("policy.toml:3:1: {expected}"), "{text}");
@@ -94,17 +89,17 @@ fn names_of_entries() {
     assert!(Policy::parse(&format!("version = 1\nsecrets.\"{}*\" = []", "a".repeat(126)), "p").is_ok());
     assert_eq!(
         entries("DB-Admin = []\n\"x-*\" = []\ndb-admin = [\"get\"]"),
-        "policy.toml:5:1: secrets.db-admin: line 3 has an entry for the same name (upper and lower case are the same); keep one"
+        "policy.toml:5:1: secrets.db-admin: line 3 already has an entry for this name (names are case-insensitive); keep one"
     );
     assert!(entries("\"X-*\" = []\n\"x-*\" = [\"get\"]").starts_with("policy.toml:4:1: secrets.\"x-*\": line 3"));
     assert!(
-        entries("a.b = [\"get\"]\na.allow = []").contains("secrets.a.b: unknown field; the fields here are `allow`, ")
+        entries("a.b = [\"get\"]\na.allow = []").contains("secrets.a.b: unknown field; valid fields are `allow`, ")
     );
 }
 
 // promise: An unknown field in a policy is an error.
 #[test]
-fn fields_of_entries() {
+fn invalid_entry_field_is_reported() {
     let allow = "a list of operations, such as [\"get\"] (get, set, list, describe, delete)";
     for (text, expected) in [
         ("{}", format!("3:1: secrets.\"db-*\".allow: missing: expected {allow}")),
@@ -112,7 +107,7 @@ fn fields_of_entries() {
         ("[1]", format!("3:11: secrets.\"db-*\": expected {allow}, found a number in it")),
         ("[\"read\"]", format!("3:11: secrets.\"db-*\": unknown operation: expected {allow}; did you mean \"get\"?")),
         ("[\"Get\"]", format!("3:11: secrets.\"db-*\": unknown operation: expected {allow}; did you mean \"get\"?")),
-        ("[\"get\", \"get\"]", "3:18: secrets.\"db-*\": `get` is written twice; keep one".into()),
+        ("[\"get\", \"get\"]", "3:18: secrets.\"db-*\": `get` is listed twice; keep one".into()),
         (
             "{ allow = [], max-uses = \"ten\" }",
             "3:35: secrets.\"db-*\".max-uses: expected a whole number of at least 1, found \"ten\"".into(),
@@ -132,8 +127,8 @@ fn fields_of_entries() {
         ("{ allow = [], max_uses = 1 }", "3:24: secrets.\"db-*\".max_uses: unknown field; did you mean `max-uses`?".into()),
         (
             "{ allow = [], expires = 2026-01-01T00:00:00 }",
-            "3:34: secrets.\"db-*\".expires: expected a date and time with its offset, such as 2030-12-01T00:00:00Z; this one has no \
-             offset, so nobody knows when it is: append Z for UTC, or +01:00"
+            "3:34: secrets.\"db-*\".expires: expected a date and time with its offset, such as 2030-12-01T00:00:00Z, found no offset; \
+             append Z for UTC, or an offset such as +01:00"
                 .into(),
         ),
         (
@@ -148,11 +143,11 @@ fn fields_of_entries() {
         ),
         (
             "{ allow = [], stored-as = \"x\" }",
-            "3:24: secrets.\"db-*\".stored-as: only for an entry of one name: an entry with `*` stands for many".into(),
+            "3:24: secrets.\"db-*\".stored-as: not allowed for a prefix: an entry with `*` matches many names".into(),
         ),
         (
             "{ allow = [], secret-version = \"x\" }",
-            "3:24: secrets.\"db-*\".secret-version: only for an entry of one name: an entry with `*` stands for many".into(),
+            "3:24: secrets.\"db-*\".secret-version: not allowed for a prefix: an entry with `*` matches many names".into(),
         ),
     ] {
         assert_eq!(entries(&format!("\"db-*\" = {text}")), format!("policy.toml:{expected}"), "{text}");
@@ -169,43 +164,47 @@ fn fields_of_entries() {
         ),
         (
             "{ allow = [\"get\"], secret-version = \"\" }",
-            "3:41: secrets.k.secret-version: expected a version of the secret: a secret's version is 1 to 64 characters of 0-9, a-z, \
+            "3:41: secrets.k.secret-version: expected a version of the secret: a secret version is 1 to 64 characters of 0-9, a-z, \
              A-Z and `-`",
         ),
         (
             "{ allow = [\"get\", \"set\"], secret-version = \"1\" }",
-            "3:48: secrets.k.secret-version: contradicts `allow`: one version can be read, not set or deleted; remove the one or the \
-             other",
+            "3:48: secrets.k.secret-version: conflicts with `allow`: a pinned version can be read, but not set or deleted; remove one of \
+             them",
         ),
     ] {
         assert_eq!(entries(&format!("k = {text}")), format!("policy.toml:{expected}"), "{text}");
     }
-    assert!(entries("k = { secret-version = \"1\", allow = [\"delete\"] }").contains("contradicts"));
+    assert!(entries("k = { secret-version = \"1\", allow = [\"delete\"] }").contains("conflicts with `allow`"));
 }
 
 #[test]
-fn two_ways_to_one_secret() {
+fn two_entries_for_one_secret_are_reported() {
     let cases = [
         (
             "a = { allow = [\"get\"], stored-as = \"x\" }\nb = { allow = [\"set\"], stored-as = \"X\" }",
-            "4:1: secrets.b.stored-as: `x` can also be reached through secrets.a (line 3)",
+            "4:1: secrets.b.stored-as: `x` is also granted by secrets.a (line 3)",
         ),
         (
             "a = { allow = [\"get\"], stored-as = \"x\" }\nx = [\"get\"]",
-            "3:1: secrets.a.stored-as: `x` can also be reached through secrets.x (line 4)",
+            "3:1: secrets.a.stored-as: `x` is also granted by secrets.x (line 4)",
         ),
         (
             "a = { allow = [\"get\"], stored-as = \"db-x\" }\n\"db-*\" = [\"list\"]",
-            "3:1: secrets.a.stored-as: `db-x` can also be reached through secrets.\"db-*\" (line 4)",
+            "3:1: secrets.a.stored-as: `db-x` is also granted by secrets.\"db-*\" (line 4)",
         ),
         (
             "\"a-*\" = [\"get\"]\na-k = { allow = [\"get\"], stored-as = \"a-z\" }",
-            "4:1: secrets.a-k.stored-as: `a-z` can also be reached through secrets.\"a-*\" (line 3)",
+            "4:1: secrets.a-k.stored-as: `a-z` is also granted by secrets.\"a-*\" (line 3)",
         ),
     ];
     for (text, expected) in cases {
         let message = entries(text);
-        assert!(message.starts_with(&format!("policy.toml:{expected}: two ways to one secret")), "{text}: {message}");
+        assert!(
+            message
+                .starts_with(&format!("policy.toml:{expected}, and two entries for one secret would have two budgets")),
+            "{text}: {message}"
+        );
     }
     for fine in [
         "a = { allow = [\"get\"], stored-as = \"x\" }\nx = []",
@@ -220,7 +219,7 @@ fn two_ways_to_one_secret() {
 
 // promise: An unknown field in a policy is an error.
 #[test]
-fn limits() {
+fn invalid_limit_is_reported() {
     let count = "expected a whole number of at least 0, found";
     for (text, expected) in [
         ("requests = \"5\"", format!("requests: {count} \"5\"")),
@@ -251,7 +250,7 @@ fn limits() {
 }
 
 #[test]
-fn values_are_not_repeated() {
+fn message_never_repeats_a_value() {
     for text in [
         "[environment]\n\"TOKEN=hunter2\" = \"x\"",
         "[environment]\nTOKEN = [\"hunter2\"]",
@@ -274,7 +273,7 @@ fn values_are_not_repeated() {
 }
 
 #[test]
-fn every_problem_is_named_in_order() {
+fn problems_are_reported_in_file_order_up_to_twenty() {
     let error =
         Policy::parse("version = 3\n[secrets]\nz = [\"got\"]\na = 1\n[limits]\nx = 1", "p").unwrap_err().to_string();
     let places: Vec<&str> = error.lines().map(|line| line.split(": ").next().unwrap()).collect();
@@ -288,7 +287,7 @@ fn every_problem_is_named_in_order() {
 }
 
 #[test]
-fn sizes_are_bounded() {
+fn policy_above_a_size_bound_is_refused() {
     let entries = |count: usize| (0..count).map(|i| format!("a{i} = []\n")).collect::<String>();
     assert!(Policy::parse(&format!("version = 1\n[secrets]\n{}", entries(ENTRIES_MAX)), "p").is_ok());
     assert!(
@@ -305,23 +304,23 @@ fn sizes_are_bounded() {
 }
 
 #[test]
-fn a_long_list_gets_few_messages() {
+fn long_list_of_errors_gets_few_messages() {
     let text = format!("version = 1\n[secrets]\nk = [{}]", "1,".repeat(200_000));
     assert_eq!(Policy::parse(&text, "p").unwrap_err().problems().len(), 6);
     let every = "\"get\", \"set\", \"list\", \"describe\", \"delete\"";
     assert!(Policy::parse(&format!("version = 1\n[secrets]\nk = [{every}]"), "p").is_ok());
-    assert!(entries(&format!("k = [{every}, \"delete\"]")).ends_with("`delete` is written twice; keep one"));
+    assert!(entries(&format!("k = [{every}, \"delete\"]")).ends_with("`delete` is listed twice; keep one"));
 }
 
 #[test]
-fn a_byte_order_mark_and_carriage_returns_are_no_matter() {
+fn byte_order_mark_and_crlf_are_accepted() {
     assert!(Policy::parse("\u{feff}version = 1\r\n[secrets]\r\na = []\r\n", "p").is_ok());
     let error = Policy::parse("\u{feff}version = 1\r\nx = 1\r\n", "p").unwrap_err();
-    assert_eq!(error.problems()[0].place, Some(Place { line: 2, column: 1 }));
+    assert_eq!(error.problems()[0].location, Some(Location { line: 2, column: 1 }));
 }
 
 #[test]
-fn a_hostile_file_name_is_shown_harmlessly() {
+fn control_characters_in_the_file_name_are_escaped() {
     let error = Policy::parse("", "a\u{1b}[2J.toml").unwrap_err().to_string();
     assert!(error.starts_with("a\\u{1b}[2J.toml:1:1: "), "{error}");
 }

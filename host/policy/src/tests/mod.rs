@@ -1,4 +1,4 @@
-//! Tests of the policy as a whole: what is refused and how that is said, the decision matrix, and the properties.
+//! Tests of the whole crate: messages, decisions and properties.
 
 mod documentation;
 mod golden;
@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use super::*;
 use strongroom_core::ids::{SecretName, SecretVersion};
 
-/// A policy with these entries of `[secrets]`.
+/// Returns a policy with these entries of `[secrets]`.
 fn policy(entries: &str) -> Policy {
     Policy::parse(&format!("version = 1\n[secrets]\n{entries}"), "policy.toml")
         .unwrap_or_else(|error| panic!("{error}"))
@@ -34,7 +34,7 @@ fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-/// A moment for tests that are not about time.
+/// Returns a time for tests that do not depend on it.
 fn now() -> Timestamp {
     at("2026-06-01T12:00:00Z")
 }
@@ -66,7 +66,7 @@ metrics = 1000
 "#;
 
 #[test]
-fn a_full_policy_is_read() {
+fn policy_with_every_field_is_parsed() {
     let policy = Policy::parse(FULL, "policy.toml").unwrap();
     assert_eq!(policy.text(), FULL);
     assert_eq!(policy.digest(), Digest::of(FULL.as_bytes()));
@@ -101,17 +101,17 @@ fn a_full_policy_is_read() {
 }
 
 #[test]
-fn a_component_pin_holds() {
+fn pinned_policy_refuses_another_component() {
     let (pinned, other) = (Digest::of(b"abc"), Digest::of(b"other"));
     let policy = Policy::parse(FULL, "policy.toml").unwrap();
-    assert_eq!(policy.serves(&pinned), Ok(()));
-    assert_eq!(policy.serves(&other), Err(PinMismatch { expected: pinned, found: other }));
-    assert_eq!(Policy::empty().serves(&other), Ok(()));
+    assert_eq!(policy.check_component(&pinned), Ok(()));
+    assert_eq!(policy.check_component(&other), Err(PinMismatch { expected: pinned, found: other }));
+    assert_eq!(Policy::empty().check_component(&other), Ok(()));
 }
 
 // promise: An empty policy grants nothing.
 #[test]
-fn the_empty_policy() {
+fn empty_policy_has_no_grants_and_default_limits() {
     let policy = Policy::empty();
     assert_eq!((policy.text(), policy.digest()), ("", Digest::of(b"")));
     assert_eq!(policy.limits(), &Limits::default());
@@ -119,7 +119,7 @@ fn the_empty_policy() {
 }
 
 #[test]
-fn debug_keeps_the_environment_back() {
+fn debug_output_omits_environment_values() {
     let policy = Policy::parse("version = 1\n[environment]\nTOKEN = \"hunter2\"", "policy.toml").unwrap();
     let policy = Arc::new(policy);
     let shown = format!("{policy:?}{:?}", Decisions::new(Arc::clone(&policy)));
@@ -127,7 +127,7 @@ fn debug_keeps_the_environment_back() {
 }
 
 #[test]
-fn ceilings() {
+fn limit_above_a_ceiling_is_refused() {
     let ceilings: Ceilings =
         toml::from_str("memory = \"1GiB\"\ntime = \"2h\"\nrequests = 50\nlog-bytes = \"0B\"").unwrap();
     let policy = Policy::parse("version = 1\n[limits]\noutput-files = 20000\ntime = \"2h\"", "policy.toml").unwrap();
@@ -146,10 +146,10 @@ fn ceilings() {
     let error = Policy::parse(FULL, "policy.toml").unwrap().limits_under(&ceilings).unwrap_err().to_string();
     assert_eq!(
         error,
-        "policy.toml:22:13: limits.log-bytes: 1MiB is over the ceiling of this host, 0B (`log-bytes` of the configuration's \
-         ceilings): lower the one or raise the other\n\
-         policy.toml:23:12: limits.requests: 100 is over the ceiling of this host, 50 (`requests` of the configuration's \
-         ceilings): lower the one or raise the other"
+        "policy.toml:22:13: limits.log-bytes: 1MiB exceeds the ceiling of this host, 0B; lower the limit, or raise \
+         `ceilings.log-bytes` in the configuration\n\
+         policy.toml:23:12: limits.requests: 100 exceeds the ceiling of this host, 50; lower the limit, or raise \
+         `ceilings.requests` in the configuration"
     );
 
     for (text, part) in [
@@ -167,10 +167,10 @@ fn ceilings() {
 }
 
 #[test]
-fn a_budget_is_shared_by_names_and_operations_of_an_entry() {
+fn entry_budget_is_shared_by_its_names_and_operations() {
     let decisions = decisions("\"db-*\" = { allow = [\"get\", \"describe\"], max-uses = 2 }\nother = [\"get\"]");
     assert!(decisions.decide(Operation::Get, &name("db-a"), now()).is_ok());
-    assert!(decisions.decide(Operation::Set, &name("db-a"), now()).is_err(), "a denial takes no use");
+    assert!(decisions.decide(Operation::Set, &name("db-a"), now()).is_err(), "a denial consumes no use");
     assert!(decisions.decide(Operation::Describe, &name("db-b"), now()).is_ok());
     let refusal = decisions.decide(Operation::Get, &name("db-c"), now()).unwrap_err();
     assert_eq!(refusal.reason, RefusalReason::Exhausted);
@@ -181,7 +181,7 @@ fn a_budget_is_shared_by_names_and_operations_of_an_entry() {
 }
 
 #[test]
-fn a_batch_takes_all_or_nothing() {
+fn refused_batch_consumes_no_use() {
     let decisions =
         decisions("\"db-*\" = { allow = [\"get\"], max-uses = 3 }\nx = { allow = [\"get\"], max-uses = 1 }");
     let batch = |names: &[&str]| {
@@ -201,7 +201,7 @@ fn a_batch_takes_all_or_nothing() {
 }
 
 #[test]
-fn an_expired_entry_stays_expired() {
+fn expired_entry_stays_expired_when_the_clock_is_set_back() {
     let decisions = decisions("a = { allow = [\"get\"], expires = 2026-01-01T00:00:00+01:00, max-uses = 9 }");
     let decide = |time: &str| decisions.decide(Operation::Get, &name("a"), at(time)).map_err(|refusal| refusal.reason);
     assert!(decide("2025-12-31T22:59:59.999999999Z").is_ok());
@@ -212,7 +212,7 @@ fn an_expired_entry_stays_expired() {
 }
 
 #[test]
-fn a_list_shows_what_most_specific_entries_grant() {
+fn list_follows_the_most_specific_entries() {
     let grant = ListGrant::for_test(
         "\"db-*\" = [\"list\"]\n\"db-prod-*\" = [\"get\"]\n\"db-prod-eu-*\" = [\"list\"]\ndb-admin = []\n\
          db-own = [\"list\"]\nmine = { allow = [\"list\"], stored-as = \"theirs\" }\nread = [\"get\"]",
@@ -230,7 +230,7 @@ fn a_list_shows_what_most_specific_entries_grant() {
         ("db-prod-", true),
         ("db-admin", false),
         ("db-admin-2", true),
-        ("db-own", false), // answered by itself
+        ("db-own", false), // listed by `exact`
         ("theirs", false),
         ("mine", false),
         ("read", false),
@@ -243,7 +243,7 @@ fn a_list_shows_what_most_specific_entries_grant() {
 }
 
 #[test]
-fn a_list_takes_one_use_of_every_entry_that_grants_it() {
+fn list_consumes_one_use_of_every_granting_entry() {
     let decisions = decisions(
         "\"db-*\" = { allow = [\"list\"], max-uses = 1 }\na = { allow = [\"get\", \"list\"], max-uses = 2 }\n\
          b = { allow = [\"list\"], expires = 2026-01-01T00:00:00Z }\nc = [\"get\"]",
@@ -261,7 +261,7 @@ fn a_list_takes_one_use_of_every_entry_that_grants_it() {
 }
 
 #[test]
-fn a_list_is_refused_for_the_right_reason() {
+fn refused_list_names_the_reason() {
     let reason =
         |entries: &str| decisions(entries).decide_list(now()).map_err(|refusal| (refusal.reason, refusal.would_allow));
     let line = "NAME = [\"list\"]".to_owned();
@@ -275,7 +275,7 @@ fn a_list_is_refused_for_the_right_reason() {
 }
 
 #[test]
-fn many_entries_are_named_in_sum() {
+fn list_rule_names_eight_entries_and_counts_the_rest() {
     let entries: String = (0..20).map(|i| format!("a{i:02} = [\"list\"]\n")).collect();
     let grant = ListGrant::for_test(&entries);
     assert!(
@@ -287,7 +287,7 @@ fn many_entries_are_named_in_sum() {
 
 // promise: Uses of a budget are taken atomically.
 #[test]
-fn threads_do_not_exceed_a_budget() {
+fn budget_holds_under_concurrent_requests() {
     let decisions = Arc::new(decisions("\"db-*\" = { allow = [\"get\", \"list\"], max-uses = 301 }"));
     let workers: Vec<_> = (0..8)
         .map(|worker| {
@@ -312,18 +312,18 @@ fn threads_do_not_exceed_a_budget() {
 }
 
 #[test]
-fn explanations_read_well() {
+fn explanation_describes_the_decision() {
     let policy = policy(
         "db-password = [\"get\"]\n\"db-*\" = { allow = [\"describe\"], max-uses = 3 }\nk = { allow = [\"get\"], stored-as = \"prod-k\", secret-version = \"7\" }",
     );
     let explain = |operation, asked: &str| policy.explain(operation, &name(asked), now()).to_string();
     assert_eq!(
         explain(Operation::Get, "K"),
-        "yes: `get` of `k` is allowed\n  decided by secrets.k (line 5)\n  in the vault: `prod-k`\n  version: `7`"
+        "yes: `get` of `k` is allowed\n  decided by secrets.k (line 5)\n  name in the vault: `prod-k`\n  version: `7`"
     );
     assert_eq!(
         explain(Operation::Get, "db-x"),
-        "no: `get` of `db-x` is denied\n  decided by secrets.\"db-*\" (line 4)\n  uses in one run, over all names and operations \
+        "no: `get` of `db-x` is denied\n  decided by secrets.\"db-*\" (line 4)\n  uses per run, over all names and operations \
          of the entry: 3\n  this line under [secrets] would allow it:\n    db-x = { allow = [\"get\", \"describe\"], max-uses = 3 }"
     );
     assert_eq!(
@@ -337,12 +337,12 @@ fn explanations_read_well() {
     );
     assert_eq!(
         policy.explain(Operation::Get, &name("prod-k"), now()).would_allow.unwrap(),
-        "prod-k = [\"get\"] # and let nothing else lead to `prod-k` (now secrets.k)"
+        "prod-k = [\"get\"] # also change secrets.k so that it does not grant `prod-k`"
     );
 }
 
 #[test]
-fn a_narrowed_grant_keeps_a_pin() {
+fn at_version_keeps_a_pinned_version() {
     let (one, two) = (SecretVersion::parse("1").unwrap(), SecretVersion::parse("2").unwrap());
     let grant = Grant::for_test(Operation::Get, "a").at_version(one.clone());
     assert_eq!(grant.at_version(two).version(), Some(&one));

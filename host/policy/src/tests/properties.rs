@@ -1,4 +1,4 @@
-//! What holds of every policy and every sequence of requests.
+//! Properties of every policy and every sequence of requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,10 +15,10 @@ struct Spec {
     expires: Option<i64>,
 }
 
-/// Entries by key. Keys and names are of few letters, so that they meet.
+/// Entries by key. Keys and names have few letters, so that they match often.
 type Model = BTreeMap<String, Spec>;
 
-/// One request of a run, `.1` seconds after 1970.
+/// One request of a run. The last field is the time in seconds since 1970.
 #[derive(Clone, Debug)]
 enum Request {
     Names(Operation, Vec<String>, i64),
@@ -54,7 +54,8 @@ fn names(texts: &[String]) -> Vec<SecretName> {
     texts.iter().map(|text| name(text)).collect()
 }
 
-/// Whether a request is granted; for a list, the names of the universe that it shows.
+/// Returns the result of a request: `None` if refused; for a list, the names of the universe that
+/// it shows.
 fn answer(run: &Decisions, request: &Request) -> Option<BTreeSet<SecretName>> {
     match request {
         Request::Names(operation, texts, time) => {
@@ -67,7 +68,7 @@ fn answer(run: &Decisions, request: &Request) -> Option<BTreeSet<SecretName>> {
     }
 }
 
-/// Every name of one to three letters that a request can ask for.
+/// Returns every name of one to three letters that a request can contain.
 fn universe() -> BTreeSet<SecretName> {
     let letters = ["", "a", "b", "-"];
     let pairs = letters.into_iter().flat_map(|one| letters.map(|two| format!("{one}{two}")));
@@ -96,7 +97,7 @@ fn by_name() -> impl Strategy<Value = Request> {
         .prop_map(|(op, names, time)| Request::Names(op, names, time))
 }
 
-/// One entry made narrower in one of the three ways; none where that way does not apply.
+/// Narrows one entry in one of three ways; `None` if that way does not apply.
 fn narrowed(model: &Model, which: Index, way: u8, index: Index) -> Option<Model> {
     let mut narrow = model.clone();
     let key = which.get(&model.keys().collect::<Vec<_>>()).to_string();
@@ -115,7 +116,7 @@ fn narrowed(model: &Model, which: Index, way: u8, index: Index) -> Option<Model>
     Some(narrow)
 }
 
-/// Writes a name with some letters in upper case.
+/// Changes some letters of a name to upper case.
 fn spelled(text: &str, upper: u32) -> String {
     let case = |(i, c): (usize, char)| if upper >> (i % 32) & 1 == 1 { c.to_ascii_uppercase() } else { c };
     text.chars().enumerate().map(case).collect()
@@ -124,7 +125,7 @@ fn spelled(text: &str, upper: u32) -> String {
 proptest! {
     // promise: An empty policy grants nothing.
     #[test]
-    fn an_empty_policy_never_grants(op in operation(), asked in "[a-zA-Z0-9-]{1,127}", time in any::<i32>(), rest in "(\n|#[a-z]*\n){0,5}") {
+    fn empty_policy_never_grants(op in operation(), asked in "[a-zA-Z0-9-]{1,127}", time in any::<i32>(), rest in "(\n|#[a-z]*\n){0,5}") {
         let written = Policy::parse(&format!("version = 1\n{rest}[secrets]\n"), "p").unwrap();
         for policy in [Policy::empty(), written] {
             let run = Decisions::new(Arc::new(policy));
@@ -136,11 +137,11 @@ proptest! {
         }
     }
 
-    /// What a run could do under the narrower policy it could do under the wider one: the requests that the narrower one granted are all
-    /// granted by the wider one, asked in the same order. (Not: every single answer stays. A request that is now denied leaves
-    /// its use to a later one.)
+    /// Requests that a narrower policy grants are all granted by the wider policy, in the same
+    /// order. (A single decision may differ: a request that is now denied leaves its use for a
+    /// later one.)
     #[test]
-    fn narrowing_an_entry_never_widens(
+    fn narrowed_entry_never_grants_more(
         model in model(), which in any::<Index>(), way in 0..3u8, index in any::<Index>(),
         requests in prop::collection::vec(by_name(), 1..30),
     ) {
@@ -153,9 +154,9 @@ proptest! {
         }
     }
 
-    /// The same for lists: none shows a name that it would not have shown before.
+    /// The same for lists: no list shows an additional name.
     #[test]
-    fn narrowing_an_entry_never_lists_more(
+    fn narrowed_entry_never_lists_more(
         model in model(), which in any::<Index>(), way in 0..3u8, index in any::<Index>(),
         times in prop::collection::vec(0..100i64, 1..10),
     ) {
@@ -168,9 +169,9 @@ proptest! {
         }
     }
 
-    /// A list shows exactly the names whose own entry grants `list`.
+    /// A list shows exactly the names whose deciding entry grants `list`.
     #[test]
-    fn a_list_agrees_with_single_decisions(model in model(), time in 0..100i64) {
+    fn list_agrees_with_single_decisions(model in model(), time in 0..100i64) {
         let listed = answer(&self::run(&model), &Request::List(time)).unwrap_or_default();
         let policy = Policy::parse(&text(&model), "p").unwrap();
         for name in universe() {
@@ -182,7 +183,7 @@ proptest! {
     // promise: All spellings of a secret name are one name, so no spelling bypasses its policy
     // entry.
     #[test]
-    fn no_spelling_escapes_its_entry(
+    fn name_in_any_case_gets_the_same_decision(
         model in model(), upper in any::<u32>(), other in any::<u32>(),
         requests in prop::collection::vec(by_name(), 1..20),
     ) {
@@ -197,9 +198,10 @@ proptest! {
         }
     }
 
-    /// The decision by the plain rule: of all keys that match, the longest one, the exact one before all.
+    /// Recomputes the decision naively: among all matching keys, the exact one or else the longest
+    /// decides.
     #[test]
-    fn the_most_specific_entry_decides(model in model(), asked in "[ab-]{1,3}", op in operation()) {
+    fn most_specific_entry_decides(model in model(), asked in "[ab-]{1,3}", op in operation()) {
         let matching = |key: &&String| match key.strip_suffix('*') {
             Some(prefix) => asked.len() > prefix.len() && asked.starts_with(prefix),
             None => **key == asked,
@@ -210,10 +212,10 @@ proptest! {
         prop_assert_eq!(reason, (!allowed).then_some(RefusalReason::Denied), "{}", text(&model));
     }
 
-    /// A refused batch leaves every budget as it was; a granted one takes one use for each name.
+    /// A refused batch leaves every budget unchanged; a granted one consumes one use per name.
     // promise: A batch is decided as a whole.
     #[test]
-    fn a_batch_is_all_or_nothing(
+    fn batch_is_granted_or_refused_as_a_whole(
         model in model(), op in operation(),
         batches in prop::collection::vec(prop::collection::vec("[ab-]{1,3}", 0..6), 1..8),
     ) {
@@ -230,14 +232,14 @@ proptest! {
                 }
                 Err(refusal) => prop_assert!(batch.contains(refusal.name.as_ref().unwrap())),
             }
-            // Budgets agree: what one of them would still grant, the other would. Probed on the side of the narrower one.
+            // Both runs have the same remaining budgets.
             prop_assert_eq!(format!("{:?}", remaining(&batched, op)), format!("{:?}", remaining(&single, op)));
         }
     }
 
-    /// The line that is offered, put in the place of the entry with its key, allows the request.
+    /// The suggested line, in place of the entry with its key, allows the request.
     #[test]
-    fn the_offered_line_would_allow_it(model in model(), asked in "[ab-]{1,3}", op in operation(), time in 0..200i64) {
+    fn suggested_line_allows_the_request(model in model(), asked in "[ab-]{1,3}", op in operation(), time in 0..200i64) {
         let before = Policy::parse(&text(&model), "p").unwrap();
         let explained = before.explain(op, &name(&asked), seconds(time));
         prop_assert_eq!(explained.would_allow.is_none(), explained.allowed());
@@ -248,7 +250,7 @@ proptest! {
         let amended = format!("{}{line}\n", text(&rest));
         let after = Policy::parse(&amended, "p").unwrap_or_else(|error| panic!("{error}\n{amended}"));
         prop_assert!(after.explain(op, &name(&asked), seconds(time)).allowed(), "{}", amended);
-        // What the run could ask for before, it still can.
+        // Every request that was allowed is still allowed.
         for other in universe() {
             for op in Operation::ALL {
                 let (was, is) = (before.explain(op, &other, seconds(time)), after.explain(op, &other, seconds(time)));
@@ -257,9 +259,10 @@ proptest! {
         }
     }
 
-    /// No two names lead to one stored secret, whatever `stored-as` says: else a budget could be gone round.
+    /// No two names lead to one stored secret, whatever `stored-as` says; otherwise a component
+    /// could bypass a budget.
     #[test]
-    fn one_stored_secret_has_one_name(
+    fn stored_secret_is_reached_by_one_name_only(
         entries in prop::collection::btree_map("[ab]{1,2}|[ab]\\*", (any::<bool>(), prop::option::of("[abAB]{1,2}")), 1..6),
     ) {
         let mut text = "version = 1\n[secrets]\n".to_owned();
@@ -274,9 +277,9 @@ proptest! {
         for asked in universe() {
             let explained = policy.explain(Operation::Get, &asked, now());
             if let Some(stored) = explained.stored {
-                prop_assert!(reached.insert(stored.clone()), "{} a second time by {}\n{}", stored, asked, text);
+                prop_assert!(reached.insert(stored.clone()), "{} is reached a second time by {}\n{}", stored, asked, text);
             }
-            // And the line that is offered parses, or says in a comment why not alone.
+            // The suggested line parses, or a comment in it says what else must change.
             if let Some(line) = explained.would_allow {
                 let key = line.split(" = ").next().unwrap().trim_matches('"');
                 let kept = |other: &&str| !other.starts_with(&format!("\"{key}\" = "));
@@ -287,29 +290,30 @@ proptest! {
     }
 
     #[test]
-    fn parsing_random_text_never_panics(text in "(?s).{0,400}", pieces in prop::collection::vec(piece(), 0..40)) {
-        survives(&text);
-        survives(&pieces.concat());
-        survives(&format!("version = 1\n{}", pieces.concat()));
+    fn random_text_never_panics_the_parser(text in "(?s).{0,400}", pieces in prop::collection::vec(piece(), 0..40)) {
+        check_text(&text);
+        check_text(&pieces.concat());
+        check_text(&format!("version = 1\n{}", pieces.concat()));
     }
 
     #[test]
-    fn parsing_mutated_policies_never_panics(
+    fn mutated_policy_never_panics_the_parser(
         edits in prop::collection::vec((any::<Index>(), 0..12usize, piece()), 1..6),
     ) {
         let mut characters: Vec<char> = FULL.chars().collect();
-        for (place, removed, piece) in edits {
-            let at = place.index(characters.len().max(1)).min(characters.len());
+        for (index, removed, piece) in edits {
+            let at = index.index(characters.len().max(1)).min(characters.len());
             let end = (at + removed).min(characters.len());
             characters.splice(at..end, piece.chars());
         }
-        survives(&characters.into_iter().collect::<String>());
+        check_text(&characters.into_iter().collect::<String>());
     }
 }
 
-/// What every entry still grants, by asking for each name of the universe on a copy of the counts.
+/// Probes what every entry still grants, without consuming uses.
 fn remaining(run: &Decisions, op: Operation) -> Vec<Option<RefusalReason>> {
-    // A batch that ends in a name with no entry is refused and takes nothing, but says where it was refused first.
+    // A batch that ends in a name without an entry is refused and consumes nothing, but reports the
+    // first refused name.
     let nowhere = name("zzz");
     universe()
         .into_iter()
@@ -322,8 +326,8 @@ fn remaining(run: &Decisions, op: Operation) -> Vec<Option<RefusalReason>> {
         .collect()
 }
 
-/// Parses, and if that works decides and explains; messages are bounded.
-fn survives(text: &str) {
+/// Parses a text and, if it is a policy, decides and explains. Messages are bounded.
+fn check_text(text: &str) {
     match Policy::parse(text, "p") {
         Ok(policy) => {
             let run = Decisions::new(Arc::new(policy));
@@ -339,7 +343,7 @@ fn survives(text: &str) {
     }
 }
 
-/// Bits that policies are made of, and some that they are not.
+/// Fragments of policies, and some that never occur in policies.
 fn piece() -> impl Strategy<Value = String> {
     let words: Vec<String> = [
         "version",

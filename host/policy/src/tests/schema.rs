@@ -1,4 +1,4 @@
-//! The JSON Schema for editors, held against the parser by an independent validator.
+//! The JSON Schema for editors agrees with the parser, checked by an independent validator.
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::documentation::blocks;
 use super::*;
 
-/// The schema, ready to validate.
+/// The compiled schema.
 struct Validator {
     schemas: boon::Schemas,
     index: boon::SchemaIndex,
@@ -22,7 +22,7 @@ impl Validator {
         Self { schemas, index }
     }
 
-    /// What an editor would say of a policy that is TOML.
+    /// Validates a policy as an editor would.
     fn check(&self, text: &str) -> Result<(), String> {
         let table: toml::Table = toml::from_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
         let document = json(&toml::Value::Table(table));
@@ -30,7 +30,7 @@ impl Validator {
     }
 }
 
-/// As editors show TOML to a schema: dates and times are strings.
+/// Converts TOML as editors do: dates and times become strings.
 fn json(value: &toml::Value) -> Json {
     match value {
         toml::Value::String(text) => text.as_str().into(),
@@ -44,13 +44,13 @@ fn json(value: &toml::Value) -> Json {
 }
 
 #[test]
-fn the_documented_schema_is_the_one_that_is_printed() {
+fn documented_schema_is_current() {
     let page = include_str!("../../../../docs/policy.schema.json");
     assert!(page == SCHEMA, "copy host/policy/src/schema.json to docs/policy.schema.json");
 }
 
 #[test]
-fn everything_in_it_is_described() {
+fn every_schema_property_has_a_description() {
     fn undescribed(at: &str, schema: &Json, found: &mut Vec<String>) {
         for inner in ["properties", "patternProperties"] {
             for (name, property) in schema[inner].as_object().into_iter().flatten() {
@@ -71,7 +71,7 @@ fn everything_in_it_is_described() {
 }
 
 #[test]
-fn defaults_and_limits_are_those_of_the_parser() {
+fn schema_defaults_and_bounds_match_the_parser() {
     let schema: Json = serde_json::from_str(SCHEMA).unwrap();
     let limits = schema["properties"]["limits"]["properties"].as_object().unwrap();
     let rows = Limits::default().rows();
@@ -87,14 +87,14 @@ fn defaults_and_limits_are_those_of_the_parser() {
 }
 
 #[test]
-fn every_policy_that_people_are_shown_fits_the_schema() {
+fn published_policies_match_the_schema() {
     let validator = Validator::new();
     let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guest-example/policies");
     let files =
         std::fs::read_dir(examples).unwrap().map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
     let starters = (0..8u8).map(|bits| {
-        let asks = Asks { secrets: bits & 1 > 0, tcp: bits & 2 > 0, environment: bits & 4 > 0 };
-        starter("x.wasm", &Digest::of(b""), asks)
+        let imports = Imports { secrets: bits & 1 > 0, tcp: bits & 2 > 0, environment: bits & 4 > 0 };
+        starter("x.wasm", &Digest::of(b""), imports)
     });
     let suggested = include_str!("../suggest/suggestion.toml").to_owned();
     let all: Vec<String> =
@@ -107,7 +107,7 @@ fn every_policy_that_people_are_shown_fits_the_schema() {
 }
 
 #[test]
-fn what_a_schema_can_say_is_said() {
+fn schema_and_parser_refuse_the_same_policies() {
     let validator = Validator::new();
     for wrong in [
         "",
@@ -149,8 +149,8 @@ fn what_a_schema_can_say_is_said() {
         "version = 1\n[limits]\nrequests = \"10\"",
         "version = 1\n[limits]\nthreads = 4",
     ] {
-        assert!(Policy::parse(wrong, "p").is_err(), "the parser takes:\n{wrong}");
-        assert!(validator.check(wrong).is_err(), "the schema takes:\n{wrong}");
+        assert!(Policy::parse(wrong, "p").is_err(), "the parser accepts:\n{wrong}");
+        assert!(validator.check(wrong).is_err(), "the schema accepts:\n{wrong}");
     }
     let amounts = ["64KiB", "65536B", "1MiB", "1GiB", "999999999GiB"].map(|size| format!("memory = \"{size}\""));
     let times = ["1ms", "31536000000ms", "31536000s", "525600m", "8760h", "365d", "90s"]
@@ -162,7 +162,7 @@ fn what_a_schema_can_say_is_said() {
     }
 }
 
-/// A value for a field, right more often than not.
+/// Values of fields, valid more often than not.
 fn literal() -> impl Strategy<Value = String> {
     let words = [
         "\"get\"",
@@ -201,7 +201,7 @@ fn field(names: &'static [&'static str]) -> impl Strategy<Value = (String, Strin
     (select(names.to_vec()), literal()).prop_map(|(name, value)| (name.to_owned(), value))
 }
 
-/// `{ a = 1, b = 2 }`, no name twice.
+/// Formats an inline table, `{ a = 1, b = 2 }`, without duplicate names.
 fn inline(fields: Vec<(String, String)>) -> String {
     let fields: BTreeMap<String, String> = fields.into_iter().collect();
     let fields: Vec<String> = fields.into_iter().map(|(name, value)| format!("{name} = {value}")).collect();
@@ -216,11 +216,12 @@ fn entry() -> impl Strategy<Value = (String, String)> {
 }
 
 proptest! {
-    /// What the schema accepts the parser accepts. Left out is what a schema cannot say: names that differ in case alone, two ways to
-    /// one secret, a date in quotes, an address that is always refused and a host name that is none.
+    /// The parser accepts what the schema accepts, except for rules that a schema cannot express:
+    /// names that differ only in case, two entries for one secret, a quoted date, an address that
+    /// is always refused, and an invalid host name.
     // promise: The parser accepts every policy that the JSON schema for editors accepts.
     #[test]
-    fn what_the_schema_accepts_the_parser_accepts(
+    fn policy_accepted_by_the_schema_parses(
         entries in prop::collection::btree_map(entry().prop_map(|(key, _)| key), entry().prop_map(|(_, value)| value), 0..4),
         limits in prop::collection::vec(
             field(&["memory", "time", "output-bytes", "output-files", "compile-time", "log-bytes", "requests", "metrics", "x"]), 0..4),
@@ -230,13 +231,14 @@ proptest! {
         let entries: String = entries.into_iter().map(|(key, value)| format!("\"{key}\" = {value}\n")).collect();
         let limits = inline(limits);
         let text = format!("version = 1\ntcp = [{}]\nlimits = {limits}\n[secrets]\n{entries}", targets.join(", "));
-        // More than one entry may lead to the one secret that is an alias here.
+        // Two aliases of one secret would be an error that the schema cannot express.
         prop_assume!(text.matches("stored-as = \"zz\"").count() < 2);
         thread_local!(static VALIDATOR: Validator = Validator::new());
         let accepted = VALIDATOR.with(|validator| validator.check(&text)).is_ok();
         let parsed = Policy::parse(&text, "p");
         prop_assert!(!accepted || parsed.is_ok(), "{}\n{}", parsed.unwrap_err(), text);
-        // And the other way round, but for amounts that are written with needless zeros or beyond all reason.
+        // The schema accepts what the parser accepts, except for amounts with leading zeros or many
+        // digits.
         let odd = text.contains("\"0") || text.bytes().collect::<Vec<_>>().windows(10).any(|part| part.iter().all(u8::is_ascii_digit));
         let odd = odd || text.contains(":0");
         prop_assert!(odd || accepted || parsed.is_err(), "the schema refuses:\n{}", text);

@@ -12,43 +12,43 @@ use super::Part;
 pub(super) const LOWER: &[u8; 16] = b"0123456789abcdef";
 pub(super) const UPPER: &[u8; 16] = b"0123456789ABCDEF";
 
-/// The two hexadecimal digits of a byte.
+/// Returns the two hexadecimal digits of a byte.
 pub(super) fn digits(byte: u8, alphabet: &[u8; 16]) -> [u8; 2] {
-    // A nibble is below sixteen, so that neither look-up fails.
+    // A nibble is below 16, so the lookup cannot fail.
     [byte >> 4, byte & 15].map(|nibble| alphabet.get(usize::from(nibble)).copied().unwrap_or(b'?'))
 }
 
-/// What stands before the value in the group of three bytes in which it begins.
+/// The bytes before the value in the base64 group in which it starts.
 #[derive(Clone, Copy)]
-pub(super) enum Before {
-    /// So many bytes that are not known.
-    Any(usize),
-    /// So many bytes, the last of them a colon.
+pub(super) enum Prefix {
+    /// This many unknown bytes.
+    Unknown(usize),
+    /// This many bytes, of which the last is a colon.
     Colon(usize),
 }
 
-/// How base64 goes on after the value.
+/// What follows the value in base64.
 #[derive(Clone, Copy)]
 pub(super) enum Tail {
-    /// With bytes that are not known.
+    /// Unknown bytes.
     Inner,
-    /// Not at all.
+    /// Nothing: base64 without padding ends here.
     Bare,
-    /// With padding only.
+    /// Only padding.
     Padded,
 }
 
-pub(super) fn base64(part: Part<'_>, engine: &GeneralPurpose, before: Before, tail: Tail, out: &mut Vec<u8>) {
-    let (count, fill) = match before {
-        Before::Any(count) => (count, 0),
-        Before::Colon(count) => (count, b':'),
+pub(super) fn base64(part: Part<'_>, engine: &GeneralPurpose, prefix: Prefix, tail: Tail, out: &mut Vec<u8>) {
+    let (count, fill) = match prefix {
+        Prefix::Unknown(count) => (count, 0),
+        Prefix::Colon(count) => (count, b':'),
     };
     let mut input = Zeroizing::new(Vec::with_capacity(count.saturating_add(part.text.len())));
-    // Of several bytes before, only the last shares a digit with the value.
+    // Only the last of the preceding bytes shares a digit with the value.
     input.resize(count, fill);
     input.extend_from_slice(part.text.as_bytes());
     let mut encoded = Zeroizing::new(vec![0; input.len().div_ceil(3).saturating_mul(4)]);
-    // The buffer has exactly the length that the encoding has.
+    // The buffer has exactly the length of the encoding.
     let written = engine.encode_slice(input.as_slice(), encoded.as_mut_slice()).unwrap_or(0);
     let bits = input.len().saturating_mul(8);
     let end = match tail {
@@ -56,17 +56,17 @@ pub(super) fn base64(part: Part<'_>, engine: &GeneralPurpose, before: Before, ta
         Tail::Bare if part.last => bits.div_ceil(6),
         _ => bits / 6,
     };
-    let start = match before {
-        Before::Any(count) => count.saturating_mul(8).div_ceil(6),
-        Before::Colon(count) => count.saturating_mul(8) / 6,
+    let start = match prefix {
+        Prefix::Unknown(count) => count.saturating_mul(8).div_ceil(6),
+        Prefix::Colon(count) => count.saturating_mul(8) / 6,
     };
     out.extend_from_slice(encoded.get(start..end).unwrap_or_default());
 }
 
-/// Base64 of the value alone, with a line ending after every so many digits.
+/// Writes base64 of the value alone, with a line ending after every `width` digits.
 pub(super) fn base64_lines(part: Part<'_>, width: usize, ending: &str, out: &mut Vec<u8>) {
     let mut encoded = Zeroizing::new(Vec::with_capacity(part.text.len().div_ceil(3).saturating_mul(4)));
-    base64(part, &STANDARD, Before::Any(0), Tail::Padded, &mut encoded);
+    base64(part, &STANDARD, Prefix::Unknown(0), Tail::Padded, &mut encoded);
     for (at, line) in encoded.chunks(width).enumerate() {
         if at > 0 {
             out.extend_from_slice(ending.as_bytes());
@@ -79,10 +79,10 @@ pub(super) fn hex(part: Part<'_>, alphabet: &[u8; 16], out: &mut Vec<u8>) {
     out.extend(part.text.bytes().flat_map(|byte| digits(byte, alphabet)));
 }
 
-/// The bytes as decimal numbers.
+/// Writes the bytes as decimal numbers.
 pub(super) fn list(part: Part<'_>, separator: &str, out: &mut Vec<u8>) {
     for (at, byte) in part.text.bytes().enumerate() {
-        // Writing to a vector does not fail.
+        // Writing to a vector cannot fail.
         let _ = if at == 0 { write!(out, "{byte}") } else { write!(out, "{separator}{byte}") };
     }
 }
@@ -96,7 +96,8 @@ pub(super) fn percent_all(part: Part<'_>, alphabet: &[u8; 16], out: &mut Vec<u8>
     part.text.bytes().for_each(|byte| percent_byte(byte, alphabet, out));
 }
 
-/// Percent-encoding of whatever is no ASCII letter or digit and not among the bytes kept; with `plus`, a space becomes `+`.
+/// Percent-encodes every byte except ASCII letters, digits and `kept`; with `plus`, a space becomes
+/// `+`.
 pub(super) fn percent(part: Part<'_>, kept: &[u8], plus: bool, alphabet: &[u8; 16], out: &mut Vec<u8>) {
     for byte in part.text.bytes() {
         match byte {

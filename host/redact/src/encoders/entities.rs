@@ -1,4 +1,4 @@
-//! The ways in which XML and HTML are escaped.
+//! Escapes of XML and HTML.
 
 use super::style::{Names, Number, Style, beyond_ascii};
 
@@ -18,7 +18,7 @@ const DECIMAL: Names = &[('&', "&#38;"), ('<', "&#60;"), ('>', "&#62;"), ('"', "
 const HEX: Names = &[('&', "&#x26;"), ('<', "&#x3c;"), ('>', "&#x3e;"), ('"', "&#x22;"), ('\'', "&#x27;")];
 const HEX_UPPER: Names = &[('&', "&#x26;"), ('<', "&#x3C;"), ('>', "&#x3E;"), ('"', "&#x22;"), ('\'', "&#x27;")];
 
-// Text and attributes of XML.
+// XML text and attributes.
 pub(super) static XML_MINIMAL: Style = Style::named(&[MINIMAL]);
 pub(super) static XML: Style = Style::named(&[MARKUP]);
 pub(super) static XML_ASCII: Style = Style::new(&[MARKUP], beyond_ascii, Number::Decimal);
@@ -33,7 +33,7 @@ pub(super) static XML_CANONICAL: Style = Style::named(&[MINIMAL, QUOT, BREAKS_HE
 /// `xml.EscapeText`.
 pub(super) static XML_GO: Style = Style::named(&[MARKUP, QUOT_34, APOS_39, BREAKS_HEX]);
 
-// HTML, where `&apos;` came late.
+// HTML, which gained `&apos;` only in HTML 5.
 pub(super) static HTML_39: Style = Style::named(&[MARKUP, QUOT, APOS_39]);
 pub(super) static HTML_39_ASCII: Style = Style::new(&[MARKUP, QUOT, APOS_39], beyond_ascii, Number::Decimal);
 /// PHP.
@@ -47,7 +47,7 @@ pub(super) static HTML_OWASP: Style = Style::named(&[MARKUP, QUOT, APOS_X27, SOL
 /// `mustache.js`.
 pub(super) static HTML_MUSTACHE: Style = Style::named(&[MARKUP, QUOT, APOS_39, SOLIDUS, GRAVE_EQUALS]);
 
-// All five by number.
+// All five characters by number.
 pub(super) static XML_DECIMAL: Style = Style::named(&[DECIMAL]);
 pub(super) static XML_HEX: Style = Style::named(&[HEX]);
 pub(super) static XML_HEX_UPPER: Style = Style::named(&[HEX_UPPER]);

@@ -1,4 +1,4 @@
-//! Escapes as strings have them in JSON, programming languages and shells.
+//! String escapes of JSON, programming languages and shells.
 
 use super::Part;
 use super::style::{
@@ -22,7 +22,7 @@ const QUOTES_UPPER: Names = &[('\'', "\\u0027"), ('"', "\\u0022")];
 const SHORT: &[Names] = &[BACKSLASH, QUOTE, BREAKS, FEEDS];
 const SHORT_SOLIDUS: &[Names] = &[BACKSLASH, QUOTE, BREAKS, FEEDS, SOLIDUS];
 
-/// The separators that end lines in old JavaScript.
+/// The separators that end lines in older versions of JavaScript.
 fn separator(c: char) -> bool {
     matches!(c, '\u{2028}' | '\u{2029}')
 }
@@ -47,12 +47,13 @@ pub(super) static JSON_ASCII_UPPER: Style = Style::new(SHORT, not_ascii, UNITS_U
 pub(super) static JSON_PYTHON: Style = Style::new(SHORT, not_printed, UNITS);
 pub(super) static JSON_SOLIDUS: Style = Style::new(SHORT_SOLIDUS, control, UNITS);
 pub(super) static JSON_PHP: Style = Style::new(SHORT_SOLIDUS, not_ascii, UNITS);
-/// PHP with `JSON_HEX_TAG`, `_AMP`, `_APOS` and `_QUOT`: these in upper case, all else in lower.
+/// PHP with `JSON_HEX_TAG`, `_AMP`, `_APOS` and `_QUOT`: these escapes in upper case, all others in
+/// lower case.
 pub(super) static JSON_PHP_HTML: Style =
     Style::new(&[TAGS_UPPER, QUOTES_UPPER, BACKSLASH, BREAKS, FEEDS, SOLIDUS], not_ascii, UNITS);
 pub(super) static JSON_TAGS: Style = Style::new(SHORT, tags, UNITS);
 pub(super) static JSON_TAGS_UPPER: Style = Style::new(SHORT, tags, UNITS_UPPER);
-/// Django's `json_script`: Python's JSON, the tags in upper case.
+/// Django's `json_script`: Python's JSON, with tags in upper case.
 pub(super) static JSON_DJANGO: Style = Style::new(&[TAGS_UPPER, BACKSLASH, QUOTE, BREAKS, FEEDS], not_printed, UNITS);
 pub(super) static JSON_HTML: Style = Style::new(SHORT, html, UNITS);
 pub(super) static JSON_HTML_UPPER: Style = Style::new(SHORT, html, UNITS_UPPER);
@@ -61,12 +62,13 @@ pub(super) static JSON_GSON: Style = Style::new(SHORT, |c| html(c) || c == '=', 
 pub(super) static JSON_NET: Style =
     Style::new(&[BACKSLASH, BREAKS, FEEDS], |c| html(c) || not_printed(c) || matches!(c, '"' | '+' | '`'), UNITS_UPPER);
 
-/// `\uXXXX` for everything, letters and digits too.
+/// Writes `\uXXXX` for every character, including letters and digits.
 pub(super) fn units(part: Part<'_>, alphabet: &[u8; 16], out: &mut Vec<u8>) {
     part.text.chars().for_each(|c| unit(c, alphabet, out));
 }
 
-/// `{:?}`, which differs from `escape_debug` in the apostrophe, and in characters that join the one before.
+/// The output of `{:?}`. It differs from `escape_debug` in the apostrophe and in combining
+/// characters.
 pub(super) fn rust(part: Part<'_>, out: &mut Vec<u8>) {
     for c in part.text.chars() {
         match c {
@@ -90,12 +92,14 @@ pub(super) static BYTES_CRATE: Style = Style::new(&[BACKSLASH, QUOTE, BREAKS, NU
 
 const PYTHON_CODE: Number = Number::Code { bound: 0x100 };
 
-/// What Python's `repr` escapes of the first 256 characters. Beyond, all are taken to print.
+/// Selects what Python's `repr` escapes among the first 256 characters. All others are assumed to
+/// be printable.
 fn python(c: char) -> bool {
     control(c) || matches!(c, '\u{7f}'..='\u{a0}' | '\u{ad}')
 }
 
-// Python marks the apostrophe where a text has both kinds of quotes, and else takes the other kind around it.
+// Python escapes the apostrophe only if a text contains both kinds of quotes; otherwise it delimits
+// the text with the other kind.
 pub(super) static PYTHON: Style = Style::new(&[BACKSLASH, BREAKS], python, PYTHON_CODE);
 pub(super) static PYTHON_APOSTROPHE: Style = Style::new(&[BACKSLASH, BREAKS, APOSTROPHE], python, PYTHON_CODE);
 pub(super) static PYTHON_ASCII: Style = Style::new(&[BACKSLASH, BREAKS], not_printed, PYTHON_CODE);
@@ -109,7 +113,7 @@ fn node(c: char) -> bool {
     control(c) || matches!(c, '\u{7f}'..='\u{9f}')
 }
 
-/// `util.inspect` and so `console.log` of what holds a string.
+/// `util.inspect`, which `console.log` uses for strings inside other values.
 pub(super) static NODE: Style = Style::new(&[BACKSLASH, BREAKS, FEEDS, VERTICAL], node, Number::CodeUpper);
 pub(super) static NODE_APOSTROPHE: Style =
     Style::new(&[BACKSLASH, BREAKS, FEEDS, VERTICAL, APOSTROPHE], node, Number::CodeUpper);
@@ -117,18 +121,18 @@ pub(super) static NODE_APOSTROPHE: Style =
 const GO_NAMES: &[Names] = &[BACKSLASH, QUOTE, BREAKS, FEEDS, BELL, VERTICAL];
 const GO_CODE: Number = Number::Code { bound: 0x80 };
 
-/// `%q`. Beyond the first 256 characters, all are taken to print.
+/// `%q`. Characters beyond the first 256 are assumed to be printable.
 pub(super) static GO: Style = Style::new(GO_NAMES, python, GO_CODE);
 /// `%+q`.
 pub(super) static GO_ASCII: Style = Style::new(GO_NAMES, not_printed, GO_CODE);
 
-/// A string of C with octal numbers, as git writes file names.
+/// C strings with octal numbers, as git writes file names.
 pub(super) static C: Style = Style::new(GO_NAMES, control_delete, Number::Octal);
 pub(super) static C_ASCII: Style = Style::new(GO_NAMES, not_printed, Number::Octal);
 
 const ANSI_NAMES: &[Names] = &[BACKSLASH, APOSTROPHE, BREAKS, FEEDS, BELL, VERTICAL, ESCAPE];
 
-/// `$'...'`, which bash takes for what does not print.
+/// `$'...'`, which bash uses for text that is not printable.
 pub(super) static SHELL_ANSI: Style = Style::new(ANSI_NAMES, control_delete, Number::Octal);
 pub(super) static SHELL_ANSI_ASCII: Style = Style::new(ANSI_NAMES, not_printed, Number::Octal);
 
@@ -148,7 +152,7 @@ const BARE: Names = &[
     ('{', "\\{"), ('}', "\\}"), ('*', "\\*"), ('[', "\\["), (']', "\\]"), ('?', "\\?"), ('^', "\\^"), (',', "\\,"),
 ];
 
-/// `printf %q` of bash, of what prints. It marks `#` and `~` only where they begin a word.
+/// bash's `printf %q` for printable text. It escapes `#` and `~` only at the start of a word.
 pub(super) static SHELL_BACKSLASHES: Style = Style::named(&[DOUBLE, HISTORY, BARE]);
 
 /// `Shellwords.escape`.

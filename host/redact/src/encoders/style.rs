@@ -1,35 +1,36 @@
-//! Encoders that read characters: each is kept, or written by a name, or written by its number.
+//! Encoders that work on characters: each character is kept, or replaced by a name or by its
+//! number.
 
 use std::io::Write as _;
 
 use super::Part;
 use super::bytes::{LOWER, UPPER, digits};
 
-/// What is written in place of a character.
+/// Characters and their replacements.
 pub(super) type Names = &'static [(char, &'static str)];
 
-/// How an encoder writes characters. ASCII letters and digits are always kept.
+/// The notation of an encoder. ASCII letters and digits are always kept.
 pub(super) struct Style {
-    /// What is written in place of certain characters.
+    /// The characters that have names.
     pub(super) names: &'static [Names],
-    /// Which of the others are written by their number.
+    /// Selects the other characters that are written by number.
     pub(super) numbered: fn(char) -> bool,
     pub(super) number: Number,
 }
 
-/// How the number of a character is written.
+/// The notation of a character's number.
 #[derive(Clone, Copy)]
 pub(super) enum Number {
-    /// `\u00e4` for each UTF-16 unit, in these digits.
+    /// `\u00e4` for each UTF-16 unit, with these digits.
     Unit(&'static [u8; 16]),
-    /// `\xe4` below a bound, then `\u20ac`, then `\U0001d11e`.
+    /// `\xe4` below a bound, otherwise `\u20ac` or `\U0001d11e`.
     Code {
-        /// The first number that is written with four digits.
+        /// The smallest number that is written with four digits.
         bound: u32,
     },
     /// `\xc3\xa4` for the UTF-8 bytes, in lower case.
     Bytes,
-    /// `\xE4`, in upper case, of characters below 256.
+    /// `\xE4` in upper case, for characters below 256.
     CodeUpper,
     /// `\303\244` for the UTF-8 bytes.
     Octal,
@@ -40,7 +41,7 @@ pub(super) enum Number {
 }
 
 impl Style {
-    /// A style that escapes certain characters by name and nothing else.
+    /// Returns a style that only replaces characters with names.
     pub(super) const fn named(names: &'static [Names]) -> Self {
         Self { names, numbered: none, number: Number::Decimal }
     }
@@ -67,7 +68,7 @@ impl Style {
 impl Number {
     fn write(self, c: char, out: &mut Vec<u8>) {
         let code = u32::from(c);
-        // Writing to a vector does not fail.
+        // Writing to a vector cannot fail.
         let _ = match self {
             Self::Unit(alphabet) => return unit(c, alphabet, out),
             Self::Code { bound } if code < bound => write!(out, "\\x{code:02x}"),
@@ -86,7 +87,7 @@ fn bytes(c: char, out: &mut Vec<u8>, write: fn(u8, &mut Vec<u8>) -> std::io::Res
     c.encode_utf8(&mut [0; 4]).bytes().try_for_each(|byte| write(byte, out))
 }
 
-/// Writes a character as it is.
+/// Writes a character unchanged.
 pub(super) fn push(c: char, out: &mut Vec<u8>) {
     out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
 }
@@ -105,32 +106,32 @@ pub(super) const UNITS: Number = Number::Unit(LOWER);
 /// UTF-16 units in upper case.
 pub(super) const UNITS_UPPER: Number = Number::Unit(UPPER);
 
-/// No character.
+/// Selects no character.
 pub(super) fn none(_: char) -> bool {
     false
 }
 
-/// The first 32 controls of ASCII.
+/// Selects the first 32 control characters of ASCII.
 pub(super) fn control(c: char) -> bool {
     c < ' '
 }
 
-/// Those and delete.
+/// Selects the ASCII control characters, including delete.
 pub(super) fn control_delete(c: char) -> bool {
     c.is_ascii_control()
 }
 
-/// Controls, and what is not ASCII.
+/// Selects the first 32 control characters and everything beyond ASCII.
 pub(super) fn not_ascii(c: char) -> bool {
     control(c) || !c.is_ascii()
 }
 
-/// Whatever does not print in ASCII.
+/// Selects everything that is not printable ASCII.
 pub(super) fn not_printed(c: char) -> bool {
     control_delete(c) || !c.is_ascii()
 }
 
-/// What is not ASCII; controls are kept.
+/// Selects everything beyond ASCII.
 pub(super) fn beyond_ascii(c: char) -> bool {
     !c.is_ascii()
 }

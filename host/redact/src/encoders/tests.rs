@@ -1,4 +1,4 @@
-//! What each encoder of the list writes.
+//! The output of each encoder.
 
 use super::*;
 use ::bytes as bytes_crate;
@@ -6,10 +6,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use proptest::prelude::*;
 
-/// All needles of a value, made without laziness.
+/// Returns all needles of a value, computed eagerly.
 fn all(value: &str) -> Vec<Vec<u8>> {
     let whole = |form: &'static Form| {
-        pieces(form.over, value).into_iter().map(|(at, len)| form.encode(&value[at..at + len], true).to_vec())
+        pieces(form.scope, value).into_iter().map(|(at, len)| form.encode(&value[at..at + len], true).to_vec())
     };
     FORMS.iter().flat_map(whole).filter(|needle| needle.len() >= MIN_NEEDLE).collect()
 }
@@ -19,7 +19,7 @@ fn has(value: &str, needle: &str) -> bool {
 }
 
 #[test]
-fn the_forms_of_a_password() {
+fn password_is_encoded_in_every_form() {
     let value = "p\"ä s/1~*\n2";
     for needle in [
         value,
@@ -44,7 +44,7 @@ fn the_forms_of_a_password() {
 }
 
 #[test]
-fn short_values_and_lines_follow_the_rule() {
+fn short_values_and_lines_have_no_needles() {
     for bare in ["", "a", "abc", "ä1", "    ", "\n\n\n\n\n", "\u{a0}\u{2003}  "] {
         assert!(all(bare).is_empty(), "{bare:?}");
     }
@@ -57,15 +57,15 @@ fn short_values_and_lines_follow_the_rule() {
 }
 
 #[test]
-fn base64_leaves_only_digits_shared_with_a_neighbour() {
+fn base64_needle_omits_only_shared_digits() {
     assert!(has("abcd", "YWJjZA==") && has("abcd", "YWJjZA") && has("abcd", "YWJjZ"));
     // x + abcd = eGFiY2Q=, xy + abcd = eHlhYmNk
     assert!(has("abcd", "FiY2") && has("abcd", "FiY2Q=") && has("abcd", "hYmNk"));
 }
 
-/// What encoders write that were not at hand to be run, from their documentation and source.
+/// Encoders that could not be run, from their documentation and source.
 #[test]
-fn the_forms_of_other_languages() {
+fn value_is_encoded_as_in_other_languages() {
     let value = "a/<b>&\"'=+`é\\\u{1}z";
     for needle in [
         // Go: encoding/json, %q, %+q, html.EscapeString and xml.EscapeText, url.UserPassword.
@@ -84,7 +84,7 @@ fn the_forms_of_other_languages() {
         "a/\\u003Cb\\u003E\\u0026\\u0022\\u0027=\\u002B\\u0060\\u00E9\\\\\\u0001z",
         "a/\\u003cb\\u003e\\u0026\\\"\\u0027=+`\\u00e9\\\\\\u0001z",
         "a/\\u003Cb\\u003E\\u0026\\\"'=+`\\u00e9\\\\\\u0001z",
-        // Mustache and the rule of OWASP; all five by number.
+        // Mustache and the OWASP rule; all five characters by number.
         "a&#x2F;&lt;b&gt;&amp;&quot;&#39;&#x3D;+&#x60;é\\\u{1}z",
         "a&#x2F;&lt;b&gt;&amp;&quot;&#x27;=+`é\\\u{1}z",
         "a/&#60;b&#62;&#38;&#34;&#39;=+`é\\\u{1}z",
@@ -106,27 +106,27 @@ fn the_forms_of_other_languages() {
 }
 
 #[test]
-fn a_line_is_looked_for_in_json_too() {
+fn line_is_also_encoded_as_json() {
     let value = "first\n  say \"hello\"\nlast";
     assert!(has(value, "say \"hello\"") && has(value, "say \\\"hello\\\""));
 }
 
 proptest! {
     #[test]
-    fn base64_is_found_inside_other_base64(
+    fn base64_needle_is_found_inside_other_base64(
         before in prop::collection::vec(any::<u8>(), 0..5), value in "\\PC{4,20}", after in prop::collection::vec(any::<u8>(), 0..5),
     ) {
         for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
             let text = engine.encode([&before, value.as_bytes(), &after].concat());
             let longest = all(&value).into_iter().filter(|needle| text.contains(std::str::from_utf8(needle).unwrap()))
                 .map(|needle| needle.len()).max().unwrap_or(0);
-            // At most one digit at each end is shared, which holds four bits of the value or two.
+            // At most one digit at each end is shared, with at most four bits of the value.
             prop_assert!(longest * 6 + 2 * 4 >= value.len() * 8, "{longest} digits of {text}");
         }
     }
 
     #[test]
-    fn json_is_what_serde_writes(value in any::<String>()) {
+    fn json_form_matches_serde_json(value in any::<String>()) {
         let quoted = serde_json::to_string(&value).unwrap();
         let mut out = Vec::new();
         JSON.write(Part { text: &value, last: true }, &mut out);
@@ -141,7 +141,7 @@ proptest! {
     }
 
     #[test]
-    fn rust_is_what_rust_writes(value in any::<String>()) {
+    fn rust_forms_match_the_standard_library(value in any::<String>()) {
         let written = |write: fn(Part<'_>, &mut Vec<u8>)| {
             let mut out = Vec::new();
             write(Part { text: &value, last: true }, &mut out);
@@ -157,7 +157,7 @@ proptest! {
     }
 
     #[test]
-    fn beginnings_stay_and_growth_is_bounded(value in any::<String>(), cut in any::<prop::sample::Index>()) {
+    fn form_of_a_prefix_is_a_prefix_and_growth_is_bounded(value in any::<String>(), cut in any::<prop::sample::Index>()) {
         let cut = value.floor_char_boundary(cut.index(value.len() + 1));
         for form in FORMS {
             let whole = form.encode(&value, true);
@@ -168,7 +168,7 @@ proptest! {
     }
 
     #[test]
-    fn the_bound_on_needles_holds(value in "([a-c1]{5,7}[\n\r]){0,40}") {
+    fn needles_at_most_bounds_the_number_of_needles(value in "([a-c1]{5,7}[\n\r]){0,40}") {
         prop_assert!(all(&value).len() <= needles_at_most(value.len()));
     }
 }

@@ -459,7 +459,7 @@ async fn conclude(staging: folders::Staging, ended: Ended, spec: &RunSpec, sessi
 
 async fn publish(staging: folders::Staging, redactor: Redactor) -> Result<Vec<Output>, outputs::ListError> {
     let published = tokio::task::spawn_blocking(move || {
-        let outputs = outputs::list(staging.folder(), |name| redactor.shown(name))?;
+        let outputs = outputs::list(staging.folder(), |name| redactor.sanitize(name))?;
         staging.publish()?;
         Ok(outputs)
     });

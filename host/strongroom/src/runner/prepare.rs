@@ -48,7 +48,7 @@ impl Checks {
         let timer = Timer::start();
         let candidate = Candidate::read(&spec.component, COMPONENT_MAX)?;
         timer.lap(|timings| &mut timings.load);
-        policy.serves(candidate.digest())?;
+        policy.check_component(candidate.digest())?;
         let limits = policy.limits_under(&self.ceilings)?;
         let folders = folders::check(&spec, &self.private)?;
         timer.lap(|timings| &mut timings.start);

@@ -123,8 +123,8 @@ struct WrongAt<'a> {
 impl<'a> Wrong<'a> {
     fn of(file: &Path, error: &'a PolicyError) -> Self {
         let problems = error.problems().iter().map(|problem| WrongAt {
-            line: problem.place.map(|place| place.line),
-            column: problem.place.map(|place| place.column),
+            line: problem.location.map(|location| location.line),
+            column: problem.location.map(|location| location.column),
             field: &problem.field,
             message: &problem.message,
         });

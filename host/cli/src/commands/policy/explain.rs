@@ -8,7 +8,7 @@ use super::super::out;
 use super::super::secret::NAME_HELP;
 use super::{Explain, read};
 use strongroom::ids::SecretName;
-use strongroom::policy::{Explanation, Operation, Overruled};
+use strongroom::policy::{Explanation, Operation, OverriddenEntry};
 
 pub(super) fn run(args: &Explain) -> Result<Exit, Failure> {
     let operation = Operation::parse(&args.operation).ok_or_else(|| {
@@ -35,7 +35,7 @@ struct Answer<'a> {
     reason: Option<&'static str>,
     entry: Option<&'a str>,
     line: Option<usize>,
-    overruled: &'a [Overruled],
+    overruled: &'a [OverriddenEntry],
     stored_as: Option<&'a str>,
     secret_version: Option<&'a str>,
     max_uses: Option<u64>,
@@ -52,7 +52,7 @@ impl<'a> From<&'a Explanation> for Answer<'a> {
             reason: explanation.reason.map(|reason| reason.as_str()),
             entry: explanation.rule.as_deref(),
             line: explanation.line,
-            overruled: &explanation.overruled,
+            overruled: &explanation.overridden,
             stored_as: explanation.stored.as_ref().map(SecretName::as_str),
             secret_version: explanation.version.as_ref().map(|version| version.as_str()),
             max_uses: explanation.max_uses,

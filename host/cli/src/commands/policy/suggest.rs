@@ -10,7 +10,7 @@ use super::Suggest;
 use crate::config::Home;
 use strongroom::audit;
 use strongroom::ids::Digest;
-use strongroom::policy::{self, Observed, Policy, SecretAsked, TcpAsked, Usage};
+use strongroom::policy::{self, ObservedRun, Policy, SecretRequests, TcpAttempts, Usage};
 use strongroom::record::{NetworkOperation, Outcome, RunRecord};
 use strongroom::runs::RunStoreError;
 
@@ -63,9 +63,9 @@ fn policy_of(home: &Home, digest: &Digest) -> Result<Option<Policy>, Failure> {
 }
 
 /// What a record says of a run.
-fn observed(record: &RunRecord) -> Observed {
+fn observed(record: &RunRecord) -> ObservedRun {
     let whole = matches!(record.outcome, Outcome::Finished | Outcome::Failed);
-    let secrets = record.secrets.iter().map(|used| SecretAsked {
+    let secrets = record.secrets.iter().map(|used| SecretRequests {
         name: used.name.clone(),
         operation: used.operation.clone(),
         served: used.count,
@@ -75,11 +75,11 @@ fn observed(record: &RunRecord) -> Observed {
         // A name that was granted is used by connecting to it.
         let allowed = if used.operation == NetworkOperation::Connect { used.count } else { 0 };
         let entry = if allowed > 0 { used.entry.as_ref() } else { used.would_allow.as_ref() };
-        entry.map(|entry| TcpAsked { entry: entry.clone(), allowed, denied: used.denied })
+        entry.map(|entry| TcpAttempts { entry: entry.clone(), allowed, denied: used.denied })
     });
-    Observed {
+    ObservedRun {
         run: record.id.to_string(),
-        cut_off: (record.outcome != Outcome::Finished).then(|| match record.limit {
+        unfinished: (record.outcome != Outcome::Finished).then(|| match record.limit {
             Some(limit) => format!("stopped at the limit `{}`", limit.as_str()),
             None => record.outcome.as_str().to_owned(),
         }),
