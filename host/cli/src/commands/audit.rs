@@ -16,7 +16,7 @@ use strongroom::escape::escape_controls;
 use strongroom::ids::RunId;
 use strongroom::runs::RunStore;
 
-/// Show the audit, or verify that nobody changed it
+/// Show or verify the audit log
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -29,37 +29,33 @@ enum Command {
     Verify(Verify),
 }
 
-/// Show what was audited, oldest first
+/// Show audit events, oldest first
 ///
-/// The lines are shown as they stand there; `audit verify` says whether they can
-/// be trusted.
+/// Events are shown as stored. Run `strongroom audit verify` to check whether they can be trusted.
 #[derive(Debug, clap::Args)]
 struct Show {
-    /// Only the events of this run: its identity or
-    /// the beginning of it, or `last`
+    /// Only events of this run: run ID, a unique prefix of it, or `last`
     #[arg(long, value_name = "ID")]
     run: Option<String>,
-    /// Only the last COUNT of these events
+    /// Only the last COUNT events
     #[arg(long, value_name = "COUNT", value_parser = parse_count)]
     last: Option<usize>,
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
 
-/// Verify every segment against its chain, the ledger and the run records
+/// Verify the audit log: hash chains, ledger and run records
 ///
-/// Exit code 0 means that nothing was changed; what a crash left behind is named,
-/// and is no change. Exit code 5 means that something was altered, cut, removed or
-/// added.
+/// Exit code 0: no tampering was detected. Traces of a crash are reported, but are not tampering.
+/// Exit code 5: something was altered, cut, removed or added.
 #[derive(Debug, clap::Args)]
 struct Verify {
-    /// A position that was kept elsewhere, as
-    /// `runs show` prints it in the row `audit`:
-    /// the trail has to contain it
+    /// Position that the audit log must contain, stored elsewhere; `runs show` prints it in the
+    /// row `audit`
     #[arg(long, value_name = "SEGMENT:COUNT:HASH", value_parser = Expect::parse)]
     expect: Option<Expect>,
-    /// Print a JSON document
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -74,7 +70,7 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
 
 fn show_trail(args: &Show, home: &Home) -> Result<Exit, Failure> {
     if !home.audit().exists() {
-        out::note("there are no events yet");
+        out::note("no audit events yet");
         return Ok(Exit::Done);
     }
     let runs = existing_runs(home)?;
@@ -112,7 +108,7 @@ fn show_trail(args: &Show, home: &Home) -> Result<Exit, Failure> {
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {
-    text.parse().map_err(|_| "a count is a whole number, such as `20`".to_owned())
+    text.parse().map_err(|_| "expected a whole number, such as `20`".to_owned())
 }
 
 /// How events are printed, and the segment that the last one was of.
@@ -139,10 +135,7 @@ impl Screen {
 /// One event as one line.
 fn line_of(item: &Item, with_run: bool) -> String {
     let Some(LineEvent { time, event, .. }) = &item.event else {
-        return format!(
-            "{:>6}  (this line is no event that this version can read: run `strongroom audit verify`)",
-            item.line
-        );
+        return format!("{:>6}  (unreadable event: run `strongroom audit verify`)", item.line);
     };
     let text = format!("{:>6}  {}  {:<16}  {}", item.line, show::moment(*time), kind(event), about(event, with_run));
     escape_controls(text.trim_end())
@@ -249,15 +242,19 @@ fn verify(args: &Verify, home: &Home) -> Result<Exit, Failure> {
         }
         lines.iter().try_for_each(out::line)?;
         if there > 0 && !overall.is_tampering() {
-            out::line(format!("the trail agrees with {}", plural(there as u64, "run record")))?;
+            out::line(format!("audit log matches {}", plural(there as u64, "run record")))?;
         }
         if let (Some(expect), false) = (&args.expect, overall.is_tampering()) {
-            out::line(format!("the position expected in segment {} is there", expect.segment()))?;
+            out::line(format!("expected position found in segment {}", expect.segment()))?;
         }
         if astray > 0 {
             let sum = format!(
-                "TAMPERED: {} of segments that this trail does not have: it was moved aside, or thrown away and begun anew",
-                if astray == 1 { "1 run record is".to_owned() } else { format!("{astray} run records are") }
+                "TAMPERED: {} that the audit log does not contain: the log was moved, or deleted and restarted",
+                if astray == 1 {
+                    "1 run record refers to a segment".to_owned()
+                } else {
+                    format!("{astray} run records refer to segments")
+                }
             );
             out::line(marked(&sum))?;
         }
@@ -303,7 +300,7 @@ fn lines_of(report: &Report) -> Vec<String> {
         ));
     }
     let mut parts = vec![format!("{intact} intact")];
-    for (number, word) in [(live, "live"), (crashed, "recovered after a crash"), (tampered, "not as written")] {
+    for (number, word) in [(live, "live"), (crashed, "recovered after a crash"), (tampered, "tampered")] {
         if number > 0 {
             parts.push(format!("{number} {word}"));
         }
@@ -349,7 +346,7 @@ mod tests {
             (
                 &[Verdict::Recovered, Verdict::Altered { line: 2 }],
                 Verdict::Intact,
-                "TAMPERED: 2 segments (0 intact, 1 recovered after a crash, 1 not as written), 6 events",
+                "TAMPERED: 2 segments (0 intact, 1 recovered after a crash, 1 tampered), 6 events",
             ),
             (&[Verdict::Intact], Verdict::LedgerAltered { line: 1 }, "TAMPERED: 1 segment (1 intact), 3 events"),
         ] {

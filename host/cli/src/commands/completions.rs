@@ -6,13 +6,13 @@ use clap_complete::Shell;
 
 use super::failure::{Exit, Failure};
 
-/// Print a completion script for a shell
+/// Print a shell completion script
 ///
-/// The script completes commands, options and files. It runs nothing and opens
-/// no vault, so names of secrets are not completed.
+/// The script completes commands, options and files. It neither runs strongroom nor opens a vault,
+/// so it does not complete secret names.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The shell
+    /// Shell
     shell: Shell,
 }
 

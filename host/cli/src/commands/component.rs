@@ -11,13 +11,13 @@ use strongroom::runtime::{Candidate, LoadError};
 /// Reads a component's file. Compiles nothing.
 pub(super) fn read(path: &Path) -> Result<Candidate, Failure> {
     if path.is_dir() {
-        return Err(Failure::invalid(format!("`{}` is a folder, not a component", path.display()))
-            .help("name the `.wasm` file in it, such as `target/wasm32-wasip2/release/NAME.wasm`"));
+        return Err(Failure::invalid(format!("`{}` is a directory, not a component", path.display()))
+            .help("give the `.wasm` file in it, such as `target/wasm32-wasip2/release/NAME.wasm`"));
     }
     Candidate::read(path, COMPONENT_MAX).map_err(|error| match &error {
         LoadError::Malformed { why: Malformed::NotWebAssembly, .. } if policy::read(path).is_ok() => {
             Failure::invalid(format!("`{}` is a policy, not a component", path.display()))
-                .help("a component is a `.wasm` file: `strongroom run COMPONENT --policy FILE`")
+                .help("pass a `.wasm` file: `strongroom run COMPONENT --policy FILE`")
         }
         _ if error.is_host_fault() => Failure::host(error),
         _ => Failure::invalid(error),

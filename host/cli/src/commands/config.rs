@@ -20,13 +20,13 @@ enum Command {
     Show(Show),
 }
 
-/// Show every setting that holds, and where it comes from
+/// Show every effective setting and its source
 ///
-/// An option goes before a variable, a variable before the configuration file,
-/// the file before the default. What is wrong in the file is an error.
+/// Options take precedence over environment variables, variables over the configuration file, and
+/// the file over defaults. An invalid configuration file is an error.
 #[derive(Debug, clap::Args)]
 struct Show {
-    /// Print a JSON document
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -51,8 +51,8 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
         return Ok(Exit::Done);
     }
     if let Some(file) = file {
-        let is_there = if file_found { "" } else { ", which is not there" };
-        out::line(format!("the configuration file is `{}`{is_there}\n", strongroom::escape::escape_controls(&file)))?;
+        let missing = if file_found { "" } else { " (does not exist)" };
+        out::line(format!("configuration file: `{}`{missing}\n", strongroom::escape::escape_controls(&file)))?;
     }
     let rows: Vec<Vec<String>> = settings
         .into_iter()
@@ -63,6 +63,6 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
             vec![setting.key.to_owned(), setting.origin.to_string(), value]
         })
         .collect();
-    out::table(&["SETTING", "FROM", "VALUE"], &rows, &[])?;
+    out::table(&["SETTING", "SOURCE", "VALUE"], &rows, &[])?;
     Ok(Exit::Done)
 }

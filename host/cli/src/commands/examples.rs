@@ -179,7 +179,7 @@ mod tests {
             for flag in ["-h", "--help"] {
                 let words = ["strongroom"].into_iter().chain(path.split_whitespace()).chain([flag]);
                 let text = command().try_get_matches_from(words).unwrap_err().render().to_string();
-                assert!(text.contains("Examples"), "{path}: {text}");
+                assert!(text.contains(if path.is_empty() { "Getting started" } else { "Examples" }), "{path}: {text}");
                 let widest = text.lines().max_by_key(|line| line.chars().count()).unwrap_or_default();
                 assert!(widest.chars().count() <= WIDTH, "{path}: {widest}");
             }

@@ -42,12 +42,12 @@ impl From<Exit> for ExitCode {
 
 /// The list for `--help` and the manual.
 pub(super) const EXIT_CODES: &[&str] = &[
-    "0    done, or the component finished",
+    "0    success, or the component finished",
     "1    the component failed",
-    "2    wrong usage, or invalid input",
-    "3    refused: the component imports what the policy does not grant",
-    "4    stopped at a limit",
-    "5    the host or the vault failed",
+    "2    invalid usage or input",
+    "3    refused: the component imports something that the policy does not grant",
+    "4    the run was stopped at a limit",
+    "5    the host or the vault failed, or the audit log was tampered with",
     "130  cancelled by SIGINT or SIGTERM",
 ];
 
@@ -177,7 +177,12 @@ impl fmt::Display for Indented<'_> {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Self::invalid(error)
+        let help = error.help();
+        let failure = Self::invalid(error);
+        match help {
+            Some(help) => failure.help(help),
+            None => failure,
+        }
     }
 }
 
@@ -199,18 +204,17 @@ impl From<RunStoreError> for Failure {
 impl From<VaultError> for Failure {
     fn from(error: VaultError) -> Self {
         match &error {
-            VaultError::NotFound(_) => Self::invalid(error).help("`strongroom secret list` shows those there are"),
-            VaultError::Disabled(name) => Self::invalid(&error).help(format!(
-                "whoever manages the vault enables it: `az keyvault secret set-attributes --name {name} --enabled true`"
-            )),
+            VaultError::NotFound(_) => Self::invalid(error).help("run `strongroom secret list` to list secrets"),
+            VaultError::Disabled(name) => Self::invalid(&error)
+                .help(format!("enable it with `az keyvault secret set-attributes --name {name} --enabled true`")),
             VaultError::Deleted(name) => Self::invalid(&error).help(format!(
-                "`strongroom secret set {name} --recover` brings it back and stores the value as its newest version"
+                "run `strongroom secret set {name} --recover` to recover it and store the value as its newest version"
             )),
             VaultError::Partial { written, cause } => {
                 let names: Vec<String> = written.iter().map(|name| format!("`{name}`")).collect();
                 let cause = Self::from((**cause).clone());
                 let Self::Said { exit, what, help, usage } = cause else { return cause };
-                let what = format!("{what}\nof the batch these were done before, and no others: {}", names.join(", "));
+                let what = format!("{what}\nonly these were written before the failure: {}", names.join(", "));
                 Self::Said { exit, what, help, usage }
             }
             VaultError::Invalid(_) | VaultError::Conflict { .. } => Self::invalid(error),
@@ -224,7 +228,7 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::ReaderGone,
-            _ => Self::host(format!("cannot write to standard output: {error}")),
+            _ => Self::host(format!("could not write to standard output: {error}")),
         }
     }
 }
@@ -249,8 +253,8 @@ mod tests {
             failure.to_string(),
             "error: the vault cannot write `c`: it was deleted, and the vault keeps it to be recovered: `strongroom secret recover c` brings \
              it back, `strongroom secret purge c` removes it for good\n       \
-             of the batch these were done before, and no others: `a`, `b`\n  \
-             help: `strongroom secret set c --recover` brings it back and stores the value as its newest version"
+             only these were written before the failure: `a`, `b`\n  \
+             help: run `strongroom secret set c --recover` to recover it and store the value as its newest version"
         );
         assert_eq!(failure.exit(), Exit::Invalid);
     }

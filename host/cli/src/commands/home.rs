@@ -47,8 +47,9 @@ fn vault_of(local: LocalVault) -> Vaults {
 /// Why a local vault was not opened.
 fn not_opened(dir: &Path, error: VaultError) -> Failure {
     match error {
-        VaultError::Absent(_) => Failure::host(format!("there is no vault at `{}`", dir.display()))
-            .help("run `strongroom init`, or say where it is: `--vault local:DIR`, `STRONGROOM_HOME`"),
+        VaultError::Absent(_) => Failure::host(format!("there is no vault at `{}`", dir.display())).help(
+            "run `strongroom init` to create one, or select another with `--vault local:DIR` or `STRONGROOM_HOME`",
+        ),
         error => error.into(),
     }
 }
@@ -94,7 +95,7 @@ impl Surroundings {
         match self.place()? {
             VaultPlace::Local(dir) => Ok(dir),
             VaultPlace::Azure(place) => {
-                Err(Failure::invalid(format!("this is for the local vault, and `{place}` is a Key Vault"))
+                Err(Failure::invalid(format!("this command supports only local vaults, not the Key Vault `{place}`"))
                     .help(instead))
             }
         }
@@ -140,8 +141,8 @@ impl Surroundings {
         if home.path().is_dir() {
             return Ok(home);
         }
-        Err(Failure::host(format!("there is no home of strongroom at `{}`", home.path().display()))
-            .help("run `strongroom init`, or set `STRONGROOM_HOME` to where it is"))
+        Err(Failure::host(format!("there is no strongroom home at `{}`", home.path().display()))
+            .help("run `strongroom init` to create one, or set `STRONGROOM_HOME` to its path"))
     }
 
     /// Looks for the vault. Makes nothing.
@@ -200,7 +201,7 @@ impl Surroundings {
 impl Opened {
     /// The local vault, for a command that has looked for one.
     pub(super) fn local(&self) -> Result<&LocalVault, Failure> {
-        self.local.as_ref().ok_or_else(|| Failure::invalid("this is for the local vault"))
+        self.local.as_ref().ok_or_else(|| Failure::invalid("this command supports only local vaults"))
     }
 
     /// Ends the audit in good order.
@@ -218,7 +219,7 @@ pub(super) fn existing_runs(home: &Home) -> Result<Option<RunStore>, Failure> {
     let runs = RunStore::open(&dir)?;
     // On a disk that is full or read-only, what is there can be read all the same.
     if let Err(error) = mark_lost(home, &runs) {
-        out::note(format!("note: a run that was cut off may still be shown as running: {error}"));
+        out::note(format!("note: an interrupted run may still be shown as running: {error}"));
     }
     Ok(Some(runs))
 }
@@ -226,24 +227,26 @@ pub(super) fn existing_runs(home: &Home) -> Result<Option<RunStore>, Failure> {
 fn mark_lost(home: &Home, runs: &RunStore) -> Result<(), RunStoreError> {
     let dir = home.audit();
     for id in runs.mark_lost(|segment| audit::is_live(&dir, segment))? {
-        out::note(format!("note: run {id} was cut off when its process ended; its record now says `lost`"));
+        out::note(format!("note: run {id} was interrupted when its process ended; its record now says `lost`"));
     }
     Ok(())
 }
 
 /// Refuses a home that others may change: they could put another folder in the place of the audit.
 fn refuse_shared(home: &Path) -> Result<(), Failure> {
-    let failed = |cause: io::Error| Failure::host(format!("cannot look at the home `{}`: {cause}", home.display()));
+    let failed =
+        |cause: io::Error| Failure::host(format!("could not inspect the home directory `{}`: {cause}", home.display()));
     let meta = fs::metadata(home).map_err(failed)?;
     if meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o022 == 0 {
         return Ok(());
     }
-    Err(Failure::host(format!("others may change the home `{}`", home.display()))
-        .help("make it yours alone (`chown`, `chmod go-w`), after a look at what is in it"))
+    Err(Failure::host(format!("other users can modify the home directory `{}`", home.display()))
+        .help("check its contents, then restrict it with `chown` and `chmod go-w`"))
 }
 
 /// Makes a folder for its owner alone, with what is above it, where it is not there.
 pub(super) fn make_folder(path: &Path) -> Result<(), Failure> {
-    let failed = |cause: io::Error| Failure::host(format!("cannot make the folder `{}`: {cause}", path.display()));
+    let failed =
+        |cause: io::Error| Failure::host(format!("could not create the directory `{}`: {cause}", path.display()));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)
 }

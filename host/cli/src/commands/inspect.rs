@@ -12,15 +12,15 @@ use strongroom::policy::{Asks, starter};
 use strongroom::runtime::Candidate;
 use strongroom::runtime::imports::Entry;
 
-/// Show what a component imports and exports, what would be refused, and a policy to begin with
+/// Show a component's imports and exports, and generate a starter policy
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The component's `.wasm` file
+    /// Component file (`.wasm`)
     component: PathBuf,
-    /// Print the policy to begin with, and nothing else
+    /// Print only the starter policy
     #[arg(long, conflicts_with = "json")]
     starter_policy: bool,
-    /// Print a JSON document
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -34,8 +34,8 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     if args.starter_policy {
         return match known.refused().first() {
             None => out::line(policy(args, &known).trim_end()).map(|()| Exit::Done),
-            Some(refused) => Err(Failure::refused(format!("no policy serves this component: {refused}"))
-                .help("`strongroom inspect COMPONENT` lists all that would be refused")),
+            Some(refused) => Err(Failure::refused(format!("no policy can allow this component: {refused}"))
+                .help("run `strongroom inspect COMPONENT` to list all imports that would be refused")),
         };
     }
     described(args, &known)?;
@@ -46,8 +46,8 @@ fn described(args: &Args, known: &Candidate) -> Result<(), Failure> {
     out::line(format!("{}, {}", escape_controls(&args.component.to_string_lossy()), show::size(known.len())))?;
     out::line(format!("  {}", known.digest()))?;
     match known.interfaces().entry() {
-        Some(Entry::Run(name)) => out::line(format!("  starts at `{}`, as a program", escape_controls(name)))?,
-        Some(Entry::Train) => out::line("  starts at `train`")?,
+        Some(Entry::Run(name)) => out::line(format!("  entry point `{}` (program)", escape_controls(name)))?,
+        Some(Entry::Train) => out::line("  entry point `train` (plugin)")?,
         None => {}
     }
     out::line("\nimports")?;
@@ -66,13 +66,13 @@ fn described(args: &Args, known: &Candidate) -> Result<(), Failure> {
         known.interfaces().exports.iter().map(|item| vec![item.name.clone(), item.kind.to_string()]).collect();
     indented(&exports)?;
     if !known.refused().is_empty() {
-        out::line("\na run of it would be refused:")?;
+        out::line("\na run would be refused:")?;
         for refused in known.refused() {
             out::line(format!("  {}", escape_controls(&refused.to_string())))?;
         }
         return Ok(());
     }
-    out::line("\na policy to begin with (`--starter-policy` prints it alone)\n")?;
+    out::line("\nstarter policy (`--starter-policy` prints only this)\n")?;
     out::line(policy(args, known).trim_end())
 }
 

@@ -15,8 +15,8 @@ pub(super) fn start() -> Result<(), Failure> {
     let filter = match config::log_filter() {
         Some(text) => {
             let targets = text.parse::<Targets>().map_err(|error| {
-                Failure::invalid(format!("the variable `{}` is no log filter: {error}", config::LOG))
-                    .help("for example `info`, or `strongroom_vault_azure=debug`")
+                Failure::invalid(format!("invalid log filter in `{}`: {error}", config::LOG))
+                    .help("set it to a filter such as `info` or `strongroom_vault_azure=debug`")
             })?;
             if targets.default_level().is_some() { targets } else { targets.with_default(LevelFilter::WARN) }
         }

@@ -11,11 +11,10 @@ use clap_mangen::roff::{Roff, bold, roman};
 use super::failure::{EXIT_CODES, Exit, Failure};
 use super::{examples, out};
 
-/// Print the manual page, or write all of them into a folder
+/// Print the manual page, or write all manual pages to a directory
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Write a page for every command into this folder,
-    /// which is made where it is not there
+    /// Write one page per command to this directory; creates it if missing
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
@@ -29,8 +28,8 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     };
     let failed = |path: &Path, cause: io::Error| {
-        Failure::invalid(format!("cannot write `{}`: {cause}", path.display()))
-            .help("name a folder that you may write to")
+        Failure::invalid(format!("could not write `{}`: {cause}", path.display()))
+            .help("choose a directory that you can write to")
     };
     fs::create_dir_all(dir).map_err(|cause| failed(dir, cause))?;
     let mut pages = Vec::new();
@@ -39,7 +38,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         let path = dir.join(name);
         fs::write(&path, page).map_err(|cause| failed(&path, cause))?;
     }
-    out::line(format!("wrote {} pages into `{}`", pages.len(), dir.display()))?;
+    out::line(format!("wrote {} pages to `{}`", pages.len(), dir.display()))?;
     Ok(Exit::Done)
 }
 
@@ -55,7 +54,7 @@ fn collect(command: &Command, path: &str, pages: &mut Vec<(String, Vec<u8>)>) ->
 }
 
 fn page(command: &Command, path: &str) -> Result<Vec<u8>, Failure> {
-    let failed = |error: io::Error| Failure::host(format!("cannot make the manual page: {error}"));
+    let failed = |error: io::Error| Failure::host(format!("could not generate the manual page: {error}"));
     // Without a date the page is the same whenever it is made; the blank keeps its place in the title line.
     let man = Man::new(command.clone())
         .date(" ")
@@ -82,7 +81,7 @@ fn page(command: &Command, path: &str) -> Result<Vec<u8>, Failure> {
     let others = if path.is_empty() { "strongroom-run" } else { "strongroom" };
     roff.text([
         bold(others),
-        roman("(1), and the folder docs of the source: command-line.md, policy.md, configuration.md"),
+        roman("(1); docs/command-line.md, docs/policy.md and docs/configuration.md in the source tree"),
     ]);
     roff.to_writer(&mut page).map_err(failed)?;
     Ok(page)

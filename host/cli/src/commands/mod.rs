@@ -46,7 +46,7 @@ use style::To;
 /// The most threads that drive runs and the vault. Blocking work has threads of its own.
 const WORKERS_MAX: usize = 4;
 
-/// Runs untrusted training components and lets them use secrets under a policy.
+/// Run untrusted training components that use secrets under a policy
 #[derive(Debug, Parser)]
 #[command(name = "strongroom", bin_name = "strongroom", version, arg_required_else_help = true)]
 struct Cli {
@@ -59,20 +59,19 @@ struct Cli {
 /// Options of every command.
 #[derive(Debug, clap::Args)]
 struct Global {
-    /// The vault: `local:DIR`, or the https address of
-    /// a Key Vault; else STRONGROOM_VAULT, the
-    /// configuration file, the home folder
-    #[arg(long, global = true, value_name = "PLACE", help_heading = "Options of every command")]
+    /// Vault address: `local:DIR` or the https URL of an Azure Key Vault. Default:
+    /// STRONGROOM_VAULT, then the configuration file, then the strongroom home directory
+    #[arg(long, global = true, value_name = "ADDRESS", help_heading = "Global options")]
     vault: Option<String>,
-    /// The file with the vault's passphrase; else
-    /// STRONGROOM_PASSPHRASE_FILE, else a prompt
-    #[arg(long, global = true, value_name = "PATH", help_heading = "Options of every command")]
+    /// File that contains the vault passphrase. Default: STRONGROOM_PASSPHRASE_FILE, then a
+    /// prompt
+    #[arg(long, global = true, value_name = "PATH", help_heading = "Global options")]
     passphrase_file: Option<PathBuf>,
-    /// Who this host is to Azure: auto, managed-identity,
-    /// workload-identity, client-secret, azure-cli, ...
-    #[arg(long, global = true, value_name = "KIND", help_heading = "Options of every command")]
+    /// Azure credential type: auto, managed-identity, workload-identity, client-secret,
+    /// azure-cli, ...
+    #[arg(long, global = true, value_name = "TYPE", help_heading = "Global options")]
     credential: Option<String>,
-    /// Colour: auto, always or never
+    /// When to use color: auto, always or never
     #[arg(
         long,
         global = true,
@@ -80,7 +79,7 @@ struct Global {
         hide_possible_values = true,
         default_value = "auto",
         hide_default_value = true,
-        help_heading = "Options of every command"
+        help_heading = "Global options"
     )]
     color: style::When,
 }
@@ -107,13 +106,13 @@ fn plain() -> clap::Command {
 
 /// The commands with examples in their help.
 fn command() -> clap::Command {
-    let first = examples::section("Examples, in the order of a first day", examples::FIRST);
+    let first = examples::section("Getting started", examples::FIRST);
     let codes = examples::section("Exit codes", EXIT_CODES);
     let more = examples::section(
-        "More",
+        "More help",
         &[
-            "strongroom COMMAND --help  options and examples of a command",
-            "strongroom man | man -l -  the manual; the folder docs has the reference",
+            "strongroom COMMAND --help  show options and examples of a command",
+            "strongroom man | man -l -  show the manual page; docs/ has the reference",
         ],
     );
     examples::add(plain()).after_help(format!("{first}\n\n{codes}\n\n{more}"))
@@ -181,7 +180,7 @@ fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
         .worker_threads(cores.clamp(1, WORKERS_MAX))
         .enable_all()
         .build()
-        .map_err(|cause| Failure::host(format!("cannot start threads: {cause}")))?;
+        .map_err(|cause| Failure::host(format!("could not start threads: {cause}")))?;
     let answer = runtime.block_on(future);
     // A thread that a component has parked in a system call must not keep the program from ending.
     runtime.shutdown_background();

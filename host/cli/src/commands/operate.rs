@@ -96,7 +96,7 @@ pub(super) fn audited<T>(
     match written {
         Ok(()) => Ok(answer),
         Err(error) if work.changes => {
-            Err(Failure::host(format!("the vault was changed, but the audit does not say so: {error}")))
+            Err(Failure::host(format!("the vault was changed, but the audit log does not record it: {error}")))
         }
         Err(error) => Err(error.into()),
     }

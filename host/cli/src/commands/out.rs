@@ -22,7 +22,7 @@ pub(super) fn line(text: impl fmt::Display) -> Result<(), Failure> {
 /// Writes one JSON document, and a newline, to standard output.
 pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
     let text =
-        serde_json::to_string_pretty(value).map_err(|error| Failure::host(format!("cannot write JSON: {error}")))?;
+        serde_json::to_string_pretty(value).map_err(|error| Failure::host(format!("could not write JSON: {error}")))?;
     line(text)
 }
 

@@ -27,7 +27,7 @@ const ESCAPE: u8 = 0x1b;
 /// Asks, and answers with what was typed or pasted, without the line's end: at most `max` bytes and one that tells of more. The terminal
 /// is as it was when this returns.
 pub(super) fn hidden(question: &str, max: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let failed = |cause: io::Error| Failure::invalid(format!("the terminal cannot be asked: {cause}"));
+    let failed = |cause: io::Error| Failure::invalid(format!("could not read from the terminal: {cause}"));
     let file = OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(failed)?;
     let mut terminal = Terminal::take(file).map_err(failed)?;
     terminal.say(question).map_err(failed)?;
@@ -52,15 +52,15 @@ pub(super) fn hidden(question: &str, max: usize) -> Result<Zeroizing<Vec<u8>>, F
     let mut waiting = [PollFd::new(&terminal.file, PollFlags::IN)];
     if poll(&mut waiting, Some(&REST)).is_ok_and(|count| count > 0) {
         return Err(Failure::invalid(
-            "more than one line was pasted, and this terminal does not say where a paste ends",
+            "more than one line was pasted, and this terminal does not support bracketed paste",
         )
-        .help("give what has several lines in a file or on standard input"));
+        .help("pass a value with several lines in a file or on standard input"));
     }
     Ok(typed.text)
 }
 
 fn cancelled() -> Failure {
-    Failure::cancelled("cancelled at the prompt: nothing was done")
+    Failure::cancelled("cancelled at the prompt; nothing was done")
 }
 
 /// The terminal while it shows nothing of what is typed.

@@ -30,46 +30,42 @@ use strongroom::vault::cache::{self, Cache};
 
 /// Run a component under a policy
 ///
-/// The component sees the input folder as /input, read-only, and an empty /output
-/// of its own. What it leaves there appears in the output folder once it has
-/// finished, complete or not at all. Without a policy it may use no secret.
+/// The component sees the input directory as /input, read-only, and starts with an empty /output.
+/// After it finishes, the contents of /output appear in the output directory, completely or not at
+/// all. Without a policy it may use no secret.
 ///
-/// What it prints is shown without the secrets that it was given, and with control
-/// characters escaped. At the end a table on standard error says what became of
-/// the run.
+/// In the component's output, secrets that it was given are redacted and control characters are
+/// escaped. At the end, a table on standard error shows the result of the run.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The component's `.wasm` file
+    /// Component file (`.wasm`)
     component: PathBuf,
-    /// The policy: what this run may do
+    /// Policy file: what this run may do
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// A parameter that the component can read;
-    /// may be given again
+    /// Parameter that the component can read; repeatable
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parse_parameter)]
     parameters: Vec<(String, String)>,
-    /// The folder that the component sees as /input
+    /// Directory that the component sees as /input
     #[arg(long, value_name = "DIR")]
     input: Option<PathBuf>,
-    /// The folder for what it leaves in /output;
-    /// new, or empty
+    /// Directory for the contents of /output; new or empty
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Print the run record on standard output,
-    /// and what the component prints on standard error
+    /// Print the run record as JSON on standard output, and the component's output on standard
+    /// error
     #[arg(long)]
     json: bool,
-    /// Say at the end where the time went
+    /// Show where the time went
     #[arg(long)]
     timings: bool,
-    /// Draw no progress on the terminal
+    /// Do not show progress on the terminal
     #[arg(long)]
     no_progress: bool,
-    /// Write what the component prints to this new file
-    /// instead, control characters as they are
+    /// Write the component's output to this new file instead, without escaping control characters
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
-    /// The component's own arguments, after `--`
+    /// Arguments for the component, after `--`
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
 }
@@ -77,7 +73,7 @@ pub(super) struct Args {
 fn parse_parameter(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("a parameter is written NAME=VALUE".to_owned()),
+        _ => Err("expected NAME=VALUE".to_owned()),
     }
 }
 
@@ -126,9 +122,8 @@ fn spec_of(args: &Args) -> Result<RunSpec, Failure> {
     for (name, value) in &args.parameters {
         if parameters.insert(name.clone(), value.clone()).is_some() {
             let name = strongroom::escape::escape_controls(name);
-            return Err(
-                Failure::invalid(format!("the parameter `{name}` is given twice")).help("give each parameter once")
-            );
+            return Err(Failure::invalid(format!("parameter `{name}` is given more than once"))
+                .help("give each parameter once"));
         }
     }
     Ok(RunSpec {
@@ -145,7 +140,7 @@ fn spec_of(args: &Args) -> Result<RunSpec, Failure> {
 fn warn_of_misplaced(args: &Args) {
     let is_policy = |argument: &String| argument == "--policy" || argument.starts_with("--policy=");
     if args.policy.is_none() && args.args.iter().any(is_policy) {
-        out::note("note: `--policy` behind `--` goes to the component; the policy of the run goes before `--`");
+        out::note("note: `--policy` after `--` is passed to the component; put the run's policy before `--`");
     }
 }
 
@@ -190,9 +185,9 @@ fn check(
     policy.limits_under(&config.ceilings).map_err(Failure::invalid)?;
     check_folders(spec, private).map_err(|error| match error {
         FolderError::InputPrivate(_) => {
-            Failure::invalid(error).help("give a folder that holds only what the component may read")
+            Failure::invalid(error).help("choose a directory that contains only what the component may read")
         }
-        FolderError::OutputPrivate(_) => Failure::invalid(error).help("give a folder outside of it"),
+        FolderError::OutputPrivate(_) => Failure::invalid(error).help("choose a directory outside of it"),
         error => Failure::invalid(error),
     })?;
     match log {
@@ -230,7 +225,7 @@ async fn execute(
 
 /// Is ready once SIGINT or SIGTERM has arrived. A second one ends the process at once; the run then becomes `lost`.
 fn cancelled() -> Result<impl Future<Output = ()> + Send, Failure> {
-    let listen = |kind| signal(kind).map_err(|cause| Failure::host(format!("cannot listen for signals: {cause}")));
+    let listen = |kind| signal(kind).map_err(|cause| Failure::host(format!("could not listen for signals: {cause}")));
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;
     let (teller, listener) = oneshot::channel();
@@ -268,8 +263,8 @@ fn report(args: &Args, record: &RunRecord, screen: &Screen) -> Result<(), Failur
         }
     }
     match finished.failure {
-        Some(cause) => Err(Failure::host(format!("what the component printed could not all be written: {cause}"))
-            .help("the run itself is recorded: `strongroom runs show`")),
+        Some(cause) => Err(Failure::host(format!("could not write all of the component's output: {cause}"))
+            .help("run `strongroom runs show` to see the run record")),
         None => Ok(()),
     }
 }
@@ -296,12 +291,12 @@ impl Log {
         match File::options().write(true).create_new(true).mode(0o600).open(path) {
             Ok(file) => Ok(Self { path: path.to_owned(), file }),
             Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => Err(log_exists(path)),
-            Err(cause) => Err(Failure::invalid(format!("cannot make the log `{}`: {cause}", path.display()))),
+            Err(cause) => Err(Failure::invalid(format!("could not create the log `{}`: {cause}", path.display()))),
         }
     }
 
     fn screen(&self) -> Result<Screen, Failure> {
-        let failed = |cause| Failure::host(format!("cannot write the log `{}`: {cause}", self.path.display()));
+        let failed = |cause| Failure::host(format!("could not write the log `{}`: {cause}", self.path.display()));
         self.file.try_clone().and_then(Screen::log).map_err(failed)
     }
 
@@ -311,8 +306,8 @@ impl Log {
 }
 
 fn log_exists(path: &Path) -> Failure {
-    Failure::invalid(format!("the log `{}` exists already", path.display()))
-        .help("name a new file, so that nothing is overwritten")
+    Failure::invalid(format!("the log `{}` already exists", path.display()))
+        .help("choose a new file; existing files are never overwritten")
 }
 
 #[cfg(test)]

@@ -13,11 +13,11 @@ use super::style::To;
 use super::{audit as trail, out, show, summary};
 use crate::config::Home;
 use strongroom::audit::{self, Expect};
-use strongroom::escape::TerminalEscaper;
+use strongroom::escape::{TerminalEscaper, escape_controls};
 use strongroom::record::RunRecord;
 use strongroom::runs::{LogLine, LogStream, RunStore, RunStoreError};
 
-/// List runs, show one, or print what it printed
+/// List runs, show a run, or print its log
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -31,37 +31,36 @@ enum Command {
     Log(Log),
 }
 
-/// List the runs, newest first
+/// List runs, newest first
 #[derive(Debug, clap::Args)]
 struct List {
-    /// Print a JSON document: an array of run records
+    /// Print a JSON array of run records
     #[arg(long)]
     json: bool,
 }
 
-/// Show one run
+/// Show a run
 #[derive(Debug, clap::Args)]
 struct Show {
-    /// The run: its identity or the beginning of it, or `last`
+    /// Run ID, a unique prefix of it, or `last`
     #[arg(default_value = "last")]
     id: String,
-    /// Print the run record
+    /// Print the run record as JSON
     #[arg(long)]
     json: bool,
-    /// Write a page of the run to this new file, for a
-    /// browser; `-` is standard output
+    /// Write an HTML report to this new file, or to standard output if it is `-`
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     html: Option<PathBuf>,
 }
 
-/// Print what a run printed, as far as it was kept
+/// Print the log of a run
 ///
-/// Both streams, in the order of writing, without the secrets that the run was
-/// given and with control characters escaped. The words of the host are on
-/// standard error.
+/// Prints the component's output, as far as it was kept: both streams in the order of writing, with
+/// the secrets that the run was given redacted and control characters escaped. Notes of the host go
+/// to standard error.
 #[derive(Debug, clap::Args)]
 struct Log {
-    /// The run: its identity or the beginning of it, or `last`
+    /// Run ID, a unique prefix of it, or `last`
     #[arg(default_value = "last")]
     id: String,
 }
@@ -73,7 +72,7 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
         (Command::List(args), Some(runs)) => list(args, &runs),
         (Command::List(List { json: true }), None) => out::line("[]").map(|()| Exit::Done),
         (Command::List(_), None) => {
-            out::note("there are no runs yet");
+            out::note("no runs yet");
             Ok(Exit::Done)
         }
         (Command::Show(args), Some(runs)) => show(args, &runs, &home),
@@ -83,7 +82,7 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
 }
 
 fn none_yet() -> Failure {
-    Failure::invalid("there are no runs yet").help("`strongroom run COMPONENT --policy FILE` makes one")
+    Failure::invalid("no runs yet").help("start one with `strongroom run COMPONENT --policy FILE`")
 }
 
 fn list(args: &List, runs: &RunStore) -> Result<Exit, Failure> {
@@ -107,9 +106,9 @@ fn list(args: &List, runs: &RunStore) -> Result<Exit, Failure> {
         }
     }
     if rows.is_empty() {
-        out::note("there are no runs yet");
+        out::note("no runs yet");
     } else {
-        out::table_of_paths(&["RUN", "STARTED", "OUTCOME", "TIME", "COMPONENT"], &mut rows, &[3])?;
+        out::table_of_paths(&["RUN", "STARTED", "OUTCOME", "DURATION", "COMPONENT"], &mut rows, &[3])?;
     }
     Ok(Exit::Done)
 }
@@ -153,15 +152,17 @@ fn show(args: &Show, runs: &RunStore, home: &Home) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     summary::marked(&record, To::Out).iter().try_for_each(out::line)?;
-    facts(&record).iter().try_for_each(|line| out::line(format!("  {line}")))?;
+    facts(&record).iter().try_for_each(out::line)?;
     Ok(Exit::Done)
 }
 
 /// Prints a log. It is escaped where it lies; once more, because somebody may have changed the file.
 fn print_log(record: &RunRecord, runs: &RunStore) -> Result<Exit, Failure> {
     let Some(lines) = runs.log(&record.id)? else {
-        let why = if record.log.kept == 0 { "printed nothing" } else { "was not asked to keep what it printed" };
-        out::note(format!("run {} {why}", record.id));
+        out::note(match record.log.kept {
+            0 => format!("run {} printed nothing", record.id),
+            _ => format!("the log of run {} was not kept", record.id),
+        });
         return Ok(Exit::Done);
     };
     let mut stdout = io::BufWriter::new(io::stdout().lock());
@@ -172,7 +173,7 @@ fn print_log(record: &RunRecord, runs: &RunStore) -> Result<Exit, Failure> {
             LogLine::LeftOut(bytes) => {
                 end_line(&mut stdout, &mut before)?;
                 stdout.flush()?;
-                out::note(format!("... {} are left out here", show::size(*bytes)));
+                out::note(format!("... {} omitted", show::size(*bytes)));
                 continue;
             }
         };
@@ -189,7 +190,7 @@ fn print_log(record: &RunRecord, runs: &RunStore) -> Result<Exit, Failure> {
     end_line(&mut stdout, &mut before)?;
     stdout.flush()?;
     if record.log.dropped > 0 {
-        out::note(format!("... {} beyond `log-bytes` were dropped", show::size(record.log.dropped)));
+        out::note(format!("... {} dropped (limit `log-bytes`)", show::size(record.log.dropped)));
     }
     Ok(Exit::Done)
 }
@@ -206,13 +207,13 @@ fn page_of(record: &RunRecord, runs: &RunStore, home: &Home) -> Result<String, F
     let (events, verdict) = audited(record, home)?;
     let log = runs.log(&record.id).map_err(|error| error.to_string());
     let story = Story { record, log, events, verdict, made: Timestamp::now() };
-    page::render(&story).map_err(|error| Failure::host(format!("the page cannot be made: {error}")))
+    page::render(&story).map_err(|error| Failure::host(format!("could not create the report: {error}")))
 }
 
 /// The events of a run, and whether the trail that they stand in can be trusted.
 fn audited(record: &RunRecord, home: &Home) -> Result<(Vec<AuditLine>, Verdict), Failure> {
     if !home.audit().exists() {
-        let text = "There is no audit trail in this home.".to_owned();
+        let text = "The strongroom home contains no audit log.".to_owned();
         return Ok((Vec::new(), Verdict { good: false, text }));
     }
     let mut events = Vec::new();
@@ -227,10 +228,10 @@ fn audited(record: &RunRecord, home: &Home) -> Result<(Vec<AuditLine>, Verdict),
     let report = audit::verify(&home.audit(), expect.as_ref())?;
     let overall = report.overall();
     let good = !overall.is_tampering();
-    let place = if expect.is_some() { ", and it contains the position that this run ended at" } else { "" };
+    let place = if expect.is_some() { ", and the log contains the position at which this run ended" } else { "" };
     let text = match good {
-        true => format!("The trail was verified when this page was made: nothing in it was changed{place}."),
-        false => format!("TAMPERED. The trail was verified when this page was made: {overall}."),
+        true => format!("The audit log was verified when this page was created: no tampering was detected{place}."),
+        false => format!("TAMPERED. The audit log was verified when this page was created: {overall}."),
     };
     Ok((events, Verdict { good, text }))
 }
@@ -245,10 +246,15 @@ fn write_page(file: &Path, page: &str, record: &RunRecord) -> Result<Exit, Failu
     }
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !folder.is_dir() {
-        return Err(Failure::invalid(format!("there is no folder `{}` to write the page in", folder.display()))
-            .help("make it first"));
+        return Err(Failure::invalid(format!(
+            "could not write the report `{}`: the directory `{}` does not exist",
+            file.display(),
+            folder.display()
+        ))
+        .help("create the directory first"));
     }
-    let failed = |cause: io::Error| Failure::invalid(format!("cannot write the page `{}`: {cause}", file.display()));
+    let failed =
+        |cause: io::Error| Failure::invalid(format!("could not write the report `{}`: {cause}", file.display()));
     let mut temp = tempfile::Builder::new().prefix(".strongroom-page-").tempfile_in(folder).map_err(failed)?;
     temp.write_all(page.as_bytes()).and_then(|()| temp.as_file().sync_all()).map_err(failed)?;
     match temp.persist_noclobber(file) {
@@ -256,13 +262,13 @@ fn write_page(file: &Path, page: &str, record: &RunRecord) -> Result<Exit, Failu
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => return Err(page_exists(file)),
         Err(error) => return Err(failed(error.error)),
     }
-    out::note(format!("the page of run {} is `{}`: open it in a browser", record.id, file.display()));
+    out::note(format!("wrote the report of run {} to `{}`: open it in a browser", record.id, file.display()));
     Ok(Exit::Done)
 }
 
 fn page_exists(file: &Path) -> Failure {
-    Failure::invalid(format!("the page `{}` exists already", file.display()))
-        .help("name a new file, so that nothing is overwritten")
+    Failure::invalid(format!("the report `{}` already exists", file.display()))
+        .help("choose a new file; existing files are never overwritten")
 }
 
 /// What the table at the end of a run leaves out.
@@ -281,6 +287,5 @@ fn facts(record: &RunRecord) -> Vec<String> {
     if let Some(audit) = &record.audit {
         rows.push(("audit", format!("{}:{}:{}", audit.segment, audit.count, audit.head)));
     }
-    let rows: Vec<Vec<String>> = rows.into_iter().map(|(label, value)| vec![label.to_owned(), value]).collect();
-    out::columns(None, &rows, &[])
+    rows.iter().map(|(label, value)| summary::row(label, &escape_controls(value))).collect()
 }

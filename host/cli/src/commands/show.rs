@@ -84,7 +84,7 @@ pub(super) fn parse_moment(text: &str) -> Result<Timestamp, String> {
     match date.and_then(|date| date.to_zoned_datetime(TimeZone::UTC).ok()) {
         Some(start) => Ok(start.timestamp()),
         None => {
-            Err("a moment is written `2030-12-01T08:00:00Z`, or `2030-12-01` for the beginning of a day in UTC"
+            Err("expected a time such as `2030-12-01T08:00:00Z`, or a date such as `2030-12-01` (midnight UTC)"
                 .to_owned())
         }
     }

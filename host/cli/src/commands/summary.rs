@@ -16,7 +16,9 @@ const SENTENCE_WIDTH: usize = 100;
 /// How wide a sentence may get however narrow the terminal is.
 const SENTENCE_MIN: usize = 30;
 /// How far the lines of a section are from the left.
-const INDENT: usize = 13;
+const INDENT: usize = 2 + LABEL_WIDTH;
+/// How wide the column of labels is.
+const LABEL_WIDTH: usize = 13;
 
 /// What became of a run, as lines for a person on this stream.
 pub(super) fn marked(record: &RunRecord, to: To) -> Vec<String> {
@@ -32,10 +34,10 @@ fn summary(record: &RunRecord, width: usize, paint: &dyn Fn(Style, &str) -> Stri
     let outcome = paint(style_of(record.outcome), &outcome);
     let mut table = Sections { lines: vec![format!("{outcome}{took} · run {}", record.id)], paint };
     if let Some(reason) = &record.reason {
-        table.add("why", sentence(reason, width));
+        table.add("reason", sentence(reason, width));
     }
     if let Some(blame) = record.blame {
-        table.add("caused by", vec![blame_text(blame).to_owned()]);
+        table.add("cause", vec![blame_text(blame).to_owned()]);
     }
     let without_policy = record.policy == strongroom::ids::Digest::of(b"");
     table.add_marked("denied", denied(&record.secrets, without_policy, width), style::WARNING);
@@ -48,33 +50,34 @@ fn summary(record: &RunRecord, width: usize, paint: &dyn Fn(Style, &str) -> Stri
     table.add("secrets", cut(&served, &[]));
     table.add_each("network", network(&record.network, without_policy, width));
     if record.peak_memory_bytes > 0 {
-        table.add("memory", vec![format!("{} at most", show::size(record.peak_memory_bytes))]);
+        table.add("peak memory", vec![show::size(record.peak_memory_bytes)]);
     }
     if record.cpu_micros > 0 {
-        table.add("processor", vec![show::duration(Duration::from_micros(record.cpu_micros))]);
+        table.add("CPU time", vec![show::duration(Duration::from_micros(record.cpu_micros))]);
     }
     let metrics: Vec<Vec<String>> = record.metrics.iter().map(|(name, metric)| metric_row(name, metric)).collect();
     table.add("metrics", cut(&metrics, &[1]));
     if let Some(progress) = record.progress.as_ref().filter(|_| record.outcome != Outcome::Finished) {
         let of = if progress.total > 0 { format!(" of {}", progress.total) } else { String::new() };
-        table.add("progress", sentence(&format!("{}{of} {}", progress.done, progress.message), width));
+        let message = if progress.message.is_empty() { String::new() } else { format!(": {}", progress.message) };
+        table.add("progress", sentence(&format!("{}{of}{message}", progress.done), width));
     }
     let outputs: Vec<Vec<String>> =
         record.outputs.iter().map(|output| vec![output.path.clone(), show::size(output.bytes)]).collect();
     table.add("outputs", cut(&outputs, &[1]));
     if record.redactions > 0 {
-        let text = format!("a secret was taken out of the component's text {}", show::times(record.redactions));
-        table.add("redacted", vec![text]);
+        let values = if record.redactions == 1 { "value" } else { "values" };
+        table.add("redactions", vec![format!("{} secret {values} redacted from output", record.redactions)]);
     }
     if let Some(timings) = &record.timings {
         let row = |(stage, nanos): &(&str, u64)| {
             vec![(*stage).to_owned(), show::brief_duration(Duration::from_nanos(*nanos))]
         };
-        table.add("time", cut(&timings.stages().iter().map(row).collect::<Vec<_>>(), &[1]));
+        table.add("timings", cut(&timings.stages().iter().map(row).collect::<Vec<_>>(), &[1]));
     }
     if record.log.dropped > 0 {
         let text = format!(
-            "{} kept, {} beyond `log-bytes` dropped",
+            "{} kept, {} dropped (limit `log-bytes`)",
             show::size(record.log.kept),
             show::size(record.log.dropped)
         );
@@ -93,13 +96,13 @@ pub(super) fn headline(record: &RunRecord) -> (String, String) {
         Outcome::Running => ("running".to_owned(), String::new()),
         Outcome::Finished => ("finished".to_owned(), span("in")),
         Outcome::Failed => ("failed".to_owned(), span("after")),
-        Outcome::Refused => ("refused".to_owned(), ": none of its code ran".to_owned()),
+        Outcome::Refused => ("refused".to_owned(), " before any of its code ran".to_owned()),
         Outcome::Limit => {
             let limit = record.limit.map_or("", |limit| limit.as_str());
-            (format!("stopped at the limit `{limit}`"), span("after"))
+            (format!("stopped at limit `{limit}`"), span("after"))
         }
         Outcome::Cancelled => ("cancelled".to_owned(), span("after")),
-        Outcome::HostFault => ("the host failed".to_owned(), span("after")),
+        Outcome::HostFault => ("host fault".to_owned(), span("after")),
         Outcome::Lost => ("lost".to_owned(), String::new()),
     }
 }
@@ -124,7 +127,7 @@ pub(super) fn blame_text(blame: Blame) -> &'static str {
         Blame::Guest => "the component",
         Blame::Policy => "the policy",
         Blame::Host => "the host",
-        Blame::Operator => "whoever started it",
+        Blame::Operator => "the operator",
     }
 }
 
@@ -139,9 +142,9 @@ fn denied(uses: &[SecretUse], without_policy: bool, width: usize) -> Vec<String>
         let these = if allow.len() == 1 { "this line" } else { "these lines" };
         let advice = match without_policy {
             true => format!(
-                "there was no policy; one (`--policy FILE`) with `version = 1` and {these} under [secrets] would allow it:"
+                "the run had no policy; a policy (`--policy FILE`) with `version = 1` and {these} under [secrets] would allow it:"
             ),
-            false => format!("{these} under [secrets] of the policy would allow it:"),
+            false => format!("{these} under [secrets] in the policy would allow it:"),
         };
         lines.extend(sentence(&advice, width));
         let rows: Vec<Vec<String>> = allow.into_iter().map(|line| vec![line]).collect();
@@ -162,8 +165,10 @@ fn network(uses: &[NetworkUse], without_policy: bool, width: usize) -> Vec<(Styl
     let mut lines = cut(&rows, &[]);
     if let Some(line) = allowing_tcp(uses) {
         let advice = match without_policy {
-            true => "there was no policy; one (`--policy FILE`) with `version = 1` and this line would allow it:",
-            false => "`tcp` of the policy, above its tables, with these in it would allow it:",
+            true => {
+                "the run had no policy; a policy (`--policy FILE`) with `version = 1` and this line would allow it:"
+            }
+            false => "these entries in the policy's top-level `tcp` would allow it:",
         };
         lines.extend(sentence(advice, width));
         lines.push(format!("  {line}"));
@@ -243,7 +248,7 @@ fn cut(rows: &[Vec<String>], right: &[usize]) -> Vec<String> {
     let shown = rows.get(..SECTION_MAX).unwrap_or(rows);
     let mut lines = out::columns(None, shown, right);
     if rows.len() > shown.len() {
-        lines.push(format!("and {} more: `strongroom runs show --json`", rows.len() - shown.len()));
+        lines.push(format!("and {} more (see `strongroom runs show --json`)", rows.len() - shown.len()));
     }
     lines
 }
@@ -288,9 +293,14 @@ impl Sections<'_> {
         for (at, (style, line)) in lines.into_iter().enumerate() {
             let name = if at == 0 { name } else { "" };
             let line = if style.is_plain() { line } else { (self.paint)(style, &line) };
-            self.lines.push(format!("  {name:<11}{line}").trim_end().to_owned());
+            self.lines.push(row(name, &line));
         }
     }
+}
+
+/// A line of the table: a label, and text beside it.
+pub(super) fn row(label: &str, text: &str) -> String {
+    format!("  {label:<LABEL_WIDTH$}{text}").trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -352,7 +362,7 @@ mod tests {
         record.reason = Some("word ".repeat(50));
         let lines = plain(&record);
         assert!(lines.iter().any(|line| line.contains("and 3 more")));
-        assert!(lines.iter().all(|line| line.chars().count() <= SENTENCE_WIDTH + 13), "{lines:?}");
+        assert!(lines.iter().all(|line| line.chars().count() <= SENTENCE_WIDTH + INDENT), "{lines:?}");
     }
 
     #[test]

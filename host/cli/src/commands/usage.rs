@@ -66,8 +66,7 @@ fn what(error: &Error, line: &Line<'_>) -> String {
     let invalid = text(error, ContextKind::InvalidArg);
     match error.kind() {
         ErrorKind::UnknownArgument if may_be_a_value(&invalid, line) => {
-            "there is an argument too many, not repeated here because it may be a secret's value or a passphrase"
-                .to_owned()
+            "unexpected argument (not shown, because it may be a secret value or a passphrase)".to_owned()
         }
         ErrorKind::UnknownArgument => format!("unexpected argument `{invalid}`"),
         ErrorKind::InvalidSubcommand => {
@@ -75,28 +74,25 @@ fn what(error: &Error, line: &Line<'_>) -> String {
             format!("`{}` has no command `{asked}`", line.command())
         }
         ErrorKind::InvalidValue if text(error, ContextKind::InvalidValue).is_empty() => {
-            format!("a value is missing after `{}`", option(&invalid))
+            format!("missing value for `{}`", option(&invalid))
         }
         ErrorKind::InvalidValue => {
             let value = text(error, ContextKind::InvalidValue);
             let valid = quoted(&all(error, ContextKind::ValidValue), ", ");
-            format!("`{value}` is no value of `{invalid}`: one of {valid}")
+            format!("invalid value `{value}` for `{invalid}`: expected one of {valid}")
         }
         ErrorKind::ValueValidation => {
             let value = text(error, ContextKind::InvalidValue);
             let why = std::error::Error::source(error).map(|why| format!(": {why}")).unwrap_or_default();
-            format!("`{value}` is no value of `{invalid}`{why}")
+            format!("invalid value `{value}` for `{invalid}`{why}")
         }
         ErrorKind::TooManyValues => {
-            format!(
-                "`{}` takes no value, and what was given is not repeated here because it may be one",
-                option(&invalid)
-            )
+            format!("`{}` takes no value (not shown, because it may be a secret)", option(&invalid))
         }
         ErrorKind::MissingRequiredArgument => {
-            format!("`{}` needs {}", line.command(), quoted(&all(error, ContextKind::InvalidArg), " and "))
+            format!("`{}` requires {}", line.command(), quoted(&all(error, ContextKind::InvalidArg), " and "))
         }
-        ErrorKind::ArgumentConflict if is_twice(error) => format!("`{}` is given twice", option(&invalid)),
+        ErrorKind::ArgumentConflict if is_twice(error) => format!("`{}` is given more than once", option(&invalid)),
         ErrorKind::ArgumentConflict => {
             let others: Vec<_> =
                 all(error, ContextKind::PriorArg).iter().map(|other| option(other).to_owned()).collect();
@@ -113,7 +109,7 @@ fn what(error: &Error, line: &Line<'_>) -> String {
 
 fn help(error: &Error, line: &Line<'_>, command: &Command) -> String {
     let invalid = text(error, ContextKind::InvalidArg);
-    let more = format!("`{} --help` shows what there is", line.command());
+    let more = format!("run `{} --help` for usage", line.command());
     match error.kind() {
         ErrorKind::UnknownArgument => {
             if let Some(meant) = all(error, ContextKind::SuggestedArg).first() {
@@ -122,7 +118,7 @@ fn help(error: &Error, line: &Line<'_>, command: &Command) -> String {
             match line.path.as_str() {
                 "run" => of_run(&invalid, line),
                 "policy suggest" | "audit show" if !invalid.starts_with('-') => {
-                    format!("a run is named with `--run`: `{} --run {invalid}`", line.command())
+                    format!("select a run with `--run`: `{} --run {invalid}`", line.command())
                 }
                 _ => more,
             }
@@ -133,7 +129,7 @@ fn help(error: &Error, line: &Line<'_>, command: &Command) -> String {
                 return format!("did you mean `{} {meant}`?", line.command());
             }
             if asked.ends_with(".wasm") {
-                return format!("a component is run with `strongroom run {asked} --policy FILE`");
+                return format!("run a component with `strongroom run {asked} --policy FILE`");
             }
             if let Some(meant) = in_other_words(&asked, &line.path) {
                 return format!("did you mean `{} {meant}`?", line.command());
@@ -148,10 +144,10 @@ fn help(error: &Error, line: &Line<'_>, command: &Command) -> String {
             None => more,
         },
         ErrorKind::ArgumentConflict if is_twice(error) => "give it once".to_owned(),
-        ErrorKind::ArgumentConflict => "give one of them".to_owned(),
+        ErrorKind::ArgumentConflict => "use only one of them".to_owned(),
         ErrorKind::MissingRequiredArgument => match examples::of(&line.path).iter().min_by_key(|example| example.len())
         {
-            Some(example) => format!("for example `{example}`"),
+            Some(example) => format!("try `{example}`"),
             None => more,
         },
         _ => more,
@@ -168,26 +164,26 @@ fn of_run(unknown: &str, line: &Line<'_>) -> String {
     }
     // Without them the run would be another.
     let options = if line.options.iter().any(|option| *option != unknown) { " ..." } else { "" };
-    let own = format!("the component's own arguments go after `--`: `strongroom run {first}{options} -- {unknown}`");
+    let own = format!("pass the component's own arguments after `--`: `strongroom run {first}{options} -- {unknown}`");
     if unknown.starts_with('-') {
         return own;
     }
     if unknown.ends_with(".wasm") && first.ends_with(".toml") {
         return format!(
-            "the component goes first, the policy after `--policy`: `strongroom run {unknown} --policy {first}`"
+            "put the component first and the policy after `--policy`: `strongroom run {unknown} --policy {first}`"
         );
     }
     if unknown.ends_with(".wasm") {
-        return "a run has one component: run the other by itself".to_owned();
+        return "run one component at a time".to_owned();
     }
     if unknown.ends_with(".toml") {
-        return format!("a policy is given with `--policy`: `strongroom run {first} --policy {unknown}`");
+        return format!("pass a policy with `--policy`: `strongroom run {first} --policy {unknown}`");
     }
     if Path::new(unknown).is_dir() {
-        return format!("a folder is given with `--input` or `--output`: `strongroom run {first} --input {unknown}`");
+        return format!("pass a directory with `--input` or `--output`: `strongroom run {first} --input {unknown}`");
     }
     if unknown.contains('=') {
-        return format!("a parameter is given with `--param`: `strongroom run {first} --param {unknown}`");
+        return format!("pass a parameter with `--param`: `strongroom run {first} --param {unknown}`");
     }
     own
 }

@@ -15,7 +15,7 @@ use strongroom::escape::TerminalEscaper;
 use strongroom::ids::SecretName;
 use strongroom::secret::{Secret, VALUE_MAX};
 
-const NEWLINE_TAKEN: &str = "note: the newline at the end is not part of the value (`--keep-newline` keeps it)";
+const NEWLINE_TAKEN: &str = "note: removed the trailing newline (`--keep-newline` keeps it)";
 
 /// Where a value is read from.
 #[derive(Debug)]
@@ -35,18 +35,18 @@ pub(super) fn read(name: &SecretName, source: &Source<'_>, keep_newline: bool) -
             Some(value) => secret(Zeroizing::new(value.into_encoded_bytes())),
             // Not repeated: with a `$` before the name the shell has put the value in its place.
             None => Err(Failure::invalid(
-                "there is no variable of the name after `--from-env`, which may be a value and is not repeated",
+                "the variable given with `--from-env` is not set (name not shown, because it may be the value)",
             )
-            .help("export the variable, and give its name without `$`")),
+            .help("export the variable and give its name without `$`")),
         },
         Source::File(path) => {
             let failed = |cause: io::Error| {
-                Failure::invalid(format!("cannot read `{}`: {cause}", path.display())).help("check the path")
+                Failure::invalid(format!("could not read `{}`: {cause}", path.display())).help("check the path")
             };
             read_stream(&File::open(path).map_err(failed)?, keep_newline, failed)
         }
         Source::Input if io::stdin().is_terminal() => {
-            let question = format!("Value of `{name}` (not shown): ");
+            let question = format!("Value of `{name}` (not echoed): ");
             let mut bytes = prompt::hidden(&question, VALUE_MAX + 2)?;
             if !keep_newline && strip_line_end(&mut bytes) {
                 out::note(NEWLINE_TAKEN);
@@ -58,7 +58,7 @@ pub(super) fn read(name: &SecretName, source: &Source<'_>, keep_newline: bool) -
             secret(bytes)
         }
         Source::Input => {
-            let failed = |cause: io::Error| Failure::invalid(format!("cannot read standard input: {cause}"));
+            let failed = |cause: io::Error| Failure::invalid(format!("could not read standard input: {cause}"));
             // Not through the standard library's buffer, which would keep a copy.
             read_stream(io::stdin(), keep_newline, failed)
         }

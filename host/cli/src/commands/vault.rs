@@ -9,11 +9,12 @@ use clap::Subcommand;
 
 use super::failure::{Exit, Failure};
 use super::home::Surroundings;
+use super::init::key_advice;
 use super::operate::{Work, audited};
 use super::{out, passphrase, show};
 use strongroom::vault::local::{Contents, KeySource, LocalVault, Protection};
 
-/// Look after the vault: its state; of the local one backups, a new key
+/// Show vault status; back up or rekey the local vault
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -27,32 +28,31 @@ enum Command {
     Rekey(Rekey),
 }
 
-/// Copy the vault into a new folder while others may use it
+/// Back up the vault to a new directory, even while it is in use
 ///
-/// The copy is laid out as a vault and opens as one: `--vault local:PATH`.
-/// Every value in it was opened before the folder appears. The key file is not
-/// in it: keep a copy of that somewhere else.
+/// The backup can be opened as a vault with `--vault local:PATH`. Every value in it is decrypted as
+/// a check before the directory appears. It does not contain the key file: store a copy of the key
+/// elsewhere.
 #[derive(Debug, clap::Args)]
 struct Backup {
-    /// The folder to make; nothing that is there is replaced
+    /// Directory to create; an existing path is never replaced
     path: PathBuf,
 }
 
-/// Give the vault a new key and seal every value anew
+/// Give the vault a new key and re-encrypt all values
 ///
-/// For when a key file or a passphrase was seen by somebody else. Programs that
-/// have the vault open stop serving secrets and have to be started again.
-/// Copies from before are still opened by the former key or passphrase.
+/// Use this if somebody else may have seen the key file or the passphrase. Processes that have the
+/// vault open stop serving secrets and must be restarted. The old key or passphrase still opens
+/// copies made before the rekey.
 #[derive(Debug, clap::Args)]
 struct Rekey {
-    /// Protect the vault by a new passphrase
+    /// Protect the vault with a new passphrase
     #[arg(long, conflicts_with = "key_file")]
     passphrase: bool,
-    /// Protect the vault by a new key file
+    /// Protect the vault with a new key file
     #[arg(long)]
     key_file: bool,
-    /// Take the new passphrase from this file;
-    /// implies `--passphrase`
+    /// Read the new passphrase from this file; implies `--passphrase`
     #[arg(long, value_name = "PATH", conflicts_with = "key_file")]
     new_passphrase_file: Option<PathBuf>,
 }
@@ -68,18 +68,22 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
 fn backup(args: &Backup, surroundings: &Surroundings) -> Result<Exit, Failure> {
     // Before anybody types a passphrase in vain.
     if args.path.symlink_metadata().is_ok() {
-        return Err(Failure::invalid(format!("there is something at `{}` already", args.path.display()))
-            .help("name a folder that is not there: a backup replaces nothing"));
+        return Err(Failure::invalid(format!("`{}` already exists", args.path.display()))
+            .help("choose a path that does not exist; a backup never replaces anything"));
     }
     if let Some(parent) = args.path.parent()
         && !parent.as_os_str().is_empty()
         && !parent.is_dir()
     {
-        return Err(Failure::invalid(format!("there is no folder `{}` to make a backup in", parent.display()))
-            .help("make it first"));
+        return Err(Failure::invalid(format!(
+            "could not create the backup `{}`: the directory `{}` does not exist",
+            args.path.display(),
+            parent.display()
+        ))
+        .help("create the directory first"));
     }
     let dir = surroundings
-        .vault_dir("Azure keeps deleted secrets by itself; `az keyvault secret backup` copies single ones")?;
+        .vault_dir("use `az keyvault secret backup` for single secrets; Azure itself retains deleted secrets")?;
     let opened = surroundings.find_and_open()?;
     let to = std::path::absolute(&args.path).unwrap_or_else(|_| args.path.clone());
     let work = Work::on_vault("backup", "backed up", false).with("vault", dir.display()).with("to", to.display());
@@ -88,27 +92,27 @@ fn backup(args: &Backup, surroundings: &Surroundings) -> Result<Exit, Failure> {
     })?;
     opened.close()?;
     out::line(format!(
-        "made the backup `{}`: {}, {}; every value in it opens",
+        "created the backup `{}`: {}, {}; all values verified",
         made.dir.display(),
         held(made.contents),
         show::size(made.size)
     ))?;
     match LocalVault::status(&dir)?.key {
         KeySource::KeyFile { path, .. } => out::line(format!(
-            "the key is not in it: keep a copy of `{}` in another place, without it nobody can read the backup",
+            "the key is not included: store a copy of `{}` separately; without it, nobody can read the backup",
             path.display()
         ))?,
-        KeySource::Passphrase { .. } => out::line("the passphrase of the vault opens it")?,
+        KeySource::Passphrase { .. } => out::line("the vault passphrase opens it")?,
     }
     Ok(Exit::Done)
 }
 
 fn rekey(args: &Rekey, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let dir = surroundings.vault_dir("Azure keeps the keys of a Key Vault itself")?;
+    let dir = surroundings.vault_dir("do not rekey a Key Vault: Azure manages its keys")?;
     let found = surroundings.find()?;
     if surroundings.has_passphrase_option() && !found.needs_passphrase() {
-        return Err(Failure::invalid("the vault is opened by its key file, so that `--passphrase-file` has no use")
-            .help("the new passphrase comes from `--new-passphrase-file PATH`"));
+        return Err(Failure::invalid("the vault uses a key file, so `--passphrase-file` does not apply")
+            .help("pass the new passphrase with `--new-passphrase-file PATH`"));
     }
     let asked = args.passphrase || args.new_passphrase_file.is_some();
     let with_passphrase = asked || (found.needs_passphrase() && !args.key_file);
@@ -126,26 +130,20 @@ fn rekey(args: &Rekey, surroundings: &Surroundings) -> Result<Exit, Failure> {
     })?;
     opened.close()?;
     out::line(format!(
-        "the vault in `{}` has a new key, and everything is sealed anew: {}",
+        "rekeyed the vault in `{}`: all values are re-encrypted ({})",
         dir.display(),
         held(done.contents)
     ))?;
-    if with_passphrase {
-        out::line("it is opened by the new passphrase: without it nobody can read the secrets again")?;
-    } else {
-        out::line(
-            "it is opened by `vault.key` in that folder: keep a copy of the key apart from copies of the database",
-        )?;
-    }
+    out::line(key_advice(with_passphrase))?;
     if let Some(former) = &done.former_key {
         out::line(format!(
-            "the former key is now `{}`: it opens copies of the vault from before; remove it when there are none left",
+            "the old key is now `{}`: it opens copies made before the rekey; delete it when none are left",
             former.display()
         ))?;
     }
     if !done.former_seals_gone {
         out::note(
-            "note: another program has the vault open, so what the former key sealed stays in the vault's files until that ends",
+            "note: another process has the vault open; values encrypted with the old key stay in the vault's files until it ends",
         );
     }
     Ok(Exit::Done)

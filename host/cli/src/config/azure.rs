@@ -59,7 +59,10 @@ impl Config {
         let Some(text) = option else { return Ok(self.file.credential.unwrap_or_default()) };
         CredentialKind::parse(text).ok_or_else(|| {
             let known: Vec<_> = CredentialKind::ALL.iter().map(|kind| format!("`{}`", kind.as_str())).collect();
-            ConfigError::Azure(format!("`--credential` names no credential: there are {}", known.join(", ")))
+            ConfigError::Azure(format!(
+                "unknown credential type in `--credential`: expected one of {}",
+                known.join(", ")
+            ))
         })
     }
 
@@ -71,9 +74,9 @@ impl Config {
         let kind = self.credential_kind(option)?;
         let file = &self.file.azure;
         let absolute = |key: &str, path: &Option<PathBuf>| match path {
-            Some(path) if !path.is_absolute() => Err(ConfigError::Azure(format!(
-                "`azure.{key}` has to be an absolute path, because the configuration file is read from anywhere"
-            ))),
+            Some(path) if !path.is_absolute() => {
+                Err(ConfigError::Azure(format!("`azure.{key}` must be an absolute path")))
+            }
             path => Ok(path.clone()),
         };
         let said = &self.azure;
@@ -121,7 +124,8 @@ impl Config {
             (None, None) if authority.is_none() && metadata.is_none() => None,
             _ => {
                 return Err(ConfigError::Azure(
-                    "`[azure.emulator]` needs both `host` (`localhost:8443`) and `ca-file`: the certificates that vouch for it".into(),
+                    "`[azure.emulator]` needs both `host` (such as `localhost:8443`) and `ca-file` (its CA certificates)"
+                        .into(),
                 ));
             }
         };

@@ -94,7 +94,7 @@ fn log_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D
         return Ok(Some(size));
     }
     let (min, max) = (show_size(LOG_MIN), show_size(LOG_MAX));
-    Err(serde::de::Error::custom(format!("expected \"0B\", which keeps none, or a size from {min} to {max}")))
+    Err(serde::de::Error::custom(format!("expected a size from {min} to {max}, or \"0B\" to keep no logs")))
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
@@ -127,7 +127,7 @@ pub(super) fn read(path: &Path) -> Result<Option<File>, ConfigError> {
     let mut text = String::new();
     file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(failed)?;
     if text.len() as u64 > FILE_MAX {
-        return Err(failed(io::Error::other("it is over 1 MiB")));
+        return Err(failed(io::Error::other("it is larger than 1 MiB")));
     }
     let parsed: File = parse(&text, path)?;
     if let Some(dir) = parsed.vault.as_deref().and_then(|vault| vault.strip_prefix("local:"))
@@ -136,7 +136,7 @@ pub(super) fn read(path: &Path) -> Result<Option<File>, ConfigError> {
         let line = text.lines().position(|line| line.trim_start().starts_with("vault")).map_or(1, |at| at + 1);
         let path = path.display();
         return Err(ConfigError::Syntax(format!(
-            "{path}:{line}: `vault`: the folder after `local:` has to be absolute here, because the file is read from anywhere"
+            "{path}:{line}: `vault`: the directory after `local:` must be an absolute path"
         )));
     }
     Ok(Some(parsed))

@@ -75,7 +75,7 @@ pub(crate) struct Config {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the configuration file `{}`: {cause}", .path.display())]
+    #[error("could not read the configuration file `{}`: {cause}", .path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -86,10 +86,10 @@ pub(crate) enum ConfigError {
     #[error("{0}")]
     Syntax(String),
     /// Other users may write to the file.
-    #[error("other users may write to the configuration file `{}`: `chmod o-w` it", .0.display())]
+    #[error("other users can write to the configuration file `{}`", .0.display())]
     Insecure(PathBuf),
     /// The file is another user's.
-    #[error("the configuration file `{}` belongs to another user: `chown` it, after a look at what is in it", .0.display())]
+    #[error("the configuration file `{}` belongs to another user", .0.display())]
     Foreign(PathBuf),
     /// The vault is not named as a vault is.
     #[error("{origin}: {reason}")]
@@ -103,10 +103,10 @@ pub(crate) enum ConfigError {
     #[error("{0}")]
     Azure(String),
     /// A variable is no text.
-    #[error("the variable `{0}` is not UTF-8 text")]
+    #[error("environment variable `{0}` is not UTF-8 text")]
     Variable(&'static str),
     /// A path cannot be made absolute.
-    #[error("the variable `{name}` is no path that can be used: {cause}")]
+    #[error("environment variable `{name}` is not a usable path: {cause}")]
     Path {
         /// The variable.
         name: &'static str,
@@ -114,8 +114,20 @@ pub(crate) enum ConfigError {
         cause: io::Error,
     },
     /// Nobody says where the home folder is.
-    #[error("the user has no home directory: set `STRONGROOM_HOME` to the folder that strongroom may use")]
+    #[error("the user has no home directory")]
     NoHome,
+}
+
+impl ConfigError {
+    /// Returns what to do about the error, if the message does not say so.
+    pub(crate) fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::Insecure(_) => Some("run `chmod o-w` on it"),
+            Self::Foreign(_) => Some("check its contents, then change its owner with `chown`"),
+            Self::NoHome => Some("set `STRONGROOM_HOME` to the directory that strongroom should use"),
+            _ => None,
+        }
+    }
 }
 
 impl Config {
@@ -196,7 +208,7 @@ impl Config {
         let (value, origin) = match (option, &self.vault) {
             (Some(value), _) => (value, "`--vault`".to_owned()),
             (None, Some((value, Origin::File(path)))) => (value.as_str(), format!("`vault` in `{}`", path.display())),
-            (None, Some((value, origin))) => (value.as_str(), format!("the variable `{origin}`")),
+            (None, Some((value, origin))) => (value.as_str(), format!("environment variable `{origin}`")),
             (None, None) => return Ok(VaultPlace::Local(self.home()?.vault())),
         };
         VaultPlace::parse(value, &self.exceptions()?).map_err(|reason| ConfigError::Vault { origin, reason })

@@ -69,16 +69,16 @@ impl VaultPlace {
     pub(super) fn parse(text: &str, exceptions: &Exceptions) -> Result<Self, String> {
         if let Some(dir) = text.strip_prefix("local:") {
             if dir.is_empty() {
-                return Err("`local:` is followed by a folder, such as `local:/srv/vault`".to_owned());
+                return Err("`local:` needs a directory, such as `local:/srv/vault`".to_owned());
             }
             return match std::path::absolute(dir) {
                 Ok(dir) => Ok(VaultPlace::Local(dir)),
-                Err(cause) => Err(format!("the folder after `local:` cannot be used: {cause}")),
+                Err(cause) => Err(format!("invalid directory after `local:`: {cause}")),
             };
         }
         if text.starts_with("https://") {
             return Place::parse(text, exceptions).map(|place| VaultPlace::Azure(Box::new(place)));
         }
-        Err("a vault is named `local:DIR` or `https://NAME.vault.azure.net`".to_owned())
+        Err("expected `local:DIR` or `https://NAME.vault.azure.net`".to_owned())
     }
 }

@@ -59,7 +59,7 @@ fn what_is_not_understood_is_an_error_with_file_line_and_key() {
         ("[ceilings]\ntime = 5", "config.toml:2:8", "time"),
         ("[cache]\nttl = \"soon\"", "config.toml:2:7", "ttl"),
         ("[runs]\nlog = \"1B\"", "config.toml:2:7", "from 4KiB to 64MiB"),
-        ("[runs]\nlog = \"65MiB\"", "config.toml:2:7", "\"0B\", which keeps none"),
+        ("[runs]\nlog = \"65MiB\"", "config.toml:2:7", "\"0B\" to keep no logs"),
         ("[runs]\nlogs = \"1MiB\"", "config.toml:2:1", "`logs`"),
         ("[tenants]", "config.toml:1:2", "`tenants`"),
         ("vault = \"local:relative\"", "config.toml:1", "absolute"),
@@ -233,7 +233,7 @@ fn the_credential_is_chosen_by_the_option_and_then_the_file() {
     let error = config.credential(Some("password")).unwrap_err().to_string();
     assert!(error.contains("`--credential`") && error.contains("`managed-identity`"), "{error}");
     let relative = load(&[], Some("[azure]\ntoken-file = \"token\"")).unwrap().credential(None).unwrap_err();
-    assert!(relative.to_string().contains("`azure.token-file` has to be an absolute path"));
+    assert!(relative.to_string().contains("`azure.token-file` must be an absolute path"));
     assert_eq!(load(&[], None).unwrap().credential(None).unwrap().kind, CredentialKind::Auto);
 }
 

@@ -194,19 +194,19 @@ fn facts(record: &RunRecord) -> Vec<(&'static str, String)> {
     let mut facts = vec![
         ("started", show::moment(record.started)),
         ("ended", record.ended.map_or_else(|| "–".to_owned(), show::moment)),
-        ("took", summary::took(record).unwrap_or_else(|| "–".to_owned())),
+        ("duration", summary::took(record).unwrap_or_else(|| "–".to_owned())),
         ("peak memory", show::size(record.peak_memory_bytes)),
-        ("processor time", show::duration(Duration::from_micros(record.cpu_micros))),
+        ("CPU time", show::duration(Duration::from_micros(record.cpu_micros))),
     ];
     if let Some(code) = record.exit_code {
         facts.push(("exit code", code.to_string()));
     }
     if let Some(limit) = record.limit {
-        facts.push(("stopped at the limit", limit.as_str().to_owned()));
+        facts.push(("stopped at limit", limit.as_str().to_owned()));
     }
-    facts.push(("printed", show::size(record.log.kept.saturating_add(record.log.dropped))));
+    facts.push(("output printed", show::size(record.log.kept.saturating_add(record.log.dropped))));
     if record.redactions > 0 {
-        facts.push(("secrets taken out of its text", show::times(record.redactions)));
+        facts.push(("values redacted", record.redactions.to_string()));
     }
     facts
 }
@@ -288,7 +288,7 @@ fn log(lines: &[LogLine]) -> (Vec<Block>, bool) {
             }
             LogLine::LeftOut(bytes) => {
                 say_skipped(&mut blocks, &mut skipped);
-                blocks.push(Block { class: "gap", text: format!("{} were not kept", show::size(*bytes)) });
+                blocks.push(Block { class: "gap", text: format!("{} not kept", show::size(*bytes)) });
             }
         }
     }
@@ -298,7 +298,7 @@ fn log(lines: &[LogLine]) -> (Vec<Block>, bool) {
 
 fn say_skipped(blocks: &mut Vec<Block>, skipped: &mut usize) {
     if *skipped > 0 {
-        let text = format!("{} are not on this page", show::size(*skipped as u64));
+        let text = format!("{} not shown on this page", show::size(*skipped as u64));
         blocks.push(Block { class: "gap", text });
         *skipped = 0;
     }

@@ -109,7 +109,7 @@ pub(super) fn plot(number: usize, name: &str, metric: &Metric) -> Option<Plot> {
         }
         pen_down = value.is_finite();
     }
-    plot.x_name = if by_step { "step" } else { "in the order logged" };
+    plot.x_name = if by_step { "step" } else { "point" };
     plot.x_ticks = x
         .ticks(5, true)
         .into_iter()
@@ -193,30 +193,30 @@ pub(super) fn facts(metric: &Metric) -> Vec<(&'static str, String)> {
 fn notes(metric: &Metric, log: bool, by_step: bool) -> Vec<String> {
     let mut notes = Vec::new();
     if log {
-        notes.push("logarithmic".to_owned());
+        notes.push("logarithmic scale".to_owned());
     }
     if !by_step && metric.points.iter().any(|point| point.step.is_some()) {
-        notes.push("its steps are missing or go back, so it is shown in the order logged".to_owned());
+        notes.push("steps are missing or not ascending, so points are shown in the order logged".to_owned());
     }
     let count = |wanted: fn(f64) -> bool| metric.points.iter().filter(|point| wanted(point.value.0)).count();
     for (number, what) in [
         (count(f64::is_nan), "NaN"),
         (count(|value| value == f64::INFINITY), "infinite"),
-        (count(|value| value == f64::NEG_INFINITY), "minus infinite"),
+        (count(|value| value == f64::NEG_INFINITY), "negative infinite"),
     ] {
         if number > 0 {
             notes.push(format!("{number} {what}"));
         }
     }
     if metric.dropped > 0 {
-        notes.push(format!("the last {} points were counted and not kept", metric.dropped));
+        notes.push(format!("the last {} points were not kept", metric.dropped));
     }
     notes
 }
 
 fn described(plot: &Plot) -> String {
     let facts: Vec<String> = plot.facts.iter().map(|(name, value)| format!("{name} {value}")).collect();
-    let mut text = format!("A line over {}: {}", plot.x_name, facts.join(", "));
+    let mut text = format!("Line plot by {}: {}", plot.x_name, facts.join(", "));
     for note in &plot.notes {
         text.push_str("; ");
         text.push_str(note);
@@ -275,7 +275,7 @@ mod tests {
         let plot = plot(0, "m", &by_step([1.0, f64::NAN, 2.0, f64::INFINITY, f64::NEG_INFINITY, 3.0, 4.0])).unwrap();
         assert_eq!(moves(&plot), (3, 1));
         assert_eq!(plot.odd.iter().map(|odd| odd.sign).collect::<Vec<_>>(), ["×", "∞", "−∞"]);
-        assert_eq!(plot.notes, ["1 NaN", "1 infinite", "1 minus infinite"]);
+        assert_eq!(plot.notes, ["1 NaN", "1 infinite", "1 negative infinite"]);
         assert!(!plot.line.contains("NaN") && !plot.line.contains("inf"));
     }
 
@@ -285,7 +285,7 @@ mod tests {
         let missing = metric(&[(Some(1), 1.0), (None, 2.0)]);
         for metric in [back, missing] {
             let plot = plot(0, "m", &metric).unwrap();
-            assert_eq!(plot.x_name, "in the order logged");
+            assert_eq!(plot.x_name, "point");
             assert_eq!(plot.notes.len(), 1, "{:?}", plot.notes);
         }
         let none = plot(0, "m", &metric(&[(None, 1.0), (None, 2.0)])).unwrap();

@@ -214,7 +214,7 @@ fn every_part_of_a_run_is_on_its_page() {
         "failed after 1.24 s",
         "train.wasm",
         "the component ended with failure",
-        "caused by the component",
+        "cause: the component",
         "db-admin = [\"describe\", \"get\"]",
         "the policy serves any component",
         "12.3 MiB",
@@ -225,8 +225,8 @@ fn every_part_of_a_run_is_on_its_page() {
         "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
         "hello",
         "oops",
-        "2.0 KiB were not kept",
-        "2048 bytes beyond the policy’s log-bytes were dropped",
+        "2.0 KiB not kept",
+        "2048 bytes over the limit log-bytes were dropped",
         "get dataset-key, allowed",
         "verified",
         "first 0.69, last 0.0523, min 0.0523, max 0.69, points 2",
@@ -252,7 +252,7 @@ fn every_outcome_and_a_bare_record_have_a_page() {
     }
     bare.blame = Some(Blame::Host);
     for (log, words) in
-        [(Ok(None), "It printed nothing."), (Err("the log is damaged".to_owned()), "the log is damaged")]
+        [(Ok(None), "The component printed nothing."), (Err("the log is damaged".to_owned()), "the log is damaged")]
     {
         let verdict = Verdict { good: false, text: "TAMPERED".into() };
         let made = bare.started;
@@ -275,7 +275,13 @@ fn a_large_run_has_a_page_of_bounded_size() {
     check(&page);
     assert!(page.len() < 3 * 1024 * 1024, "{} bytes", page.len());
     let shown = shown(&page);
-    for part in ["and 9700 more", "MiB are not on this page", "\n0 xxx", "59999 xxx", "The run record is long"] {
+    for part in [
+        "and 9700 more",
+        "MiB not shown on this page",
+        "\n0 xxx",
+        "59999 xxx",
+        "The run record is too large for this page",
+    ] {
         assert!(shown.contains(part), "{part}");
     }
     assert_eq!(page.matches("<svg").count(), PLOTS_MAX);
@@ -295,7 +301,7 @@ fn lines_of_one_stream_stand_together() {
     assert!(!cut);
     assert_eq!(
         blocks,
-        [block("out", "one\n"), block("err", "two"), block("gap", "10 B were not kept"), block("err", "three")]
+        [block("out", "one\n"), block("err", "two"), block("gap", "10 B not kept"), block("err", "three")]
     );
 }
 

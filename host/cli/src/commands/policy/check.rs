@@ -41,10 +41,7 @@ pub(super) fn run(args: &Check, surroundings: &Surroundings) -> Result<Exit, Fai
 fn rows(policy: &Policy, limits: &Limits) -> Vec<Vec<String>> {
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut row = |label: &str, value: String| rows.push(vec![label.to_owned(), value]);
-    row(
-        "component",
-        policy.component().map_or_else(|| "any: `component` does not name one".to_owned(), ToString::to_string),
-    );
+    row("component", policy.component().map_or_else(|| "any (`component` is not set)".to_owned(), ToString::to_string));
     let targets: Vec<String> = policy.tcp().iter().map(ToString::to_string).collect();
     row("tcp", if targets.is_empty() { "no connections".to_owned() } else { targets.join(", ") });
     let entries = policy.entries();
@@ -67,8 +64,11 @@ fn rows(policy: &Policy, limits: &Limits) -> Vec<Vec<String>> {
 /// What an entry grants, with its refinements.
 fn in_words(entry: &EntryInfo) -> String {
     let mut words = vec![if entry.allow.is_empty() { "denied".to_owned() } else { entry.allow.join(", ") }];
-    words.extend(entry.max_uses.map(|uses| format!("at most {uses} in one run")));
-    words.extend(entry.expires.map(|expires| format!("until {expires}")));
+    words.extend(entry.max_uses.map(|uses| match uses {
+        1 => "at most 1 use per run".to_owned(),
+        _ => format!("at most {uses} uses per run"),
+    }));
+    words.extend(entry.expires.map(|expires| format!("expires {expires}")));
     words.extend(entry.stored_as.as_ref().map(|stored| format!("stored as `{stored}`")));
     words.extend(entry.secret_version.as_ref().map(|version| format!("version `{version}`")));
     words.join("; ")

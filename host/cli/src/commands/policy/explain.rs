@@ -13,8 +13,8 @@ use strongroom::policy::{Explanation, Operation, Overruled};
 pub(super) fn run(args: &Explain) -> Result<Exit, Failure> {
     let operation = Operation::parse(&args.operation).ok_or_else(|| {
         let asked = strongroom::escape::escape_controls(&args.operation);
-        Failure::invalid(format!("there is no operation `{asked}`"))
-            .help("use one of `get`, `set`, `list`, `describe`, `delete`")
+        Failure::invalid(format!("unknown operation `{asked}`"))
+            .help("use `get`, `set`, `list`, `describe` or `delete`")
     })?;
     let name = SecretName::parse(&args.name).map_err(|error| Failure::invalid(error).help(NAME_HELP))?;
     let explanation = read(&args.file)?.explain(operation, &name, Timestamp::now());

@@ -16,7 +16,7 @@ use super::out;
 use strongroom::escape::escape_controls;
 use strongroom::policy::{Policy, PolicyError, SCHEMA, TEXT_MAX};
 
-/// Check a policy, ask it what it allows, or have one suggested
+/// Check or explain a policy, or suggest one for a run
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -31,45 +31,44 @@ enum Command {
     Schema(Schema),
 }
 
-/// Check a policy and print what it grants and the limits that hold on this host
+/// Check a policy, and show what it grants and which limits apply
 #[derive(Debug, clap::Args)]
 struct Check {
-    /// The policy
+    /// Policy file
     file: PathBuf,
-    /// Print a JSON document; also for a policy that is wrong
+    /// Print JSON, also for an invalid policy
     #[arg(long)]
     json: bool,
 }
 
-/// Say whether a policy allows an operation on a secret, and which line decides
+/// Show whether a policy allows an operation on a secret, and which line decides
 ///
-/// Exit code 0 means yes, 3 means no.
+/// Exit code 0 means allowed, 3 means denied.
 #[derive(Debug, clap::Args)]
 struct Explain {
-    /// The policy
+    /// Policy file
     file: PathBuf,
-    /// get, set, list, describe or delete
+    /// Operation: get, set, list, describe or delete
     operation: String,
-    /// The secret, as the component asks for it
+    /// Secret name, as the component requests it
     name: String,
-    /// Print a JSON document
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 /// Print a policy that grants what a run was given, and no more
 ///
-/// What the run asked for and was denied stands in comments: whoever wrote the
-/// component decides what it asks for, so a person has to decide what it gets.
-/// Nothing is applied, and no file is written.
+/// Denied requests appear as comments: the component decides what it asks for, so a person must
+/// decide what it gets. The command changes no policy and writes no file.
 #[derive(Debug, clap::Args)]
 struct Suggest {
-    /// The run: its identity or the beginning of it, or `last`
+    /// Run ID, a unique prefix of it, or `last`
     #[arg(long, value_name = "ID", default_value = "last")]
     run: String,
 }
 
-/// Print the JSON Schema of policies, for editors
+/// Print the JSON Schema of policies for editors
 #[derive(Debug, clap::Args)]
 struct Schema {}
 
@@ -93,7 +92,7 @@ fn refused(error: &PolicyError, text: &str) -> Failure {
     let failure = Failure::invalid(error);
     if is_env_file(text) {
         return failure.help(
-            "this looks like a file of environment variables; a policy holds no values, `strongroom secret set` stores them",
+            "store values with `strongroom secret set`: this looks like a `.env` file, and a policy contains no values",
         );
     }
     failure
@@ -112,11 +111,12 @@ fn is_env_file(text: &str) -> bool {
 fn text(path: &Path) -> Result<String, Failure> {
     let shown = path.display();
     let failed = |cause: io::Error| {
-        let failure = Failure::invalid(format!("cannot read the policy `{shown}`: {cause}"));
+        let failure = Failure::invalid(format!("could not read the policy `{shown}`: {cause}"));
         match cause.kind() {
-            io::ErrorKind::IsADirectory => failure.help("give the file, not the folder that it is in"),
-            io::ErrorKind::NotFound => failure
-                .help("check the path; `strongroom inspect COMPONENT --starter-policy` prints a policy to begin with"),
+            io::ErrorKind::IsADirectory => failure.help("give a file, not a directory"),
+            io::ErrorKind::NotFound => {
+                failure.help("check the path, or create a policy with `strongroom inspect COMPONENT --starter-policy`")
+            }
             _ => failure,
         }
     };
@@ -125,17 +125,18 @@ fn text(path: &Path) -> Result<String, Failure> {
     File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(failed)?;
     if bytes.starts_with(b"\0asm") {
         return Err(Failure::invalid(format!("`{shown}` is a component, not a policy"))
-            .help("a policy is a TOML file: `strongroom run COMPONENT --policy FILE`"));
+            .help("pass a TOML file: `strongroom run COMPONENT --policy FILE`"));
     }
     if bytes.len() > TEXT_MAX {
         return Err(Failure::invalid(format!(
-            "the policy `{shown}` is over {}",
+            "the policy `{shown}` is larger than {}",
             strongroom::policy::show_size(TEXT_MAX as u64)
         ))
-        .help("is it the right file?"));
+        .help("check that it is the right file"));
     }
-    String::from_utf8(bytes)
-        .map_err(|_| Failure::invalid(format!("the policy `{shown}` is not UTF-8 text")).help("is it the right file?"))
+    String::from_utf8(bytes).map_err(|_| {
+        Failure::invalid(format!("the policy `{shown}` is not UTF-8 text")).help("check that it is the right file")
+    })
 }
 
 /// A path as it may stand in a line of ours.

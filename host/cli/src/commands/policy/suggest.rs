@@ -16,38 +16,36 @@ use strongroom::runs::RunStoreError;
 
 pub(super) fn run(args: &Suggest, surroundings: &Surroundings) -> Result<Exit, Failure> {
     let home = surroundings.existing_home()?;
-    let none_yet =
-        || Failure::invalid("there are no runs yet").help("`strongroom run COMPONENT --policy FILE` makes one");
+    let none_yet = || Failure::invalid("no runs yet").help("start one with `strongroom run COMPONENT --policy FILE`");
     let record = match existing_runs(&home)?.ok_or_else(none_yet)?.find_by_prefix(&args.run) {
         Err(RunStoreError::Absent(text)) if text == "last" => return Err(none_yet()),
         found => found?,
     };
     match record.outcome {
         Outcome::Running => {
-            return Err(Failure::invalid(format!("run {} is under way, and has no account yet", record.id))
-                .help("wait for its end"));
+            return Err(Failure::invalid(format!("run {} has not ended yet", record.id)).help("wait until it ends"));
         }
         Outcome::Lost => {
             return Err(Failure::invalid(format!(
-                "run {} was lost, so its record does not say what it used",
+                "run {} was lost, so its record does not contain what it used",
                 record.id
             ))
-            .help(format!("`strongroom audit show --run {}` has what was decided", record.id)));
+            .help(format!("run `strongroom audit show --run {}` to see its audit events", record.id)));
         }
         _ => {}
     }
     let policy = policy_of(&home, &record.policy)?;
     if policy.is_none() {
-        out::note("note: the policy of that run cannot be read, so what it refined is not carried over");
+        out::note(
+            "note: could not read the policy of that run; its `expires`, `max-uses` and other refinements are not carried over",
+        );
     }
     let observed = observed(&record);
     let text = policy::suggest(&observed, policy.as_ref()).map_err(Failure::host)?;
     out::line(text.trim_end())?;
     let denied = observed.secrets.iter().any(|one| one.denied > 0) || observed.tcp.iter().any(|one| one.denied > 0);
     if denied {
-        out::note(
-            "note: what was denied stands in comments; decide for each line, nothing of it is granted as it stands",
-        );
+        out::note("note: denied requests are listed as comments and are not granted; review each line");
     }
     Ok(Exit::Done)
 }
@@ -80,7 +78,7 @@ fn observed(record: &RunRecord) -> Observed {
     Observed {
         run: record.id.to_string(),
         cut_off: (record.outcome != Outcome::Finished).then(|| match record.limit {
-            Some(limit) => format!("stopped at the limit `{}`", limit.as_str()),
+            Some(limit) => format!("stopped at limit `{}`", limit.as_str()),
             None => record.outcome.as_str().to_owned(),
         }),
         component: record.component.digest,

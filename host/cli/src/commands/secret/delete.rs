@@ -10,12 +10,12 @@ use crate::commands::out;
 use strongroom::ids::SecretName;
 use strongroom::policy::Operation;
 
-/// Delete a secret with all its versions
+/// Delete a secret and all its versions
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The secret
+    /// Secret name
     name: String,
-    /// Print a JSON document
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -37,9 +37,11 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
     if args.json {
         out::json(&Deleted { name: &name, deleted: true })?;
     } else {
-        out::line(format!("deleted `{name}` with all its versions"))?;
+        out::line(format!("deleted `{name}` and all its versions"))?;
         if keeps {
-            out::line(format!("the vault keeps it for a time: `strongroom secret recover {name}` brings it back"))?;
+            out::line(format!(
+                "the vault retains it for a limited time: `strongroom secret recover {name}` recovers it"
+            ))?;
         }
     }
     Ok(Exit::Done)

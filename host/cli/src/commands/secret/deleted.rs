@@ -9,26 +9,26 @@ use crate::commands::operate::{Work, audited};
 use crate::commands::out;
 use strongroom::ids::SecretName;
 
-/// Bring a deleted secret back with all its versions
+/// Recover a deleted secret with all its versions
 ///
-/// For a Key Vault, which keeps deleted secrets for 7 to 90 days.
+/// Only for a Key Vault, which retains deleted secrets for 7 to 90 days.
 #[derive(Debug, clap::Args)]
 pub(super) struct Recover {
-    /// The secret
+    /// Secret name
     name: String,
-    /// Print a JSON document
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Remove a deleted secret for good, so that its name is free
+/// Permanently delete a deleted secret, so that its name is free
 ///
-/// For a Key Vault. Nobody can bring it back then.
+/// Only for a Key Vault. A purged secret cannot be recovered.
 #[derive(Debug, clap::Args)]
 pub(super) struct Purge {
-    /// The secret
+    /// Secret name
     name: String,
-    /// Print a JSON document
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -53,7 +53,7 @@ pub(super) fn recover(args: &Recover, surroundings: &Surroundings) -> Result<Exi
     if args.json {
         out::json(&Described::from(&recovered))?;
     } else {
-        out::line(format!("recovered `{name}`: its newest version is {}", recovered.version))?;
+        out::line(format!("recovered `{name}`; its newest version is {}", recovered.version))?;
     }
     Ok(Exit::Done)
 }
@@ -69,7 +69,7 @@ pub(super) fn purge(args: &Purge, surroundings: &Surroundings) -> Result<Exit, F
     if args.json {
         out::json(&Purged { name: &name, purged: true })?;
     } else {
-        out::line(format!("purged `{name}`: nobody can bring it back"))?;
+        out::line(format!("purged `{name}`; it cannot be recovered"))?;
     }
     Ok(Exit::Done)
 }
@@ -80,9 +80,9 @@ fn not_deleted(failure: Failure, keeps: bool, name: &SecretName) -> Failure {
         return failure;
     }
     if keeps {
-        Failure::invalid(format!("the vault keeps no deleted secret `{name}`"))
-            .help("`az keyvault secret list-deleted` shows those it keeps")
+        Failure::invalid(format!("the vault retains no deleted secret `{name}`"))
+            .help("run `az keyvault secret list-deleted` to list deleted secrets")
     } else {
-        failure.help("the local vault removes what is deleted: restore a backup, docs/vault.md has the way")
+        failure.help("restore a backup (see docs/vault.md); the local vault does not retain deleted secrets")
     }
 }

@@ -34,15 +34,15 @@ impl fmt::Display for Problem {
     }
 }
 
-const NO_EQUALS: &str = "there is no `=`: a line is `NAME=value`, and a value of several lines is in quotes";
-const NO_NAME: &str = "what stands before `=` is no name: letters, digits, `_`, `-` and `.`";
-const AMBIGUOUS: &str = "programs read this value in different ways: put it in single quotes";
-const DOLLAR: &str = "nothing is expanded here: put the value in single quotes if the dollar sign belongs to it";
+const NO_EQUALS: &str = "missing `=`: expected `NAME=value`; a value that spans several lines must be in quotes";
+const NO_NAME: &str = "invalid name before `=`: use letters, digits, `_`, `-` and `.`";
+const AMBIGUOUS: &str = "programs read this value differently: put it in single quotes";
+const DOLLAR: &str = "variables are not expanded: put the value in single quotes if the dollar sign is part of it";
 const ESCAPE: &str =
-    "a backslash in double quotes stands before one of n r t \" \\ $ `: use single quotes for a plain one";
-const OPEN: &str = "the quotes that begin here are not closed";
-const AFTER: &str = "something follows the closing quotes: a value is in quotes whole, or not at all";
-const CONTROL: &str = "there is a control character: put the value in quotes";
+    "a backslash in double quotes must be followed by one of n r t \" \\ $ `: use single quotes for a literal one";
+const OPEN: &str = "the quote that starts here is not closed";
+const AFTER: &str = "text after the closing quote: quote the whole value or none of it";
+const CONTROL: &str = "control character: put the value in quotes";
 
 /// Reads the text of a file, without a byte order mark at its beginning. All problems are found, not only the first.
 pub(super) fn parse(text: &str) -> Result<Vec<Entry>, Vec<Problem>> {

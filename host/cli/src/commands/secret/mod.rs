@@ -36,7 +36,7 @@ enum Command {
 }
 
 /// What to do about a name that is none.
-pub(super) const NAME_HELP: &str = "write `-` for any other character, as in `db-password`";
+pub(super) const NAME_HELP: &str = "use `-` in place of any other character, as in `db-password`";
 
 pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
     match &args.command {
@@ -57,7 +57,7 @@ fn name_of(text: &str) -> Result<SecretName, Failure> {
         // Not repeated: what stands behind the sign may be the value.
         if text.contains('=') {
             return failure.help(
-                "give the name alone, the value on standard input, with `--from-file PATH` or `--from-env VAR`; and change it, if it was on this command line",
+                "give only the name, pass the value on standard input or with `--from-file PATH` or `--from-env VAR`, and change the value if it was on this command line",
             );
         }
         failure.help(NAME_HELP)

@@ -11,18 +11,18 @@ use strongroom::ids::SecretVersion;
 use strongroom::policy::Operation;
 use strongroom::vault::{Description, VaultError};
 
-/// Print a secret's value
+/// Print the value of a secret
 ///
-/// To a pipe or a file goes the exact value, without a newline.
-/// To a terminal it goes only with `--show`.
+/// A pipe or file receives the exact value, without an added newline. The value is printed to a
+/// terminal only with `--show`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Get {
-    /// The secret
+    /// Secret name
     name: String,
-    /// Print it to a terminal too
+    /// Print the value even to a terminal
     #[arg(long)]
     show: bool,
-    /// This version instead of the newest
+    /// Version to print instead of the newest
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
 }
@@ -30,17 +30,17 @@ pub(super) struct Get {
 /// List all secrets
 #[derive(Debug, clap::Args)]
 pub(super) struct List {
-    /// Print a JSON document
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Show what is known about a secret apart from its value
+/// Show the metadata of a secret
 #[derive(Debug, clap::Args)]
 pub(super) struct Describe {
-    /// The secret
+    /// Secret name
     name: String,
-    /// Print a JSON document
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -48,9 +48,9 @@ pub(super) struct Describe {
 /// List the versions of a secret, newest first
 #[derive(Debug, clap::Args)]
 pub(super) struct Versions {
-    /// The secret
+    /// Secret name
     name: String,
-    /// Print a JSON document
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -59,8 +59,8 @@ pub(super) fn get(args: &Get, surroundings: &Surroundings) -> Result<Exit, Failu
     let name = name_of(&args.name)?;
     let version = args.version.as_deref().map(SecretVersion::parse).transpose().map_err(Failure::invalid)?;
     if out::is_terminal() && !args.show {
-        return Err(Failure::invalid(format!("the value of `{name}` is not printed to a terminal"))
-            .help("add `--show`, or send it to a file or another program"));
+        return Err(Failure::invalid(format!("refusing to print the value of `{name}` to a terminal"))
+            .help("add `--show`, or redirect the output to a file or another program"));
     }
     let opened = surroundings.find_and_open()?;
     let work = Work::on_secret(Operation::Get, Some(&name), "released");
@@ -72,7 +72,7 @@ pub(super) fn get(args: &Get, surroundings: &Surroundings) -> Result<Exit, Failu
     let stored = stored.map_err(|failure| match &version {
         Some(version) if failure.exit() == Exit::Invalid => {
             Failure::invalid(format!("there is no version `{version}` of the secret `{name}`"))
-                .help(format!("`strongroom secret versions {name}` shows its versions"))
+                .help(format!("run `strongroom secret versions {name}` to list its versions"))
         }
         _ => failure,
     })?;
@@ -90,7 +90,7 @@ pub(super) fn list(args: &List, surroundings: &Surroundings) -> Result<Exit, Fai
     if args.json {
         out::json(&secrets.iter().map(Described::from).collect::<Vec<_>>())?;
     } else if secrets.is_empty() {
-        out::note("the vault holds no secrets: `strongroom secret set NAME` stores one");
+        out::note("the vault contains no secrets; store one with `strongroom secret set NAME`");
     } else {
         table(["NAME", "UPDATED", "EXPIRES", "TYPE"], &secrets, row)?;
     }

@@ -12,17 +12,16 @@ use crate::commands::{out, show};
 use strongroom::audit::{self, AuditError, Kind};
 use strongroom::vault::local::{KeySource, LocalVault, Status, Verification};
 
-/// Show where the vault is, what protects it, and whether it is well
+/// Show where the vault is, how it is protected, and any problems
 ///
-/// Needs no passphrase, except for `--verify`. Of a Key Vault it says which
-/// credential answers, and what that may do there. The exit code is 5 where
-/// something is wrong.
+/// Only `--verify` needs the passphrase. For a Key Vault, shows which credential authenticated and
+/// what it may do. The exit code is 5 if there is a problem.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Open every value, to see that all are as they were written
+    /// Decrypt every value to check that none was altered
     #[arg(long)]
     verify: bool,
-    /// Print a JSON document
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -70,7 +69,7 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
     if let Found::Azure(vault) = &found {
         return super::azure::run(vault, args.verify, args.json, surroundings);
     }
-    let dir = surroundings.vault_dir("name a local one")?;
+    let dir = surroundings.vault_dir("choose a local vault with `--vault local:DIR`")?;
     let mut status = LocalVault::status(&dir)?;
     let mut broken = Vec::new();
     // A key that does not fit is a problem already, and nothing could be opened.
@@ -132,47 +131,49 @@ fn print(
     row("format", told.format.to_string());
     match &status.key {
         KeySource::KeyFile { path, fits } => {
-            row("opened by", format!("the key file `{}`", path.display()));
-            row("key file", if *fits { "private, and fits" } else { "does not open the vault" }.to_owned());
+            row("protection", format!("key file `{}`", path.display()));
+            let state = if *fits { "permissions ok, matches the vault" } else { "does not open the vault" };
+            row("key file", state.to_owned());
         }
         KeySource::Passphrase { memory_kib, passes, lanes } => {
             let memory = show::size(u64::from(*memory_kib).saturating_mul(1024));
-            row("opened by", format!("a passphrase (Argon2id: {memory}, {passes} passes, {lanes} lanes)"));
+            row("protection", format!("passphrase (Argon2id: {memory}, {passes} passes, {lanes} lanes)"));
         }
     }
     if status.rekey_cut_off {
-        row("", "a change of the key was cut off; the next command that opens the vault finishes it".to_owned());
+        row("rekey", "interrupted; the next command that opens the vault completes it".to_owned());
     }
     for former in &status.former_keys {
-        row("former key", format!("{} (for copies from before)", former.display()));
+        row("old key", format!("`{}` (opens copies made before a rekey)", former.display()));
     }
     match status.contents {
-        Some(contents) => row("holds", super::held(contents)),
-        None => {
-            row("holds", "not known before the format is upgraded: any command that opens the vault does".to_owned())
-        }
+        Some(contents) => row("contents", super::held(contents)),
+        None => row(
+            "contents",
+            "unknown until the format is upgraded; any command that opens the vault upgrades it".to_owned(),
+        ),
     }
     row("size", show::size(told.bytes));
     row(
         "values",
         match told.verified {
-            Some(true) => "every one opens",
-            Some(false) => "not all are as they were written",
-            None if asked => "could not be checked: the key does not open the vault",
-            None => "not checked: `--verify` opens every one",
+            Some(true) => "all verified",
+            Some(false) => "some are damaged or altered",
+            None if asked => "not verified: the key does not open the vault",
+            None => "not verified (use `--verify`)",
         }
         .to_owned(),
     );
     row(
         "last backup",
         match &told.last_backup {
-            Some(backup) => format!("{} in `{}`", show::moment(backup.time), backup.to),
-            None if unknown => "not known: the audit cannot be read".to_owned(),
-            None => "none that the audit knows of".to_owned(),
+            Some(backup) => format!("{} to `{}`", show::moment(backup.time), backup.to),
+            None if unknown => "unknown: could not read the audit log".to_owned(),
+            None => "none in the audit log".to_owned(),
         },
     );
     let ttl = surroundings.config.cache_ttl;
-    row("cache", if ttl.is_zero() { "off".to_owned() } else { format!("answers runs for {}", show::duration(ttl)) });
+    row("cache", if ttl.is_zero() { "off".to_owned() } else { format!("time to live {}", show::duration(ttl)) });
     out::columns(None, &rows, &[]).iter().try_for_each(out::line)?;
     for problem in &told.problems {
         out::line(format!("problem: {}", strongroom::escape::escape_controls(problem)))?;
@@ -189,14 +190,14 @@ fn told(verification: &Verification) -> Vec<String> {
         .take(SHOWN)
         .map(|broken| {
             format!(
-                "version {} of `{}` is damaged or was tampered with: restore a backup, or delete the secret and set it anew",
+                "version {} of `{}` is damaged or was tampered with: restore a backup, or delete the secret and set it again",
                 broken.version, broken.name
             )
         })
         .collect();
     let more = verification.broken.len().saturating_sub(SHOWN);
     if more > 0 {
-        problems.push(format!("{more} more versions do not open"));
+        problems.push(format!("{more} more versions cannot be decrypted"));
     }
     problems.extend(
         verification.structure.as_ref().map(|said| format!("the database is damaged ({said}): restore a backup")),
