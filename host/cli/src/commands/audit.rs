@@ -6,9 +6,9 @@ use std::io::{self, BufWriter, Write};
 use clap::Subcommand;
 use serde::Serialize;
 
+use super::context::{Context, existing_runs};
 use super::failure::{Exit, Failure};
-use super::home::{Surroundings, existing_runs};
-use super::style::{self, To};
+use super::style::{self, StdStream};
 use super::{out, show};
 use crate::config::Home;
 use strongroom::audit::{self, Event, Expect, Item, LineEvent, Report, SegmentReport, Verdict};
@@ -60,15 +60,15 @@ struct Verify {
     json: bool,
 }
 
-pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let home = surroundings.existing_home()?;
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let home = context.existing_home()?;
     match &args.command {
-        Command::Show(args) => show_trail(args, &home),
+        Command::Show(args) => show(args, &home),
         Command::Verify(args) => verify(args, &home),
     }
 }
 
-fn show_trail(args: &Show, home: &Home) -> Result<Exit, Failure> {
+fn show(args: &Show, home: &Home) -> Result<Exit, Failure> {
     if !home.audit().exists() {
         out::note("no audit events yet");
         return Ok(Exit::Done);
@@ -83,7 +83,7 @@ fn show_trail(args: &Show, home: &Home) -> Result<Exit, Failure> {
         None => None,
     };
     let mut stdout = BufWriter::new(io::stdout().lock());
-    let mut shown = Screen { json: args.json, with_run: wanted.is_none(), segment: String::new() };
+    let mut shown = Printer { json: args.json, with_run: wanted.is_none(), segment: String::new() };
     let mut last: VecDeque<Item> = VecDeque::new();
     for item in audit::read(&home.audit())? {
         let item = item?;
@@ -112,13 +112,13 @@ fn parse_count(text: &str) -> Result<usize, String> {
 }
 
 /// How events are printed, and the segment that the last one was of.
-struct Screen {
+struct Printer {
     json: bool,
     with_run: bool,
     segment: String,
 }
 
-impl Screen {
+impl Printer {
     fn print(&mut self, out: &mut impl Write, item: &Item) -> io::Result<()> {
         if self.json {
             serde_json::to_writer(&mut *out, &JsonLine::from(item)).map_err(io::Error::from)?;
@@ -137,7 +137,7 @@ fn line_of(item: &Item, with_run: bool) -> String {
     let Some(LineEvent { time, event, .. }) = &item.event else {
         return format!("{:>6}  (unreadable event: run `strongroom audit verify`)", item.line);
     };
-    let text = format!("{:>6}  {}  {:<16}  {}", item.line, show::moment(*time), kind(event), about(event, with_run));
+    let text = format!("{:>6}  {}  {:<16}  {}", item.line, show::timestamp(*time), kind(event), about(event, with_run));
     escape_controls(text.trim_end())
 }
 
@@ -231,35 +231,35 @@ fn verify(args: &Verify, home: &Home) -> Result<Exit, Failure> {
     let report = audit::verify_with(&home.audit(), args.expect.as_ref(), &kept)?;
     let overall = report.overall();
     let is_there = |kept: &&Expect| report.segments.iter().any(|one| one.segment == kept.segment());
-    let there = kept.iter().filter(is_there).count();
-    let astray = kept.len().saturating_sub(there);
+    let present = kept.iter().filter(is_there).count();
+    let missing = kept.len().saturating_sub(present);
     if args.json {
-        out::json(&JsonReport { overall, records: Records { agreeing: there, astray }, report: &report })?;
+        out::json(&JsonReport { overall, records: Records { agreeing: present, astray: missing }, report: &report })?;
     } else {
         let mut lines = lines_of(&report);
         if let Some(sum) = lines.pop() {
-            lines.push(marked(&sum));
+            lines.push(colored(&sum));
         }
         lines.iter().try_for_each(out::line)?;
-        if there > 0 && !overall.is_tampering() {
-            out::line(format!("audit log matches {}", plural(there as u64, "run record")))?;
+        if present > 0 && !overall.is_tampering() {
+            out::line(format!("audit log matches {}", plural(present as u64, "run record")))?;
         }
         if let (Some(expect), false) = (&args.expect, overall.is_tampering()) {
             out::line(format!("expected position found in segment {}", expect.segment()))?;
         }
-        if astray > 0 {
-            let sum = format!(
+        if missing > 0 {
+            let verdict = format!(
                 "TAMPERED: {} that the audit log does not contain: the log was moved, or deleted and restarted",
-                if astray == 1 {
+                if missing == 1 {
                     "1 run record refers to a segment".to_owned()
                 } else {
-                    format!("{astray} run records refer to segments")
+                    format!("{missing} run records refer to segments")
                 }
             );
-            out::line(marked(&sum))?;
+            out::line(colored(&verdict))?;
         }
     }
-    Ok(if overall.is_tampering() || astray > 0 { Exit::Host } else { Exit::Done })
+    Ok(if overall.is_tampering() || missing > 0 { Exit::Host } else { Exit::Done })
 }
 
 /// Where the run records say that their runs ended. A record that is gone or cannot be read says nothing.
@@ -269,14 +269,14 @@ fn positions(runs: &RunStore) -> Vec<Expect> {
 }
 
 /// The sum with its first word marked.
-fn marked(sum: &str) -> String {
+fn colored(sum: &str) -> String {
     let (word, rest) = sum.split_once(':').unwrap_or((sum, ""));
     let style = match word {
         "intact" => style::GOOD,
         "recovered" => style::WARNING,
         _ => style::ERROR,
     };
-    format!("{}:{rest}", style::paint(To::Out, style, word))
+    format!("{}:{rest}", style::paint(StdStream::Out, style, word))
 }
 
 /// The verdict, and the segments that are not simply intact.

@@ -3,8 +3,8 @@
 use clap::Subcommand;
 use serde::Serialize;
 
+use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::home::Surroundings;
 use super::out;
 use crate::config::Setting;
 
@@ -39,10 +39,10 @@ struct Json {
     settings: Vec<Setting>,
 }
 
-pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let Command::Show(Show { json }) = &args.command;
-    let settings = surroundings.settings()?;
-    let (file, file_found) = match surroundings.config.file() {
+    let settings = context.settings()?;
+    let (file, file_found) = match context.config.file() {
         Some((path, found)) => (Some(path.to_string_lossy().into_owned()), found),
         None => (None, false),
     };

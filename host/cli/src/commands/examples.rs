@@ -8,10 +8,10 @@ use super::style::HEADING;
 pub(super) const WIDTH: usize = 80;
 
 /// The help of a command that says more of itself than a line.
-const FORM: &str = "{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
+const TEMPLATE: &str = "{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
 
 /// A first day with strongroom, in order.
-pub(super) const FIRST: &[&str] = &[
+pub(super) const GETTING_STARTED: &[&str] = &[
     "strongroom init",
     "strongroom secret set dataset-key",
     "strongroom inspect train.wasm --starter-policy > policy.toml",
@@ -83,27 +83,27 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
 ];
 
 /// The examples of one command.
-pub(super) fn of(path: &str) -> &'static [&'static str] {
+pub(super) fn for_command(path: &str) -> &'static [&'static str] {
     EXAMPLES.iter().find(|(of, _)| *of == path).map_or(&[], |(_, examples)| examples)
 }
 
 /// Adds its examples to the help of every command below this one.
 pub(super) fn add(command: Command) -> Command {
-    below(command, "")
+    add_at(command, "")
 }
 
-fn below(command: Command, path: &str) -> Command {
+fn add_at(command: Command, path: &str) -> Command {
     let names: Vec<String> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
     let command = names.into_iter().fold(command, |command, name| {
         let path = if path.is_empty() { name.clone() } else { format!("{path} {name}") };
-        command.mut_subcommand(name, |command| below(command, &path))
+        command.mut_subcommand(name, |command| add_at(command, &path))
     });
-    let examples = of(path);
+    let examples = for_command(path);
     let command = if examples.is_empty() { command } else { command.after_help(section("Examples", examples)) };
     // What a command says of itself at length goes first, and the options stay a line each: the library would give every option a
     // paragraph, and the examples would be out of sight.
     match command.get_long_about().cloned() {
-        Some(about) => command.before_help(about).long_about(None).help_template(FORM),
+        Some(about) => command.before_help(about).long_about(None).help_template(TEMPLATE),
         None => command,
     }
 }
@@ -119,7 +119,7 @@ pub(super) fn section(heading: &str, lines: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{command, plain};
+    use super::super::{base_command, command};
     use super::*;
 
     /// The commands of ours in an example, as the shell would hand them over. No example of ours quotes an argument.
@@ -147,7 +147,7 @@ mod tests {
     // promise: Every example in a help text is a valid command.
     #[test]
     fn every_example_is_understood() {
-        for (path, examples) in EXAMPLES.iter().copied().chain([("", FIRST)]) {
+        for (path, examples) in EXAMPLES.iter().copied().chain([("", GETTING_STARTED)]) {
             for example in examples {
                 let commands = commands(example);
                 assert!(!commands.is_empty(), "{example}");
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn every_command_has_examples_and_no_other() {
         let mut found = Vec::new();
-        leaves(&plain(), "", &mut found);
+        leaves(&base_command(), "", &mut found);
         let known: Vec<&str> = EXAMPLES.iter().map(|(path, _)| *path).collect();
         for (path, _) in &found {
             assert!(known.contains(&path.as_str()), "`{path}` has no example: add one to the table");

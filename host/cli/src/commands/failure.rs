@@ -1,4 +1,4 @@
-//! How a command ends: its exit code, and what is said on standard error.
+//! How a command ends: its exit code, and message is json on standard error.
 
 use std::fmt;
 use std::io;
@@ -8,7 +8,7 @@ use anstyle::Style;
 use serde::Serialize;
 
 use super::out;
-use super::style::{self, To};
+use super::style::{self, StdStream};
 use crate::config::ConfigError;
 use strongroom::audit::AuditError;
 use strongroom::runs::RunStoreError;
@@ -24,7 +24,7 @@ pub(super) enum Exit {
     Failed = 1,
     /// Wrong usage or invalid input.
     Invalid = 2,
-    /// The component imports what the policy does not grant; `policy explain` says no.
+    /// The component imports message the policy does not grant; `policy explain` says no.
     Refused = 3,
     /// Stopped at a limit.
     Limit = 4,
@@ -51,53 +51,53 @@ pub(super) const EXIT_CODES: &[&str] = &[
     "130  cancelled by SIGINT or SIGTERM",
 ];
 
-/// A command that did not do what it was asked.
+/// A command that did not do message it was asked.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Something is to be said: what failed and, where we know, what to do.
-    Said {
+    /// Something is to be json: message failed and, where we know, message to do.
+    Message {
         /// How the process ends.
         exit: Exit,
         /// What failed.
-        what: String,
+        message: String,
         /// What to do.
         help: Option<String>,
         /// How the command is written, where it was not written so.
         usage: Option<String>,
     },
     /// Who read standard output has had enough. There is nothing to say and nobody to hear it.
-    ReaderGone,
+    StdoutClosed,
 }
 
 impl Failure {
-    fn said(exit: Exit, what: impl fmt::Display) -> Self {
-        Self::Said { exit, what: what.to_string(), help: None, usage: None }
+    fn new(exit: Exit, message: impl fmt::Display) -> Self {
+        Self::Message { exit, message: message.to_string(), help: None, usage: None }
     }
 
     /// Wrong usage or invalid input.
-    pub(super) fn invalid(what: impl fmt::Display) -> Self {
-        Self::said(Exit::Invalid, what)
+    pub(super) fn invalid(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Invalid, message)
     }
 
     /// The host or the vault failed.
-    pub(super) fn host(what: impl fmt::Display) -> Self {
-        Self::said(Exit::Host, what)
+    pub(super) fn host(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Host, message)
     }
 
     /// Whoever typed did not go on.
-    pub(super) fn cancelled(what: impl fmt::Display) -> Self {
-        Self::said(Exit::Cancelled, what)
+    pub(super) fn cancelled(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Cancelled, message)
     }
 
-    /// No policy grants what the component imports.
-    pub(super) fn refused(what: impl fmt::Display) -> Self {
-        Self::said(Exit::Refused, what)
+    /// No policy grants message the component imports.
+    pub(super) fn refused(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Refused, message)
     }
 
-    /// Adds what to do.
+    /// Adds message to do.
     #[must_use]
     pub(super) fn help(mut self, advice: impl fmt::Display) -> Self {
-        if let Self::Said { help, .. } = &mut self {
+        if let Self::Message { help, .. } = &mut self {
             *help = Some(advice.to_string());
         }
         self
@@ -106,28 +106,28 @@ impl Failure {
     /// Adds how the command is written.
     #[must_use]
     pub(super) fn usage(mut self, form: impl fmt::Display) -> Self {
-        if let Self::Said { usage, .. } = &mut self {
+        if let Self::Message { usage, .. } = &mut self {
             *usage = Some(form.to_string());
         }
         self
     }
 
     /// Says it on standard error: to a person, or with `--json` to a program. A reader that has gone is told nothing.
-    pub(super) fn tell(&self) {
-        let Self::Said { exit, what, help, .. } = self else { return };
+    pub(super) fn print(&self) {
+        let Self::Message { exit, message, help, .. } = self else { return };
         if style::is_json() {
             let help = help.as_deref();
-            let said = serde_json::to_string(&Json { error: what, help, exit_code: *exit as u8 });
-            out::note(said.unwrap_or_default());
+            let json = serde_json::to_string(&Json { error: message, help, exit_code: *exit as u8 });
+            out::note(json.unwrap_or_default());
         } else {
-            out::note(self.text(&|style, text| style::paint(To::Err, style, text)));
+            out::note(self.render(&|style, text| style::paint(StdStream::Err, style, text)));
         }
     }
 
     /// The message. `paint` marks its labels.
-    fn text(&self, paint: &dyn Fn(Style, &str) -> String) -> String {
-        let Self::Said { what, help, usage, .. } = self else { return String::new() };
-        let mut text = format!("{} {}", paint(style::ERROR, "error:"), Indented(what, 7));
+    fn render(&self, paint: &dyn Fn(Style, &str) -> String) -> String {
+        let Self::Message { message, help, usage, .. } = self else { return String::new() };
+        let mut text = format!("{} {}", paint(style::ERROR, "error:"), Indented(message, 7));
         if let Some(help) = help {
             text += &format!("\n  {} {}", paint(style::HEADING, "help:"), Indented(help, 8));
         }
@@ -140,15 +140,15 @@ impl Failure {
     /// How the process ends.
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::Said { exit, .. } => *exit,
-            Self::ReaderGone => Exit::Done,
+            Self::Message { exit, .. } => *exit,
+            Self::StdoutClosed => Exit::Done,
         }
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text(&|_, text| text.to_owned()))
+        f.write_str(&self.render(&|_, text| text.to_owned()))
     }
 }
 
@@ -213,9 +213,9 @@ impl From<VaultError> for Failure {
             VaultError::Partial { written, cause } => {
                 let names: Vec<String> = written.iter().map(|name| format!("`{name}`")).collect();
                 let cause = Self::from((**cause).clone());
-                let Self::Said { exit, what, help, usage } = cause else { return cause };
-                let what = format!("{what}\nonly these were written before the failure: {}", names.join(", "));
-                Self::Said { exit, what, help, usage }
+                let Self::Message { exit, message, help, usage } = cause else { return cause };
+                let message = format!("{message}\nonly these were written before the failure: {}", names.join(", "));
+                Self::Message { exit, message, help, usage }
             }
             VaultError::Invalid(_) | VaultError::Conflict { .. } => Self::invalid(error),
             _ => Self::host(error),
@@ -227,7 +227,7 @@ impl From<VaultError> for Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::BrokenPipe => Self::ReaderGone,
+            io::ErrorKind::BrokenPipe => Self::StdoutClosed,
             _ => Self::host(format!("could not write to standard output: {error}")),
         }
     }

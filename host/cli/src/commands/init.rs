@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
+use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::home::Surroundings;
 use super::{out, passphrase};
 use strongroom::vault::local::{LocalVault, Protection};
 
@@ -30,16 +30,16 @@ struct Json {
     protection: &'static str,
 }
 
-pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let dir = surroundings.vault_dir("create a Key Vault with `az keyvault create`; see docs/azure.md")?;
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let dir = context.vault_dir("create a Key Vault with `az keyvault create`; see docs/azure.md")?;
     // Before anybody types a passphrase in vain.
     if LocalVault::needs_passphrase(&dir).is_ok() {
         return Err(Failure::invalid(format!("there is already a vault at `{}`", dir.display()))
             .help("use it, or create another with `--vault local:DIR`"));
     }
-    let with_passphrase = args.passphrase || surroundings.has_passphrase_option();
+    let with_passphrase = args.passphrase || context.has_passphrase_option();
     let protection = if with_passphrase {
-        Protection::Passphrase(passphrase::new(surroundings.passphrase_file())?)
+        Protection::Passphrase(passphrase::new(context.passphrase_file())?)
     } else {
         Protection::KeyFile
     };

@@ -20,7 +20,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
-    let mut command = super::plain().disable_help_subcommand(true);
+    let mut command = super::base_command().disable_help_subcommand(true);
     command.build();
     let Some(dir) = &args.dir else {
         let page = page(&command, "")?;
@@ -71,7 +71,7 @@ fn page(command: &Command, path: &str) -> Result<Vec<u8>, Failure> {
     if command.get_subcommands().next().is_some() {
         man.render_subcommands_section(&mut page).map_err(failed)?;
     }
-    let examples = if path.is_empty() { examples::FIRST } else { examples::of(path) };
+    let examples = if path.is_empty() { examples::GETTING_STARTED } else { examples::for_command(path) };
     let mut roff = Roff::new();
     if !examples.is_empty() {
         literal(&mut roff, "EXAMPLES", examples.iter().copied());
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn every_command_has_a_page_with_its_examples() {
-        let mut command = super::super::plain().disable_help_subcommand(true);
+        let mut command = super::super::base_command().disable_help_subcommand(true);
         command.build();
         let mut pages = Vec::new();
         collect(&command, "", &mut pages).unwrap();

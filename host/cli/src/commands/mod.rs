@@ -7,9 +7,9 @@ mod audit;
 mod completions;
 mod component;
 mod config;
+mod context;
 mod examples;
 mod failure;
-mod home;
 mod init;
 mod inspect;
 mod logging;
@@ -39,9 +39,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use clap::error::ErrorKind;
+use context::Context;
 use failure::{EXIT_CODES, Exit, Failure};
-use home::Surroundings;
-use style::To;
+use style::StdStream;
 
 /// The most threads that drive runs and the vault. Blocking work has threads of its own.
 const WORKERS_MAX: usize = 4;
@@ -81,7 +81,7 @@ struct Global {
         hide_default_value = true,
         help_heading = "Global options"
     )]
-    color: style::When,
+    color: style::ColorWhen,
 }
 
 #[derive(Debug, Subcommand)]
@@ -100,13 +100,13 @@ enum Command {
 }
 
 /// The commands as they are written, without what help adds.
-fn plain() -> clap::Command {
+fn base_command() -> clap::Command {
     Cli::command().styles(style::HELP).max_term_width(examples::WIDTH)
 }
 
 /// The commands with examples in their help.
 fn command() -> clap::Command {
-    let first = examples::section("Getting started", examples::FIRST);
+    let first = examples::section("Getting started", examples::GETTING_STARTED);
     let codes = examples::section("Exit codes", EXIT_CODES);
     let more = examples::section(
         "More help",
@@ -115,19 +115,19 @@ fn command() -> clap::Command {
             "strongroom man | man -l -  show the manual page; docs/ has the reference",
         ],
     );
-    examples::add(plain()).after_help(format!("{first}\n\n{codes}\n\n{more}"))
+    examples::add(base_command()).after_help(format!("{first}\n\n{codes}\n\n{more}"))
 }
 
 /// Runs the program with its arguments, the program's name first, and answers with its exit code.
 pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
-    style::decide(&arguments);
+    style::init(&arguments);
     let parsed = command().try_get_matches_from(&arguments).and_then(|matches| Cli::from_arg_matches(&matches));
     let answer = match parsed {
         Ok(cli) => dispatch(&cli),
         Err(error) => help(&error, &arguments),
     };
     let exit = answer.unwrap_or_else(|failure| {
-        failure.tell();
+        failure.print();
         failure.exit()
     });
     exit.into()
@@ -138,11 +138,11 @@ fn help(error: &clap::Error, arguments: &[OsString]) -> Result<Exit, Failure> {
     let shown = |to| if style::marks(to) { error.render().ansi().to_string() } else { error.render().to_string() };
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            out::line(shown(To::Out).trim_end())?;
+            out::line(shown(StdStream::Out).trim_end())?;
             Ok(Exit::Done)
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            out::note(shown(To::Err).trim_end());
+            out::note(shown(StdStream::Err).trim_end());
             Ok(Exit::Invalid)
         }
         _ => Err(usage::failure(error, arguments, &command())),
@@ -157,17 +157,17 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         _ => {}
     }
     logging::start()?;
-    let surroundings = Surroundings::read(&cli.global)?;
+    let context = Context::read(&cli.global)?;
     match &cli.command {
-        Command::Init(args) => init::run(args, &surroundings),
-        Command::Secret(args) => secret::run(args, &surroundings),
-        Command::Run(args) => run::run(args, &surroundings),
-        Command::Runs(args) => runs::run(args, &surroundings),
+        Command::Init(args) => init::run(args, &context),
+        Command::Secret(args) => secret::run(args, &context),
+        Command::Run(args) => run::run(args, &context),
+        Command::Runs(args) => runs::run(args, &context),
         Command::Inspect(args) => inspect::run(args),
-        Command::Policy(args) => policy::run(args, &surroundings),
-        Command::Audit(args) => audit::run(args, &surroundings),
-        Command::Vault(args) => vault::run(args, &surroundings),
-        Command::Config(args) => config::run(args, &surroundings),
+        Command::Policy(args) => policy::run(args, &context),
+        Command::Audit(args) => audit::run(args, &context),
+        Command::Vault(args) => vault::run(args, &context),
+        Command::Config(args) => config::run(args, &context),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }
@@ -202,7 +202,7 @@ mod tests {
             let cli = Cli::try_parse_from(["strongroom", "secret", "set", "name", value]).unwrap();
             let failure = match &cli.command {
                 Command::Secret(args) => {
-                    secret::run(args, &Surroundings::read(&cli.global).unwrap()).unwrap_err().to_string()
+                    secret::run(args, &Context::read(&cli.global).unwrap()).unwrap_err().to_string()
                 }
                 _ => unreachable!(),
             };

@@ -1,8 +1,8 @@
 //! An operator's own work on a vault, between two events of the audit.
 
 use super::block_on;
+use super::context::Opened;
 use super::failure::Failure;
-use super::home::Opened;
 use strongroom::audit::{Event, Kind};
 use strongroom::ids::SecretName;
 use strongroom::policy::Operation;

@@ -8,7 +8,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 use serde::Serialize;
 
 use super::failure::Failure;
-use super::style::To;
+use super::style::StdStream;
 use strongroom::escape::escape_controls;
 
 /// The least that is kept of a path.
@@ -67,17 +67,17 @@ pub(super) fn table(header: &[&str], rows: &[Vec<String>], right: &[usize]) -> R
 
 /// Prints a table whose last column holds paths. On a terminal that is too narrow for them each keeps its end, which tells most.
 pub(super) fn table_of_paths(header: &[&str], rows: &mut [Vec<String>], right: &[usize]) -> Result<(), Failure> {
-    if let Some(width) = width(To::Out) {
+    if let Some(width) = width(StdStream::Out) {
         fit(header, rows, right, width);
     }
     table(header, rows, right)
 }
 
 /// The width of a stream, where it is a terminal.
-pub(super) fn width(to: To) -> Option<usize> {
+pub(super) fn width(to: StdStream) -> Option<usize> {
     let size = match to {
-        To::Out => rustix::termios::tcgetwinsize(io::stdout()),
-        To::Err => rustix::termios::tcgetwinsize(io::stderr()),
+        StdStream::Out => rustix::termios::tcgetwinsize(io::stdout()),
+        StdStream::Err => rustix::termios::tcgetwinsize(io::stderr()),
     };
     let size = size.ok()?;
     (size.ws_col > 0).then_some(usize::from(size.ws_col))

@@ -27,7 +27,7 @@ const SPINNER: &str = "{spinner} {wide_msg}";
 
 /// What a run says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Said {
+pub(super) struct Status {
     /// Since when it is being compiled, while it is.
     pub(super) compiling: Option<Instant>,
     /// The component's last report.
@@ -48,30 +48,30 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    said: Said,
+    status: Status,
     changed: bool,
     ended: bool,
 }
 
 impl Meter {
     /// Starts to draw. Where no thread can be had, nothing is drawn.
-    pub(super) fn start(draw: impl Fn(&Said) + Send + 'static) -> Self {
+    pub(super) fn start(draw: impl Fn(&Status) + Send + 'static) -> Self {
         let shared = Arc::new(Shared::default());
         let watched = Arc::clone(&shared);
         let drawer = std::thread::Builder::new().name("progress".to_owned()).spawn(move || {
-            while let Some(said) = watched.next() {
-                draw(&said);
+            while let Some(status) = watched.next() {
+                draw(&status);
             }
         });
         Self { shared, drawer: Mutex::new(drawer.ok()) }
     }
 
     pub(super) fn compiling(&self, started: bool) {
-        self.shared.say(|said| said.compiling = started.then(Instant::now));
+        self.shared.update(|status| status.compiling = started.then(Instant::now));
     }
 
     pub(super) fn progress(&self, progress: &Progress) {
-        self.shared.say(|said| said.progress = Some(progress.clone()));
+        self.shared.update(|status| status.progress = Some(progress.clone()));
     }
 
     /// Ends the drawing. Nothing is drawn any more once this returns.
@@ -92,22 +92,22 @@ impl Shared {
     }
 
     /// Never held while something is drawn.
-    fn say(&self, change: impl FnOnce(&mut Said)) {
+    fn update(&self, change: impl FnOnce(&mut Status)) {
         let mut state = self.lock();
-        change(&mut state.said);
+        change(&mut state.status);
         state.changed = true;
         drop(state);
         self.changed.notify_all();
     }
 
     /// What to draw next, after a pause; none at the end.
-    fn next(&self) -> Option<Said> {
-        let is_quiet = |state: &mut State| state.said == Said::default() && !state.changed && !state.ended;
+    fn next(&self) -> Option<Status> {
+        let is_quiet = |state: &mut State| state.status == Status::default() && !state.changed && !state.ended;
         let state = self.changed.wait_while(self.lock(), is_quiet).unwrap_or_else(PoisonError::into_inner);
         let pause = self.changed.wait_timeout_while(state, PERIOD, |state| !state.ended);
         let (mut state, _) = pause.unwrap_or_else(PoisonError::into_inner);
         state.changed = false;
-        (!state.ended).then(|| state.said.clone())
+        (!state.ended).then(|| state.status.clone())
     }
 }
 
@@ -132,16 +132,16 @@ impl Line {
     }
 
     /// Draws the line anew. The cursor has to be at the beginning of an empty line, or below this one.
-    pub(super) fn draw(&mut self, said: &Said) {
-        let (form, done, total, text) = match said {
-            Said { compiling: Some(since), .. } => {
+    pub(super) fn draw(&mut self, status: &Status) {
+        let (form, done, total, text) = match status {
+            Status { compiling: Some(since), .. } => {
                 (SPINNER, 0, 0, format!("compiling the component, {} s", since.elapsed().as_secs()))
             }
-            Said { progress: Some(progress), .. } => {
+            Status { progress: Some(progress), .. } => {
                 let form = if progress.total > 0 { BAR } else { SPINNER };
                 (form, progress.done.min(progress.total), progress.total, text_of(progress))
             }
-            Said { .. } => return self.clear(),
+            Status { .. } => return self.clear(),
         };
         if self.form != form {
             self.bar.set_style(style(form));
@@ -238,13 +238,13 @@ mod tests {
         (term, line)
     }
 
-    fn reported(done: u64, total: u64, message: &str) -> Said {
-        Said { compiling: None, progress: Some(Progress { done, total, message: message.to_owned() }) }
+    fn reported(done: u64, total: u64, message: &str) -> Status {
+        Status { compiling: None, progress: Some(Progress { done, total, message: message.to_owned() }) }
     }
 
-    fn drawn(width: u16, said: &Said) -> String {
+    fn drawn(width: u16, status: &Status) -> String {
         let (term, mut line) = line(width);
-        line.draw(said);
+        line.draw(status);
         term.contents()
     }
 
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(drawn(80, &reported(4, 4, "")), "[========================] 100%  4/4");
         assert!(drawn(80, &reported(7, 0, "rows")).ends_with(" 7  rows"));
         assert!(drawn(80, &reported(0, 0, "loading")).ends_with(" loading"));
-        let compiling = Said { compiling: Some(Instant::now()), progress: None };
+        let compiling = Status { compiling: Some(Instant::now()), progress: None };
         assert!(drawn(80, &compiling).ends_with(" compiling the component, 0 s"));
     }
 
@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(term.contents(), "");
         line.draw(&reported(2, 2, "all"));
         assert!(term.contents().contains("all"));
-        line.draw(&Said::default());
+        line.draw(&Status::default());
         assert_eq!(term.contents(), "");
         line.draw(&reported(2, 2, "all"));
         drop(line);
@@ -298,8 +298,8 @@ mod tests {
     fn the_last_thing_said_is_drawn_and_nothing_after_the_end() {
         let (drawn, seen) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(None)));
         let (count, last) = (Arc::clone(&drawn), Arc::clone(&seen));
-        let meter = Meter::start(move |said| {
-            *last.lock().unwrap() = Some(said.clone());
+        let meter = Meter::start(move |status| {
+            *last.lock().unwrap() = Some(status.clone());
             count.fetch_add(1, Ordering::SeqCst);
         });
         meter.compiling(true);
@@ -307,7 +307,13 @@ mod tests {
         for done in 0..1_000 {
             meter.progress(&Progress { done, total: 0, message: String::new() });
         }
-        while seen.lock().unwrap().as_ref().and_then(|said| said.progress.clone()).is_none_or(|said| said.done < 999) {
+        while seen
+            .lock()
+            .unwrap()
+            .as_ref()
+            .and_then(|status| status.progress.clone())
+            .is_none_or(|status| status.done < 999)
+        {
             std::thread::yield_now();
         }
         meter.end();

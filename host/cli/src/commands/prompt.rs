@@ -14,7 +14,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::failure::Failure;
 
 /// How long the rest of a paste may take to arrive.
-const REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+const PASTE_TIMEOUT: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 const PASTE_BEGINS: &[u8] = b"\x1b[200~";
 const PASTE_ENDS: &[u8] = b"\x1b[201~";
@@ -29,16 +29,16 @@ const ESCAPE: u8 = 0x1b;
 pub(super) fn hidden(question: &str, max: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let failed = |cause: io::Error| Failure::invalid(format!("could not read from the terminal: {cause}"));
     let file = OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(failed)?;
-    let mut terminal = Terminal::take(file).map_err(failed)?;
-    terminal.say(question).map_err(failed)?;
-    let mut typed = Typed::new(max);
+    let mut terminal = Terminal::acquire(file).map_err(failed)?;
+    terminal.ask(question).map_err(failed)?;
+    let mut input = Input::new(max);
     loop {
         let mut read = Zeroizing::new([0]);
         match rustix::io::read(&terminal.file, &mut *read) {
             Ok(0) => return Err(cancelled()),
             Ok(_) => {
                 let [byte] = *read;
-                match typed.take(byte) {
+                match input.push(byte) {
                     Step::More => {}
                     Step::Cancelled => return Err(cancelled()),
                     Step::Done => break,
@@ -50,13 +50,13 @@ pub(super) fn hidden(question: &str, max: usize) -> Result<Zeroizing<Vec<u8>>, F
     }
     // Nobody types on this quickly after the line's end. What waits is thrown away when the terminal is given back.
     let mut waiting = [PollFd::new(&terminal.file, PollFlags::IN)];
-    if poll(&mut waiting, Some(&REST)).is_ok_and(|count| count > 0) {
+    if poll(&mut waiting, Some(&PASTE_TIMEOUT)).is_ok_and(|count| count > 0) {
         return Err(Failure::invalid(
             "more than one line was pasted, and this terminal does not support bracketed paste",
         )
         .help("pass a value with several lines in a file or on standard input"));
     }
-    Ok(typed.text)
+    Ok(input.text)
 }
 
 fn cancelled() -> Failure {
@@ -70,7 +70,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn take(file: File) -> io::Result<Self> {
+    fn acquire(file: File) -> io::Result<Self> {
         let before = tcgetattr(&file)?;
         let mut silent = before.clone();
         // Keys that send signals too: the process would end and leave the terminal silent.
@@ -83,7 +83,7 @@ impl Terminal {
         Ok(Self { file, before })
     }
 
-    fn say(&mut self, question: &str) -> io::Result<()> {
+    fn ask(&mut self, question: &str) -> io::Result<()> {
         self.file.write_all(question.as_bytes())?;
         self.file.write_all(b"\x1b[?2004h")
     }
@@ -106,7 +106,7 @@ enum Step {
 }
 
 /// What was typed so far.
-struct Typed {
+struct Input {
     /// Of its full size from the start, so that it is never moved.
     text: Zeroizing<Vec<u8>>,
     max: usize,
@@ -117,13 +117,13 @@ struct Typed {
     sequence: Vec<u8>,
 }
 
-impl Typed {
+impl Input {
     fn new(max: usize) -> Self {
         let text = Zeroizing::new(Vec::with_capacity(max + 1));
         Self { text, max, pasting: false, after_return: false, sequence: Vec::new() }
     }
 
-    fn take(&mut self, byte: u8) -> Step {
+    fn push(&mut self, byte: u8) -> Step {
         if self.pasting {
             self.pasted(byte);
             return Step::More;
@@ -139,7 +139,7 @@ impl Typed {
             ESCAPE => self.sequence.push(byte),
             KILL => self.text.zeroize(),
             byte if ERASE.contains(&byte) => self.erase(),
-            byte if byte == b'\t' || !byte.is_ascii_control() => self.push(byte),
+            byte if byte == b'\t' || !byte.is_ascii_control() => self.append(byte),
             // A key that means nothing here.
             _ => {}
         }
@@ -180,20 +180,20 @@ impl Typed {
             b'\n' if after_return => {}
             b'\r' => {
                 self.after_return = true;
-                self.push(b'\n');
+                self.append(b'\n');
             }
-            byte => self.push(byte),
+            byte => self.append(byte),
         }
     }
 
     /// It was no mark.
     fn flush(&mut self) {
         for byte in std::mem::take(&mut self.sequence) {
-            self.push(byte);
+            self.append(byte);
         }
     }
 
-    fn push(&mut self, byte: u8) {
+    fn append(&mut self, byte: u8) {
         if self.text.len() <= self.max {
             self.text.push(byte);
         }
@@ -217,14 +217,14 @@ mod tests {
 
     /// What comes of bytes: the text, the last step, and how many bytes were taken.
     fn typed(bytes: &[u8]) -> (Vec<u8>, Step, usize) {
-        let mut typed = Typed::new(40);
+        let mut input = Input::new(40);
         for (at, byte) in bytes.iter().enumerate() {
-            match typed.take(*byte) {
+            match input.push(*byte) {
                 Step::More => {}
-                step => return (typed.text.to_vec(), step, at + 1),
+                step => return (input.text.to_vec(), step, at + 1),
             }
         }
-        (typed.text.to_vec(), Step::More, bytes.len())
+        (input.text.to_vec(), Step::More, bytes.len())
     }
 
     #[test]

@@ -14,10 +14,10 @@ use std::thread::JoinHandle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use super::context::{Context, Opened, create_private_dir};
 use super::failure::{Exit, Failure};
-use super::home::{Opened, Surroundings, make_folder};
 use super::screen::Screen;
-use super::style::{self, To};
+use super::style::{self, StdStream};
 use super::{block_on, component, out, policy, summary};
 use crate::config::Config;
 use strongroom::policy::Policy;
@@ -77,29 +77,29 @@ fn parse_parameter(text: &str) -> Result<(String, String), String> {
     }
 }
 
-pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let spec = spec_of(args)?;
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let spec = run_spec(args)?;
     let policy = match &args.policy {
         Some(path) => policy::read(path)?,
         None => Policy::empty(),
     };
-    warn_of_misplaced(args);
-    let private = surroundings.private()?;
-    let component = check(&spec, &policy, args.log.as_deref(), &surroundings.config, &private)?;
-    let sandbox = Ahead::make();
-    let opened = surroundings.find_and_open()?;
-    make_folder(&opened.home.temp())?;
+    warn_about_misplaced_policy(args);
+    let private = context.private()?;
+    let component = check(&spec, &policy, args.log.as_deref(), &context.config, &private)?;
+    let sandbox = PendingSandbox::start();
+    let opened = context.find_and_open()?;
+    create_private_dir(&opened.home.temp())?;
     let log = args.log.as_deref().map(Log::create).transpose()?;
     let screen = match &log {
         Some(log) => log.screen()?,
-        None if args.json => Screen::aside(),
+        None if args.json => Screen::stderr_only(),
         None => Screen::streams(),
     };
     let draws = style::draws() && !args.json && !args.no_progress;
     let screen = Arc::new(if draws { screen.with_progress() } else { screen });
     let options = |options: RunnerOptions| options.private(private).timings(args.timings);
-    let given = Given { spec, component, policy, screen: Arc::clone(&screen) };
-    let ran = block_on(execute(given, sandbox, &opened, &surroundings.config, options)).flatten();
+    let job = Job { spec, component, policy, screen: Arc::clone(&screen) };
+    let ran = block_on(execute(job, sandbox, &opened, &context.config, options)).flatten();
     let closed = opened.audit.close();
     let record = match ran {
         Ok(record) => record,
@@ -117,7 +117,7 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
     Ok(exit_of(record.outcome))
 }
 
-fn spec_of(args: &Args) -> Result<RunSpec, Failure> {
+fn run_spec(args: &Args) -> Result<RunSpec, Failure> {
     let mut parameters = BTreeMap::new();
     for (name, value) in &args.parameters {
         if parameters.insert(name.clone(), value.clone()).is_some() {
@@ -137,7 +137,7 @@ fn spec_of(args: &Args) -> Result<RunSpec, Failure> {
 
 /// Says so where a policy was probably meant for the run and given to the component. It may be an option of the component's own, so
 /// the run goes on: under no policy, which grants nothing.
-fn warn_of_misplaced(args: &Args) {
+fn warn_about_misplaced_policy(args: &Args) {
     let is_policy = |argument: &String| argument == "--policy" || argument.starts_with("--policy=");
     if args.policy.is_none() && args.args.iter().any(is_policy) {
         out::note("note: `--policy` after `--` is passed to the component; put the run's policy before `--`");
@@ -145,7 +145,7 @@ fn warn_of_misplaced(args: &Args) {
 }
 
 /// What is run, under what, and who sees it.
-struct Given {
+struct Job {
     spec: RunSpec,
     /// As it was read for the check: the file is not read again.
     component: Candidate,
@@ -154,21 +154,21 @@ struct Given {
 }
 
 /// The sandbox for one run, which another thread makes while this one opens the home.
-struct Ahead(Option<JoinHandle<Result<Sandbox, RunnerError>>>);
+struct PendingSandbox(Option<JoinHandle<Result<Sandbox, RunnerError>>>);
 
-impl Ahead {
-    fn make() -> Self {
-        Self(std::thread::Builder::new().name("sandbox".to_owned()).spawn(Self::now).ok())
+impl PendingSandbox {
+    fn start() -> Self {
+        Self(std::thread::Builder::new().name("sandbox".to_owned()).spawn(Self::create).ok())
     }
 
     /// A process for one run: more room would only have to be made.
-    fn now() -> Result<Sandbox, RunnerError> {
+    fn create() -> Result<Sandbox, RunnerError> {
         Sandbox::new(1)
     }
 
     fn wait(self) -> Result<Sandbox, RunnerError> {
         // Without that thread, or where it came to grief, it is made here.
-        self.0.and_then(|thread| thread.join().ok()).unwrap_or_else(Self::now)
+        self.0.and_then(|thread| thread.join().ok()).unwrap_or_else(Self::create)
     }
 }
 
@@ -191,15 +191,15 @@ fn check(
         error => Failure::invalid(error),
     })?;
     match log {
-        Some(log) if log.symlink_metadata().is_ok() => Err(log_exists(log)),
+        Some(log) if log.symlink_metadata().is_ok() => Err(log_exists_error(log)),
         _ => Ok(component),
     }
 }
 
 /// Runs a component in an open home.
 async fn execute(
-    Given { spec, component, policy, screen }: Given,
-    sandbox: Ahead,
+    Job { spec, component, policy, screen }: Job,
+    sandbox: PendingSandbox,
     opened: &Opened,
     config: &Config,
     more: impl FnOnce(RunnerOptions) -> RunnerOptions,
@@ -228,15 +228,15 @@ fn cancelled() -> Result<impl Future<Output = ()> + Send, Failure> {
     let listen = |kind| signal(kind).map_err(|cause| Failure::host(format!("could not listen for signals: {cause}")));
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;
-    let (teller, listener) = oneshot::channel();
+    let (sender, receiver) = oneshot::channel();
     tokio::spawn(async move {
         either(&mut interrupt, &mut terminate).await;
-        let _ = teller.send(());
+        let _ = sender.send(());
         either(&mut interrupt, &mut terminate).await;
         std::process::exit(i32::from(Exit::Cancelled as u8));
     });
     Ok(async move {
-        if listener.await.is_err() {
+        if receiver.await.is_err() {
             std::future::pending::<()>().await;
         }
     })
@@ -258,7 +258,7 @@ fn report(args: &Args, record: &RunRecord, screen: &Screen) -> Result<(), Failur
         if args.log.is_none() && finished.last.is_some() {
             out::note(if finished.last == Some(b'\n') { "" } else { "\n" });
         }
-        for line in summary::marked(record, To::Err) {
+        for line in summary::lines(record, StdStream::Err) {
             out::note(line);
         }
     }
@@ -290,7 +290,7 @@ impl Log {
     fn create(path: &Path) -> Result<Self, Failure> {
         match File::options().write(true).create_new(true).mode(0o600).open(path) {
             Ok(file) => Ok(Self { path: path.to_owned(), file }),
-            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => Err(log_exists(path)),
+            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => Err(log_exists_error(path)),
             Err(cause) => Err(Failure::invalid(format!("could not create the log `{}`: {cause}", path.display()))),
         }
     }
@@ -305,7 +305,7 @@ impl Log {
     }
 }
 
-fn log_exists(path: &Path) -> Failure {
+fn log_exists_error(path: &Path) -> Failure {
     Failure::invalid(format!("the log `{}` already exists", path.display()))
         .help("choose a new file; existing files are never overwritten")
 }

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use jiff::Timestamp;
 
+use super::context::{Context, existing_runs};
 use super::failure::{Exit, Failure};
-use super::home::{Surroundings, existing_runs};
-use super::page::{self, AuditLine, Story, Verdict};
-use super::style::To;
-use super::{audit as trail, out, show, summary};
+use super::page::{self, AuditLine, AuditVerdict, ReportInput};
+use super::style::StdStream;
+use super::{audit as audit_command, out, show, summary};
 use crate::config::Home;
 use strongroom::audit::{self, Expect};
 use strongroom::escape::{TerminalEscaper, escape_controls};
@@ -65,8 +65,8 @@ struct Log {
     id: String,
 }
 
-pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let home = surroundings.existing_home()?;
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let home = context.existing_home()?;
     let runs = existing_runs(&home)?;
     match (&args.command, runs) {
         (Command::List(args), Some(runs)) => list(args, &runs),
@@ -77,11 +77,11 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
         }
         (Command::Show(args), Some(runs)) => show(args, &runs, &home),
         (Command::Log(args), Some(runs)) => print_log(&find(&runs, &args.id)?, &runs),
-        (Command::Show(_) | Command::Log(_), None) => Err(none_yet()),
+        (Command::Show(_) | Command::Log(_), None) => Err(no_runs_error()),
     }
 }
 
-fn none_yet() -> Failure {
+fn no_runs_error() -> Failure {
     Failure::invalid("no runs yet").help("start one with `strongroom run COMPONENT --policy FILE`")
 }
 
@@ -94,9 +94,9 @@ fn list(args: &List, runs: &RunStore) -> Result<Exit, Failure> {
         match record {
             Ok(record) => rows.push(vec![
                 id.to_string(),
-                show::moment(record.started),
+                show::timestamp(record.started),
                 record.outcome.as_str().to_owned(),
-                summary::took(&record).unwrap_or_default(),
+                summary::duration(&record).unwrap_or_default(),
                 record.component.path,
             ]),
             Err(error) => {
@@ -134,24 +134,24 @@ fn list_json(runs: &RunStore) -> Result<Exit, Failure> {
 
 fn find(runs: &RunStore, id: &str) -> Result<RunRecord, Failure> {
     match runs.find_by_prefix(id) {
-        Err(RunStoreError::Absent(text)) if text == "last" => Err(none_yet()),
+        Err(RunStoreError::Absent(text)) if text == "last" => Err(no_runs_error()),
         found => Ok(found?),
     }
 }
 
 fn show(args: &Show, runs: &RunStore, home: &Home) -> Result<Exit, Failure> {
     if let Some(file) = args.html.as_deref().filter(|file| file.symlink_metadata().is_ok()) {
-        return Err(page_exists(file));
+        return Err(report_exists_error(file));
     }
     let record = find(runs, &args.id)?;
     if let Some(file) = &args.html {
-        return write_page(file, &page_of(&record, runs, home)?, &record);
+        return write_report(file, &render_report(&record, runs, home)?, &record);
     }
     if args.json {
         out::json(&record)?;
         return Ok(Exit::Done);
     }
-    summary::marked(&record, To::Out).iter().try_for_each(out::line)?;
+    summary::lines(&record, StdStream::Out).iter().try_for_each(out::line)?;
     facts(&record).iter().try_for_each(out::line)?;
     Ok(Exit::Done)
 }
@@ -203,24 +203,24 @@ fn end_line(out: &mut impl Write, before: &mut Option<LogStream>) -> io::Result<
 }
 
 /// Gathers what a page tells of.
-fn page_of(record: &RunRecord, runs: &RunStore, home: &Home) -> Result<String, Failure> {
-    let (events, verdict) = audited(record, home)?;
+fn render_report(record: &RunRecord, runs: &RunStore, home: &Home) -> Result<String, Failure> {
+    let (events, verdict) = audit_events(record, home)?;
     let log = runs.log(&record.id).map_err(|error| error.to_string());
-    let story = Story { record, log, events, verdict, made: Timestamp::now() };
-    page::render(&story).map_err(|error| Failure::host(format!("could not create the report: {error}")))
+    let input = ReportInput { record, log, events, verdict, made: Timestamp::now() };
+    page::render(&input).map_err(|error| Failure::host(format!("could not create the report: {error}")))
 }
 
 /// The events of a run, and whether the trail that they stand in can be trusted.
-fn audited(record: &RunRecord, home: &Home) -> Result<(Vec<AuditLine>, Verdict), Failure> {
+fn audit_events(record: &RunRecord, home: &Home) -> Result<(Vec<AuditLine>, AuditVerdict), Failure> {
     if !home.audit().exists() {
         let text = "The strongroom home contains no audit log.".to_owned();
-        return Ok((Vec::new(), Verdict { good: false, text }));
+        return Ok((Vec::new(), AuditVerdict { good: false, text }));
     }
     let mut events = Vec::new();
     for item in audit::read(&home.audit())? {
         if let Some(line) = item?.event.filter(|line| line.event.run == Some(record.id)) {
-            let about = trail::about(&line.event, false);
-            events.push(AuditLine { time: show::moment(line.time), kind: trail::kind(&line.event), about });
+            let about = audit_command::about(&line.event, false);
+            events.push(AuditLine { time: show::timestamp(line.time), kind: audit_command::kind(&line.event), about });
         }
     }
     // The trail has to contain the position that the record carries. A run that was cut off carries none.
@@ -233,11 +233,11 @@ fn audited(record: &RunRecord, home: &Home) -> Result<(Vec<AuditLine>, Verdict),
         true => format!("The audit log was verified when this page was created: no tampering was detected{place}."),
         false => format!("TAMPERED. The audit log was verified when this page was created: {overall}."),
     };
-    Ok((events, Verdict { good, text }))
+    Ok((events, AuditVerdict { good, text }))
 }
 
 /// Writes a page to a new file, complete or not at all, or to standard output.
-fn write_page(file: &Path, page: &str, record: &RunRecord) -> Result<Exit, Failure> {
+fn write_report(file: &Path, page: &str, record: &RunRecord) -> Result<Exit, Failure> {
     if file == Path::new("-") {
         let mut stdout = io::stdout().lock();
         stdout.write_all(page.as_bytes())?;
@@ -259,14 +259,14 @@ fn write_page(file: &Path, page: &str, record: &RunRecord) -> Result<Exit, Failu
     temp.write_all(page.as_bytes()).and_then(|()| temp.as_file().sync_all()).map_err(failed)?;
     match temp.persist_noclobber(file) {
         Ok(_) => {}
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => return Err(page_exists(file)),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => return Err(report_exists_error(file)),
         Err(error) => return Err(failed(error.error)),
     }
     out::note(format!("wrote the report of run {} to `{}`: open it in a browser", record.id, file.display()));
     Ok(Exit::Done)
 }
 
-fn page_exists(file: &Path) -> Failure {
+fn report_exists_error(file: &Path) -> Failure {
     Failure::invalid(format!("the report `{}` already exists", file.display()))
         .help("choose a new file; existing files are never overwritten")
 }
@@ -274,8 +274,8 @@ fn page_exists(file: &Path) -> Failure {
 /// What the table at the end of a run leaves out.
 fn facts(record: &RunRecord) -> Vec<String> {
     let mut rows = vec![
-        ("started", show::moment(record.started)),
-        ("ended", record.ended.map_or_else(|| "-".to_owned(), show::moment)),
+        ("started", show::timestamp(record.started)),
+        ("ended", record.ended.map_or_else(|| "-".to_owned(), show::timestamp)),
         ("component", format!("{}, {}", record.component.path, show::size(record.component.bytes))),
         ("", record.component.digest.to_string()),
         ("policy", record.policy.to_string()),

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::progress::{Line, Meter, Said};
+use super::progress::{Line, Meter, Status};
 use strongroom::escape::TerminalEscaper;
 use strongroom::record::Progress;
 use strongroom::runtime::{Observer, Stream};
@@ -26,13 +26,13 @@ struct State {
     err: Sink,
     last: Option<u8>,
     failure: Option<io::Error>,
-    progress: Option<Below>,
+    progress: Option<ProgressArea>,
 }
 
 /// Progress below the text of a terminal.
-struct Below {
+struct ProgressArea {
     line: Line,
-    said: Said,
+    status: Status,
     /// Whether text stands in the line where the cursor is.
     occupied: bool,
 }
@@ -60,7 +60,7 @@ impl Screen {
     }
 
     /// Both to standard error, because standard output carries something else.
-    pub(super) fn aside() -> Self {
+    pub(super) fn stderr_only() -> Self {
         Self::new(stderr(), stderr())
     }
 
@@ -83,9 +83,9 @@ impl Screen {
     }
 
     fn drawing(mut self, line: Line) -> Self {
-        self.lock().progress = Some(Below { line, said: Said::default(), occupied: false });
+        self.lock().progress = Some(ProgressArea { line, status: Status::default(), occupied: false });
         let state = Arc::clone(&self.state);
-        self.meter = Some(Meter::start(move |said| lock(&state).draw(said)));
+        self.meter = Some(Meter::start(move |status| lock(&state).draw(status)));
         self
     }
 
@@ -128,7 +128,7 @@ impl Write for AboveProgress {
         match screen {
             Some(screen) => {
                 let mut state = lock(&screen);
-                state.above(bytes, |bytes| io::stderr().write(bytes))
+                state.write_above(bytes, |bytes| io::stderr().write(bytes))
             }
             None => io::stderr().write(bytes),
         }
@@ -165,23 +165,23 @@ impl Observer for Screen {
 
 impl State {
     /// Draws progress, where there is a place for it.
-    fn draw(&mut self, said: &Said) {
+    fn draw(&mut self, status: &Status) {
         if let Some(below) = &mut self.progress {
-            below.said.clone_from(said);
+            below.status.clone_from(status);
             if !below.occupied {
-                below.line.draw(said);
+                below.line.draw(status);
             }
         }
     }
 
     /// Writes to the terminal above the progress.
-    fn above<T>(&mut self, bytes: &[u8], write: impl FnOnce(&[u8]) -> io::Result<T>) -> io::Result<T> {
+    fn write_above<T>(&mut self, bytes: &[u8], write: impl FnOnce(&[u8]) -> io::Result<T>) -> io::Result<T> {
         let Some(below) = &mut self.progress else { return write(bytes) };
         below.line.clear();
         let written = write(bytes);
         below.occupied = bytes.last().is_some_and(|last| *last != b'\n');
         if !below.occupied {
-            below.line.draw(&below.said);
+            below.line.draw(&below.status);
         }
         written
     }
@@ -201,7 +201,7 @@ impl State {
         // Taken out for the time of writing, because the line below is of the same state.
         let mut writer = std::mem::replace(&mut sink.writer, Box::new(io::sink()));
         let mut whole = |bytes: &[u8]| writer.write_all(bytes).and_then(|()| writer.flush());
-        let written = if sink.on_terminal { self.above(bytes, whole) } else { whole(bytes) };
+        let written = if sink.on_terminal { self.write_above(bytes, whole) } else { whole(bytes) };
         let sink = self.sink(stream);
         sink.writer = writer;
         match written {
@@ -235,9 +235,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Page(Arc<Mutex<Vec<u8>>>);
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Page {
+    impl Write for Buffer {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn each_stream_is_escaped_by_itself() {
-        let (out, err) = (Page::default(), Page::default());
+        let (out, err) = (Buffer::default(), Buffer::default());
         let screen = Screen::new(escaped(out.clone()), escaped(err.clone()));
         screen.output(Stream::Stdout, b"a\x1b[2J\n\xc3");
         screen.output(Stream::Stderr, b"b\xc3");
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn a_reader_that_has_gone_is_no_failure_and_a_full_disk_is() {
         for (kind, fails) in [(io::ErrorKind::BrokenPipe, false), (io::ErrorKind::StorageFull, true)] {
-            let err = Page::default();
+            let err = Buffer::default();
             let screen = Screen::new(escaped(Broken(kind)), escaped(err.clone()));
             screen.output(Stream::Stdout, b"a");
             screen.output(Stream::Stdout, b"a");
@@ -313,12 +313,12 @@ mod tests {
         let term = InMemoryTerm::new(10, width);
         let line = Line::on(ProgressDrawTarget::term_like_with_hz(Box::new(term.clone()), 255));
         let sink = || Sink { on_terminal: true, ..escaped(Terminal(term.clone())) };
-        let progress = Some(Below { line, said: Said::default(), occupied: false });
+        let progress = Some(ProgressArea { line, status: Status::default(), occupied: false });
         (term.clone(), State { out: sink(), err: sink(), last: None, failure: None, progress })
     }
 
-    fn half(message: &str) -> Said {
-        Said { compiling: None, progress: Some(Progress { done: 1, total: 2, message: message.to_owned() }) }
+    fn half(message: &str) -> Status {
+        Status { compiling: None, progress: Some(Progress { done: 1, total: 2, message: message.to_owned() }) }
     }
 
     const HALF: &str = "[============>           ]  50%  1/2  half";
@@ -354,7 +354,7 @@ mod tests {
     #[test]
     fn text_that_goes_elsewhere_leaves_the_progress_alone() {
         let (term, mut state) = drawing(60);
-        let file = Page::default();
+        let file = Buffer::default();
         state.out = escaped(file.clone());
         state.draw(&half("half"));
         state.write(Stream::Stdout, b"no line end");

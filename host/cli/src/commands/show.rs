@@ -62,7 +62,7 @@ pub(super) fn number(value: f64) -> String {
 }
 
 /// A moment to the second, in UTC.
-pub(super) fn moment(at: Timestamp) -> String {
+pub(super) fn timestamp(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
@@ -76,7 +76,7 @@ pub(super) fn times(count: u64) -> String {
 }
 
 /// Reads a moment: RFC 3339, or a date, which means its beginning in UTC.
-pub(super) fn parse_moment(text: &str) -> Result<Timestamp, String> {
+pub(super) fn parse_timestamp(text: &str) -> Result<Timestamp, String> {
     if let Ok(moment) = text.parse::<Timestamp>() {
         return Ok(moment);
     }
@@ -147,11 +147,11 @@ mod tests {
 
     #[test]
     fn moments() {
-        let day = parse_moment("2030-12-01").unwrap();
-        assert_eq!(day, parse_moment("2030-12-01T01:00:00+01:00").unwrap());
-        assert_eq!(moment(day), "2030-12-01T00:00:00Z");
+        let day = parse_timestamp("2030-12-01").unwrap();
+        assert_eq!(day, parse_timestamp("2030-12-01T01:00:00+01:00").unwrap());
+        assert_eq!(timestamp(day), "2030-12-01T00:00:00Z");
         for bad in ["", "soon", "90d", "2026-13-01", "2030-12-01 08:00", "01.12.2026"] {
-            assert!(parse_moment(bad).is_err(), "{bad}");
+            assert!(parse_timestamp(bad).is_err(), "{bad}");
         }
     }
 }

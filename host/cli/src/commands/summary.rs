@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anstyle::Style;
 
-use super::style::{self, To};
+use super::style::{self, StdStream};
 use super::{out, show};
 use strongroom::escape::escape_controls;
 use strongroom::record::{Blame, Metric, NetworkUse, Outcome, RunRecord, SecretUse};
@@ -21,7 +21,7 @@ const INDENT: usize = 2 + LABEL_WIDTH;
 const LABEL_WIDTH: usize = 13;
 
 /// What became of a run, as lines for a person on this stream.
-pub(super) fn marked(record: &RunRecord, to: To) -> Vec<String> {
+pub(super) fn lines(record: &RunRecord, to: StdStream) -> Vec<String> {
     let width = out::width(to).map_or(SENTENCE_WIDTH, |width| width.saturating_sub(INDENT));
     let width = width.clamp(SENTENCE_MIN, SENTENCE_WIDTH);
     summary(record, width, &|style, text| style::paint(to, style, text))
@@ -47,7 +47,7 @@ fn summary(record: &RunRecord, width: usize, paint: &dyn Fn(Style, &str) -> Stri
         .filter(|used| used.count > 0)
         .map(|used| vec![used.operation.clone(), used.name.clone(), show::times(used.count)])
         .collect();
-    table.add("secrets", cut(&served, &[]));
+    table.add("secrets", first_rows(&served, &[]));
     table.add_each("network", network(&record.network, without_policy, width));
     if record.peak_memory_bytes > 0 {
         table.add("peak memory", vec![show::size(record.peak_memory_bytes)]);
@@ -56,7 +56,7 @@ fn summary(record: &RunRecord, width: usize, paint: &dyn Fn(Style, &str) -> Stri
         table.add("CPU time", vec![show::duration(Duration::from_micros(record.cpu_micros))]);
     }
     let metrics: Vec<Vec<String>> = record.metrics.iter().map(|(name, metric)| metric_row(name, metric)).collect();
-    table.add("metrics", cut(&metrics, &[1]));
+    table.add("metrics", first_rows(&metrics, &[1]));
     if let Some(progress) = record.progress.as_ref().filter(|_| record.outcome != Outcome::Finished) {
         let of = if progress.total > 0 { format!(" of {}", progress.total) } else { String::new() };
         let message = if progress.message.is_empty() { String::new() } else { format!(": {}", progress.message) };
@@ -64,7 +64,7 @@ fn summary(record: &RunRecord, width: usize, paint: &dyn Fn(Style, &str) -> Stri
     }
     let outputs: Vec<Vec<String>> =
         record.outputs.iter().map(|output| vec![output.path.clone(), show::size(output.bytes)]).collect();
-    table.add("outputs", cut(&outputs, &[1]));
+    table.add("outputs", first_rows(&outputs, &[1]));
     if record.redactions > 0 {
         let values = if record.redactions == 1 { "value" } else { "values" };
         table.add("redactions", vec![format!("{} secret {values} redacted from output", record.redactions)]);
@@ -73,7 +73,7 @@ fn summary(record: &RunRecord, width: usize, paint: &dyn Fn(Style, &str) -> Stri
         let row = |(stage, nanos): &(&str, u64)| {
             vec![(*stage).to_owned(), show::brief_duration(Duration::from_nanos(*nanos))]
         };
-        table.add("timings", cut(&timings.stages().iter().map(row).collect::<Vec<_>>(), &[1]));
+        table.add("timings", first_rows(&timings.stages().iter().map(row).collect::<Vec<_>>(), &[1]));
     }
     if record.log.dropped > 0 {
         let text = format!(
@@ -91,7 +91,7 @@ fn summary(record: &RunRecord, width: usize, paint: &dyn Fn(Style, &str) -> Stri
 
 /// The outcome in a few words, and the time that it took.
 pub(super) fn headline(record: &RunRecord) -> (String, String) {
-    let span = |word: &str| took(record).map(|span| format!(" {word} {span}")).unwrap_or_default();
+    let span = |word: &str| duration(record).map(|span| format!(" {word} {span}")).unwrap_or_default();
     match record.outcome {
         Outcome::Running => ("running".to_owned(), String::new()),
         Outcome::Finished => ("finished".to_owned(), span("in")),
@@ -116,7 +116,7 @@ fn style_of(outcome: Outcome) -> Style {
 }
 
 /// How long a run took, where it has ended.
-pub(super) fn took(record: &RunRecord) -> Option<String> {
+pub(super) fn duration(record: &RunRecord) -> Option<String> {
     let span = record.ended?.duration_since(record.started);
     // A clock that was set back in between makes it negative.
     Some(show::duration(Duration::try_from(span).unwrap_or_default()))
@@ -136,8 +136,8 @@ fn denied(uses: &[SecretUse], without_policy: bool, width: usize) -> Vec<String>
     let denied: Vec<&SecretUse> = uses.iter().filter(|used| used.denied > 0).collect();
     let rows: Vec<Vec<String>> =
         denied.iter().map(|used| vec![used.operation.clone(), used.name.clone(), show::times(used.denied)]).collect();
-    let mut lines = cut(&rows, &[]);
-    let allow = merged(denied.iter().filter_map(|used| used.would_allow.as_deref()));
+    let mut lines = first_rows(&rows, &[]);
+    let allow = merge_grants(denied.iter().filter_map(|used| used.would_allow.as_deref()));
     if !allow.is_empty() {
         let these = if allow.len() == 1 { "this line" } else { "these lines" };
         let advice = match without_policy {
@@ -148,7 +148,7 @@ fn denied(uses: &[SecretUse], without_policy: bool, width: usize) -> Vec<String>
         };
         lines.extend(sentence(&advice, width));
         let rows: Vec<Vec<String>> = allow.into_iter().map(|line| vec![line]).collect();
-        lines.extend(cut(&rows, &[]).into_iter().map(|line| format!("  {line}")));
+        lines.extend(first_rows(&rows, &[]).into_iter().map(|line| format!("  {line}")));
     }
     lines
 }
@@ -162,8 +162,8 @@ fn network(uses: &[NetworkUse], without_policy: bool, width: usize) -> Vec<(Styl
     let denied: Vec<&NetworkUse> = uses.iter().filter(|used| used.denied > 0).collect();
     let rows: Vec<Vec<String>> = allowed.chain(denied.iter().map(|used| row("denied ", used, used.denied))).collect();
     let allowed = rows.len() - denied.len();
-    let mut lines = cut(&rows, &[]);
-    if let Some(line) = allowing_tcp(uses) {
+    let mut lines = first_rows(&rows, &[]);
+    if let Some(line) = tcp_suggestion(uses) {
         let advice = match without_policy {
             true => {
                 "the run had no policy; a policy (`--policy FILE`) with `version = 1` and this line would allow it:"
@@ -178,7 +178,7 @@ fn network(uses: &[NetworkUse], without_policy: bool, width: usize) -> Vec<(Styl
 }
 
 /// The line of a policy that would allow the connections that were denied, where one would.
-pub(super) fn allowing_tcp(uses: &[NetworkUse]) -> Option<String> {
+pub(super) fn tcp_suggestion(uses: &[NetworkUse]) -> Option<String> {
     let denied = uses.iter().filter(|used| used.denied > 0);
     let mut entries: Vec<String> = Vec::new();
     for entry in denied.filter_map(|used| used.would_allow.as_ref()).take(SECTION_MAX) {
@@ -192,7 +192,7 @@ pub(super) fn allowing_tcp(uses: &[NetworkUse]) -> Option<String> {
 
 /// The lines, with those for one key made one, since a policy takes no two entries of one name. Lines that differ in more than their
 /// operations stay as they are.
-pub(super) fn merged<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
+pub(super) fn merge_grants<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut merged: Vec<(String, Vec<String>)> = Vec::new();
     let mut plain: Vec<String> = Vec::new();
     for line in lines {
@@ -244,7 +244,7 @@ fn metric_row(name: &str, metric: &Metric) -> Vec<String> {
 }
 
 /// The first rows in columns, and how many more there are.
-fn cut(rows: &[Vec<String>], right: &[usize]) -> Vec<String> {
+fn first_rows(rows: &[Vec<String>], right: &[usize]) -> Vec<String> {
     let shown = rows.get(..SECTION_MAX).unwrap_or(rows);
     let mut lines = out::columns(None, shown, right);
     if rows.len() > shown.len() {
@@ -349,7 +349,7 @@ mod tests {
             "b = { allow = [\"get\"], max-uses = 2 }",
         ];
         assert_eq!(
-            merged(lines.into_iter()),
+            merge_grants(lines.into_iter()),
             ["a = [\"get\", \"set\"]", "\"db-*\" = [\"get\", \"list\"]", "b = { allow = [\"get\"], max-uses = 2 }"]
         );
     }

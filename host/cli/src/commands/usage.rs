@@ -1,4 +1,4 @@
-//! A command line that is not understood: what is wrong with it, and what was probably meant.
+//! A command line that is not understood: what is wrong with it, and what was probably suggestion.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -14,8 +14,8 @@ const DEPTH_MAX: usize = 4;
 
 /// The failure to tell for an error in the arguments.
 pub(super) fn failure(error: &Error, arguments: &[OsString], command: &Command) -> Failure {
-    let line = Line::read(arguments, command);
-    let failure = Failure::invalid(what(error, &line)).help(help(error, &line, command));
+    let line = ParsedLine::read(arguments, command);
+    let failure = Failure::invalid(message(error, &line)).help(help(error, &line, command));
     match error.get(ContextKind::Usage) {
         Some(ContextValue::StyledStr(usage)) => {
             let usage = usage.to_string();
@@ -26,7 +26,7 @@ pub(super) fn failure(error: &Error, arguments: &[OsString], command: &Command) 
 }
 
 /// What can be told of a command line without understanding all of it.
-struct Line<'a> {
+struct ParsedLine<'a> {
     /// The words of the command, without `strongroom`.
     path: String,
     /// What else is not an option.
@@ -35,7 +35,7 @@ struct Line<'a> {
     options: Vec<&'a str>,
 }
 
-impl<'a> Line<'a> {
+impl<'a> ParsedLine<'a> {
     fn read(arguments: &'a [OsString], command: &Command) -> Self {
         let (mut path, mut words, mut options) = (Vec::new(), Vec::new(), Vec::new());
         let mut at = command;
@@ -62,10 +62,10 @@ impl<'a> Line<'a> {
     }
 }
 
-fn what(error: &Error, line: &Line<'_>) -> String {
+fn message(error: &Error, line: &ParsedLine<'_>) -> String {
     let invalid = text(error, ContextKind::InvalidArg);
     match error.kind() {
-        ErrorKind::UnknownArgument if may_be_a_value(&invalid, line) => {
+        ErrorKind::UnknownArgument if may_be_secret(&invalid, line) => {
             "unexpected argument (not shown, because it may be a secret value or a passphrase)".to_owned()
         }
         ErrorKind::UnknownArgument => format!("unexpected argument `{invalid}`"),
@@ -92,7 +92,7 @@ fn what(error: &Error, line: &Line<'_>) -> String {
         ErrorKind::MissingRequiredArgument => {
             format!("`{}` requires {}", line.command(), quoted(&all(error, ContextKind::InvalidArg), " and "))
         }
-        ErrorKind::ArgumentConflict if is_twice(error) => format!("`{}` is given more than once", option(&invalid)),
+        ErrorKind::ArgumentConflict if is_repeated(error) => format!("`{}` is given more than once", option(&invalid)),
         ErrorKind::ArgumentConflict => {
             let others: Vec<_> =
                 all(error, ContextKind::PriorArg).iter().map(|other| option(other).to_owned()).collect();
@@ -107,16 +107,16 @@ fn what(error: &Error, line: &Line<'_>) -> String {
     }
 }
 
-fn help(error: &Error, line: &Line<'_>, command: &Command) -> String {
+fn help(error: &Error, line: &ParsedLine<'_>, command: &Command) -> String {
     let invalid = text(error, ContextKind::InvalidArg);
     let more = format!("run `{} --help` for usage", line.command());
     match error.kind() {
         ErrorKind::UnknownArgument => {
-            if let Some(meant) = all(error, ContextKind::SuggestedArg).first() {
-                return format!("did you mean `{meant}`?");
+            if let Some(suggestion) = all(error, ContextKind::SuggestedArg).first() {
+                return format!("did you mean `{suggestion}`?");
             }
             match line.path.as_str() {
-                "run" => of_run(&invalid, line),
+                "run" => help_for_run(&invalid, line),
                 "policy suggest" | "audit show" if !invalid.starts_with('-') => {
                     format!("select a run with `--run`: `{} --run {invalid}`", line.command())
                 }
@@ -125,42 +125,43 @@ fn help(error: &Error, line: &Line<'_>, command: &Command) -> String {
         }
         ErrorKind::InvalidSubcommand => {
             let asked = text(error, ContextKind::InvalidSubcommand);
-            if let Some(meant) = all(error, ContextKind::SuggestedSubcommand).first() {
-                return format!("did you mean `{} {meant}`?", line.command());
+            if let Some(suggestion) = all(error, ContextKind::SuggestedSubcommand).first() {
+                return format!("did you mean `{} {suggestion}`?", line.command());
             }
             if asked.ends_with(".wasm") {
                 return format!("run a component with `strongroom run {asked} --policy FILE`");
             }
-            if let Some(meant) = in_other_words(&asked, &line.path) {
-                return format!("did you mean `{} {meant}`?", line.command());
+            if let Some(suggestion) = synonym(&asked, &line.path) {
+                return format!("did you mean `{} {suggestion}`?", line.command());
             }
-            match elsewhere(command, &asked).as_slice() {
-                meant @ ([_] | [_, _]) => format!("did you mean {}?", quoted(meant, " or ")),
+            match commands_named(command, &asked).as_slice() {
+                suggestion @ ([_] | [_, _]) => format!("did you mean {}?", quoted(suggestion, " or ")),
                 _ => more,
             }
         }
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => match all(error, ContextKind::SuggestedValue).first() {
-            Some(meant) => format!("did you mean `{meant}`?"),
+            Some(suggestion) => format!("did you mean `{suggestion}`?"),
             None => more,
         },
-        ErrorKind::ArgumentConflict if is_twice(error) => "give it once".to_owned(),
+        ErrorKind::ArgumentConflict if is_repeated(error) => "give it once".to_owned(),
         ErrorKind::ArgumentConflict => "use only one of them".to_owned(),
-        ErrorKind::MissingRequiredArgument => match examples::of(&line.path).iter().min_by_key(|example| example.len())
-        {
-            Some(example) => format!("try `{example}`"),
-            None => more,
-        },
+        ErrorKind::MissingRequiredArgument => {
+            match examples::for_command(&line.path).iter().min_by_key(|example| example.len()) {
+                Some(example) => format!("try `{example}`"),
+                None => more,
+            }
+        }
         _ => more,
     }
 }
 
-/// What was probably meant by an argument that `run` does not know.
-fn of_run(unknown: &str, line: &Line<'_>) -> String {
+/// What was probably suggestion by an argument that `run` does not know.
+fn help_for_run(unknown: &str, line: &ParsedLine<'_>) -> String {
     // An option's value may stand before the component.
     let component = line.words.iter().find(|word| word.ends_with(".wasm") && **word != unknown);
     let first = component.or(line.words.first()).copied().unwrap_or("COMPONENT");
-    if let Some(meant) = in_full(unknown) {
-        return format!("did you mean `{meant}`?");
+    if let Some(suggestion) = long_form(unknown) {
+        return format!("did you mean `{suggestion}`?");
     }
     // Without them the run would be another.
     let options = if line.options.iter().any(|option| *option != unknown) { " ..." } else { "" };
@@ -189,7 +190,7 @@ fn of_run(unknown: &str, line: &Line<'_>) -> String {
 }
 
 /// The option of `run` whose short form other programs have, and this one has not.
-fn in_full(option: &str) -> Option<&'static str> {
+fn long_form(option: &str) -> Option<&'static str> {
     match option {
         "-p" => Some("--policy"),
         "-i" => Some("--input"),
@@ -199,7 +200,7 @@ fn in_full(option: &str) -> Option<&'static str> {
 }
 
 /// What a command is called here that other programs call otherwise.
-fn in_other_words(asked: &str, path: &str) -> Option<&'static str> {
+fn synonym(asked: &str, path: &str) -> Option<&'static str> {
     match (path, asked) {
         ("secret", "rm" | "remove") => Some("delete"),
         ("secret" | "runs", "ls") => Some("list"),
@@ -208,7 +209,7 @@ fn in_other_words(asked: &str, path: &str) -> Option<&'static str> {
 }
 
 /// The commands of this name below others.
-fn elsewhere(command: &Command, name: &str) -> Vec<String> {
+fn commands_named(command: &Command, name: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut waiting = vec![(command, command.get_name().to_owned(), 0)];
     while let Some((at, path, depth)) = waiting.pop() {
@@ -232,12 +233,12 @@ fn option(argument: &str) -> &str {
 }
 
 /// Whether an argument that is not understood may be a value, or a passphrase, given where those never are.
-fn may_be_a_value(argument: &str, line: &Line<'_>) -> bool {
+fn may_be_secret(argument: &str, line: &ParsedLine<'_>) -> bool {
     ["secret", "init", "vault"].iter().any(|command| line.path.starts_with(command)) && !argument.starts_with('-')
 }
 
 /// Whether a conflict is one of an argument with itself.
-fn is_twice(error: &Error) -> bool {
+fn is_repeated(error: &Error) -> bool {
     let others = all(error, ContextKind::PriorArg);
     others.is_empty() || others == all(error, ContextKind::InvalidArg)
 }

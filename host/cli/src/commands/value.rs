@@ -15,7 +15,7 @@ use strongroom::escape::TerminalEscaper;
 use strongroom::ids::SecretName;
 use strongroom::secret::{Secret, VALUE_MAX};
 
-const NEWLINE_TAKEN: &str = "note: removed the trailing newline (`--keep-newline` keeps it)";
+const NEWLINE_REMOVED: &str = "note: removed the trailing newline (`--keep-newline` keeps it)";
 
 /// Where a value is read from.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(super) enum Source<'a> {
 pub(super) fn read(name: &SecretName, source: &Source<'_>, keep_newline: bool) -> Result<Arc<Secret>, Failure> {
     match source {
         Source::Variable(variable) => match config::variable(variable) {
-            Some(value) => secret(Zeroizing::new(value.into_encoded_bytes())),
+            Some(value) => to_secret(Zeroizing::new(value.into_encoded_bytes())),
             // Not repeated: with a `$` before the name the shell has put the value in its place.
             None => Err(Failure::invalid(
                 "the variable given with `--from-env` is not set (name not shown, because it may be the value)",
@@ -49,13 +49,13 @@ pub(super) fn read(name: &SecretName, source: &Source<'_>, keep_newline: bool) -
             let question = format!("Value of `{name}` (not echoed): ");
             let mut bytes = prompt::hidden(&question, VALUE_MAX + 2)?;
             if !keep_newline && strip_line_end(&mut bytes) {
-                out::note(NEWLINE_TAKEN);
+                out::note(NEWLINE_REMOVED);
             }
             let lines = bytes.split(|byte| *byte == b'\n').count();
             if lines > 1 {
                 out::note(format!("note: the value has {lines} lines"));
             }
-            secret(bytes)
+            to_secret(bytes)
         }
         Source::Input => {
             let failed = |cause: io::Error| Failure::invalid(format!("could not read standard input: {cause}"));
@@ -75,12 +75,12 @@ fn read_stream(
         Bounded::TooLong => return Err(Failure::invalid(strongroom::secret::ValueTooLong)),
     };
     if !keep_newline && strip_line_end(&mut bytes) {
-        out::note(NEWLINE_TAKEN);
+        out::note(NEWLINE_REMOVED);
     }
-    secret(bytes)
+    to_secret(bytes)
 }
 
-fn secret(mut bytes: Zeroizing<Vec<u8>>) -> Result<Arc<Secret>, Failure> {
+fn to_secret(mut bytes: Zeroizing<Vec<u8>>) -> Result<Arc<Secret>, Failure> {
     if std::str::from_utf8(&bytes).is_err() {
         return Err(Failure::invalid("the value is not UTF-8 text").help("encode it first, for example with `base64`"));
     }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::home::Surroundings;
 use super::init::key_advice;
 use super::operate::{Work, audited};
 use super::{out, passphrase, show};
@@ -57,15 +57,15 @@ struct Rekey {
     new_passphrase_file: Option<PathBuf>,
 }
 
-pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     match &args.command {
-        Command::Status(args) => status::run(args, surroundings),
-        Command::Backup(args) => backup(args, surroundings),
-        Command::Rekey(args) => rekey(args, surroundings),
+        Command::Status(args) => status::run(args, context),
+        Command::Backup(args) => backup(args, context),
+        Command::Rekey(args) => rekey(args, context),
     }
 }
 
-fn backup(args: &Backup, surroundings: &Surroundings) -> Result<Exit, Failure> {
+fn backup(args: &Backup, context: &Context) -> Result<Exit, Failure> {
     // Before anybody types a passphrase in vain.
     if args.path.symlink_metadata().is_ok() {
         return Err(Failure::invalid(format!("`{}` already exists", args.path.display()))
@@ -82,9 +82,9 @@ fn backup(args: &Backup, surroundings: &Surroundings) -> Result<Exit, Failure> {
         ))
         .help("create the directory first"));
     }
-    let dir = surroundings
+    let dir = context
         .vault_dir("use `az keyvault secret backup` for single secrets; Azure itself retains deleted secrets")?;
-    let opened = surroundings.find_and_open()?;
+    let opened = context.find_and_open()?;
     let to = std::path::absolute(&args.path).unwrap_or_else(|_| args.path.clone());
     let work = Work::on_vault("backup", "backed up", false).with("vault", dir.display()).with("to", to.display());
     let made = audited(&opened, &work, opened.local()?.backup(&args.path), |made, _, event| {
@@ -107,16 +107,16 @@ fn backup(args: &Backup, surroundings: &Surroundings) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn rekey(args: &Rekey, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let dir = surroundings.vault_dir("do not rekey a Key Vault: Azure manages its keys")?;
-    let found = surroundings.find()?;
-    if surroundings.has_passphrase_option() && !found.needs_passphrase() {
+fn rekey(args: &Rekey, context: &Context) -> Result<Exit, Failure> {
+    let dir = context.vault_dir("do not rekey a Key Vault: Azure manages its keys")?;
+    let found = context.find()?;
+    if context.has_passphrase_option() && !found.needs_passphrase() {
         return Err(Failure::invalid("the vault uses a key file, so `--passphrase-file` does not apply")
             .help("pass the new passphrase with `--new-passphrase-file PATH`"));
     }
     let asked = args.passphrase || args.new_passphrase_file.is_some();
     let with_passphrase = asked || (found.needs_passphrase() && !args.key_file);
-    let opened = surroundings.open(found)?;
+    let opened = context.open(found)?;
     let protection = if with_passphrase {
         Protection::Passphrase(passphrase::replacement(args.new_passphrase_file.as_deref())?)
     } else {

@@ -21,7 +21,7 @@ const TOOLS: [(&str, &str); 2] = [("AZURE_CONFIG_DIR", ".azure"), ("AZD_CONFIG_D
 
 /// What the platform says.
 #[derive(Debug, Default)]
-pub(super) struct Surroundings {
+pub(super) struct Variables {
     tenant: Option<String>,
     client: Option<String>,
     token_file: Option<PathBuf>,
@@ -29,7 +29,7 @@ pub(super) struct Surroundings {
     tool_folders: Vec<PathBuf>,
 }
 
-impl Surroundings {
+impl Variables {
     pub(super) fn read(variable: &dyn Fn(&'static str) -> Option<OsString>) -> Result<Self, ConfigError> {
         let text =
             |name| variable(name).map(|value| value.into_string().map_err(|_| ConfigError::Variable(name))).transpose();

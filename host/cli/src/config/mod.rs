@@ -5,9 +5,10 @@
 //! known is an error, and so is a value that cannot be read: a setting that is passed over in silence is one that somebody relies on.
 //! `docs/configuration.md` is the reference.
 
+mod address;
 mod azure;
 mod file;
-mod place;
+mod home;
 mod settings;
 mod terminal;
 
@@ -28,9 +29,10 @@ use strongroom::policy::Ceilings;
 use strongroom::runs::LOG_DEFAULT;
 use strongroom::vault::cache;
 
-pub(crate) use place::{Home, VaultPlace};
+pub(crate) use address::VaultAddress;
+pub(crate) use home::Home;
 pub(crate) use settings::{Origin, Setting};
-pub(crate) use terminal::{Colour, Terminal};
+pub(crate) use terminal::{Color, Terminal};
 
 /// The variable that names the home folder.
 pub(crate) const HOME: &str = "STRONGROOM_HOME";
@@ -64,7 +66,7 @@ pub(crate) struct Config {
     vault: Option<(String, Origin)>,
     home: Option<PathBuf>,
     /// What the environment says about this host's identity at Azure.
-    azure: azure::Surroundings,
+    azure: azure::Variables,
     /// What the file says, its path, and whether it is there.
     file: file::File,
     file_path: Option<PathBuf>,
@@ -138,11 +140,11 @@ impl Config {
     /// A variable or the file cannot be read or understood.
     pub(crate) fn load() -> Result<Self, ConfigError> {
         let usual = etcetera::choose_base_strategy().ok().map(|base| base.config_dir().join("strongroom/config.toml"));
-        Self::from_surroundings(&|name| env::var_os(name), usual)
+        Self::from_variables(&|name| env::var_os(name), usual)
     }
 
     /// As [`Config::load`], with everything around it given.
-    fn from_surroundings(
+    fn from_variables(
         variable: &dyn Fn(&'static str) -> Option<OsString>,
         usual: Option<PathBuf>,
     ) -> Result<Self, ConfigError> {
@@ -177,7 +179,7 @@ impl Config {
             cache_grace: file.cache.grace.unwrap_or_default(),
             run_log: file.runs.log.unwrap_or(LOG_DEFAULT),
             passphrase_file: path(PASSPHRASE_FILE)?,
-            azure: azure::Surroundings::read(&variable)?,
+            azure: azure::Variables::read(&variable)?,
             vault,
             home: path(HOME)?,
             file,
@@ -204,14 +206,14 @@ impl Config {
     ///
     /// # Errors
     /// What names the vault does not name one that this version knows.
-    pub(crate) fn vault(&self, option: Option<&str>) -> Result<VaultPlace, ConfigError> {
+    pub(crate) fn vault(&self, option: Option<&str>) -> Result<VaultAddress, ConfigError> {
         let (value, origin) = match (option, &self.vault) {
             (Some(value), _) => (value, "`--vault`".to_owned()),
             (None, Some((value, Origin::File(path)))) => (value.as_str(), format!("`vault` in `{}`", path.display())),
             (None, Some((value, origin))) => (value.as_str(), format!("environment variable `{origin}`")),
-            (None, None) => return Ok(VaultPlace::Local(self.home()?.vault())),
+            (None, None) => return Ok(VaultAddress::Local(self.home()?.vault())),
         };
-        VaultPlace::parse(value, &self.exceptions()?).map_err(|reason| ConfigError::Vault { origin, reason })
+        VaultAddress::parse(value, &self.exceptions()?).map_err(|reason| ConfigError::Vault { origin, reason })
     }
 }
 
@@ -230,7 +232,7 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
 
 /// What the environment says about the terminal.
 pub(crate) fn terminal() -> Terminal {
-    Terminal::from_surroundings(&|name| env::var_os(name))
+    Terminal::from_variables(&|name| env::var_os(name))
 }
 
 /// What is to be logged, where the environment says so.

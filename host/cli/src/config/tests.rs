@@ -13,7 +13,7 @@ fn load(variables: &[(&'static str, &str)], file: Option<&str>) -> Result<Config
         fs::write(&path, text).unwrap();
     }
     let variables: HashMap<_, _> = variables.iter().map(|(name, value)| (*name, OsString::from(value))).collect();
-    Config::from_surroundings(&|name| variables.get(name).cloned(), Some(path))
+    Config::from_variables(&|name| variables.get(name).cloned(), Some(path))
 }
 
 fn error(file: &str) -> String {
@@ -46,7 +46,7 @@ fn every_key_is_read() {
     assert_eq!(config.ceilings.requests, Some(5));
     assert_eq!(config.cache_ttl, Duration::ZERO);
     assert_eq!(config.run_log, 64 << 10);
-    assert_eq!(config.vault(None).unwrap(), VaultPlace::Local("/srv/vault".into()));
+    assert_eq!(config.vault(None).unwrap(), VaultAddress::Local("/srv/vault".into()));
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn what_is_not_understood_is_an_error_with_file_line_and_key() {
 #[test]
 fn the_option_goes_before_the_variable_and_that_before_the_file() {
     let file = Some("vault = \"local:/file\"");
-    let local = |path: &str| VaultPlace::Local(path.into());
+    let local = |path: &str| VaultAddress::Local(path.into());
     let config = load(&[(VAULT, "local:/variable")], file).unwrap();
     assert_eq!(config.vault(Some("local:/option")).unwrap(), local("/option"));
     assert_eq!(config.vault(None).unwrap(), local("/variable"));
@@ -212,10 +212,10 @@ fn every_setting_says_where_it_comes_from() {
 #[test]
 fn a_key_vault_is_a_vault_and_an_emulator_has_to_be_declared() {
     let config = load(&[(VAULT, "https://team.vault.azure.net")], None).unwrap();
-    let VaultPlace::Azure(place) = config.vault(None).unwrap() else { panic!() };
+    let VaultAddress::Azure(place) = config.vault(None).unwrap() else { panic!() };
     assert_eq!(place.to_string(), "https://team.vault.azure.net");
     let file = "vault = \"https://localhost:8443\"\n[azure.emulator]\nhost = \"localhost:8443\"\nca-file = \"/ca.pem\"";
-    let VaultPlace::Azure(place) = load(&[], Some(file)).unwrap().vault(None).unwrap() else { panic!() };
+    let VaultAddress::Azure(place) = load(&[], Some(file)).unwrap().vault(None).unwrap() else { panic!() };
     assert!(place.emulator().is_some());
     let half = load(&[], Some("[azure.emulator]\nhost = \"localhost:8443\"")).unwrap().vault(Some("https://x.y"));
     assert!(half.unwrap_err().to_string().contains("`ca-file`"));

@@ -32,14 +32,14 @@ const LOG_SHOWN: usize = 1024 * 1024;
 const RECORD_SHOWN: usize = 128 * 1024;
 
 /// What a page tells of.
-pub(super) struct Story<'a> {
+pub(super) struct ReportInput<'a> {
     pub(super) record: &'a RunRecord,
     /// What the run printed; none where nothing was kept; the error where it cannot be read.
     pub(super) log: Result<Option<Vec<LogLine>>, String>,
     /// The events of the run, as `audit show` has them.
     pub(super) events: Vec<AuditLine>,
     /// What the verification of the trail says.
-    pub(super) verdict: Verdict,
+    pub(super) verdict: AuditVerdict,
     /// When the page is made.
     pub(super) made: Timestamp,
 }
@@ -54,7 +54,7 @@ pub(super) struct AuditLine {
 
 /// Whether the trail can be trusted.
 #[derive(Serialize)]
-pub(super) struct Verdict {
+pub(super) struct AuditVerdict {
     pub(super) good: bool,
     pub(super) text: String,
 }
@@ -63,10 +63,10 @@ pub(super) struct Verdict {
 ///
 /// # Errors
 /// The template does not fit what it is filled with: a mistake of ours, which the tests find.
-pub(super) fn render(story: &Story<'_>) -> Result<String, minijinja::Error> {
-    let record = story.record;
+pub(super) fn render(input: &ReportInput<'_>) -> Result<String, minijinja::Error> {
+    let record = input.record;
     let (plots, numbers) = metrics(record);
-    let (log, log_cut) = log(story.log.as_ref().ok().and_then(Option::as_deref).unwrap_or_default());
+    let (log, log_cut) = log(input.log.as_ref().ok().and_then(Option::as_deref).unwrap_or_default());
     let (outcome, took) = summary::headline(record);
     let denied = || record.secrets.iter().filter(|used| used.denied > 0);
     let network = |denied: bool| {
@@ -74,7 +74,7 @@ pub(super) fn render(story: &Story<'_>) -> Result<String, minijinja::Error> {
         let uses = record.network.iter().filter(move |used| count(used) > 0);
         rows(uses.map(move |used| [used.operation.as_str().to_owned(), used.target.clone(), show::times(count(used))]))
     };
-    let allowing = summary::merged(denied().filter_map(|used| used.would_allow.as_deref()));
+    let allowing = summary::merge_grants(denied().filter_map(|used| used.would_allow.as_deref()));
     let page = Page {
         record,
         mark: mark(record.outcome),
@@ -85,7 +85,7 @@ pub(super) fn render(story: &Story<'_>) -> Result<String, minijinja::Error> {
         these: if allowing.len() == 1 { "this line" } else { "these lines" },
         allowing,
         network_denied: network(true),
-        allowing_tcp: summary::allowing_tcp(&record.network),
+        allowing_tcp: summary::tcp_suggestion(&record.network),
         network_used: network(false),
         progress_done: record.progress.as_ref().map_or(0, |progress| progress.done.min(progress.total)),
         served: rows(
@@ -106,13 +106,13 @@ pub(super) fn render(story: &Story<'_>) -> Result<String, minijinja::Error> {
         ),
         log,
         log_cut,
-        log_error: story.log.as_ref().err().map(String::as_str),
-        log_absent: matches!(story.log, Ok(None)),
-        events: rows(story.events.iter()),
-        verdict: &story.verdict,
+        log_error: input.log.as_ref().err().map(String::as_str),
+        log_absent: matches!(input.log, Ok(None)),
+        events: rows(input.events.iter()),
+        verdict: &input.verdict,
         identities: identities(record),
         json: serde_json::to_string_pretty(record).ok().filter(|json| json.len() <= RECORD_SHOWN),
-        made: show::moment(story.made),
+        made: show::timestamp(input.made),
         version: env!("CARGO_PKG_VERSION"),
         width: WIDTH,
         height: HEIGHT,
@@ -150,7 +150,7 @@ struct Page<'a> {
     log_error: Option<&'a str>,
     log_absent: bool,
     events: Rows<&'a AuditLine>,
-    verdict: &'a Verdict,
+    verdict: &'a AuditVerdict,
     identities: Vec<(&'static str, String)>,
     json: Option<String>,
     made: String,
@@ -172,7 +172,7 @@ fn rows<T>(all: impl Iterator<Item = T>) -> Rows<T> {
     Rows { shown, more: all.count() }
 }
 
-/// How an outcome is marked: a word for the style, and a sign, so that no colour has to be seen.
+/// How an outcome is marked: a word for the style, and a sign, so that no color has to be seen.
 #[derive(Serialize)]
 struct Mark {
     class: &'static str,
@@ -192,9 +192,9 @@ fn mark(outcome: Outcome) -> Mark {
 /// What is to be known at a glance.
 fn facts(record: &RunRecord) -> Vec<(&'static str, String)> {
     let mut facts = vec![
-        ("started", show::moment(record.started)),
-        ("ended", record.ended.map_or_else(|| "–".to_owned(), show::moment)),
-        ("duration", summary::took(record).unwrap_or_else(|| "–".to_owned())),
+        ("started", show::timestamp(record.started)),
+        ("ended", record.ended.map_or_else(|| "–".to_owned(), show::timestamp)),
+        ("duration", summary::duration(record).unwrap_or_else(|| "–".to_owned())),
         ("peak memory", show::size(record.peak_memory_bytes)),
         ("CPU time", show::duration(Duration::from_micros(record.cpu_micros))),
     ];
@@ -273,7 +273,7 @@ fn log(lines: &[LogLine]) -> (Vec<Block>, bool) {
         match line {
             LogLine::Text { text, .. } if middle => skipped += text.len() + 1,
             LogLine::Text { stream, text, .. } => {
-                say_skipped(&mut blocks, &mut skipped);
+                push_skipped(&mut blocks, &mut skipped);
                 let class = match stream {
                     LogStream::Out => "out",
                     LogStream::Err => "err",
@@ -287,16 +287,16 @@ fn log(lines: &[LogLine]) -> (Vec<Block>, bool) {
                 }
             }
             LogLine::LeftOut(bytes) => {
-                say_skipped(&mut blocks, &mut skipped);
+                push_skipped(&mut blocks, &mut skipped);
                 blocks.push(Block { class: "gap", text: format!("{} not kept", show::size(*bytes)) });
             }
         }
     }
-    say_skipped(&mut blocks, &mut skipped);
+    push_skipped(&mut blocks, &mut skipped);
     (blocks, cut)
 }
 
-fn say_skipped(blocks: &mut Vec<Block>, skipped: &mut usize) {
+fn push_skipped(blocks: &mut Vec<Block>, skipped: &mut usize) {
     if *skipped > 0 {
         let text = format!("{} not shown on this page", show::size(*skipped as u64));
         blocks.push(Block { class: "gap", text });

@@ -34,7 +34,7 @@ pub(super) struct Plot {
     /// The last point that is a number.
     pub(super) end: Option<(String, String)>,
     /// Values that are no numbers: along the edge, `x`, whether at the top, and what it is.
-    pub(super) odd: Vec<Odd>,
+    pub(super) non_finite: Vec<NonFinite>,
     pub(super) x_ticks: Vec<Mark>,
     pub(super) y_ticks: Vec<Mark>,
     /// What the horizontal axis is.
@@ -57,7 +57,7 @@ pub(super) struct Mark {
 
 /// A place where a value is no number.
 #[derive(Debug, PartialEq, Serialize)]
-pub(super) struct Odd {
+pub(super) struct NonFinite {
     pub(super) x: String,
     pub(super) y: String,
     pub(super) sign: &'static str,
@@ -102,9 +102,9 @@ pub(super) fn plot(number: usize, name: &str, metric: &Metric) -> Option<Plot> {
                 f64::NEG_INFINITY => (HEIGHT - BOTTOM - 2.0, "−∞"),
                 _ => (HEIGHT - BOTTOM - 2.0, "×"),
             };
-            let odd = Odd { x, y: coordinate(y), sign };
-            if plot.odd.last() != Some(&odd) {
-                plot.odd.push(odd);
+            let non_finite = NonFinite { x, y: coordinate(y), sign };
+            if plot.non_finite.last() != Some(&non_finite) {
+                plot.non_finite.push(non_finite);
             }
         }
         pen_down = value.is_finite();
@@ -274,7 +274,7 @@ mod tests {
     fn what_is_no_number_is_a_gap_with_a_sign_and_is_said() {
         let plot = plot(0, "m", &by_step([1.0, f64::NAN, 2.0, f64::INFINITY, f64::NEG_INFINITY, 3.0, 4.0])).unwrap();
         assert_eq!(moves(&plot), (3, 1));
-        assert_eq!(plot.odd.iter().map(|odd| odd.sign).collect::<Vec<_>>(), ["×", "∞", "−∞"]);
+        assert_eq!(plot.non_finite.iter().map(|non_finite| non_finite.sign).collect::<Vec<_>>(), ["×", "∞", "−∞"]);
         assert_eq!(plot.notes, ["1 NaN", "1 infinite", "1 negative infinite"]);
         assert!(!plot.line.contains("NaN") && !plot.line.contains("inf"));
     }
@@ -310,7 +310,7 @@ mod tests {
             "{}",
             plot.line
         );
-        assert_eq!(plot.odd.len(), 1);
+        assert_eq!(plot.non_finite.len(), 1);
         assert!(plot.facts.contains(&("max", "55".into())) && plot.facts.contains(&("min", "-44".into())));
     }
 

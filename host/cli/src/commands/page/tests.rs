@@ -37,9 +37,9 @@ fn text(stream: LogStream, text: &str) -> LogLine {
 
 fn page_with(record: &RunRecord, log: Vec<LogLine>, about: &str) -> String {
     let event = AuditLine { time: "2026-07-01T10:00:00Z".into(), kind: "use".into(), about: about.into() };
-    let verdict = Verdict { good: true, text: "verified".into() };
+    let verdict = AuditVerdict { good: true, text: "verified".into() };
     let made = "2026-07-01T11:00:00Z".parse().unwrap();
-    render(&Story { record, log: Ok(Some(log)), events: vec![event], verdict, made }).unwrap()
+    render(&ReportInput { record, log: Ok(Some(log)), events: vec![event], verdict, made }).unwrap()
 }
 
 /// Puts a text wherever a component's words can stand.
@@ -254,9 +254,9 @@ fn every_outcome_and_a_bare_record_have_a_page() {
     for (log, words) in
         [(Ok(None), "The component printed nothing."), (Err("the log is damaged".to_owned()), "the log is damaged")]
     {
-        let verdict = Verdict { good: false, text: "TAMPERED".into() };
+        let verdict = AuditVerdict { good: false, text: "TAMPERED".into() };
         let made = bare.started;
-        let page = render(&Story { record: &bare, log, events: Vec::new(), verdict, made }).unwrap();
+        let page = render(&ReportInput { record: &bare, log, events: Vec::new(), verdict, made }).unwrap();
         check(&page);
         assert!(shown(&page).contains(words) && shown(&page).contains("TAMPERED"));
     }

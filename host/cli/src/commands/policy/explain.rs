@@ -19,7 +19,7 @@ pub(super) fn run(args: &Explain) -> Result<Exit, Failure> {
     let name = SecretName::parse(&args.name).map_err(|error| Failure::invalid(error).help(NAME_HELP))?;
     let explanation = read(&args.file)?.explain(operation, &name, Timestamp::now());
     if args.json {
-        out::json(&Answer::from(&explanation))?;
+        out::json(&ExplanationJson::from(&explanation))?;
     } else {
         out::line(&explanation)?;
     }
@@ -28,7 +28,7 @@ pub(super) fn run(args: &Explain) -> Result<Exit, Failure> {
 
 /// What `--json` prints. `docs/command-line.md` describes it.
 #[derive(Serialize)]
-struct Answer<'a> {
+struct ExplanationJson<'a> {
     operation: &'static str,
     name: &'a str,
     allowed: bool,
@@ -43,7 +43,7 @@ struct Answer<'a> {
     would_allow: Option<&'a str>,
 }
 
-impl<'a> From<&'a Explanation> for Answer<'a> {
+impl<'a> From<&'a Explanation> for ExplanationJson<'a> {
     fn from(explanation: &'a Explanation) -> Self {
         Self {
             operation: explanation.operation.as_str(),

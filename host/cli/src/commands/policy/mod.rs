@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
+use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::home::Surroundings;
 use super::out;
 use strongroom::escape::escape_controls;
 use strongroom::policy::{Policy, PolicyError, SCHEMA, TEXT_MAX};
@@ -72,23 +72,23 @@ struct Suggest {
 #[derive(Debug, clap::Args)]
 struct Schema {}
 
-pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     match &args.command {
-        Command::Check(args) => check::run(args, surroundings),
+        Command::Check(args) => check::run(args, context),
         Command::Explain(args) => explain::run(args),
-        Command::Suggest(args) => suggest::run(args, surroundings),
+        Command::Suggest(args) => suggest::run(args, context),
         Command::Schema(Schema {}) => out::line(SCHEMA.trim_end()).map(|()| Exit::Done),
     }
 }
 
 /// Reads a policy from a file.
 pub(super) fn read(path: &Path) -> Result<Policy, Failure> {
-    let text = text(path)?;
-    Policy::parse(&text, &path.to_string_lossy()).map_err(|error| refused(&error, &text))
+    let text = read_text(path)?;
+    Policy::parse(&text, &path.to_string_lossy()).map_err(|error| invalid_policy(&error, &text))
 }
 
 /// A policy that is wrong.
-fn refused(error: &PolicyError, text: &str) -> Failure {
+fn invalid_policy(error: &PolicyError, text: &str) -> Failure {
     let failure = Failure::invalid(error);
     if is_env_file(text) {
         return failure.help(
@@ -108,7 +108,7 @@ fn is_env_file(text: &str) -> bool {
 }
 
 /// The text of a file that is to be a policy.
-fn text(path: &Path) -> Result<String, Failure> {
+fn read_text(path: &Path) -> Result<String, Failure> {
     let shown = path.display();
     let failed = |cause: io::Error| {
         let failure = Failure::invalid(format!("could not read the policy `{shown}`: {cause}"));
@@ -140,7 +140,7 @@ fn text(path: &Path) -> Result<String, Failure> {
 }
 
 /// A path as it may stand in a line of ours.
-fn shown(path: &Path) -> String {
+fn display_path(path: &Path) -> String {
     escape_controls(&path.to_string_lossy())
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::super::context::{Context, existing_runs};
 use super::super::failure::{Exit, Failure};
-use super::super::home::{Surroundings, existing_runs};
 use super::super::out;
 use super::Suggest;
 use crate::config::Home;
@@ -14,11 +14,12 @@ use strongroom::policy::{self, Observed, Policy, SecretAsked, TcpAsked, Usage};
 use strongroom::record::{NetworkOperation, Outcome, RunRecord};
 use strongroom::runs::RunStoreError;
 
-pub(super) fn run(args: &Suggest, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let home = surroundings.existing_home()?;
-    let none_yet = || Failure::invalid("no runs yet").help("start one with `strongroom run COMPONENT --policy FILE`");
-    let record = match existing_runs(&home)?.ok_or_else(none_yet)?.find_by_prefix(&args.run) {
-        Err(RunStoreError::Absent(text)) if text == "last" => return Err(none_yet()),
+pub(super) fn run(args: &Suggest, context: &Context) -> Result<Exit, Failure> {
+    let home = context.existing_home()?;
+    let no_runs_error =
+        || Failure::invalid("no runs yet").help("start one with `strongroom run COMPONENT --policy FILE`");
+    let record = match existing_runs(&home)?.ok_or_else(no_runs_error)?.find_by_prefix(&args.run) {
+        Err(RunStoreError::Absent(text)) if text == "last" => return Err(no_runs_error()),
         found => found?,
     };
     match record.outcome {
@@ -34,7 +35,7 @@ pub(super) fn run(args: &Suggest, surroundings: &Surroundings) -> Result<Exit, F
         }
         _ => {}
     }
-    let policy = policy_of(&home, &record.policy)?;
+    let policy = policy_of_run(&home, &record.policy)?;
     if policy.is_none() {
         out::note(
             "note: could not read the policy of that run; its `expires`, `max-uses` and other refinements are not carried over",
@@ -51,7 +52,7 @@ pub(super) fn run(args: &Suggest, surroundings: &Surroundings) -> Result<Exit, F
 }
 
 /// The policy that a run had, from the texts that the audit keeps.
-fn policy_of(home: &Home, digest: &Digest) -> Result<Option<Policy>, Failure> {
+fn policy_of_run(home: &Home, digest: &Digest) -> Result<Option<Policy>, Failure> {
     let empty = Policy::empty();
     if *digest == empty.digest() {
         return Ok(Some(empty));

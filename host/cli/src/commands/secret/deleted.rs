@@ -1,10 +1,10 @@
-//! `strongroom secret recover` and `purge`: what a vault keeps of deleted secrets.
+//! `strongroom secret recover` and `purge`: what a vault soft_delete of deleted secrets.
 
 use serde::Serialize;
 
-use super::{Described, name_of};
+use super::{Described, parse_name};
+use crate::commands::context::Context;
 use crate::commands::failure::{Exit, Failure};
-use crate::commands::home::Surroundings;
 use crate::commands::operate::{Work, audited};
 use crate::commands::out;
 use strongroom::ids::SecretName;
@@ -40,16 +40,16 @@ struct Purged<'a> {
     purged: bool,
 }
 
-pub(super) fn recover(args: &Recover, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let name = name_of(&args.name)?;
-    let opened = surroundings.find_and_open()?;
+pub(super) fn recover(args: &Recover, context: &Context) -> Result<Exit, Failure> {
+    let name = parse_name(&args.name)?;
+    let opened = context.find_and_open()?;
     let work = Work::on_deleted("recover", &name, "recovered");
     let recovered = audited(&opened, &work, opened.operator.recover(&name), |description, _, event| {
         event.version = Some(description.version.clone());
     });
-    let keeps = opened.vault.abilities().soft_delete;
+    let soft_delete = opened.vault.abilities().soft_delete;
     opened.close()?;
-    let recovered = recovered.map_err(|failure| not_deleted(failure, keeps, &name))?;
+    let recovered = recovered.map_err(|failure| not_deleted_error(failure, soft_delete, &name))?;
     if args.json {
         out::json(&Described::from(&recovered))?;
     } else {
@@ -58,14 +58,14 @@ pub(super) fn recover(args: &Recover, surroundings: &Surroundings) -> Result<Exi
     Ok(Exit::Done)
 }
 
-pub(super) fn purge(args: &Purge, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let name = name_of(&args.name)?;
-    let opened = surroundings.find_and_open()?;
+pub(super) fn purge(args: &Purge, context: &Context) -> Result<Exit, Failure> {
+    let name = parse_name(&args.name)?;
+    let opened = context.find_and_open()?;
     let work = Work::on_deleted("purge", &name, "purged");
     let purged = audited(&opened, &work, opened.operator.purge(&name), |(), _, _| {});
-    let keeps = opened.vault.abilities().soft_delete;
+    let soft_delete = opened.vault.abilities().soft_delete;
     opened.close()?;
-    purged.map_err(|failure| not_deleted(failure, keeps, &name))?;
+    purged.map_err(|failure| not_deleted_error(failure, soft_delete, &name))?;
     if args.json {
         out::json(&Purged { name: &name, purged: true })?;
     } else {
@@ -74,12 +74,12 @@ pub(super) fn purge(args: &Purge, surroundings: &Surroundings) -> Result<Exit, F
     Ok(Exit::Done)
 }
 
-/// The words for a name of which the vault keeps nothing.
-fn not_deleted(failure: Failure, keeps: bool, name: &SecretName) -> Failure {
+/// The words for a name of which the vault soft_delete nothing.
+fn not_deleted_error(failure: Failure, soft_delete: bool, name: &SecretName) -> Failure {
     if failure.exit() != Exit::Invalid {
         return failure;
     }
-    if keeps {
+    if soft_delete {
         Failure::invalid(format!("the vault retains no deleted secret `{name}`"))
             .help("run `az keyvault secret list-deleted` to list deleted secrets")
     } else {

@@ -11,8 +11,8 @@ use clap::Subcommand;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::home::Surroundings;
 use strongroom::ids::{SecretName, SecretVersion};
 use strongroom::vault::Description;
 
@@ -38,20 +38,20 @@ enum Command {
 /// What to do about a name that is none.
 pub(super) const NAME_HELP: &str = "use `-` in place of any other character, as in `db-password`";
 
-pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     match &args.command {
-        Command::Set(args) => set::run(args, surroundings),
-        Command::Get(args) => read::get(args, surroundings),
-        Command::List(args) => read::list(args, surroundings),
-        Command::Describe(args) => read::describe(args, surroundings),
-        Command::Versions(args) => read::versions(args, surroundings),
-        Command::Delete(args) => delete::run(args, surroundings),
-        Command::Recover(args) => deleted::recover(args, surroundings),
-        Command::Purge(args) => deleted::purge(args, surroundings),
+        Command::Set(args) => set::run(args, context),
+        Command::Get(args) => read::get(args, context),
+        Command::List(args) => read::list(args, context),
+        Command::Describe(args) => read::describe(args, context),
+        Command::Versions(args) => read::versions(args, context),
+        Command::Delete(args) => delete::run(args, context),
+        Command::Recover(args) => deleted::recover(args, context),
+        Command::Purge(args) => deleted::purge(args, context),
     }
 }
 
-fn name_of(text: &str) -> Result<SecretName, Failure> {
+fn parse_name(text: &str) -> Result<SecretName, Failure> {
     SecretName::parse(text).map_err(|error| {
         let failure = Failure::invalid(error);
         // Not repeated: what stands behind the sign may be the value.

@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::{Described, name_of};
+use super::{Described, parse_name};
+use crate::commands::context::Context;
 use crate::commands::failure::{Exit, Failure};
-use crate::commands::home::Surroundings;
 use crate::commands::operate::{Work, audited};
 use crate::commands::{out, show, value};
 use strongroom::ids::SecretVersion;
@@ -55,14 +55,14 @@ pub(super) struct Versions {
     json: bool,
 }
 
-pub(super) fn get(args: &Get, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let name = name_of(&args.name)?;
+pub(super) fn get(args: &Get, context: &Context) -> Result<Exit, Failure> {
+    let name = parse_name(&args.name)?;
     let version = args.version.as_deref().map(SecretVersion::parse).transpose().map_err(Failure::invalid)?;
     if out::is_terminal() && !args.show {
         return Err(Failure::invalid(format!("refusing to print the value of `{name}` to a terminal"))
             .help("add `--show`, or redirect the output to a file or another program"));
     }
-    let opened = surroundings.find_and_open()?;
+    let opened = context.find_and_open()?;
     let work = Work::on_secret(Operation::Get, Some(&name), "released");
     let doing = opened.operator.get(&name, version.as_ref());
     let stored = audited(&opened, &work, doing, |stored, _, event| {
@@ -80,8 +80,8 @@ pub(super) fn get(args: &Get, surroundings: &Surroundings) -> Result<Exit, Failu
     Ok(Exit::Done)
 }
 
-pub(super) fn list(args: &List, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let opened = surroundings.find_and_open()?;
+pub(super) fn list(args: &List, context: &Context) -> Result<Exit, Failure> {
+    let opened = context.find_and_open()?;
     let work = Work::on_secret(Operation::List, None, "listed");
     let secrets = audited(&opened, &work, opened.operator.list(), |secrets, _, event| {
         event.count = Some(secrets.len() as u64);
@@ -113,29 +113,29 @@ fn table(header: [&str; 4], all: &[Description], row: impl Fn(&Description) -> [
 fn row(secret: &Description) -> [String; 4] {
     [
         secret.name.to_string(),
-        show::moment(secret.updated),
-        secret.attributes.expires.map(show::moment).unwrap_or_default(),
+        show::timestamp(secret.updated),
+        secret.attributes.expires.map(show::timestamp).unwrap_or_default(),
         secret.attributes.content_type.clone().unwrap_or_default(),
     ]
 }
 
-pub(super) fn describe(args: &Describe, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let versions = all_versions(&args.name, surroundings)?;
+pub(super) fn describe(args: &Describe, context: &Context) -> Result<Exit, Failure> {
+    let versions = all_versions(&args.name, context)?;
     let Some(newest) = versions.first() else {
-        return Err(VaultError::NotFound(name_of(&args.name)?).into());
+        return Err(VaultError::NotFound(parse_name(&args.name)?).into());
     };
     if args.json {
         out::json(&Described::from(newest))?;
         return Ok(Exit::Done);
     }
-    let time = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), show::moment);
+    let time = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), show::timestamp);
     let facts = [
         ("name", newest.name.to_string()),
         ("version", newest.version.to_string()),
         ("versions", versions.len().to_string()),
         ("type", newest.attributes.content_type.clone().unwrap_or_else(|| "-".to_owned())),
-        ("created", show::moment(newest.created)),
-        ("updated", show::moment(newest.updated)),
+        ("created", show::timestamp(newest.created)),
+        ("updated", show::timestamp(newest.updated)),
         ("not before", time(newest.attributes.not_before)),
         ("expires", time(newest.attributes.expires)),
         ("enabled", if newest.enabled { "yes" } else { "no" }.to_owned()),
@@ -145,8 +145,8 @@ pub(super) fn describe(args: &Describe, surroundings: &Surroundings) -> Result<E
     Ok(Exit::Done)
 }
 
-pub(super) fn versions(args: &Versions, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let versions = all_versions(&args.name, surroundings)?;
+pub(super) fn versions(args: &Versions, context: &Context) -> Result<Exit, Failure> {
+    let versions = all_versions(&args.name, context)?;
     if args.json {
         out::json(&versions.iter().map(Described::from).collect::<Vec<_>>())?;
         return Ok(Exit::Done);
@@ -155,8 +155,8 @@ pub(super) fn versions(args: &Versions, surroundings: &Surroundings) -> Result<E
         let attributes = &version.attributes;
         [
             version.version.to_string(),
-            show::moment(version.created),
-            attributes.expires.map(show::moment).unwrap_or_default(),
+            show::timestamp(version.created),
+            attributes.expires.map(show::timestamp).unwrap_or_default(),
             attributes.content_type.clone().unwrap_or_default(),
         ]
     };
@@ -165,9 +165,9 @@ pub(super) fn versions(args: &Versions, surroundings: &Surroundings) -> Result<E
 }
 
 /// All versions of a secret, newest first. Audited as a description, because that is what it tells of each.
-fn all_versions(name: &str, surroundings: &Surroundings) -> Result<Vec<Description>, Failure> {
-    let name = name_of(name)?;
-    let opened = surroundings.find_and_open()?;
+fn all_versions(name: &str, context: &Context) -> Result<Vec<Description>, Failure> {
+    let name = parse_name(name)?;
+    let opened = context.find_and_open()?;
     let work = Work::on_secret(Operation::Describe, Some(&name), "described");
     let versions = audited(&opened, &work, opened.operator.versions(&name), |versions, _, event| {
         event.version = versions.first().map(|newest| newest.version.clone());

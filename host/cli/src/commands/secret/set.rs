@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Described, envfile, name_of};
+use super::{Described, envfile, parse_name};
+use crate::commands::context::Context;
 use crate::commands::failure::{Exit, Failure};
-use crate::commands::home::Surroundings;
 use crate::commands::operate::{Work, audited};
 use crate::commands::value::{self, Bounded, Source};
 use crate::commands::{out, show};
@@ -56,10 +56,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "TYPE")]
     content_type: Option<String>,
     /// Do not serve the secret to runs from this time on: `2030-12-01` or `2030-12-01T08:00:00Z`
-    #[arg(long, value_name = "TIME", value_parser = show::parse_moment)]
+    #[arg(long, value_name = "TIME", value_parser = show::parse_timestamp)]
     expires: Option<Timestamp>,
     /// Do not serve the secret to runs before this time
-    #[arg(long, value_name = "TIME", value_parser = show::parse_moment)]
+    #[arg(long, value_name = "TIME", value_parser = show::parse_timestamp)]
     not_before: Option<Timestamp>,
     /// If the vault retains a deleted secret of this name, recover it first
     #[arg(long, conflicts_with = "env_file")]
@@ -72,7 +72,7 @@ pub(super) struct Args {
     refused: Vec<OsString>,
 }
 
-pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     if !args.refused.is_empty() {
         return Err(Failure::invalid(
             "a secret value is never an argument: other processes can read arguments, and shells store them",
@@ -81,7 +81,7 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
             "pass it on standard input or with `--from-file PATH` or `--from-env VAR`, and change it, because it was on a command line",
         ));
     }
-    let name = args.name.as_deref().map(name_of).transpose()?;
+    let name = args.name.as_deref().map(parse_name).transpose()?;
     if name.is_none() && args.env_file.is_none() {
         return Err(
             Failure::invalid("no secret name given").help("give a name, or a file of variables with `--env-file FILE`")
@@ -99,10 +99,10 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
         out::note("note: `--expires` is in the past, so this version is not served to runs");
     }
     // The vault is looked for first, so that nobody types a value in vain.
-    let found = surroundings.find()?;
+    let found = context.find()?;
     let mut values = Vec::new();
     if let Some(name) = name {
-        let value = one(args, &name)?;
+        let value = read_value(args, &name)?;
         values.push((name, value));
     }
     if let Some(file) = &args.env_file {
@@ -112,7 +112,7 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
         Attributes { content_type: args.content_type.clone(), not_before: args.not_before, expires: args.expires };
     let new: Vec<NewSecret> =
         values.into_iter().map(|(name, value)| NewSecret { name, value, attributes: attributes.clone() }).collect();
-    let opened = surroundings.open(found)?;
+    let opened = context.open(found)?;
     let mut work = Work::storing(new.iter().map(|secret| secret.name.clone()));
     if args.recover {
         work = work.with("recover", "where it was deleted");
@@ -146,7 +146,7 @@ async fn store(vault: &dyn Operator, new: Vec<NewSecret>, recover: bool) -> Resu
     }
 }
 
-fn one(args: &Args, name: &SecretName) -> Result<Arc<Secret>, Failure> {
+fn read_value(args: &Args, name: &SecretName) -> Result<Arc<Secret>, Failure> {
     let source = match (&args.from_env, &args.from_file) {
         (Some(variable), _) => Source::Variable(variable),
         (None, Some(path)) => Source::File(path),
@@ -185,11 +185,11 @@ fn from_env_file(path: &Path, rename: bool) -> Result<Vec<(SecretName, Arc<Secre
             "note: other users can read `{shown}`: run `chmod 600` on it, or delete it now that its values are in the vault"
         ));
     }
-    named(&shown, entries, rename)
+    assign_names(&shown, entries, rename)
 }
 
 /// Gives each variable the name of a secret.
-fn named(
+fn assign_names(
     shown: &std::path::Display<'_>,
     entries: Vec<envfile::Entry>,
     rename: bool,
@@ -204,7 +204,7 @@ fn named(
     let mut seen: BTreeMap<SecretName, (usize, String)> = BTreeMap::new();
     for mut entry in entries {
         let (line, written) = (entry.line, entry.name);
-        let name = match (SecretName::parse(&written), proposal(&written)) {
+        let name = match (SecretName::parse(&written), proposed_name(&written)) {
             (Ok(name), _) => name,
             (Err(_), Some(name)) => {
                 proposals.push(format!("line {line}: `{written}` would be `{name}`"));
@@ -250,7 +250,7 @@ fn named(
 }
 
 /// The name that a variable would have as a secret: in lower case, with one `-` for what may not be in a name.
-fn proposal(written: &str) -> Option<SecretName> {
+fn proposed_name(written: &str) -> Option<SecretName> {
     let words: Vec<&str> = written.split(['_', '.', '-']).filter(|word| !word.is_empty()).collect();
     SecretName::parse(&words.join("-")).ok()
 }

@@ -2,14 +2,14 @@
 
 use serde::Serialize;
 
+use crate::commands::context::Context;
 use crate::commands::failure::{Exit, Failure};
-use crate::commands::home::Surroundings;
 use crate::commands::{block_on, out, show};
 use strongroom_vault_azure::{AzureVault, Status};
 
-/// What is told. `docs/command-line.md` has the fields.
+/// What is report. `docs/command-line.md` has the fields.
 #[derive(Serialize)]
-struct Told<'a> {
+struct StatusJson<'a> {
     vault: String,
     authority: &'a str,
     audience: &'a str,
@@ -20,7 +20,7 @@ struct Told<'a> {
     cache_grace_seconds: f64,
 }
 
-pub(super) fn run(vault: &AzureVault, verify: bool, json: bool, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn run(vault: &AzureVault, verify: bool, json: bool, context: &Context) -> Result<Exit, Failure> {
     if verify {
         return Err(
             Failure::invalid("`--verify` supports only local vaults, not a Key Vault").help("remove `--verify`")
@@ -31,10 +31,10 @@ pub(super) fn run(vault: &AzureVault, verify: bool, json: bool, surroundings: &S
         Failure::from(error)
             .help("see docs/azure.md for what each credential type needs, or choose another with `--credential TYPE`")
     })?;
-    let config = &surroundings.config;
+    let config = &context.config;
     let exit = if status.problems.is_empty() { Exit::Done } else { Exit::Host };
     if json {
-        out::json(&Told {
+        out::json(&StatusJson {
             vault: place.to_string(),
             authority: place.authority().as_str().trim_end_matches('/'),
             audience: place.audience(),
@@ -62,7 +62,7 @@ pub(super) fn run(vault: &AzureVault, verify: bool, json: bool, surroundings: &S
         ("tenant", or_unknown(&status.tenant)),
         ("client", or_unknown(&status.client)),
         ("object", or_unknown(&status.object)),
-        ("token expires", status.token_expires.map_or_else(|| "-".to_owned(), show::moment)),
+        ("token expires", status.token_expires.map_or_else(|| "-".to_owned(), show::timestamp)),
         ("read access", status.get.to_string()),
         ("list access", status.list.to_string()),
         ("write access", "not checked: only a write would show it".to_owned()),

@@ -5,8 +5,8 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::commands::context::{Context, Found};
 use crate::commands::failure::{Exit, Failure};
-use crate::commands::home::{Found, Surroundings};
 use crate::commands::operate::{Work, audited};
 use crate::commands::{out, show};
 use strongroom::audit::{self, AuditError, Kind};
@@ -26,9 +26,9 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// What is told. `docs/command-line.md` has the fields.
+/// What is report. `docs/command-line.md` has the fields.
 #[derive(Serialize)]
-struct Told<'a> {
+struct StatusJson<'a> {
     vault: &'a Path,
     format: i64,
     protection: &'static str,
@@ -64,19 +64,19 @@ struct LastBackup {
     to: String,
 }
 
-pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let found = surroundings.find()?;
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let found = context.find()?;
     if let Found::Azure(vault) = &found {
-        return super::azure::run(vault, args.verify, args.json, surroundings);
+        return super::azure::run(vault, args.verify, args.json, context);
     }
-    let dir = surroundings.vault_dir("choose a local vault with `--vault local:DIR`")?;
+    let dir = context.vault_dir("choose a local vault with `--vault local:DIR`")?;
     let mut status = LocalVault::status(&dir)?;
     let mut broken = Vec::new();
     // A key that does not fit is a problem already, and nothing could be opened.
     let fits = !matches!(status.key, KeySource::KeyFile { fits: false, .. });
     let mut verified = None;
     if args.verify && fits {
-        let opened = surroundings.open(found)?;
+        let opened = context.open(found)?;
         let work = Work::on_vault("verify", "verified", false).with("vault", dir.display());
         let verification = audited(&opened, &work, opened.local()?.verify(), |verification, _, event| {
             event.count = Some(verification.contents.versions);
@@ -84,16 +84,16 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
         })?;
         opened.close()?;
         verified = Some(verification.is_whole());
-        broken = told(&verification);
+        broken = verification_problems(&verification);
         // Opening the vault may have finished a change of its key.
         status = LocalVault::status(&dir)?;
     }
-    let last_backup = match surroundings.config.home() {
+    let last_backup = match context.config.home() {
         Ok(home) => last_backup(&home.audit(), &dir),
         Err(_) => Ok(None),
     };
     let unknown = last_backup.is_err();
-    let told = Told {
+    let report = StatusJson {
         vault: &status.dir,
         format: status.format,
         protection: protection(&status.key),
@@ -106,29 +106,29 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
         last_backup: last_backup.unwrap_or_default(),
         rekey_cut_off: status.rekey_cut_off,
         former_keys: &status.former_keys,
-        cache_ttl_seconds: surroundings.config.cache_ttl.as_secs_f64(),
+        cache_ttl_seconds: context.config.cache_ttl.as_secs_f64(),
         problems: status.problems.iter().cloned().chain(broken).collect(),
     };
-    let exit = if told.problems.is_empty() { Exit::Done } else { Exit::Host };
+    let exit = if report.problems.is_empty() { Exit::Done } else { Exit::Host };
     if args.json {
-        out::json(&told)?;
+        out::json(&report)?;
     } else {
-        print(&told, &status, surroundings, unknown, args.verify)?;
+        print(&report, &status, context, unknown, args.verify)?;
     }
     Ok(exit)
 }
 
 fn print(
-    told: &Told<'_>,
+    report: &StatusJson<'_>,
     status: &Status,
-    surroundings: &Surroundings,
+    context: &Context,
     unknown: bool,
     asked: bool,
 ) -> Result<(), Failure> {
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut row = |label: &str, text: String| rows.push(vec![label.to_owned(), text]);
-    row("vault", told.vault.display().to_string());
-    row("format", told.format.to_string());
+    row("vault", report.vault.display().to_string());
+    row("format", report.format.to_string());
     match &status.key {
         KeySource::KeyFile { path, fits } => {
             row("protection", format!("key file `{}`", path.display()));
@@ -153,10 +153,10 @@ fn print(
             "unknown until the format is upgraded; any command that opens the vault upgrades it".to_owned(),
         ),
     }
-    row("size", show::size(told.bytes));
+    row("size", show::size(report.bytes));
     row(
         "values",
-        match told.verified {
+        match report.verified {
             Some(true) => "all verified",
             Some(false) => "some are damaged or altered",
             None if asked => "not verified: the key does not open the vault",
@@ -166,23 +166,23 @@ fn print(
     );
     row(
         "last backup",
-        match &told.last_backup {
-            Some(backup) => format!("{} to `{}`", show::moment(backup.time), backup.to),
+        match &report.last_backup {
+            Some(backup) => format!("{} to `{}`", show::timestamp(backup.time), backup.to),
             None if unknown => "unknown: could not read the audit log".to_owned(),
             None => "none in the audit log".to_owned(),
         },
     );
-    let ttl = surroundings.config.cache_ttl;
+    let ttl = context.config.cache_ttl;
     row("cache", if ttl.is_zero() { "off".to_owned() } else { format!("time to live {}", show::duration(ttl)) });
     out::columns(None, &rows, &[]).iter().try_for_each(out::line)?;
-    for problem in &told.problems {
+    for problem in &report.problems {
         out::line(format!("problem: {}", strongroom::escape::escape_controls(problem)))?;
     }
     Ok(())
 }
 
 /// What is wrong with what was opened. A long list is one that a backup is needed for.
-fn told(verification: &Verification) -> Vec<String> {
+fn verification_problems(verification: &Verification) -> Vec<String> {
     const SHOWN: usize = 10;
     let mut problems: Vec<String> = verification
         .broken

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::failure::Failure;
 use super::{Global, out, passphrase};
-use crate::config::{Config, Home, Setting, VaultPlace};
+use crate::config::{Config, Home, Setting, VaultAddress};
 use strongroom::audit::{self, Audit};
 use strongroom::runs::{RunStore, RunStoreError};
 use strongroom::vault::local::{LocalVault, Unlock};
@@ -17,7 +17,7 @@ use strongroom_vault_azure::AzureVault;
 
 /// What a command was told about where things are. Nothing is opened yet, and nothing made.
 #[derive(Debug)]
-pub(super) struct Surroundings {
+pub(super) struct Context {
     pub(super) config: Config,
     vault_option: Option<String>,
     passphrase_option: Option<PathBuf>,
@@ -45,7 +45,7 @@ fn vault_of(local: LocalVault) -> Vaults {
 }
 
 /// Why a local vault was not opened.
-fn not_opened(dir: &Path, error: VaultError) -> Failure {
+fn open_error(dir: &Path, error: VaultError) -> Failure {
     match error {
         VaultError::Absent(_) => Failure::host(format!("there is no vault at `{}`", dir.display())).help(
             "run `strongroom init` to create one, or select another with `--vault local:DIR` or `STRONGROOM_HOME`",
@@ -74,7 +74,7 @@ impl Found {
     }
 }
 
-impl Surroundings {
+impl Context {
     /// Reads the configuration.
     pub(super) fn read(global: &Global) -> Result<Self, Failure> {
         Ok(Self {
@@ -86,15 +86,15 @@ impl Surroundings {
     }
 
     /// Where the vault is.
-    pub(super) fn place(&self) -> Result<VaultPlace, Failure> {
+    pub(super) fn place(&self) -> Result<VaultAddress, Failure> {
         Ok(self.config.vault(self.vault_option.as_deref())?)
     }
 
     /// The folder of the local vault, for what is done to that one alone; `instead` is what to do with a Key Vault.
     pub(super) fn vault_dir(&self, instead: &str) -> Result<PathBuf, Failure> {
         match self.place()? {
-            VaultPlace::Local(dir) => Ok(dir),
-            VaultPlace::Azure(place) => {
+            VaultAddress::Local(dir) => Ok(dir),
+            VaultAddress::Azure(place) => {
                 Err(Failure::invalid(format!("this command supports only local vaults, not the Key Vault `{place}`"))
                     .help(instead))
             }
@@ -106,8 +106,8 @@ impl Surroundings {
         let mut private = vec![self.config.home()?.path().to_owned()];
         private.extend(self.passphrase_file().map(Path::to_owned));
         match self.place()? {
-            VaultPlace::Local(dir) => private.push(dir),
-            VaultPlace::Azure(_) => {
+            VaultAddress::Local(dir) => private.push(dir),
+            VaultAddress::Azure(_) => {
                 let credential = self.config.credential(self.credential_option.as_deref())?;
                 private.extend(credential.files().cloned());
                 private.extend_from_slice(self.config.sign_in_folders(credential.kind));
@@ -148,22 +148,22 @@ impl Surroundings {
     /// Looks for the vault. Makes nothing.
     pub(super) fn find(&self) -> Result<Found, Failure> {
         let dir = match self.place()? {
-            VaultPlace::Local(dir) => dir,
-            VaultPlace::Azure(place) => {
+            VaultAddress::Local(dir) => dir,
+            VaultAddress::Azure(place) => {
                 let credential = self.config.credential(self.credential_option.as_deref())?;
                 return Ok(Found::Azure(AzureVault::open(*place, &credential)?));
             }
         };
         match LocalVault::needs_passphrase(&dir) {
             Ok(needs_passphrase) => Ok(Found::Local { dir, needs_passphrase }),
-            Err(error) => Err(not_opened(&dir, error)),
+            Err(error) => Err(open_error(&dir, error)),
         }
     }
 
-    /// Looks for the vault and opens everything at once: as [`Surroundings::find`] and then [`Surroundings::open`].
+    /// Looks for the vault and opens everything at once: as [`Context::find`] and then [`Context::open`].
     pub(super) fn find_and_open(&self) -> Result<Opened, Failure> {
-        let VaultPlace::Local(dir) = self.place()? else { return self.open(self.find()?) };
-        let closed = LocalVault::look(&dir).map_err(|error| not_opened(&dir, error))?;
+        let VaultAddress::Local(dir) = self.place()? else { return self.open(self.find()?) };
+        let closed = LocalVault::look(&dir).map_err(|error| open_error(&dir, error))?;
         if closed.needs_passphrase() {
             drop(closed);
             return self.open(Found::Local { dir, needs_passphrase: true });
@@ -188,8 +188,8 @@ impl Surroundings {
 
     fn open_around(&self, (vault, operator, local): Vaults) -> Result<Opened, Failure> {
         let home = self.config.home()?;
-        make_folder(home.path())?;
-        refuse_shared(home.path())?;
+        create_private_dir(home.path())?;
+        check_not_shared(home.path())?;
         let audit = Audit::open(&home.audit(), self.config.audit_sync)?;
         let runs = Arc::new(RunStore::open(&home.runs())?.keeping(self.config.run_log));
         let opened = Opened { home, vault, operator, local, audit, runs };
@@ -233,7 +233,7 @@ fn mark_lost(home: &Home, runs: &RunStore) -> Result<(), RunStoreError> {
 }
 
 /// Refuses a home that others may change: they could put another folder in the place of the audit.
-fn refuse_shared(home: &Path) -> Result<(), Failure> {
+fn check_not_shared(home: &Path) -> Result<(), Failure> {
     let failed =
         |cause: io::Error| Failure::host(format!("could not inspect the home directory `{}`: {cause}", home.display()));
     let meta = fs::metadata(home).map_err(failed)?;
@@ -245,7 +245,7 @@ fn refuse_shared(home: &Path) -> Result<(), Failure> {
 }
 
 /// Makes a folder for its owner alone, with what is above it, where it is not there.
-pub(super) fn make_folder(path: &Path) -> Result<(), Failure> {
+pub(super) fn create_private_dir(path: &Path) -> Result<(), Failure> {
     let failed =
         |cause: io::Error| Failure::host(format!("could not create the directory `{}`: {cause}", path.display()));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)
