@@ -1,4 +1,4 @@
-//! `strongroom audit`: shows the trail and verifies it. Neither writes to it.
+//! `strongroom audit`: shows and verifies the audit log. Neither command writes to it.
 
 use std::collections::VecDeque;
 use std::io::{self, BufWriter, Write};
@@ -111,7 +111,7 @@ fn parse_count(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| "expected a whole number, such as `20`".to_owned())
 }
 
-/// How events are printed, and the segment that the last one was of.
+/// Prints events, with a line before each new segment.
 struct Printer {
     json: bool,
     with_run: bool,
@@ -132,7 +132,7 @@ impl Printer {
     }
 }
 
-/// One event as one line.
+/// Formats an event as one line.
 fn line_of(item: &Item, with_run: bool) -> String {
     let Some(LineEvent { time, event, .. }) = &item.event else {
         return format!("{:>6}  (unreadable event: run `strongroom audit verify`)", item.line);
@@ -141,7 +141,7 @@ fn line_of(item: &Item, with_run: bool) -> String {
     escape_controls(text.trim_end())
 }
 
-/// The kind as the trail writes it.
+/// Returns the kind of an event as the audit log spells it.
 pub(super) fn kind(event: &Event) -> String {
     match serde_json::to_value(event.event) {
         Ok(serde_json::Value::String(kind)) => kind,
@@ -149,7 +149,7 @@ pub(super) fn kind(event: &Event) -> String {
     }
 }
 
-/// What the event says, without its kind.
+/// Returns the contents of an event without its kind.
 pub(super) fn about(event: &Event, with_run: bool) -> String {
     let mut parts: Vec<String> = Vec::new();
     let subject: Vec<&str> = [event.operation.as_deref(), event.secret.as_ref().map(|secret| secret.as_str())]
@@ -177,7 +177,7 @@ pub(super) fn about(event: &Event, with_run: bool) -> String {
     parts.join(", ")
 }
 
-/// An event as JSON: where it stands, then what it says.
+/// An event as JSON: its position, then its fields.
 #[derive(Serialize)]
 struct JsonLine<'a> {
     segment: &'a str,
@@ -202,7 +202,7 @@ impl<'a> From<&'a Item> for JsonLine<'a> {
     }
 }
 
-/// A report as JSON: the worst verdict, then everything.
+/// A verification report as JSON: the worst verdict, then the details.
 #[derive(Serialize)]
 struct JsonReport<'a> {
     overall: Verdict,
@@ -211,22 +211,24 @@ struct JsonReport<'a> {
     report: &'a Report,
 }
 
-/// How the run records stand to the trail. Where `overall` is a tampering, those that agree were not all looked at.
+/// How the run records compare to the audit log. If `overall` is tampering, not all records that
+/// count as agreeing were checked.
 #[derive(Serialize)]
 struct Records {
-    /// Records of segments that are there.
+    /// Records whose segment exists.
     agreeing: usize,
-    /// Records of segments that are not.
+    /// Records whose segment is missing.
     astray: usize,
 }
 
 fn verify(args: &Verify, home: &Home) -> Result<Exit, Failure> {
-    // Verifying is worth most where something is broken: damaged records do not stand in its way.
+    // Damaged records must not prevent verification, which matters most when something is broken.
     let runs = existing_runs(home).unwrap_or_else(|failure| {
         out::note(failure);
         None
     });
-    // Read before the trail: what ends meanwhile is behind these positions.
+    // Read before the audit log, so that the log is not behind these positions when a run ends
+    // meanwhile.
     let kept = runs.map(|runs| positions(&runs)).unwrap_or_default();
     let report = audit::verify_with(&home.audit(), args.expect.as_ref(), &kept)?;
     let overall = report.overall();
@@ -262,13 +264,13 @@ fn verify(args: &Verify, home: &Home) -> Result<Exit, Failure> {
     Ok(if overall.is_tampering() || missing > 0 { Exit::Host } else { Exit::Done })
 }
 
-/// Where the run records say that their runs ended. A record that is gone or cannot be read says nothing.
+/// Returns the position of the audit log in each readable run record.
 fn positions(runs: &RunStore) -> Vec<Expect> {
     let records = runs.list().into_iter().flatten().filter_map(|(_, record)| record.ok());
     records.filter_map(|record| Expect::try_from(record.audit.as_ref()?).ok()).collect()
 }
 
-/// The sum with its first word marked.
+/// Returns the verdict line with its first word colored.
 fn colored(sum: &str) -> String {
     let (word, rest) = sum.split_once(':').unwrap_or((sum, ""));
     let style = match word {
@@ -279,7 +281,7 @@ fn colored(sum: &str) -> String {
     format!("{}:{rest}", style::paint(StdStream::Out, style, word))
 }
 
-/// The verdict, and the segments that are not simply intact.
+/// Returns a line for each segment that is not intact, then the overall verdict.
 fn lines_of(report: &Report) -> Vec<String> {
     let count = |wanted: fn(&SegmentReport) -> bool| report.segments.iter().filter(|segment| wanted(segment)).count();
     let intact = count(|segment| segment.verdict == Verdict::Intact);
@@ -334,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_is_never_called_intact_and_tampering_is_never_called_a_crash() {
+    fn verdict_distinguishes_intact_crash_and_tampering() {
         for (verdicts, ledger, last) in [
             (&[Verdict::Intact, Verdict::Intact][..], Verdict::Intact, "intact: 2 segments (2 intact), 6 events"),
             (&[Verdict::Live], Verdict::Intact, "intact: 1 segment (0 intact, 1 live), 3 events"),
@@ -359,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_one_line_without_control_characters() {
+    fn event_line_has_no_control_characters() {
         let event = Event {
             event: audit::Kind::Use,
             operation: Some("get".into()),

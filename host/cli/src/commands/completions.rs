@@ -1,4 +1,4 @@
-//! `strongroom completions`: what a shell needs to complete commands and options.
+//! `strongroom completions`: prints shell completion scripts.
 
 use std::io::{self, Write};
 
@@ -17,7 +17,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
-    // Written in one go: the generator panics where a stream is closed in between.
+    // Written in one piece, because the generator panics on a closed stream.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::command(), "strongroom", &mut script);
     io::stdout().lock().write_all(&script)?;
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_shell_gets_every_command() {
+    fn completions_of_every_shell_list_commands() {
         for shell in Shell::value_variants() {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut super::super::command(), "strongroom", &mut script);

@@ -1,4 +1,4 @@
-//! Reading a component's file for `inspect`, and before a run opens anything.
+//! Reads component files for `inspect` and `run`.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use strongroom::runtime::component::COMPONENT_MAX;
 use strongroom::runtime::imports::Malformed;
 use strongroom::runtime::{Candidate, LoadError};
 
-/// Reads a component's file. Compiles nothing.
+/// Reads a component file without compiling it.
 pub(super) fn read(path: &Path) -> Result<Candidate, Failure> {
     if path.is_dir() {
         return Err(Failure::invalid(format!("`{}` is a directory, not a component", path.display()))

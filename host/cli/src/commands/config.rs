@@ -1,4 +1,4 @@
-//! `strongroom config`: what holds, and who said so. Needs neither vault nor home.
+//! `strongroom config`: shows the effective configuration. Needs neither vault nor home.
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -56,7 +56,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     }
     let rows: Vec<Vec<String>> = settings
         .into_iter()
-        // Who does not use Azure is spared a screen of keys.
+        // Unset Azure settings are left out to keep the table short.
         .filter(|setting| setting.value.is_some() || !setting.key.starts_with("azure."))
         .map(|setting| {
             let value = setting.value.unwrap_or_else(|| "-".to_owned());

@@ -1,4 +1,4 @@
-//! Opening what a command works on: the vault, the audit, the run records.
+//! Opens the vault, the audit log and the run records for a command.
 
 use std::fs;
 use std::io;
@@ -15,7 +15,7 @@ use strongroom::vault::local::{LocalVault, Unlock};
 use strongroom::vault::{Operator, Vault, VaultError};
 use strongroom_vault_azure::AzureVault;
 
-/// What a command was told about where things are. Nothing is opened yet, and nothing made.
+/// The configuration and the global options. Nothing is opened or created yet.
 #[derive(Debug)]
 pub(super) struct Context {
     pub(super) config: Config,
@@ -24,27 +24,27 @@ pub(super) struct Context {
     credential_option: Option<String>,
 }
 
-/// An open home.
+/// An open home with its vault.
 pub(super) struct Opened {
     pub(super) home: Home,
-    /// The vault as runs use it.
+    /// The vault for runs.
     pub(super) vault: Arc<dyn Vault>,
-    /// The same as an operator uses it.
+    /// The same vault for operators.
     pub(super) operator: Arc<dyn Operator>,
-    /// The same where it is the local one.
+    /// The same vault if it is a local one.
     pub(super) local: Option<LocalVault>,
     pub(super) audit: Audit,
     pub(super) runs: Arc<RunStore>,
 }
 
-/// An open vault: as runs use it, as an operator uses it, and where it is the local one.
+/// An open vault: for runs, for operators, and if it is a local one.
 type Vaults = (Arc<dyn Vault>, Arc<dyn Operator>, Option<LocalVault>);
 
 fn vault_of(local: LocalVault) -> Vaults {
     (Arc::new(local.clone()), Arc::new(local.clone()), Some(local))
 }
 
-/// Why a local vault was not opened.
+/// Returns the failure for a local vault that could not be opened.
 fn open_error(dir: &Path, error: VaultError) -> Failure {
     match error {
         VaultError::Absent(_) => Failure::host(format!("there is no vault at `{}`", dir.display())).help(
@@ -54,21 +54,21 @@ fn open_error(dir: &Path, error: VaultError) -> Failure {
     }
 }
 
-/// A vault that is there and not open yet.
-pub(super) enum Found {
-    /// A local one.
+/// A vault that exists but is not open yet.
+pub(super) enum ClosedVault {
+    /// A local vault.
     Local {
-        /// Its folder.
+        /// Its directory.
         dir: PathBuf,
-        /// Whether a passphrase opens it; else its key file does.
+        /// Whether a passphrase opens it; otherwise a key file does.
         needs_passphrase: bool,
     },
-    /// A Key Vault. Whether it is there shows when it is asked.
+    /// An Azure Key Vault. Whether it exists is known only after the first request.
     Azure(AzureVault),
 }
 
-impl Found {
-    /// Whether a passphrase opens it.
+impl ClosedVault {
+    /// Returns whether a passphrase opens the vault.
     pub(super) fn needs_passphrase(&self) -> bool {
         matches!(self, Self::Local { needs_passphrase: true, .. })
     }
@@ -85,14 +85,15 @@ impl Context {
         })
     }
 
-    /// Where the vault is.
-    pub(super) fn place(&self) -> Result<VaultAddress, Failure> {
+    /// Returns the vault address.
+    pub(super) fn vault_address(&self) -> Result<VaultAddress, Failure> {
         Ok(self.config.vault(self.vault_option.as_deref())?)
     }
 
-    /// The folder of the local vault, for what is done to that one alone; `instead` is what to do with a Key Vault.
+    /// Returns the directory of the local vault, for commands that support no other. `instead` is
+    /// the help text for a Key Vault.
     pub(super) fn vault_dir(&self, instead: &str) -> Result<PathBuf, Failure> {
-        match self.place()? {
+        match self.vault_address()? {
             VaultAddress::Local(dir) => Ok(dir),
             VaultAddress::Azure(place) => {
                 Err(Failure::invalid(format!("this command supports only local vaults, not the Key Vault `{place}`"))
@@ -101,27 +102,28 @@ impl Context {
         }
     }
 
-    /// What no component may see or change: the home, the vault, and whatever opens it or signs in to it.
+    /// Returns the paths that no component may see or change: the home, the vault, and all files
+    /// that open it or sign in to it.
     pub(super) fn private(&self) -> Result<Vec<PathBuf>, Failure> {
         let mut private = vec![self.config.home()?.path().to_owned()];
         private.extend(self.passphrase_file().map(Path::to_owned));
-        match self.place()? {
+        match self.vault_address()? {
             VaultAddress::Local(dir) => private.push(dir),
             VaultAddress::Azure(_) => {
                 let credential = self.config.credential(self.credential_option.as_deref())?;
                 private.extend(credential.files().cloned());
-                private.extend_from_slice(self.config.sign_in_folders(credential.kind));
+                private.extend_from_slice(self.config.sign_in_dirs(credential.kind));
             }
         }
         Ok(private)
     }
 
-    /// The file with the passphrase: the option, else the variable.
+    /// Returns the passphrase file: from the option, else from the variable.
     pub(super) fn passphrase_file(&self) -> Option<&Path> {
         self.passphrase_option.as_deref().or(self.config.passphrase_file.as_deref())
     }
 
-    /// Every setting, with where it comes from.
+    /// Returns every setting with its source.
     pub(super) fn settings(&self) -> Result<Vec<Setting>, Failure> {
         Ok(self.config.settings(
             self.vault_option.as_deref(),
@@ -130,12 +132,12 @@ impl Context {
         )?)
     }
 
-    /// Whether the passphrase file was named on the command line.
+    /// Returns whether `--passphrase-file` was given.
     pub(super) fn has_passphrase_option(&self) -> bool {
         self.passphrase_option.is_some()
     }
 
-    /// The home, which has to be there; for commands that need no vault.
+    /// Returns the home if it exists, for commands that need no vault.
     pub(super) fn existing_home(&self) -> Result<Home, Failure> {
         let home = self.config.home()?;
         if home.path().is_dir() {
@@ -145,37 +147,39 @@ impl Context {
             .help("run `strongroom init` to create one, or set `STRONGROOM_HOME` to its path"))
     }
 
-    /// Looks for the vault. Makes nothing.
-    pub(super) fn find(&self) -> Result<Found, Failure> {
-        let dir = match self.place()? {
+    /// Finds the vault. Creates nothing.
+    pub(super) fn find_vault(&self) -> Result<ClosedVault, Failure> {
+        let dir = match self.vault_address()? {
             VaultAddress::Local(dir) => dir,
             VaultAddress::Azure(place) => {
                 let credential = self.config.credential(self.credential_option.as_deref())?;
-                return Ok(Found::Azure(AzureVault::open(*place, &credential)?));
+                return Ok(ClosedVault::Azure(AzureVault::open(*place, &credential)?));
             }
         };
         match LocalVault::needs_passphrase(&dir) {
-            Ok(needs_passphrase) => Ok(Found::Local { dir, needs_passphrase }),
+            Ok(needs_passphrase) => Ok(ClosedVault::Local { dir, needs_passphrase }),
             Err(error) => Err(open_error(&dir, error)),
         }
     }
 
-    /// Looks for the vault and opens everything at once: as [`Context::find`] and then [`Context::open`].
+    /// Finds and opens the vault in one step, like [`Context::find_vault`] followed by
+    /// [`Context::open`].
     pub(super) fn find_and_open(&self) -> Result<Opened, Failure> {
-        let VaultAddress::Local(dir) = self.place()? else { return self.open(self.find()?) };
+        let VaultAddress::Local(dir) = self.vault_address()? else { return self.open(self.find_vault()?) };
         let closed = LocalVault::look(&dir).map_err(|error| open_error(&dir, error))?;
         if closed.needs_passphrase() {
             drop(closed);
-            return self.open(Found::Local { dir, needs_passphrase: true });
+            return self.open(ClosedVault::Local { dir, needs_passphrase: true });
         }
         self.open_around(vault_of(closed.open(Unlock::KeyFile)?))
     }
 
-    /// Opens the vault, then the audit and the run records, which are made where they are not there.
-    pub(super) fn open(&self, found: Found) -> Result<Opened, Failure> {
-        self.open_around(match found {
-            Found::Azure(vault) => (Arc::new(vault.clone()), Arc::new(vault), None),
-            Found::Local { dir, needs_passphrase } => {
+    /// Opens the vault, the audit log and the run records. Creates the last two if they are
+    /// missing.
+    pub(super) fn open(&self, vault: ClosedVault) -> Result<Opened, Failure> {
+        self.open_around(match vault {
+            ClosedVault::Azure(vault) => (Arc::new(vault.clone()), Arc::new(vault), None),
+            ClosedVault::Local { dir, needs_passphrase } => {
                 let unlock = if needs_passphrase {
                     Unlock::Passphrase(passphrase::existing(self.passphrase_file())?)
                 } else {
@@ -199,25 +203,26 @@ impl Context {
 }
 
 impl Opened {
-    /// The local vault, for a command that has looked for one.
+    /// Returns the local vault.
     pub(super) fn local(&self) -> Result<&LocalVault, Failure> {
         self.local.as_ref().ok_or_else(|| Failure::invalid("this command supports only local vaults"))
     }
 
-    /// Ends the audit in good order.
+    /// Closes the audit log.
     pub(super) fn close(self) -> Result<(), Failure> {
         Ok(self.audit.close()?)
     }
 }
 
-/// The run records of a home, for whoever only reads them; none where there are none yet. Gives lost runs their outcome, where the disk lets it.
+/// Opens the run records for reading, or returns `None` if there are none. Marks lost runs if
+/// possible.
 pub(super) fn existing_runs(home: &Home) -> Result<Option<RunStore>, Failure> {
     let dir = home.runs();
     if !dir.is_dir() {
         return Ok(None);
     }
     let runs = RunStore::open(&dir)?;
-    // On a disk that is full or read-only, what is there can be read all the same.
+    // Records on a full or read-only disk remain readable.
     if let Err(error) = mark_lost(home, &runs) {
         out::note(format!("note: an interrupted run may still be shown as running: {error}"));
     }
@@ -232,7 +237,7 @@ fn mark_lost(home: &Home, runs: &RunStore) -> Result<(), RunStoreError> {
     Ok(())
 }
 
-/// Refuses a home that others may change: they could put another folder in the place of the audit.
+/// Rejects a home that other users can modify, because they could replace the audit log.
 fn check_not_shared(home: &Path) -> Result<(), Failure> {
     let failed =
         |cause: io::Error| Failure::host(format!("could not inspect the home directory `{}`: {cause}", home.display()));
@@ -244,7 +249,7 @@ fn check_not_shared(home: &Path) -> Result<(), Failure> {
         .help("check its contents, then restrict it with `chown` and `chmod go-w`"))
 }
 
-/// Makes a folder for its owner alone, with what is above it, where it is not there.
+/// Creates a directory with mode 0700, including its parents, if it is missing.
 pub(super) fn create_private_dir(path: &Path) -> Result<(), Failure> {
     let failed =
         |cause: io::Error| Failure::host(format!("could not create the directory `{}`: {cause}", path.display()));

@@ -1,4 +1,4 @@
-//! How a command ends: its exit code, and message is json on standard error.
+//! Failures of commands: message, help and exit code.
 
 use std::fmt;
 use std::io;
@@ -14,17 +14,17 @@ use strongroom::audit::AuditError;
 use strongroom::runs::RunStoreError;
 use strongroom::vault::VaultError;
 
-/// The exit codes. `docs/command-line.md` and `--help` have the list; scripts rely on it.
+/// The exit codes, which scripts rely on. `docs/command-line.md` and `--help` list them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Exit {
-    /// Done; the component finished; `policy explain` says yes.
+    /// Success; the component finished; `policy explain`: allowed.
     Done = 0,
     /// The component failed.
     Failed = 1,
-    /// Wrong usage or invalid input.
+    /// Invalid usage or input.
     Invalid = 2,
-    /// The component imports message the policy does not grant; `policy explain` says no.
+    /// The component imports something that the policy does not grant; `policy explain`: denied.
     Refused = 3,
     /// Stopped at a limit.
     Limit = 4,
@@ -40,7 +40,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The list for `--help` and the manual.
+/// The exit codes for `--help` and the manual pages.
 pub(super) const EXIT_CODES: &[&str] = &[
     "0    success, or the component finished",
     "1    the component failed",
@@ -51,21 +51,21 @@ pub(super) const EXIT_CODES: &[&str] = &[
     "130  cancelled by SIGINT or SIGTERM",
 ];
 
-/// A command that did not do message it was asked.
+/// A failed command.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Something is to be json: message failed and, where we know, message to do.
+    /// A failure that is reported to the user.
     Message {
-        /// How the process ends.
+        /// The exit code.
         exit: Exit,
         /// What failed.
         message: String,
         /// What to do.
         help: Option<String>,
-        /// How the command is written, where it was not written so.
+        /// The usage line, for invalid arguments.
         usage: Option<String>,
     },
-    /// Who read standard output has had enough. There is nothing to say and nobody to hear it.
+    /// Standard output was closed (EPIPE). Nothing is reported.
     StdoutClosed,
 }
 
@@ -74,27 +74,27 @@ impl Failure {
         Self::Message { exit, message: message.to_string(), help: None, usage: None }
     }
 
-    /// Wrong usage or invalid input.
+    /// Returns a failure for invalid usage or input.
     pub(super) fn invalid(message: impl fmt::Display) -> Self {
         Self::new(Exit::Invalid, message)
     }
 
-    /// The host or the vault failed.
+    /// Returns a failure of the host or the vault.
     pub(super) fn host(message: impl fmt::Display) -> Self {
         Self::new(Exit::Host, message)
     }
 
-    /// Whoever typed did not go on.
+    /// Returns a failure for a cancelled prompt.
     pub(super) fn cancelled(message: impl fmt::Display) -> Self {
         Self::new(Exit::Cancelled, message)
     }
 
-    /// No policy grants message the component imports.
+    /// Returns a failure for a component whose imports no policy grants.
     pub(super) fn refused(message: impl fmt::Display) -> Self {
         Self::new(Exit::Refused, message)
     }
 
-    /// Adds message to do.
+    /// Sets what to do.
     #[must_use]
     pub(super) fn help(mut self, advice: impl fmt::Display) -> Self {
         if let Self::Message { help, .. } = &mut self {
@@ -103,7 +103,7 @@ impl Failure {
         self
     }
 
-    /// Adds how the command is written.
+    /// Sets the usage line.
     #[must_use]
     pub(super) fn usage(mut self, form: impl fmt::Display) -> Self {
         if let Self::Message { usage, .. } = &mut self {
@@ -112,7 +112,7 @@ impl Failure {
         self
     }
 
-    /// Says it on standard error: to a person, or with `--json` to a program. A reader that has gone is told nothing.
+    /// Prints the failure to standard error, as JSON with `--json`.
     pub(super) fn print(&self) {
         let Self::Message { exit, message, help, .. } = self else { return };
         if style::is_json() {
@@ -124,7 +124,7 @@ impl Failure {
         }
     }
 
-    /// The message. `paint` marks its labels.
+    /// Formats the message. `paint` styles its labels.
     fn render(&self, paint: &dyn Fn(Style, &str) -> String) -> String {
         let Self::Message { message, help, usage, .. } = self else { return String::new() };
         let mut text = format!("{} {}", paint(style::ERROR, "error:"), Indented(message, 7));
@@ -137,7 +137,7 @@ impl Failure {
         text
     }
 
-    /// How the process ends.
+    /// Returns the exit code.
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::Message { exit, .. } => *exit,
@@ -152,7 +152,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// A failure for a program, one object on one line. Control characters are escaped as JSON does it.
+/// A failure as JSON on one line. JSON escapes control characters itself.
 #[derive(Serialize)]
 struct Json<'a> {
     error: &'a str,
@@ -160,7 +160,7 @@ struct Json<'a> {
     exit_code: u8,
 }
 
-/// Text whose later lines begin under the first.
+/// Text whose continuation lines are indented.
 struct Indented<'a>(&'a str, usize);
 
 impl fmt::Display for Indented<'_> {
@@ -223,7 +223,7 @@ impl From<VaultError> for Failure {
     }
 }
 
-/// For writing to standard output.
+/// Maps errors of writing to standard output.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
@@ -238,14 +238,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_says_what_failed_and_then_what_to_do() {
+    fn failure_shows_error_then_help() {
         let failure = Failure::invalid("two\nlines").help("do this\nthen that");
         assert_eq!(failure.to_string(), "error: two\n       lines\n  help: do this\n        then that");
         assert_eq!(failure.exit(), Exit::Invalid);
     }
 
     #[test]
-    fn a_batch_that_was_done_in_part_names_what_was_done() {
+    fn partial_batch_names_written_secrets() {
         let name = |text| strongroom::ids::SecretName::parse(text).unwrap();
         let cause = Box::new(VaultError::Deleted(name("c")));
         let failure = Failure::from(VaultError::Partial { written: vec![name("a"), name("b")], cause });
@@ -260,19 +260,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_quoted_in_an_error_does_not_reach_the_terminal_as_control() {
+    fn control_characters_in_failure_are_escaped() {
         let failure = Failure::invalid("no file `a\u{1b}[31m\r\u{202e}`").help("\u{9b}2J");
         assert_eq!(failure.to_string(), "error: no file `a\\x1b[31m\\r\\u{202e}`\n  help: \\u{9b}2J");
     }
 
     #[test]
-    fn a_closed_pipe_is_no_failure() {
+    fn closed_pipe_exits_successfully() {
         let failure = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
         assert_eq!((failure.exit(), failure.to_string()), (Exit::Done, String::new()));
     }
 
     #[test]
-    fn the_codes_of_help_are_those_of_the_program() {
+    fn every_exit_code_is_in_help() {
         use Exit::*;
         for exit in [Done, Failed, Invalid, Refused, Limit, Host, Cancelled] {
             let code = format!("{:<5}", exit as u8);

@@ -1,4 +1,4 @@
-//! `strongroom init`: makes the local vault.
+//! `strongroom init`: creates the local vault.
 
 use serde::Serialize;
 
@@ -23,7 +23,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// What was made, as JSON.
+/// The result as JSON.
 #[derive(Serialize)]
 struct Json {
     vault: String,
@@ -32,7 +32,7 @@ struct Json {
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let dir = context.vault_dir("create a Key Vault with `az keyvault create`; see docs/azure.md")?;
-    // Before anybody types a passphrase in vain.
+    // Checked before the passphrase prompt.
     if LocalVault::needs_passphrase(&dir).is_ok() {
         return Err(Failure::invalid(format!("there is already a vault at `{}`", dir.display()))
             .help("use it, or create another with `--vault local:DIR`"));
@@ -54,7 +54,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Returns the advice on how to keep what opens a new or rekeyed vault.
+/// Returns the advice about the key of a new or rekeyed vault.
 pub(super) fn key_advice(with_passphrase: bool) -> &'static str {
     if with_passphrase {
         "the passphrase opens it: without the passphrase, nobody can read the secrets"

@@ -1,4 +1,4 @@
-//! `strongroom inspect`: what a component is, asks for and offers. Runs nothing and compiles nothing.
+//! `strongroom inspect`: shows a component's imports and exports, without running or compiling it.
 
 use std::path::PathBuf;
 
@@ -76,7 +76,7 @@ fn print_description(args: &Args, candidate: &Candidate) -> Result<(), Failure> 
     out::line(policy(args, candidate).trim_end())
 }
 
-/// The policy to begin with.
+/// Returns the starter policy.
 fn policy(args: &Args, candidate: &Candidate) -> String {
     let imports = |interface: &str| {
         candidate.interfaces().imports.iter().any(|item| item.name.split('@').next() == Some(interface))
@@ -93,7 +93,7 @@ fn print_indented(rows: &[Vec<String>]) -> Result<(), Failure> {
     out::columns(None, rows, &[]).iter().try_for_each(|line| out::line(format!("  {line}")))
 }
 
-/// What `--json` prints. `docs/command-line.md` describes it.
+/// The output of `--json`, described in `docs/command-line.md`.
 #[derive(Serialize)]
 struct InspectJson<'a> {
     component: String,
@@ -103,7 +103,7 @@ struct InspectJson<'a> {
     starts_at: Option<&'static str>,
     imports: Vec<Import<'a>>,
     exports: Vec<Export<'a>>,
-    /// None where no policy serves the component.
+    /// `None` if no policy can allow the component.
     starter_policy: Option<String>,
 }
 
@@ -111,7 +111,7 @@ struct InspectJson<'a> {
 struct Import<'a> {
     name: &'a str,
     kind: String,
-    /// Why it would be refused.
+    /// Why the import would be refused.
     refused: Option<&'a str>,
 }
 

@@ -1,4 +1,4 @@
-//! What the program's rooms report while they work, on standard error.
+//! Logging to standard error.
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
@@ -10,7 +10,7 @@ use super::screen::AboveProgress;
 use crate::config;
 use strongroom::process;
 
-/// Begins to log: warnings, or what `STRONGROOM_LOG` says.
+/// Starts logging at the level `warn`, or with the filter in `STRONGROOM_LOG`.
 pub(super) fn start() -> Result<(), Failure> {
     let filter = match config::log_filter() {
         Some(text) => {
@@ -22,14 +22,14 @@ pub(super) fn start() -> Result<(), Failure> {
         }
         None => Targets::new().with_default(LevelFilter::WARN),
     };
-    // Whatever the filter says: at debug level wasmtime prints what guests write.
+    // Applies whatever the filter says: at debug level, wasmtime logs what guests write.
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(|| AboveProgress)
         .with_ansi(false)
         .without_time()
         .with_target(false)
         .with_filter(filter.and(filter_fn(process::may_be_logged)));
-    // Fails only where an embedder of this function has a subscriber already, which then serves.
+    // Fails only if a subscriber is already set, which then stays in use.
     let _ = tracing_subscriber::registry().with(layer).try_init();
     Ok(())
 }

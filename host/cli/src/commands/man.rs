@@ -1,4 +1,4 @@
-//! `strongroom man`: the manual pages, made from the same description of the commands as the help texts.
+//! `strongroom man`: generates manual pages from the same command definitions as the help texts.
 
 use std::fs;
 use std::io::{self, Write};
@@ -42,7 +42,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The pages of a command and of all below it, each with its file's name.
+/// Collects the pages of a command and its subcommands, with their file names.
 fn collect(command: &Command, path: &str, pages: &mut Vec<(String, Vec<u8>)>) -> Result<(), Failure> {
     let title = if path.is_empty() { "strongroom".to_owned() } else { format!("strongroom {path}") };
     pages.push((format!("{}.1", title.replace(' ', "-")), page(command, path)?));
@@ -55,7 +55,7 @@ fn collect(command: &Command, path: &str, pages: &mut Vec<(String, Vec<u8>)>) ->
 
 fn page(command: &Command, path: &str) -> Result<Vec<u8>, Failure> {
     let failed = |error: io::Error| Failure::host(format!("could not generate the manual page: {error}"));
-    // Without a date the page is the same whenever it is made; the blank keeps its place in the title line.
+    // Without a date, the page is reproducible. The blank keeps its place in the title line.
     let man = Man::new(command.clone())
         .date(" ")
         .source(concat!("strongroom ", env!("CARGO_PKG_VERSION")))
@@ -87,7 +87,7 @@ fn page(command: &Command, path: &str) -> Result<Vec<u8>, Failure> {
     Ok(page)
 }
 
-/// A section whose lines stay as they are.
+/// Adds a section whose line breaks are preserved.
 fn literal<'a>(roff: &mut Roff, heading: &str, lines: impl Iterator<Item = &'a str>) {
     roff.control("SH", [heading]);
     roff.control("nf", []);
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_command_has_a_page_with_its_examples() {
+    fn every_command_has_manual_page_with_examples() {
         let mut command = super::super::base_command().disable_help_subcommand(true);
         command.build();
         let mut pages = Vec::new();

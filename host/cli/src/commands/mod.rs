@@ -1,7 +1,7 @@
-//! The command line: one file a subcommand. `docs/command-line.md` is the reference.
+//! The command line, with one file per subcommand. `docs/command-line.md` is the reference.
 //!
-//! What is asked for goes to standard output, everything else to standard error. Every failure is one message, what failed and then
-//! what to do, and an exit code that scripts can rely on (`failure::Exit`).
+//! Results go to standard output, everything else to standard error. A failure is one message and
+//! an exit code (`failure::Exit`).
 
 mod audit;
 mod completions;
@@ -43,7 +43,7 @@ use context::Context;
 use failure::{EXIT_CODES, Exit, Failure};
 use style::StdStream;
 
-/// The most threads that drive runs and the vault. Blocking work has threads of its own.
+/// The maximum number of worker threads. Blocking work runs on separate threads.
 const WORKERS_MAX: usize = 4;
 
 /// Run untrusted training components that use secrets under a policy
@@ -56,7 +56,7 @@ struct Cli {
     command: Command,
 }
 
-/// Options of every command.
+/// Global options.
 #[derive(Debug, clap::Args)]
 struct Global {
     /// Vault address: `local:DIR` or the https URL of an Azure Key Vault. Default:
@@ -99,12 +99,12 @@ enum Command {
     Man(man::Args),
 }
 
-/// The commands as they are written, without what help adds.
+/// Returns the command definitions without examples.
 fn base_command() -> clap::Command {
     Cli::command().styles(style::HELP).max_term_width(examples::WIDTH)
 }
 
-/// The commands with examples in their help.
+/// Returns the command definitions with examples in their help.
 fn command() -> clap::Command {
     let first = examples::section("Getting started", examples::GETTING_STARTED);
     let codes = examples::section("Exit codes", EXIT_CODES);
@@ -118,22 +118,22 @@ fn command() -> clap::Command {
     examples::add(base_command()).after_help(format!("{first}\n\n{codes}\n\n{more}"))
 }
 
-/// Runs the program with its arguments, the program's name first, and answers with its exit code.
+/// Runs the program with its arguments, including the program name, and returns its exit code.
 pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
     style::init(&arguments);
     let parsed = command().try_get_matches_from(&arguments).and_then(|matches| Cli::from_arg_matches(&matches));
-    let answer = match parsed {
+    let result = match parsed {
         Ok(cli) => dispatch(&cli),
         Err(error) => help(&error, &arguments),
     };
-    let exit = answer.unwrap_or_else(|failure| {
+    let exit = result.unwrap_or_else(|failure| {
         failure.print();
         failure.exit()
     });
     exit.into()
 }
 
-/// Shows the help or the version that was asked for; or says what is wrong with the arguments.
+/// Prints the requested help or version, or returns the failure for invalid arguments.
 fn help(error: &clap::Error, arguments: &[OsString]) -> Result<Exit, Failure> {
     let shown = |to| if style::marks(to) { error.render().ansi().to_string() } else { error.render().to_string() };
     match error.kind() {
@@ -150,7 +150,7 @@ fn help(error: &clap::Error, arguments: &[OsString]) -> Result<Exit, Failure> {
 }
 
 fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
-    // These read nothing, so that they work wherever the program can be started.
+    // These commands need no configuration, so they work even if it is invalid.
     match &cli.command {
         Command::Completions(args) => return completions::run(args),
         Command::Man(args) => return man::run(args),
@@ -173,7 +173,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
     }
 }
 
-/// Runs a future to its end on a few threads.
+/// Runs a future to completion on a multi-threaded runtime.
 fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -181,10 +181,10 @@ fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
         .enable_all()
         .build()
         .map_err(|cause| Failure::host(format!("could not start threads: {cause}")))?;
-    let answer = runtime.block_on(future);
-    // A thread that a component has parked in a system call must not keep the program from ending.
+    let result = runtime.block_on(future);
+    // A thread that a component blocks in a system call must not delay the exit.
     runtime.shutdown_background();
-    Ok(answer)
+    Ok(result)
 }
 
 #[cfg(test)]
@@ -192,12 +192,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_description_of_the_command_line_is_consistent() {
+    fn command_definitions_are_consistent() {
         command().debug_assert();
     }
 
     #[test]
-    fn a_value_given_as_an_argument_is_taken_so_that_it_can_be_refused_unseen() {
+    fn value_argument_is_rejected_and_not_shown() {
         for value in ["hunter2", "-hunter2", "--hunter2"] {
             let cli = Cli::try_parse_from(["strongroom", "secret", "set", "name", value]).unwrap();
             let failure = match &cli.command {

@@ -1,5 +1,5 @@
-//! Where the passphrase of a vault comes from: a file or a hidden prompt. Never an argument, and never the value of a variable, because
-//! other processes can read both.
+//! Reads a vault passphrase from a file or a prompt. It is never an argument or the value of a
+//! variable, because other processes can read both.
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
@@ -12,10 +12,10 @@ use super::failure::Failure;
 use super::prompt;
 use super::value::{Bounded, read_bounded, strip_line_end};
 
-/// The most bytes of a passphrase.
+/// The maximum length of a passphrase in bytes.
 const PASSPHRASE_MAX: usize = 4096;
 
-/// The passphrase of a vault that is there.
+/// Reads the passphrase of an existing vault.
 pub(super) fn existing(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
     match file {
         Some(file) => from_file(file),
@@ -23,12 +23,12 @@ pub(super) fn existing(file: Option<&Path>) -> Result<Zeroizing<String>, Failure
     }
 }
 
-/// The passphrase of a vault that is being made; a person types it twice.
+/// Reads the passphrase of a new vault. The prompt asks for it twice.
 pub(super) fn new(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
     chosen(file, "New vault passphrase: ", "`--passphrase-file PATH` or the variable `STRONGROOM_PASSPHRASE_FILE`")
 }
 
-/// The passphrase that a vault is to have from now on; a person types it twice.
+/// Reads the new passphrase for a rekey. The prompt asks for it twice.
 pub(super) fn replacement(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
     chosen(file, "New vault passphrase: ", "`--new-passphrase-file PATH`")
 }
@@ -50,7 +50,7 @@ fn chosen(file: Option<&Path>, question: &str, option: &str) -> Result<Zeroizing
     Ok(passphrase)
 }
 
-/// Asks at the terminal; where there is none, the help names the option that takes a file.
+/// Prompts for a passphrase. Without a terminal, the help names the option that takes a file.
 fn ask(question: &str, option: &str) -> Result<Zeroizing<String>, Failure> {
     if !io::stdin().is_terminal() {
         return Err(Failure::invalid("the vault needs a passphrase, and there is no terminal to prompt for it")
@@ -89,7 +89,7 @@ fn from_file(path: &Path) -> Result<Zeroizing<String>, Failure> {
         }
     };
     let meta = file.metadata().map_err(failed)?;
-    // Of a pipe the mode says who may open it again, which nobody can.
+    // The mode of a pipe does not matter, because nobody can open it again.
     if meta.is_file() && meta.mode() & 0o027 != 0 {
         return Err(Failure::invalid(format!(
             "other users can read or modify the passphrase file `{}`",
@@ -115,9 +115,10 @@ fn from_file(path: &Path) -> Result<Zeroizing<String>, Failure> {
     }
 }
 
-/// Whether a text that should name a file does, and is not the passphrase itself: it is in a folder that is there.
+/// Returns whether the text is certainly a path and not the passphrase itself: its parent directory
+/// exists.
 fn is_surely_a_path(path: &Path) -> bool {
-    path.parent().is_some_and(|folder| !folder.as_os_str().is_empty() && folder.is_dir())
+    path.parent().is_some_and(|dir| !dir.as_os_str().is_empty() && dir.is_dir())
 }
 
 #[cfg(test)]
@@ -136,21 +137,21 @@ mod tests {
     }
 
     #[test]
-    fn one_line_end_does_not_belong_to_it() {
+    fn passphrase_line_end_is_removed() {
         assert_eq!(file(b"correct horse\n", 0o600).unwrap(), "correct horse");
         assert_eq!(file(b"correct horse\r\n", 0o400).unwrap(), "correct horse");
         assert_eq!(file(b"correct horse ", 0o640).unwrap(), "correct horse ");
     }
 
     #[test]
-    fn what_others_could_have_read_or_written_is_refused() {
+    fn passphrase_file_of_others_is_rejected() {
         for mode in [0o604, 0o602, 0o620] {
             assert!(file(b"correct horse", mode).unwrap_err().contains("chmod 600"), "{mode:o}");
         }
     }
 
     #[test]
-    fn what_is_no_passphrase_is_refused_and_not_repeated() {
+    fn invalid_passphrase_is_rejected_and_not_shown() {
         for (content, word) in [
             (&b"one\ntwo\n"[..], "more than one line"),
             (&[0xff; 3], "UTF-8"),
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_passphrase_in_place_of_a_file_is_not_repeated() {
+    fn passphrase_given_as_path_is_not_shown() {
         for text in ["correct horse", "correct/horse", ""] {
             let error = from_file(Path::new(text)).unwrap_err().to_string();
             assert!(error.contains("may be the passphrase") && !error.contains("horse"), "{error}");

@@ -1,7 +1,7 @@
 //! `strongroom run`: runs a component under a policy.
 //!
-//! Everything that can be found wrong with what was given is looked for before the home is opened, so that a run that does not start
-//! leaves nothing behind.
+//! All arguments are checked before the home is opened, so a run that does not start leaves nothing
+//! behind.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -105,7 +105,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         Ok(record) => record,
         Err(failure) => {
             screen.finish();
-            // The run did not start: there is nothing in it.
+            // The run did not start, so the log is empty.
             if let Some(log) = log {
                 log.discard();
             }
@@ -135,8 +135,8 @@ fn run_spec(args: &Args) -> Result<RunSpec, Failure> {
     })
 }
 
-/// Says so where a policy was probably meant for the run and given to the component. It may be an option of the component's own, so
-/// the run goes on: under no policy, which grants nothing.
+/// Prints a note if `--policy` was passed to the component, probably by mistake. It may be an
+/// option of the component, so the run continues, without a policy.
 fn warn_about_misplaced_policy(args: &Args) {
     let is_policy = |argument: &String| argument == "--policy" || argument.starts_with("--policy=");
     if args.policy.is_none() && args.args.iter().any(is_policy) {
@@ -144,16 +144,16 @@ fn warn_about_misplaced_policy(args: &Args) {
     }
 }
 
-/// What is run, under what, and who sees it.
+/// A run: component, policy and observer.
 struct Job {
     spec: RunSpec,
-    /// As it was read for the check: the file is not read again.
+    /// Already read for the checks. The file is not read again.
     component: Candidate,
     policy: Policy,
     screen: Arc<Screen>,
 }
 
-/// The sandbox for one run, which another thread makes while this one opens the home.
+/// The sandbox of the run, created on another thread while the home is opened.
 struct PendingSandbox(Option<JoinHandle<Result<Sandbox, RunnerError>>>);
 
 impl PendingSandbox {
@@ -161,18 +161,19 @@ impl PendingSandbox {
         Self(std::thread::Builder::new().name("sandbox".to_owned()).spawn(Self::create).ok())
     }
 
-    /// A process for one run: more room would only have to be made.
+    /// Creates a sandbox with a capacity of one run, because this process runs no more.
     fn create() -> Result<Sandbox, RunnerError> {
         Sandbox::new(1)
     }
 
     fn wait(self) -> Result<Sandbox, RunnerError> {
-        // Without that thread, or where it came to grief, it is made here.
+        // Created here if the thread could not start or failed.
         self.0.and_then(|thread| thread.join().ok()).unwrap_or_else(Self::create)
     }
 }
 
-/// Looks for what is wrong with what was given, and makes nothing. The runner checks all of it once more, but for reading the component.
+/// Checks the arguments without creating anything. The runner repeats all checks except reading the
+/// component.
 fn check(
     spec: &RunSpec,
     policy: &Policy,
@@ -223,7 +224,8 @@ async fn execute(
         .map_err(|error| if error.is_host_fault() { Failure::host(error) } else { Failure::invalid(error) })
 }
 
-/// Is ready once SIGINT or SIGTERM has arrived. A second one ends the process at once; the run then becomes `lost`.
+/// Returns a future that is ready after SIGINT or SIGTERM. A second signal ends the process at
+/// once, and the run becomes `lost`.
 fn cancelled() -> Result<impl Future<Output = ()> + Send, Failure> {
     let listen = |kind| signal(kind).map_err(|cause| Failure::host(format!("could not listen for signals: {cause}")));
     let mut interrupt = listen(SignalKind::interrupt())?;
@@ -249,7 +251,7 @@ async fn either(one: &mut Signal, other: &mut Signal) {
     }
 }
 
-/// Says what became of a run.
+/// Prints the result of a run.
 fn report(args: &Args, record: &RunRecord, screen: &Screen) -> Result<(), Failure> {
     let finished = screen.finish();
     if args.json {
@@ -280,7 +282,7 @@ fn exit_of(outcome: Outcome) -> Exit {
     }
 }
 
-/// A new file for what the component prints.
+/// A new file for the component's output.
 struct Log {
     path: PathBuf,
     file: File,
@@ -315,7 +317,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameters_are_names_and_values() {
+    fn parameter_needs_name_and_value() {
         assert_eq!(parse_parameter("a=b=c"), Ok(("a".into(), "b=c".into())));
         assert_eq!(parse_parameter("a="), Ok(("a".into(), String::new())));
         for bad in ["", "a", "=b"] {
@@ -324,14 +326,14 @@ mod tests {
     }
 
     #[test]
-    fn the_exit_code_is_that_of_the_record() {
+    fn exit_code_matches_record() {
         for outcome in Outcome::ALL {
             assert_eq!(exit_of(outcome) as u8, outcome.exit_code(), "{outcome:?}");
         }
     }
 
     #[test]
-    fn a_log_is_new_and_for_its_owner_alone() {
+    fn log_file_is_new_and_private() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");

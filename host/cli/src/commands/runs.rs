@@ -1,4 +1,4 @@
-//! `strongroom runs`: the records of runs, what they printed, and a page of one.
+//! `strongroom runs`: lists and shows runs, their logs and reports.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -113,7 +113,7 @@ fn list(args: &List, runs: &RunStore) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// One record at a time, because all of them together may be large.
+/// Writes one record at a time, because all of them together may be large.
 fn list_json(runs: &RunStore) -> Result<Exit, Failure> {
     let mut stdout = io::BufWriter::new(io::stdout().lock());
     let mut separator = "[\n";
@@ -156,7 +156,7 @@ fn show(args: &Show, runs: &RunStore, home: &Home) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Prints a log. It is escaped where it lies; once more, because somebody may have changed the file.
+/// Prints a log. It is stored escaped, and escaped again because the file may have been modified.
 fn print_log(record: &RunRecord, runs: &RunStore) -> Result<Exit, Failure> {
     let Some(lines) = runs.log(&record.id)? else {
         out::note(match record.log.kept {
@@ -177,7 +177,8 @@ fn print_log(record: &RunRecord, runs: &RunStore) -> Result<Exit, Failure> {
                 continue;
             }
         };
-        // A line that the other stream interrupted goes on where that has ended its own, as it did on the terminal.
+        // A line that the other stream interrupted continues after that stream's line end, as on
+        // the terminal.
         if !(goes_on && before == Some(stream)) {
             end_line(&mut stdout, &mut before)?;
         }
@@ -202,15 +203,15 @@ fn end_line(out: &mut impl Write, before: &mut Option<LogStream>) -> io::Result<
     }
 }
 
-/// Gathers what a page tells of.
+/// Renders the HTML report of a run.
 fn render_report(record: &RunRecord, runs: &RunStore, home: &Home) -> Result<String, Failure> {
     let (events, verdict) = audit_events(record, home)?;
     let log = runs.log(&record.id).map_err(|error| error.to_string());
-    let input = ReportInput { record, log, events, verdict, made: Timestamp::now() };
+    let input = ReportInput { record, log, events, verdict, created: Timestamp::now() };
     page::render(&input).map_err(|error| Failure::host(format!("could not create the report: {error}")))
 }
 
-/// The events of a run, and whether the trail that they stand in can be trusted.
+/// Returns the events of a run, and whether the audit log that contains them can be trusted.
 fn audit_events(record: &RunRecord, home: &Home) -> Result<(Vec<AuditLine>, AuditVerdict), Failure> {
     if !home.audit().exists() {
         let text = "The strongroom home contains no audit log.".to_owned();
@@ -223,7 +224,8 @@ fn audit_events(record: &RunRecord, home: &Home) -> Result<(Vec<AuditLine>, Audi
             events.push(AuditLine { time: show::timestamp(line.time), kind: audit_command::kind(&line.event), about });
         }
     }
-    // The trail has to contain the position that the record carries. A run that was cut off carries none.
+    // The audit log must contain the position in the record. The record of an interrupted run has
+    // none.
     let expect = record.audit.as_ref().and_then(|position| Expect::try_from(position).ok());
     let report = audit::verify(&home.audit(), expect.as_ref())?;
     let overall = report.overall();
@@ -236,7 +238,7 @@ fn audit_events(record: &RunRecord, home: &Home) -> Result<(Vec<AuditLine>, Audi
     Ok((events, AuditVerdict { good, text }))
 }
 
-/// Writes a page to a new file, complete or not at all, or to standard output.
+/// Writes a report to a new file, completely or not at all, or to standard output.
 fn write_report(file: &Path, page: &str, record: &RunRecord) -> Result<Exit, Failure> {
     if file == Path::new("-") {
         let mut stdout = io::stdout().lock();
@@ -244,18 +246,18 @@ fn write_report(file: &Path, page: &str, record: &RunRecord) -> Result<Exit, Fai
         stdout.flush()?;
         return Ok(Exit::Done);
     }
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !folder.is_dir() {
+    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !dir.is_dir() {
         return Err(Failure::invalid(format!(
             "could not write the report `{}`: the directory `{}` does not exist",
             file.display(),
-            folder.display()
+            dir.display()
         ))
         .help("create the directory first"));
     }
     let failed =
         |cause: io::Error| Failure::invalid(format!("could not write the report `{}`: {cause}", file.display()));
-    let mut temp = tempfile::Builder::new().prefix(".strongroom-page-").tempfile_in(folder).map_err(failed)?;
+    let mut temp = tempfile::Builder::new().prefix(".strongroom-page-").tempfile_in(dir).map_err(failed)?;
     temp.write_all(page.as_bytes()).and_then(|()| temp.as_file().sync_all()).map_err(failed)?;
     match temp.persist_noclobber(file) {
         Ok(_) => {}
@@ -271,7 +273,7 @@ fn report_exists_error(file: &Path) -> Failure {
         .help("choose a new file; existing files are never overwritten")
 }
 
-/// What the table at the end of a run leaves out.
+/// Returns rows that the summary at the end of a run does not contain.
 fn facts(record: &RunRecord) -> Vec<String> {
     let mut rows = vec![
         ("started", show::timestamp(record.started)),

@@ -1,7 +1,8 @@
-//! How text is marked for people, and whether it is: color on a terminal that wants it, JSON where a program reads.
+//! Decides whether output is colored or JSON.
 //!
-//! Marked are the words that somebody looks for, and nothing else: `error:`, `help:`, headings, the outcome of a run, what was denied.
-//! What is written to a pipe or a file has no marks unless `--color always` or the environment asks for them.
+//! Only what users look for is colored: `error:`, `help:`, headings, the outcome of a run, and
+//! denials. Output to a pipe or a file is colored only with `--color always` or if the environment
+//! asks for it.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
@@ -13,11 +14,11 @@ use clap::builder::Styles;
 
 use crate::config::{self, Color};
 
-/// `error:`, and what ended badly.
+/// `error:` and bad outcomes.
 pub(super) const ERROR: Style = AnsiColor::Red.on_default().bold();
-/// What deserves a look.
+/// Warnings.
 pub(super) const WARNING: Style = AnsiColor::Yellow.on_default();
-/// What ended well.
+/// Good outcomes.
 pub(super) const GOOD: Style = AnsiColor::Green.on_default();
 /// Headings and `help:`.
 pub(super) const HEADING: Style = Style::new().bold();
@@ -26,14 +27,14 @@ pub(super) const HEADING: Style = Style::new().bold();
 pub(super) const HELP: Styles =
     Styles::plain().header(HEADING).usage(HEADING).literal(HEADING).error(ERROR).valid(GOOD).invalid(WARNING);
 
-/// The two streams that a command writes to.
+/// The standard streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StdStream {
     Out,
     Err,
 }
 
-/// What `--color` can be.
+/// The values of `--color`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ColorWhen {
     Auto,
@@ -41,7 +42,7 @@ pub(super) enum ColorWhen {
     Never,
 }
 
-/// What was decided for this process.
+/// The settings of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Settings {
     out: bool,
@@ -52,10 +53,11 @@ struct Settings {
 
 static SETTINGS: OnceLock<Settings> = OnceLock::new();
 
-/// Decides once, from the arguments as they stand: an argument that cannot be understood is reported in the form that was asked for too.
+/// Determines the settings from the raw arguments, so that even errors in the arguments are
+/// reported in the requested form.
 pub(super) fn init(arguments: &[OsString]) {
     let terminal = config::terminal();
-    let (when, json) = asked(arguments);
+    let (when, json) = scan(arguments);
     let color = match when {
         None | Some(ColorWhen::Auto) => terminal.color,
         Some(ColorWhen::Always) => Color::Always,
@@ -71,8 +73,8 @@ pub(super) fn init(arguments: &[OsString]) {
     let _ = SETTINGS.set(decided);
 }
 
-/// What the arguments say of color, and whether they ask for JSON. Behind `--` they are the component's.
-fn asked(arguments: &[OsString]) -> (Option<ColorWhen>, bool) {
+/// Scans the arguments for `--color` and `--json`. Arguments after `--` belong to the component.
+fn scan(arguments: &[OsString]) -> (Option<ColorWhen>, bool) {
     let mut ours = arguments.iter().take_while(|argument| *argument != "--").filter_map(|argument| argument.to_str());
     let (mut when, mut json) = (None, false);
     while let Some(argument) = ours.next() {
@@ -82,7 +84,7 @@ fn asked(arguments: &[OsString]) -> (Option<ColorWhen>, bool) {
             Some(value) => value.strip_prefix('='),
             None => None,
         };
-        // What is no such word is refused later, where the arguments are read in earnest.
+        // Invalid values are rejected later, when the arguments are parsed.
         when = value.and_then(|value| ColorWhen::from_str(value, false).ok()).or(when);
     }
     (when, json)
@@ -92,7 +94,7 @@ fn settings() -> Settings {
     SETTINGS.get().copied().unwrap_or_default()
 }
 
-/// Whether text on this stream is marked.
+/// Returns whether output to this stream is colored.
 pub(super) fn marks(to: StdStream) -> bool {
     match to {
         StdStream::Out => settings().out,
@@ -100,17 +102,17 @@ pub(super) fn marks(to: StdStream) -> bool {
     }
 }
 
-/// Whether errors are for a program.
+/// Returns whether errors are printed as JSON.
 pub(super) fn is_json() -> bool {
     settings().json
 }
 
-/// Whether standard error is a terminal on which something that changes can be drawn.
+/// Returns whether progress can be drawn on standard error.
 pub(super) fn draws() -> bool {
     settings().draws
 }
 
-/// Text with a mark, where the stream has any.
+/// Returns text in a style, if the stream is colored.
 pub(super) fn paint(to: StdStream, style: Style, text: &str) -> String {
     if marks(to) { format!("{style}{text}{style:#}") } else { text.to_owned() }
 }
@@ -120,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_arguments_are_asked_before_they_are_read() {
+    fn color_and_json_are_found_in_raw_arguments() {
         for (arguments, when, json) in [
             ("run x --color always", Some(ColorWhen::Always), false),
             ("--color=never run --json x", Some(ColorWhen::Never), true),
@@ -131,12 +133,12 @@ mod tests {
             ("run x -- --color always --json", None, false),
         ] {
             let arguments: Vec<OsString> = arguments.split(' ').map(OsString::from).collect();
-            assert_eq!(asked(&arguments), (when, json), "{arguments:?}");
+            assert_eq!(scan(&arguments), (when, json), "{arguments:?}");
         }
     }
 
     #[test]
-    fn without_a_decision_nothing_is_marked() {
+    fn text_without_settings_is_plain() {
         assert_eq!(paint(StdStream::Out, ERROR, "x"), "x");
         assert!(!draws() && !is_json());
     }

@@ -1,4 +1,4 @@
-//! The table at the end of a run, and of `runs show`.
+//! The summary at the end of a run and in `runs show`.
 
 use std::time::Duration;
 
@@ -9,26 +9,26 @@ use super::{out, show};
 use strongroom::escape::escape_controls;
 use strongroom::record::{Blame, Metric, NetworkUse, Outcome, RunRecord, SecretUse};
 
-/// How many lines one section has before it says how many more there are.
+/// The maximum number of lines per section.
 const SECTION_MAX: usize = 20;
-/// How wide a sentence gets before it goes on in the next line.
+/// The maximum width of a sentence in columns.
 const SENTENCE_WIDTH: usize = 100;
-/// How wide a sentence may get however narrow the terminal is.
+/// The minimum width of a sentence, however narrow the terminal is.
 const SENTENCE_MIN: usize = 30;
-/// How far the lines of a section are from the left.
+/// The indentation of a section's lines.
 const INDENT: usize = 2 + LABEL_WIDTH;
-/// How wide the column of labels is.
+/// The width of the label column.
 const LABEL_WIDTH: usize = 13;
 
-/// What became of a run, as lines for a person on this stream.
+/// Returns the summary of a run as lines for a stream.
 pub(super) fn lines(record: &RunRecord, to: StdStream) -> Vec<String> {
     let width = out::width(to).map_or(SENTENCE_WIDTH, |width| width.saturating_sub(INDENT));
     let width = width.clamp(SENTENCE_MIN, SENTENCE_WIDTH);
     summary(record, width, &|style, text| style::paint(to, style, text))
 }
 
-/// What became of a run, sentences of so many characters a line. `paint` marks words. Text that came from the component is escaped
-/// once more here.
+/// Formats the summary with sentences of at most `width` columns. `paint` styles words. Component
+/// text is escaped again here.
 fn summary(record: &RunRecord, width: usize, paint: &dyn Fn(Style, &str) -> String) -> Vec<String> {
     let (outcome, took) = headline(record);
     let outcome = paint(style_of(record.outcome), &outcome);
@@ -89,7 +89,7 @@ fn summary(record: &RunRecord, width: usize, paint: &dyn Fn(Style, &str) -> Stri
     table.lines
 }
 
-/// The outcome in a few words, and the time that it took.
+/// Returns the outcome, and the text that follows it, such as the duration.
 pub(super) fn headline(record: &RunRecord) -> (String, String) {
     let span = |word: &str| duration(record).map(|span| format!(" {word} {span}")).unwrap_or_default();
     match record.outcome {
@@ -115,10 +115,10 @@ fn style_of(outcome: Outcome) -> Style {
     }
 }
 
-/// How long a run took, where it has ended.
+/// Returns the duration of a run that has ended.
 pub(super) fn duration(record: &RunRecord) -> Option<String> {
     let span = record.ended?.duration_since(record.started);
-    // A clock that was set back in between makes it negative.
+    // Negative if the clock was set back during the run.
     Some(show::duration(Duration::try_from(span).unwrap_or_default()))
 }
 
@@ -131,7 +131,7 @@ pub(super) fn blame_text(blame: Blame) -> &'static str {
     }
 }
 
-/// What was denied, then the lines of the policy that would allow it.
+/// Returns denied requests, then the policy lines that would allow them.
 fn denied(uses: &[SecretUse], without_policy: bool, width: usize) -> Vec<String> {
     let denied: Vec<&SecretUse> = uses.iter().filter(|used| used.denied > 0).collect();
     let rows: Vec<Vec<String>> =
@@ -153,7 +153,8 @@ fn denied(uses: &[SecretUse], without_policy: bool, width: usize) -> Vec<String>
     lines
 }
 
-/// What was wanted of the network; what was denied, marked, and the line of the policy that would allow that.
+/// Returns network use with denied requests highlighted, then the policy line that would allow
+/// them.
 fn network(uses: &[NetworkUse], without_policy: bool, width: usize) -> Vec<(Style, String)> {
     let row = |denied: &str, used: &NetworkUse, count| {
         vec![format!("{denied}{}", used.operation.as_str()), used.target.clone(), show::times(count)]
@@ -177,7 +178,7 @@ fn network(uses: &[NetworkUse], without_policy: bool, width: usize) -> Vec<(Styl
     lines.into_iter().enumerate().map(|(at, line)| (style(at), line)).collect()
 }
 
-/// The line of a policy that would allow the connections that were denied, where one would.
+/// Returns the policy line that would allow the denied connections, if there is one.
 pub(super) fn tcp_suggestion(uses: &[NetworkUse]) -> Option<String> {
     let denied = uses.iter().filter(|used| used.denied > 0);
     let mut entries: Vec<String> = Vec::new();
@@ -190,8 +191,8 @@ pub(super) fn tcp_suggestion(uses: &[NetworkUse]) -> Option<String> {
     (!entries.is_empty()).then(|| format!("tcp = [{}]", entries.join(", ")))
 }
 
-/// The lines, with those for one key made one, since a policy takes no two entries of one name. Lines that differ in more than their
-/// operations stay as they are.
+/// Merges lines for the same key, because a policy accepts only one entry per name. Lines that
+/// differ in more than their operations stay unchanged.
 pub(super) fn merge_grants<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut merged: Vec<(String, Vec<String>)> = Vec::new();
     let mut plain: Vec<String> = Vec::new();
@@ -219,7 +220,7 @@ pub(super) fn merge_grants<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Stri
     merged.into_iter().map(rejoin).chain(plain).collect()
 }
 
-/// The key and the operations of a line such as `db-password = ["get"]`.
+/// Parses the key and the operations of a line such as `db-password = ["get"]`.
 fn operations(line: &str) -> Option<(String, Vec<String>)> {
     let (key, _) = line.split_once(" = ")?;
     let table: toml::Table = toml::from_str(line).ok()?;
@@ -243,7 +244,7 @@ fn metric_row(name: &str, metric: &Metric) -> Vec<String> {
     vec![name.to_owned(), last, about.join(", ")]
 }
 
-/// The first rows in columns, and how many more there are.
+/// Formats the first rows as columns, with the number of further rows.
 fn first_rows(rows: &[Vec<String>], right: &[usize]) -> Vec<String> {
     let shown = rows.get(..SECTION_MAX).unwrap_or(rows);
     let mut lines = out::columns(None, shown, right);
@@ -253,7 +254,7 @@ fn first_rows(rows: &[Vec<String>], right: &[usize]) -> Vec<String> {
     lines
 }
 
-/// A sentence over as many lines as it takes. What stands between backticks is made to be copied, and stays in one piece.
+/// Wraps a sentence. Text in backticks stays on one line, so that it can be copied.
 fn sentence(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut quoted = false;
@@ -274,7 +275,7 @@ fn sentence(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Lines under a headline, each section with its name before the first.
+/// Labeled sections under a headline.
 struct Sections<'a> {
     lines: Vec<String>,
     paint: &'a dyn Fn(Style, &str) -> String,
@@ -298,7 +299,7 @@ impl Sections<'_> {
     }
 }
 
-/// A line of the table: a label, and text beside it.
+/// Formats a line of the summary: a label and its text.
 pub(super) fn row(label: &str, text: &str) -> String {
     format!("  {label:<LABEL_WIDTH$}{text}").trim_end().to_owned()
 }
@@ -312,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn the_outcome_and_what_was_denied_are_marked_and_nothing_else() {
+    fn summary_colors_only_outcome_and_denials() {
         let record: RunRecord = serde_json::from_str(RECORD).unwrap();
         let marked = summary(&record, SENTENCE_WIDTH, &|_, text| format!("<{text}>"));
         for (marked, plain) in marked.iter().zip(plain(&record)) {
@@ -332,7 +333,7 @@ mod tests {
     const RECORD: &str = include_str!("testdata/record.json");
 
     #[test]
-    fn a_run_that_was_denied_something_says_what_would_allow_it() {
+    fn summary_of_denied_run_shows_allowing_lines() {
         let record: RunRecord = serde_json::from_str(RECORD).unwrap();
         let shown = plain(&record).join("\n") + "\n";
         let expected = include_str!("testdata/summary.txt");
@@ -340,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_for_one_key_become_one() {
+    fn grants_for_one_key_are_merged() {
         let lines = [
             "a = [\"get\"]",
             "\"db-*\" = [\"get\", \"list\"]",
@@ -355,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn long_sections_are_cut_and_long_sentences_broken() {
+    fn long_sections_are_cut_and_sentences_wrapped() {
         let mut record: RunRecord = serde_json::from_str(RECORD).unwrap();
         let output = record.outputs[0].clone();
         record.outputs = vec![output; SECTION_MAX + 3];
@@ -366,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_terminal_gets_short_lines() {
+    fn narrow_terminal_gets_short_lines() {
         let mut record: RunRecord = serde_json::from_str(RECORD).unwrap();
         record.reason = Some("word ".repeat(50));
         let lines = summary(&record, 40, &|_, text| text.to_owned());
@@ -374,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_quoted_is_not_broken() {
+    fn quoted_text_is_not_wrapped() {
         let quoted = format!("`component = \"{}\"`", "x".repeat(90));
         assert_eq!(
             sentence(&format!("one two three four five {quoted} six"), SENTENCE_WIDTH),

@@ -1,4 +1,4 @@
-//! A command line that is not understood: what is wrong with it, and what was probably suggestion.
+//! Explains invalid command lines and suggests corrections.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -9,10 +9,10 @@ use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use super::examples;
 use super::failure::Failure;
 
-/// How deep commands are nested.
+/// The maximum nesting depth of commands.
 const DEPTH_MAX: usize = 4;
 
-/// The failure to tell for an error in the arguments.
+/// Returns the failure for an error in the arguments.
 pub(super) fn failure(error: &Error, arguments: &[OsString], command: &Command) -> Failure {
     let line = ParsedLine::read(arguments, command);
     let failure = Failure::invalid(message(error, &line)).help(help(error, &line, command));
@@ -25,13 +25,13 @@ pub(super) fn failure(error: &Error, arguments: &[OsString], command: &Command) 
     }
 }
 
-/// What can be told of a command line without understanding all of it.
+/// A command line, as far as it can be interpreted despite the error.
 struct ParsedLine<'a> {
-    /// The words of the command, without `strongroom`.
+    /// The command path without `strongroom`.
     path: String,
-    /// What else is not an option.
+    /// Other words that are not options.
     words: Vec<&'a str>,
-    /// The options, without values that stand by themselves.
+    /// The options, without separate values.
     options: Vec<&'a str>,
 }
 
@@ -56,7 +56,7 @@ impl<'a> ParsedLine<'a> {
         Self { path: path.join(" "), words, options }
     }
 
-    /// The command in full.
+    /// Returns the full command path.
     fn command(&self) -> String {
         format!("strongroom {}", self.path).trim_end().to_owned()
     }
@@ -70,8 +70,8 @@ fn message(error: &Error, line: &ParsedLine<'_>) -> String {
         }
         ErrorKind::UnknownArgument => format!("unexpected argument `{invalid}`"),
         ErrorKind::InvalidSubcommand => {
-            let asked = text(error, ContextKind::InvalidSubcommand);
-            format!("`{}` has no command `{asked}`", line.command())
+            let given = text(error, ContextKind::InvalidSubcommand);
+            format!("`{}` has no command `{given}`", line.command())
         }
         ErrorKind::InvalidValue if text(error, ContextKind::InvalidValue).is_empty() => {
             format!("missing value for `{}`", option(&invalid))
@@ -98,7 +98,7 @@ fn message(error: &Error, line: &ParsedLine<'_>) -> String {
                 all(error, ContextKind::PriorArg).iter().map(|other| option(other).to_owned()).collect();
             format!("`{}` cannot be used with {}", option(&invalid), quoted(&others, ", "))
         }
-        // Rare ones, in the words of the library: the first paragraph, without its label.
+        // Rare errors use the first paragraph of clap's message, without its label.
         _ => {
             let rendered = error.render().to_string();
             let first = rendered.split("\n\n").next().unwrap_or_default();
@@ -124,17 +124,17 @@ fn help(error: &Error, line: &ParsedLine<'_>, command: &Command) -> String {
             }
         }
         ErrorKind::InvalidSubcommand => {
-            let asked = text(error, ContextKind::InvalidSubcommand);
+            let given = text(error, ContextKind::InvalidSubcommand);
             if let Some(suggestion) = all(error, ContextKind::SuggestedSubcommand).first() {
                 return format!("did you mean `{} {suggestion}`?", line.command());
             }
-            if asked.ends_with(".wasm") {
-                return format!("run a component with `strongroom run {asked} --policy FILE`");
+            if given.ends_with(".wasm") {
+                return format!("run a component with `strongroom run {given} --policy FILE`");
             }
-            if let Some(suggestion) = synonym(&asked, &line.path) {
+            if let Some(suggestion) = synonym(&given, &line.path) {
                 return format!("did you mean `{} {suggestion}`?", line.command());
             }
-            match commands_named(command, &asked).as_slice() {
+            match commands_named(command, &given).as_slice() {
                 suggestion @ ([_] | [_, _]) => format!("did you mean {}?", quoted(suggestion, " or ")),
                 _ => more,
             }
@@ -155,15 +155,15 @@ fn help(error: &Error, line: &ParsedLine<'_>, command: &Command) -> String {
     }
 }
 
-/// What was probably suggestion by an argument that `run` does not know.
+/// Returns help for an argument that `run` does not accept.
 fn help_for_run(unknown: &str, line: &ParsedLine<'_>) -> String {
-    // An option's value may stand before the component.
+    // A value of an option may precede the component.
     let component = line.words.iter().find(|word| word.ends_with(".wasm") && **word != unknown);
     let first = component.or(line.words.first()).copied().unwrap_or("COMPONENT");
     if let Some(suggestion) = long_form(unknown) {
         return format!("did you mean `{suggestion}`?");
     }
-    // Without them the run would be another.
+    // Options are abbreviated as `...`, because leaving them out would change the run.
     let options = if line.options.iter().any(|option| *option != unknown) { " ..." } else { "" };
     let own = format!("pass the component's own arguments after `--`: `strongroom run {first}{options} -- {unknown}`");
     if unknown.starts_with('-') {
@@ -189,7 +189,7 @@ fn help_for_run(unknown: &str, line: &ParsedLine<'_>) -> String {
     own
 }
 
-/// The option of `run` whose short form other programs have, and this one has not.
+/// Returns the option of `run` that other programs abbreviate this way.
 fn long_form(option: &str) -> Option<&'static str> {
     match option {
         "-p" => Some("--policy"),
@@ -199,16 +199,16 @@ fn long_form(option: &str) -> Option<&'static str> {
     }
 }
 
-/// What a command is called here that other programs call otherwise.
-fn synonym(asked: &str, path: &str) -> Option<&'static str> {
-    match (path, asked) {
+/// Returns the subcommand that other programs call by another name.
+fn synonym(given: &str, path: &str) -> Option<&'static str> {
+    match (path, given) {
         ("secret", "rm" | "remove") => Some("delete"),
         ("secret" | "runs", "ls") => Some("list"),
         _ => None,
     }
 }
 
-/// The commands of this name below others.
+/// Returns the paths of all commands with this name.
 fn commands_named(command: &Command, name: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut waiting = vec![(command, command.get_name().to_owned(), 0)];
@@ -227,17 +227,17 @@ fn commands_named(command: &Command, name: &str) -> Vec<String> {
     found
 }
 
-/// The name of an option without the value that it takes.
+/// Returns the name of an option without its value placeholder.
 fn option(argument: &str) -> &str {
     argument.split(' ').next().unwrap_or(argument).trim_matches(['[', ']'])
 }
 
-/// Whether an argument that is not understood may be a value, or a passphrase, given where those never are.
+/// Returns whether an unexpected argument may be a secret value or a passphrase.
 fn may_be_secret(argument: &str, line: &ParsedLine<'_>) -> bool {
     ["secret", "init", "vault"].iter().any(|command| line.path.starts_with(command)) && !argument.starts_with('-')
 }
 
-/// Whether a conflict is one of an argument with itself.
+/// Returns whether an argument conflicts with itself.
 fn is_repeated(error: &Error) -> bool {
     let others = all(error, ContextKind::PriorArg);
     others.is_empty() || others == all(error, ContextKind::InvalidArg)

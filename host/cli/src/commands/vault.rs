@@ -1,4 +1,4 @@
-//! `strongroom vault`: the state of the vault; of the local one a copy, and a new key for it.
+//! `strongroom vault`: shows vault status, and backs up or rekeys the local vault.
 
 mod azure;
 mod status;
@@ -43,7 +43,7 @@ struct Backup {
 ///
 /// Use this if somebody else may have seen the key file or the passphrase. Processes that have the
 /// vault open stop serving secrets and must be restarted. The old key or passphrase still opens
-/// copies made before the rekey.
+/// copies backup before the rekey.
 #[derive(Debug, clap::Args)]
 struct Rekey {
     /// Protect the vault with a new passphrase
@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
 }
 
 fn backup(args: &Backup, context: &Context) -> Result<Exit, Failure> {
-    // Before anybody types a passphrase in vain.
+    // Checked before the passphrase prompt.
     if args.path.symlink_metadata().is_ok() {
         return Err(Failure::invalid(format!("`{}` already exists", args.path.display()))
             .help("choose a path that does not exist; a backup never replaces anything"));
@@ -87,15 +87,15 @@ fn backup(args: &Backup, context: &Context) -> Result<Exit, Failure> {
     let opened = context.find_and_open()?;
     let to = std::path::absolute(&args.path).unwrap_or_else(|_| args.path.clone());
     let work = Work::on_vault("backup", "backed up", false).with("vault", dir.display()).with("to", to.display());
-    let made = audited(&opened, &work, opened.local()?.backup(&args.path), |made, _, event| {
-        event.count = Some(made.contents.versions);
+    let backup = audited(&opened, &work, opened.local()?.backup(&args.path), |backup, _, event| {
+        event.count = Some(backup.contents.versions);
     })?;
     opened.close()?;
     out::line(format!(
         "created the backup `{}`: {}, {}; all values verified",
-        made.dir.display(),
-        held(made.contents),
-        show::size(made.size)
+        backup.dir.display(),
+        describe_contents(backup.contents),
+        show::size(backup.size)
     ))?;
     match LocalVault::status(&dir)?.key {
         KeySource::KeyFile { path, .. } => out::line(format!(
@@ -109,14 +109,14 @@ fn backup(args: &Backup, context: &Context) -> Result<Exit, Failure> {
 
 fn rekey(args: &Rekey, context: &Context) -> Result<Exit, Failure> {
     let dir = context.vault_dir("do not rekey a Key Vault: Azure manages its keys")?;
-    let found = context.find()?;
-    if context.has_passphrase_option() && !found.needs_passphrase() {
+    let closed = context.find_vault()?;
+    if context.has_passphrase_option() && !closed.needs_passphrase() {
         return Err(Failure::invalid("the vault uses a key file, so `--passphrase-file` does not apply")
             .help("pass the new passphrase with `--new-passphrase-file PATH`"));
     }
-    let asked = args.passphrase || args.new_passphrase_file.is_some();
-    let with_passphrase = asked || (found.needs_passphrase() && !args.key_file);
-    let opened = context.open(found)?;
+    let passphrase_requested = args.passphrase || args.new_passphrase_file.is_some();
+    let with_passphrase = passphrase_requested || (closed.needs_passphrase() && !args.key_file);
+    let opened = context.open(closed)?;
     let protection = if with_passphrase {
         Protection::Passphrase(passphrase::replacement(args.new_passphrase_file.as_deref())?)
     } else {
@@ -132,12 +132,12 @@ fn rekey(args: &Rekey, context: &Context) -> Result<Exit, Failure> {
     out::line(format!(
         "rekeyed the vault in `{}`: all values are re-encrypted ({})",
         dir.display(),
-        held(done.contents)
+        describe_contents(done.contents)
     ))?;
     out::line(key_advice(with_passphrase))?;
     if let Some(former) = &done.former_key {
         out::line(format!(
-            "the old key is now `{}`: it opens copies made before the rekey; delete it when none are left",
+            "the old key is now `{}`: it opens copies backup before the rekey; delete it when none are left",
             former.display()
         ))?;
     }
@@ -149,7 +149,7 @@ fn rekey(args: &Rekey, context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn held(contents: Contents) -> String {
+fn describe_contents(contents: Contents) -> String {
     let counted = |count: u64, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
     format!("{}, {}", counted(contents.secrets, "secret"), counted(contents.versions, "version"))
 }

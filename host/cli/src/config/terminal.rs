@@ -1,5 +1,5 @@
-//! What the environment says about the terminal. It is asked before anything else is read, so that even an error in the arguments is
-//! shown as the person wants it.
+//! Terminal settings from the environment. They are read first, so that even errors in the
+//! arguments are shown as requested.
 
 use std::ffi::OsString;
 
@@ -14,7 +14,7 @@ pub(crate) enum Color {
     Never,
 }
 
-/// What is known about the terminal, whether or not there is one.
+/// The terminal settings, whether or not there is a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Terminal {
     /// When to use color, unless an option says otherwise.
@@ -24,8 +24,8 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    /// Reads the variables that people set for all programs: `NO_COLOR` (not empty: never), then `CLICOLOR_FORCE` (neither empty nor
-    /// `0`: always), then `TERM` (`dumb` or unset: never) and `CLICOLOR` (`0`: never).
+    /// Reads the usual variables: `NO_COLOR` (not empty: never), then `CLICOLOR_FORCE` (neither
+    /// empty nor `0`: always), then `TERM` (`dumb` or unset: never) and `CLICOLOR` (`0`: never).
     pub(super) fn from_variables(variable: &dyn Fn(&'static str) -> Option<OsString>) -> Self {
         let variable = |name| variable(name).filter(|value| !value.is_empty());
         let moves_cursor = variable("TERM").is_some_and(|term| term != "dumb");
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn the_variables_that_all_programs_heed() {
+    fn color_follows_standard_variables() {
         let term = ("TERM", "xterm-256color");
         for (variables, color) in [
             (&[term][..], Color::Auto),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dumb_terminal_cannot_move_its_cursor() {
+    fn dumb_terminal_does_not_move_cursor() {
         assert!(terminal(&[("TERM", "tmux"), ("NO_COLOR", "1")]).moves_cursor);
         assert!(!terminal(&[("TERM", "dumb"), ("CLICOLOR_FORCE", "1")]).moves_cursor);
         assert!(!terminal(&[("TERM", "")]).moves_cursor);

@@ -1,9 +1,9 @@
-//! A run as one page of HTML that needs nothing else: no network, no script, no other file.
+//! Renders a run as a self-contained HTML report: no network, no scripts, no other files.
 //!
-//! A pure function from a record, the kept log and the audited events to text. Most of what stands on a page was written by a component that nobody
-//! trusts. The template engine escapes all of it by itself, and nothing in the template (`run.html`) is marked as safe; the pictures
-//! are markup of the template with numbers of ours in it; control characters are made visible in the page as a whole; and the page forbids itself
-//! everything but its own style.
+//! Rendering is a pure function of the record, the log and the audit events. Most of the text comes
+//! from an untrusted component. The template engine escapes all of it, and `run.html` marks nothing
+//! as safe. Plots are markup of the template filled with numbers. Control characters are escaped in
+//! the page as a whole. A content security policy forbids everything except the page's own style.
 
 mod plot;
 mod scale;
@@ -22,29 +22,29 @@ use super::{show, summary};
 use strongroom::record::{NetworkUse, Outcome, RunRecord};
 use strongroom::runs::{LogLine, LogStream};
 
-/// How many rows one table has before it says how many more there are.
+/// The maximum number of rows per table.
 const ROWS_MAX: usize = 300;
-/// How many metrics get a picture; the others are rows of a table.
+/// The maximum number of plots. Other metrics are rows of a table.
 const PLOTS_MAX: usize = 60;
-/// How many bytes of the log are shown: its beginning and its end.
+/// The number of bytes of the log that are shown, from its beginning and its end.
 const LOG_SHOWN: usize = 1024 * 1024;
-/// The largest record that is shown whole, in bytes.
+/// The size in bytes up to which the record is shown.
 const RECORD_SHOWN: usize = 128 * 1024;
 
-/// What a page tells of.
+/// The contents of a report.
 pub(super) struct ReportInput<'a> {
     pub(super) record: &'a RunRecord,
-    /// What the run printed; none where nothing was kept; the error where it cannot be read.
+    /// The log: `None` if it was not kept, or the error that prevented reading it.
     pub(super) log: Result<Option<Vec<LogLine>>, String>,
-    /// The events of the run, as `audit show` has them.
+    /// The run's events, as `audit show` prints them.
     pub(super) events: Vec<AuditLine>,
-    /// What the verification of the trail says.
+    /// The result of verifying the audit log.
     pub(super) verdict: AuditVerdict,
-    /// When the page is made.
-    pub(super) made: Timestamp,
+    /// When the report is created.
+    pub(super) created: Timestamp,
 }
 
-/// One audited event.
+/// An audit event.
 #[derive(Serialize)]
 pub(super) struct AuditLine {
     pub(super) time: String,
@@ -52,17 +52,17 @@ pub(super) struct AuditLine {
     pub(super) about: String,
 }
 
-/// Whether the trail can be trusted.
+/// Whether the audit log can be trusted.
 #[derive(Serialize)]
 pub(super) struct AuditVerdict {
     pub(super) good: bool,
     pub(super) text: String,
 }
 
-/// The page of a run.
+/// Renders the report of a run.
 ///
 /// # Errors
-/// The template does not fit what it is filled with: a mistake of ours, which the tests find.
+/// The template does not match its data. Tests prevent this.
 pub(super) fn render(input: &ReportInput<'_>) -> Result<String, minijinja::Error> {
     let record = input.record;
     let (plots, numbers) = metrics(record);
@@ -112,20 +112,21 @@ pub(super) fn render(input: &ReportInput<'_>) -> Result<String, minijinja::Error
         verdict: &input.verdict,
         identities: identities(record),
         json: serde_json::to_string_pretty(record).ok().filter(|json| json.len() <= RECORD_SHOWN),
-        made: show::timestamp(input.made),
+        created: show::timestamp(input.created),
         version: env!("CARGO_PKG_VERSION"),
         width: WIDTH,
         height: HEIGHT,
     };
     let mut engine = Environment::new();
-    // Said here and not left to the name of the template: everything is escaped, and what is not there is a mistake.
+    // Set explicitly instead of derived from the template's name. An undefined variable is an
+    // error.
     engine.set_auto_escape_callback(|_| AutoEscape::Html);
     engine.set_undefined_behavior(UndefinedBehavior::Strict);
     let page = engine.render_named_str("run.html", include_str!("run.html"), &page)?;
     Ok(visible::visible(&page))
 }
 
-/// What the template is filled with.
+/// The data for the template.
 #[derive(Serialize)]
 struct Page<'a> {
     record: &'a RunRecord,
@@ -153,13 +154,13 @@ struct Page<'a> {
     verdict: &'a AuditVerdict,
     identities: Vec<(&'static str, String)>,
     json: Option<String>,
-    made: String,
+    created: String,
     version: &'static str,
     width: f64,
     height: f64,
 }
 
-/// Rows of a table, and how many there are besides.
+/// The shown rows of a table, and the number of further rows.
 #[derive(Serialize)]
 struct Rows<T> {
     shown: Vec<T>,
@@ -172,7 +173,7 @@ fn rows<T>(all: impl Iterator<Item = T>) -> Rows<T> {
     Rows { shown, more: all.count() }
 }
 
-/// How an outcome is marked: a word for the style, and a sign, so that no color has to be seen.
+/// How an outcome is marked: a CSS class, and a sign that does not depend on color.
 #[derive(Serialize)]
 struct Mark {
     class: &'static str,
@@ -189,7 +190,7 @@ fn mark(outcome: Outcome) -> Mark {
     Mark { class, sign }
 }
 
-/// What is to be known at a glance.
+/// Returns the facts of the summary section.
 fn facts(record: &RunRecord) -> Vec<(&'static str, String)> {
     let mut facts = vec![
         ("started", show::timestamp(record.started)),
@@ -211,7 +212,7 @@ fn facts(record: &RunRecord) -> Vec<(&'static str, String)> {
     facts
 }
 
-/// What the run is, to the last digit.
+/// Returns the identifiers of the run, with full digests.
 fn identities(record: &RunRecord) -> Vec<(&'static str, String)> {
     let mut rows = vec![
         ("run", record.id.to_string()),
@@ -229,7 +230,7 @@ fn identities(record: &RunRecord) -> Vec<(&'static str, String)> {
     rows
 }
 
-/// Metrics with a picture, and those that a few numbers tell.
+/// Returns the plots, and the rows for metrics without a plot.
 fn metrics(record: &RunRecord) -> (Vec<Plot>, Rows<(String, String)>) {
     let (mut plots, mut numbers) = (Vec::new(), Vec::new());
     for (name, metric) in &record.metrics {
@@ -249,14 +250,14 @@ fn metrics(record: &RunRecord) -> (Vec<Plot>, Rows<(String, String)>) {
     (plots, rows(numbers.into_iter()))
 }
 
-/// A stretch of the log: lines of one stream, or a word of the host.
+/// A block of the log: lines of one stream, or a note of the host.
 #[derive(Debug, PartialEq, Serialize)]
 struct Block {
     class: &'static str,
     text: String,
 }
 
-/// The log in stretches, and whether it was too long to show all of it.
+/// Returns the log as blocks, and whether its middle is left out.
 fn log(lines: &[LogLine]) -> (Vec<Block>, bool) {
     let length = |line: &LogLine| match line {
         LogLine::Text { text, .. } => text.len() + 1,

@@ -1,4 +1,4 @@
-//! `strongroom policy check`: what a policy grants, and the limits that hold under it on this host.
+//! `strongroom policy check`: shows what a policy grants and which limits apply on this host.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -61,7 +61,7 @@ fn rows(policy: &Policy, limits: &Limits) -> Vec<Vec<String>> {
     rows
 }
 
-/// What an entry grants, with its refinements.
+/// Describes what an entry grants, with its refinements.
 fn describe_entry(entry: &EntryInfo) -> String {
     let mut words = vec![if entry.allow.is_empty() { "denied".to_owned() } else { entry.allow.join(", ") }];
     words.extend(entry.max_uses.map(|uses| match uses {
@@ -74,7 +74,7 @@ fn describe_entry(entry: &EntryInfo) -> String {
     words.join("; ")
 }
 
-/// What `--json` prints of a policy that is right. `docs/command-line.md` describes it.
+/// The output of `--json` for a valid policy, described in `docs/command-line.md`.
 #[derive(Serialize)]
 struct ValidJson<'a> {
     file: String,
@@ -89,7 +89,7 @@ struct ValidJson<'a> {
 
 impl<'a> ValidJson<'a> {
     fn of(file: &Path, policy: &'a Policy, limits: &Limits) -> Self {
-        // As a policy writes them: counts as numbers, the others as text.
+        // As in a policy: counts as numbers, other values as text.
         let value = |text: String| text.parse::<u64>().map_or_else(|_| text.into(), serde_json::Value::from);
         Self {
             file: file.to_string_lossy().into_owned(),
@@ -104,7 +104,7 @@ impl<'a> ValidJson<'a> {
     }
 }
 
-/// The same of a policy that is wrong.
+/// The output of `--json` for an invalid policy.
 #[derive(Serialize)]
 struct InvalidJson<'a> {
     file: String,

@@ -1,4 +1,4 @@
-//! `strongroom policy explain`: yes or no, and why.
+//! `strongroom policy explain`: shows whether a policy allows a request, and why.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -12,8 +12,8 @@ use strongroom::policy::{Explanation, Operation, Overruled};
 
 pub(super) fn run(args: &Explain) -> Result<Exit, Failure> {
     let operation = Operation::parse(&args.operation).ok_or_else(|| {
-        let asked = strongroom::escape::escape_controls(&args.operation);
-        Failure::invalid(format!("unknown operation `{asked}`"))
+        let given = strongroom::escape::escape_controls(&args.operation);
+        Failure::invalid(format!("unknown operation `{given}`"))
             .help("use `get`, `set`, `list`, `describe` or `delete`")
     })?;
     let name = SecretName::parse(&args.name).map_err(|error| Failure::invalid(error).help(NAME_HELP))?;
@@ -26,7 +26,7 @@ pub(super) fn run(args: &Explain) -> Result<Exit, Failure> {
     Ok(if explanation.allowed() { Exit::Done } else { Exit::Refused })
 }
 
-/// What `--json` prints. `docs/command-line.md` describes it.
+/// The output of `--json`, described in `docs/command-line.md`.
 #[derive(Serialize)]
 struct ExplanationJson<'a> {
     operation: &'static str,

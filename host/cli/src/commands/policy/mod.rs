@@ -1,4 +1,4 @@
-//! `strongroom policy`: reads policies, says what they mean, and writes one down for what a run used. Needs no vault.
+//! `strongroom policy`: checks, explains and suggests policies. Needs no vault.
 
 mod check;
 mod explain;
@@ -81,13 +81,13 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     }
 }
 
-/// Reads a policy from a file.
+/// Reads a policy file.
 pub(super) fn read(path: &Path) -> Result<Policy, Failure> {
     let text = read_text(path)?;
     Policy::parse(&text, &path.to_string_lossy()).map_err(|error| invalid_policy(&error, &text))
 }
 
-/// A policy that is wrong.
+/// Returns the failure for an invalid policy.
 fn invalid_policy(error: &PolicyError, text: &str) -> Failure {
     let failure = Failure::invalid(error);
     if is_env_file(text) {
@@ -98,7 +98,7 @@ fn invalid_policy(error: &PolicyError, text: &str) -> Failure {
     failure
 }
 
-/// Whether the first line that says something is `NAME=value`, as it is written for shells.
+/// Returns whether the first line that is not blank or a comment has the form `NAME=value`.
 fn is_env_file(text: &str) -> bool {
     let first = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
     let name =
@@ -107,7 +107,7 @@ fn is_env_file(text: &str) -> bool {
     name.is_some_and(|name| !name.is_empty() && name.bytes().all(of_name))
 }
 
-/// The text of a file that is to be a policy.
+/// Reads the text of a policy file.
 fn read_text(path: &Path) -> Result<String, Failure> {
     let shown = path.display();
     let failed = |cause: io::Error| {
@@ -139,7 +139,7 @@ fn read_text(path: &Path) -> Result<String, Failure> {
     })
 }
 
-/// A path as it may stand in a line of ours.
+/// Returns a path with control characters escaped.
 fn display_path(path: &Path) -> String {
     escape_controls(&path.to_string_lossy())
 }
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_of_environment_variables_are_known() {
+    fn env_file_is_recognized() {
         for text in ["DB_PASSWORD=hunter2\n", "# mine\n\nexport A=\"b\"", "TOKEN = 1".trim_start_matches(' ')] {
             assert_eq!(is_env_file(text), !text.contains(" = "), "{text}");
         }

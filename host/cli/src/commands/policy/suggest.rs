@@ -1,4 +1,4 @@
-//! `strongroom policy suggest`: a policy for what a run used.
+//! `strongroom policy suggest`: suggests a policy from a run.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -51,7 +51,7 @@ pub(super) fn run(args: &Suggest, context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The policy that a run had, from the texts that the audit keeps.
+/// Returns the policy of a run, from the copy that the audit log keeps.
 fn policy_of_run(home: &Home, digest: &Digest) -> Result<Option<Policy>, Failure> {
     let empty = Policy::empty();
     if *digest == empty.digest() {
@@ -61,7 +61,7 @@ fn policy_of_run(home: &Home, digest: &Digest) -> Result<Option<Policy>, Failure
     Ok(text.and_then(|text| Policy::parse(&text, "the policy of the run").ok()))
 }
 
-/// What a record says of a run.
+/// Extracts what a run used from its record.
 fn observed(record: &RunRecord) -> Observed {
     let whole = matches!(record.outcome, Outcome::Finished | Outcome::Failed);
     let secrets = record.secrets.iter().map(|used| SecretAsked {
@@ -71,7 +71,7 @@ fn observed(record: &RunRecord) -> Observed {
         denied: used.denied,
     });
     let tcp = record.network.iter().filter_map(|used| {
-        // A name that was granted is used by connecting to it.
+        // A granted name is used by connecting to it.
         let allowed = if used.operation == NetworkOperation::Connect { used.count } else { 0 };
         let entry = if allowed > 0 { used.entry.as_ref() } else { used.would_allow.as_ref() };
         entry.map(|entry| TcpAsked { entry: entry.clone(), allowed, denied: used.denied })
@@ -86,7 +86,7 @@ fn observed(record: &RunRecord) -> Observed {
         path: record.component.path.clone(),
         secrets: secrets.collect(),
         tcp: tcp.collect(),
-        // What was used up to a sudden end says little of what is needed.
+        // The usage of an interrupted run says little about what it needs.
         usage: if whole { usage(record) } else { Usage::default() },
     }
 }
@@ -94,10 +94,10 @@ fn observed(record: &RunRecord) -> Observed {
 fn usage(record: &RunRecord) -> Usage {
     let sum = |counts: &mut dyn Iterator<Item = u64>| counts.fold(0u64, u64::saturating_add);
     let span = record.ended.map(|ended| ended.duration_since(record.started));
-    // The outputs of a run that did not finish are discarded unlisted, and a record that grew too long lists a part.
+    // Outputs of unfinished runs are discarded unlisted, and an oversized record lists only some.
     let listed =
         record.outcome == Outcome::Finished && !record.warnings.iter().any(|text| text.contains("outputs are listed"));
-    let folders: BTreeSet<&str> = record
+    let dirs: BTreeSet<&str> = record
         .outputs
         .iter()
         .flat_map(|output| output.path.match_indices('/').filter_map(|(at, _)| output.path.get(..at)))
@@ -107,10 +107,10 @@ fn usage(record: &RunRecord) -> Usage {
         memory: Some(record.peak_memory_bytes),
         time: span.and_then(|span| Duration::try_from(span).ok()),
         output_bytes: listed.then(|| sum(&mut record.outputs.iter().map(|output| output.bytes))),
-        output_files: listed.then(|| (record.outputs.len() as u64).saturating_add(folders.len() as u64)),
+        output_files: listed.then(|| (record.outputs.len() as u64).saturating_add(dirs.len() as u64)),
         log_bytes: Some(record.log.kept.saturating_add(record.log.dropped)),
         requests: Some(sum(&mut record.secrets.iter().map(|used| used.count.saturating_add(used.denied)))),
-        // Progress reports count against the limit, and a record has only the last.
+        // Progress reports count against this limit, but the record contains only the last.
         metrics: if record.progress.is_none() { Some(sum(&mut points.into_iter())) } else { None },
     }
 }
@@ -123,7 +123,7 @@ mod tests {
     const RECORD: &str = include_str!("../testdata/record.json");
 
     #[test]
-    fn a_record_is_read_for_what_was_used() {
+    fn suggestion_grants_what_record_used() {
         let record: RunRecord = serde_json::from_str(RECORD).unwrap();
         let text = policy::suggest(&observed(&record), None).unwrap();
         let policy = Policy::parse(&text, "suggestion").unwrap();
@@ -137,10 +137,10 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a record's texts are, what comes of it parses and says nothing that they say.
+        /// Whatever texts a record contains, the suggestion parses and contains none of them.
         // promise: Hostile text in a run record adds no grant to a suggested policy.
         #[test]
-        fn hostile_texts_stay_in_comments_or_out(
+        fn hostile_record_adds_no_grant(
             texts in prop::collection::vec("(\"|'|\n|\r|#|\\]|=|\\PC|[a-z*-]){0,30}", 6), count in 0..3u64, denied in 0..3u64,
         ) {
             let mut record: RunRecord = serde_json::from_str(RECORD).unwrap();

@@ -1,4 +1,4 @@
-//! `strongroom secret recover` and `purge`: what a vault soft_delete of deleted secrets.
+//! `strongroom secret recover` and `purge`: handle deleted secrets that a vault retains.
 
 use serde::Serialize;
 
@@ -74,7 +74,7 @@ pub(super) fn purge(args: &Purge, context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The words for a name of which the vault soft_delete nothing.
+/// Returns the failure for a name of which the vault retains nothing.
 fn not_deleted_error(failure: Failure, soft_delete: bool, name: &SecretName) -> Failure {
     if failure.exit() != Exit::Invalid {
         return failure;

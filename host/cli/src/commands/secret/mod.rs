@@ -1,5 +1,5 @@
-//! `strongroom secret`: an operator's own commands on secrets. Each is audited before it is done and after; without the audit it is not
-//! done at all.
+//! `strongroom secret`: operator commands on secrets. Each is audited before and after; without a
+//! writable audit log, nothing is done.
 
 mod delete;
 mod deleted;
@@ -35,7 +35,7 @@ enum Command {
     Purge(deleted::Purge),
 }
 
-/// What to do about a name that is none.
+/// The help text for invalid secret names.
 pub(super) const NAME_HELP: &str = "use `-` in place of any other character, as in `db-password`";
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
@@ -54,7 +54,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
 fn parse_name(text: &str) -> Result<SecretName, Failure> {
     SecretName::parse(text).map_err(|error| {
         let failure = Failure::invalid(error);
-        // Not repeated: what stands behind the sign may be the value.
+        // Not shown, because the text after `=` may be the value.
         if text.contains('=') {
             return failure.help(
                 "give only the name, pass the value on standard input or with `--from-file PATH` or `--from-env VAR`, and change the value if it was on this command line",
@@ -64,7 +64,7 @@ fn parse_name(text: &str) -> Result<SecretName, Failure> {
     })
 }
 
-/// A description as JSON: every field is there, `null` where it does not apply.
+/// A description as JSON, with all fields.
 #[derive(Serialize)]
 struct Described<'a> {
     name: &'a SecretName,

@@ -97,7 +97,7 @@ pub(super) fn list(args: &List, context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Prints a table of descriptions. That one is disabled is said where there is such a one; in the local vault there never is.
+/// Prints a table of descriptions, with a column STATE if any of them is disabled.
 fn table(header: [&str; 4], all: &[Description], row: impl Fn(&Description) -> [String; 4]) -> Result<(), Failure> {
     let mut header = header.to_vec();
     let mut rows: Vec<Vec<String>> = all.iter().map(|one| row(one).into()).collect();
@@ -164,7 +164,7 @@ pub(super) fn versions(args: &Versions, context: &Context) -> Result<Exit, Failu
     Ok(Exit::Done)
 }
 
-/// All versions of a secret, newest first. Audited as a description, because that is what it tells of each.
+/// Returns all versions of a secret, newest first. Audited as `describe`.
 fn all_versions(name: &str, context: &Context) -> Result<Vec<Description>, Failure> {
     let name = parse_name(name)?;
     let opened = context.find_and_open()?;

@@ -1,4 +1,4 @@
-//! `strongroom secret set`: one value, or all of a `.env` file.
+//! `strongroom secret set`: stores a value, or all variables of a `.env` file.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -19,10 +19,10 @@ use strongroom::ids::SecretName;
 use strongroom::secret::{Secret, VALUE_MAX};
 use strongroom::vault::{Attributes, Description, NewSecret, Operator, VaultError};
 
-/// The most secrets of one file, as of one batch of a component.
+/// The maximum number of secrets in a file, as in a component's batch.
 const COUNT_MAX: usize = 256;
 
-/// The most bytes of a file: all values as long as they may be, with something around each.
+/// The maximum size of a file: all values at their maximum length, with overhead.
 const FILE_MAX: usize = COUNT_MAX * (VALUE_MAX + 4096);
 
 /// Store a value as the newest version of a secret
@@ -98,8 +98,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     if args.expires.is_some_and(|expires| expires <= Timestamp::now()) {
         out::note("note: `--expires` is in the past, so this version is not served to runs");
     }
-    // The vault is looked for first, so that nobody types a value in vain.
-    let found = context.find()?;
+    // Checked before the prompt for the value.
+    let closed = context.find_vault()?;
     let mut values = Vec::new();
     if let Some(name) = name {
         let value = read_value(args, &name)?;
@@ -112,7 +112,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         Attributes { content_type: args.content_type.clone(), not_before: args.not_before, expires: args.expires };
     let new: Vec<NewSecret> =
         values.into_iter().map(|(name, value)| NewSecret { name, value, attributes: attributes.clone() }).collect();
-    let opened = context.open(found)?;
+    let opened = context.open(closed)?;
     let mut work = Work::storing(new.iter().map(|secret| secret.name.clone()));
     if args.recover {
         work = work.with("recover", "where it was deleted");
@@ -132,7 +132,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Stores secrets. With `recover` there is one, and a deleted one of its name is brought back first.
+/// Stores secrets. With `recover`, stores a single secret and first recovers it if it is deleted.
 async fn store(vault: &dyn Operator, new: Vec<NewSecret>, recover: bool) -> Result<Vec<Description>, VaultError> {
     if !recover {
         return vault.set_many(new).await;
@@ -159,7 +159,7 @@ fn read_value(args: &Args, name: &SecretName) -> Result<Arc<Secret>, Failure> {
     Ok(value)
 }
 
-/// Reads and checks all of a file. Every problem is told, by its line, and never with a value.
+/// Reads and checks a whole file. Reports every problem by line and never shows a value.
 fn from_env_file(path: &Path, rename: bool) -> Result<Vec<(SecretName, Arc<Secret>)>, Failure> {
     let shown = path.display();
     let failed =
@@ -188,7 +188,7 @@ fn from_env_file(path: &Path, rename: bool) -> Result<Vec<(SecretName, Arc<Secre
     assign_names(&shown, entries, rename)
 }
 
-/// Gives each variable the name of a secret.
+/// Assigns a secret name to each variable.
 fn assign_names(
     shown: &std::path::Display<'_>,
     entries: Vec<envfile::Entry>,
@@ -249,7 +249,8 @@ fn assign_names(
     Ok(values)
 }
 
-/// The name that a variable would have as a secret: in lower case, with one `-` for what may not be in a name.
+/// Returns the secret name for a variable: lower case, with one `-` for each run of invalid
+/// characters.
 fn proposed_name(written: &str) -> Option<SecretName> {
     let words: Vec<&str> = written.split(['_', '.', '-']).filter(|word| !word.is_empty()).collect();
     SecretName::parse(&words.join("-")).ok()

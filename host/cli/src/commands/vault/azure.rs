@@ -1,4 +1,4 @@
-//! `strongroom vault status` of a Key Vault.
+//! `strongroom vault status` for a Key Vault.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use crate::commands::failure::{Exit, Failure};
 use crate::commands::{block_on, out, show};
 use strongroom_vault_azure::{AzureVault, Status};
 
-/// What is report. `docs/command-line.md` has the fields.
+/// The output of `--json`, described in `docs/command-line.md`.
 #[derive(Serialize)]
 struct StatusJson<'a> {
     vault: String,

@@ -5,7 +5,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::commands::context::{Context, Found};
+use crate::commands::context::{ClosedVault, Context};
 use crate::commands::failure::{Exit, Failure};
 use crate::commands::operate::{Work, audited};
 use crate::commands::{out, show};
@@ -26,7 +26,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// What is report. `docs/command-line.md` has the fields.
+/// The output of `--json`, described in `docs/command-line.md`.
 #[derive(Serialize)]
 struct StatusJson<'a> {
     vault: &'a Path,
@@ -65,18 +65,18 @@ struct LastBackup {
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    let found = context.find()?;
-    if let Found::Azure(vault) = &found {
+    let closed = context.find_vault()?;
+    if let ClosedVault::Azure(vault) = &closed {
         return super::azure::run(vault, args.verify, args.json, context);
     }
     let dir = context.vault_dir("choose a local vault with `--vault local:DIR`")?;
     let mut status = LocalVault::status(&dir)?;
     let mut broken = Vec::new();
-    // A key that does not fit is a problem already, and nothing could be opened.
+    // A key that does not match is already a problem, and could not decrypt anything.
     let fits = !matches!(status.key, KeySource::KeyFile { fits: false, .. });
     let mut verified = None;
     if args.verify && fits {
-        let opened = context.open(found)?;
+        let opened = context.open(closed)?;
         let work = Work::on_vault("verify", "verified", false).with("vault", dir.display());
         let verification = audited(&opened, &work, opened.local()?.verify(), |verification, _, event| {
             event.count = Some(verification.contents.versions);
@@ -85,7 +85,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         opened.close()?;
         verified = Some(verification.is_whole());
         broken = verification_problems(&verification);
-        // Opening the vault may have finished a change of its key.
+        // Opening the vault may have completed an interrupted rekey.
         status = LocalVault::status(&dir)?;
     }
     let last_backup = match context.config.home() {
@@ -123,7 +123,7 @@ fn print(
     status: &Status,
     context: &Context,
     unknown: bool,
-    asked: bool,
+    verify: bool,
 ) -> Result<(), Failure> {
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut row = |label: &str, text: String| rows.push(vec![label.to_owned(), text]);
@@ -147,7 +147,7 @@ fn print(
         row("old key", format!("`{}` (opens copies made before a rekey)", former.display()));
     }
     match status.contents {
-        Some(contents) => row("contents", super::held(contents)),
+        Some(contents) => row("contents", super::describe_contents(contents)),
         None => row(
             "contents",
             "unknown until the format is upgraded; any command that opens the vault upgrades it".to_owned(),
@@ -159,7 +159,7 @@ fn print(
         match report.verified {
             Some(true) => "all verified",
             Some(false) => "some are damaged or altered",
-            None if asked => "not verified: the key does not open the vault",
+            None if verify => "not verified: the key does not open the vault",
             None => "not verified (use `--verify`)",
         }
         .to_owned(),
@@ -181,7 +181,7 @@ fn print(
     Ok(())
 }
 
-/// What is wrong with what was opened. A long list is one that a backup is needed for.
+/// Describes the problems that a verification found. Beyond a few, a backup is needed anyway.
 fn verification_problems(verification: &Verification) -> Vec<String> {
     const SHOWN: usize = 10;
     let mut problems: Vec<String> = verification
@@ -226,16 +226,16 @@ fn argon2id(key: &KeySource) -> Option<Argon2id> {
     }
 }
 
-/// When this vault was last backed up, as far as the audit tells.
+/// Returns the last backup of this vault that the audit log knows of.
 fn last_backup(audit: &Path, vault: &Path) -> Result<Option<LastBackup>, AuditError> {
-    let trail = match audit::read(audit) {
-        Ok(trail) => trail,
+    let events = match audit::read(audit) {
+        Ok(events) => events,
         Err(AuditError::Absent(_)) => return Ok(None),
         Err(error) => return Err(error),
     };
     let vault = vault.display().to_string();
     let mut last: Option<LastBackup> = None;
-    for item in trail {
+    for item in events {
         let Some(line) = item?.event else { continue };
         let event = line.event;
         let is_ours = event.event == Kind::OperatorOutcome
