@@ -11,7 +11,7 @@ fn a_key_vault_serves_an_operator_and_a_run() {
 
     let status = host.ok(&["vault", "status"]);
     for expected in
-        [server.told().vault.as_str(), "(an emulator)", "`client-secret`", "may read      yes", "may list      yes"]
+        [server.told().vault.as_str(), "(emulator)", "`client-secret`", "read access    yes", "list access    yes"]
     {
         assert!(status.contains(expected), "{expected}: {status}");
     }

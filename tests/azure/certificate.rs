@@ -43,7 +43,7 @@ fn an_application_with_a_certificate() {
         server.forget();
         let host = server.host_as("client-certificate", azure);
         let status = host.ok(&["vault", "status"]);
-        assert!(status.contains("`client-certificate`") && status.contains("may read      yes"), "{status}");
+        assert!(status.contains("`client-certificate`") && status.contains("read access    yes"), "{status}");
         host.run("exercise", policy, &["get=key"]).finished().shows("get key: ok").never_shows("hunter2");
         assert!(server.journal().iter().any(|seen| seen.kind == "token-client-certificate"));
     };

@@ -14,8 +14,8 @@ fn serves(server: &KeyVault, host: &Host, kind: &str, principal: &str) {
     server.put("key", &json!({"value": "hunter2hunter2"}));
     server.forget();
     let status = host.ok(&["vault", "status"]);
-    assert!(status.contains(&format!("signed in by  `{kind}`")), "{status}");
-    assert!(status.contains("may read      yes") && status.contains("may list      yes"), "{status}");
+    assert!(status.contains(&format!("credential     `{kind}`")), "{status}");
+    assert!(status.contains("read access    yes") && status.contains("list access    yes"), "{status}");
     let run = host.run("exercise", "version = 1\n[secrets]\nkey = [\"get\"]\n", &["get=key"]).finished();
     run.shows("get key: ok: \"[redacted:key]\"").never_shows("hunter2");
     let seen = server.journal();
@@ -261,8 +261,8 @@ fn the_status_tells_what_the_credential_may() {
     server.put("other", &json!({"value": "hunter3hunter3"}));
     let host = server.host_as("client-secret", &one);
     let status = host.ok(&["vault", "status"]);
-    assert!(status.contains("may read      not on the whole vault"), "{status}");
-    assert!(status.contains("may list      not on the whole vault"), "{status}");
+    assert!(status.contains("read access    not on the whole vault"), "{status}");
+    assert!(status.contains("list access    not on the whole vault"), "{status}");
     let policy = "version = 1\n[secrets]\nkey = [\"get\"]\nother = [\"get\"]\n";
     let run = host.run("exercise", policy, &["get=key", "get=other"]).finished().shows("get key: ok");
     // The component is not told why; the operator is.

@@ -73,7 +73,7 @@ fn a_deleted_secret_is_recovered_or_purged() {
     let host = server.host();
     assert_eq!(set(&host, "a", "before", &[]).0, 0);
     let deleted = host.ok(&["secret", "delete", "a"]);
-    assert!(deleted.contains("`strongroom secret recover a` brings it back"), "{deleted}");
+    assert!(deleted.contains("`strongroom secret recover a` recovers it"), "{deleted}");
     assert!(host.fails(2, &["secret", "get", "a"]).contains("there is no secret `a`"));
     assert!(host.fails(2, &["secret", "versions", "a"]).contains("there is no secret `a`"));
 
@@ -85,7 +85,7 @@ fn a_deleted_secret_is_recovered_or_purged() {
             2,
             "error: the vault cannot write `a`: it was deleted, and the vault keeps it to be recovered: `strongroom secret recover a` brings \
              it back, `strongroom secret purge a` removes it for good\n  \
-             help: `strongroom secret set a --recover` brings it back and stores the value as its newest version\n"
+             help: run `strongroom secret set a --recover` to recover it and store the value as its newest version\n"
         )
     );
     let (code, said) = set(&host, "a", "after", &["--recover"]);
@@ -95,13 +95,13 @@ fn a_deleted_secret_is_recovered_or_purged() {
 
     host.ok(&["secret", "delete", "a"]);
     let recovered = host.ok(&["secret", "recover", "a"]);
-    assert!(recovered.starts_with("recovered `a`: its newest version is "), "{recovered}");
+    assert!(recovered.starts_with("recovered `a`; its newest version is "), "{recovered}");
     assert_eq!(host.get("a"), "after");
-    assert!(host.fails(2, &["secret", "recover", "a"]).contains("keeps no deleted secret `a`"));
+    assert!(host.fails(2, &["secret", "recover", "a"]).contains("retains no deleted secret `a`"));
 
     host.ok(&["secret", "delete", "a"]);
-    assert_eq!(host.ok(&["secret", "purge", "a"]), "purged `a`: nobody can bring it back\n");
-    assert!(host.fails(2, &["secret", "purge", "a"]).contains("keeps no deleted secret `a`"));
+    assert_eq!(host.ok(&["secret", "purge", "a"]), "purged `a`; it cannot be recovered\n");
+    assert!(host.fails(2, &["secret", "purge", "a"]).contains("retains no deleted secret `a`"));
     assert_eq!(set(&host, "a", "a new beginning", &["--recover"]).0, 0);
     assert_eq!(json_of(&host, &["secret", "versions", "a", "--json"]).as_array().unwrap().len(), 1);
 
@@ -154,7 +154,7 @@ fn a_file_of_many_is_stored_and_a_failure_names_what_was() {
     server.forget();
     let said = host.fails(2, &args);
     assert!(said.contains("the vault cannot write `key-20`: it was deleted"), "{said}");
-    assert!(said.contains("help: `strongroom secret set key-20 --recover`"), "{said}");
+    assert!(said.contains("help: run `strongroom secret set key-20 --recover`"), "{said}");
     // Exactly what the server wrote is named, and the audit says the same of each.
     let mut written: Vec<String> = server
         .journal()
@@ -164,7 +164,7 @@ fn a_file_of_many_is_stored_and_a_failure_names_what_was() {
         .collect();
     written.sort();
     let named: Vec<String> = written.iter().map(|name| format!("`{name}`")).collect();
-    let expected = format!("of the batch these were done before, and no others: {}\n", named.join(", "));
+    let expected = format!("only these were written before the failure: {}\n", named.join(", "));
     assert!(!written.is_empty() && written.len() < 30 && said.contains(&expected), "{expected}: {said}");
     let outcomes = outcomes(&host);
     let last = &outcomes[outcomes.len() - 30..];

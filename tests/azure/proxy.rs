@@ -121,7 +121,10 @@ fn a_vault_of_azures_is_reached_through_the_proxy_and_an_identity_never() {
     // An application: its authority is excepted from the proxy.
     let application = host(&server, "client-secret", &server.application(), &proxy, &trap);
     let status = application.ok(&["vault", "status"]);
-    assert!(status.contains(VAULT) && !status.contains("emulator") && status.contains("may list      yes"), "{status}");
+    assert!(
+        status.contains(VAULT) && !status.contains("emulator") && status.contains("list access    yes"),
+        "{status}"
+    );
     let run = application.run("exercise", policy, &["get=key", "list"]).finished();
     let run = run.shows("get key: ok: \"[redacted:key]\"").shows("list : ok: [\"key\"]");
     assert_eq!(run.record.vault.as_deref(), Some("https://team-vault-01.vault.azure.net"));
@@ -133,7 +136,7 @@ fn a_vault_of_azures_is_reached_through_the_proxy_and_an_identity_never() {
         .with_env("IDENTITY_ENDPOINT", endpoint)
         .with_env("IDENTITY_HEADER", "header-of-the-app");
     let status = identity.ok(&["vault", "status"]);
-    assert!(status.contains("`managed-identity`") && status.contains("may read      yes"), "{status}");
+    assert!(status.contains("`managed-identity`") && status.contains("read access    yes"), "{status}");
     identity.run("exercise", policy, &["get=key"]).finished().shows("get key: ok");
 
     assert_eq!(trap.heads(), Vec::<String>::new());

@@ -1,4 +1,4 @@
-//! `strongroom audit`: shows the trail and verifies it. Neither writes to it.
+//! `strongroom audit`: shows and verifies the audit log. Neither command writes to it.
 
 use std::collections::VecDeque;
 use std::io::{self, BufWriter, Write};
@@ -6,9 +6,9 @@ use std::io::{self, BufWriter, Write};
 use clap::Subcommand;
 use serde::Serialize;
 
+use super::context::{Context, existing_runs};
 use super::failure::{Exit, Failure};
-use super::home::{Surroundings, existing_runs};
-use super::style::{self, To};
+use super::style::{self, StdStream};
 use super::{out, show};
 use crate::config::Home;
 use strongroom::audit::{self, Event, Expect, Item, LineEvent, Report, SegmentReport, Verdict};
@@ -16,7 +16,7 @@ use strongroom::escape::escape_controls;
 use strongroom::ids::RunId;
 use strongroom::runs::RunStore;
 
-/// Show the audit, or verify that nobody changed it
+/// Show or verify the audit log
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -29,52 +29,48 @@ enum Command {
     Verify(Verify),
 }
 
-/// Show what was audited, oldest first
+/// Show audit events, oldest first
 ///
-/// The lines are shown as they stand there; `audit verify` says whether they can
-/// be trusted.
+/// Events are shown as stored. Run `strongroom audit verify` to check whether they can be trusted.
 #[derive(Debug, clap::Args)]
 struct Show {
-    /// Only the events of this run: its identity or
-    /// the beginning of it, or `last`
+    /// Only events of this run: run ID, a unique prefix of it, or `last`
     #[arg(long, value_name = "ID")]
     run: Option<String>,
-    /// Only the last COUNT of these events
+    /// Only the last COUNT events
     #[arg(long, value_name = "COUNT", value_parser = parse_count)]
     last: Option<usize>,
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
 
-/// Verify every segment against its chain, the ledger and the run records
+/// Verify the audit log: hash chains, ledger and run records
 ///
-/// Exit code 0 means that nothing was changed; what a crash left behind is named,
-/// and is no change. Exit code 5 means that something was altered, cut, removed or
-/// added.
+/// Exit code 0: no tampering was detected. Traces of a crash are reported, but are not tampering.
+/// Exit code 5: something was altered, cut, removed or added.
 #[derive(Debug, clap::Args)]
 struct Verify {
-    /// A position that was kept elsewhere, as
-    /// `runs show` prints it in the row `audit`:
-    /// the trail has to contain it
+    /// Position that the audit log must contain, stored elsewhere; `runs show` prints it in the
+    /// row `audit`
     #[arg(long, value_name = "SEGMENT:COUNT:HASH", value_parser = Expect::parse)]
     expect: Option<Expect>,
-    /// Print a JSON document
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let home = surroundings.existing_home()?;
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let home = context.existing_home()?;
     match &args.command {
-        Command::Show(args) => show_trail(args, &home),
+        Command::Show(args) => show(args, &home),
         Command::Verify(args) => verify(args, &home),
     }
 }
 
-fn show_trail(args: &Show, home: &Home) -> Result<Exit, Failure> {
+fn show(args: &Show, home: &Home) -> Result<Exit, Failure> {
     if !home.audit().exists() {
-        out::note("there are no events yet");
+        out::note("no audit events yet");
         return Ok(Exit::Done);
     }
     let runs = existing_runs(home)?;
@@ -87,7 +83,7 @@ fn show_trail(args: &Show, home: &Home) -> Result<Exit, Failure> {
         None => None,
     };
     let mut stdout = BufWriter::new(io::stdout().lock());
-    let mut shown = Screen { json: args.json, with_run: wanted.is_none(), segment: String::new() };
+    let mut shown = Printer { json: args.json, with_run: wanted.is_none(), segment: String::new() };
     let mut last: VecDeque<Item> = VecDeque::new();
     for item in audit::read(&home.audit())? {
         let item = item?;
@@ -112,17 +108,17 @@ fn show_trail(args: &Show, home: &Home) -> Result<Exit, Failure> {
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {
-    text.parse().map_err(|_| "a count is a whole number, such as `20`".to_owned())
+    text.parse().map_err(|_| "expected a whole number, such as `20`".to_owned())
 }
 
-/// How events are printed, and the segment that the last one was of.
-struct Screen {
+/// Prints events, with a line before each new segment.
+struct Printer {
     json: bool,
     with_run: bool,
     segment: String,
 }
 
-impl Screen {
+impl Printer {
     fn print(&mut self, out: &mut impl Write, item: &Item) -> io::Result<()> {
         if self.json {
             serde_json::to_writer(&mut *out, &JsonLine::from(item)).map_err(io::Error::from)?;
@@ -136,19 +132,16 @@ impl Screen {
     }
 }
 
-/// One event as one line.
+/// Formats an event as one line.
 fn line_of(item: &Item, with_run: bool) -> String {
     let Some(LineEvent { time, event, .. }) = &item.event else {
-        return format!(
-            "{:>6}  (this line is no event that this version can read: run `strongroom audit verify`)",
-            item.line
-        );
+        return format!("{:>6}  (unreadable event: run `strongroom audit verify`)", item.line);
     };
-    let text = format!("{:>6}  {}  {:<16}  {}", item.line, show::moment(*time), kind(event), about(event, with_run));
+    let text = format!("{:>6}  {}  {:<16}  {}", item.line, show::timestamp(*time), kind(event), about(event, with_run));
     escape_controls(text.trim_end())
 }
 
-/// The kind as the trail writes it.
+/// Returns the kind of an event as the audit log spells it.
 pub(super) fn kind(event: &Event) -> String {
     match serde_json::to_value(event.event) {
         Ok(serde_json::Value::String(kind)) => kind,
@@ -156,7 +149,7 @@ pub(super) fn kind(event: &Event) -> String {
     }
 }
 
-/// What the event says, without its kind.
+/// Returns the contents of an event without its kind.
 pub(super) fn about(event: &Event, with_run: bool) -> String {
     let mut parts: Vec<String> = Vec::new();
     let subject: Vec<&str> = [event.operation.as_deref(), event.secret.as_ref().map(|secret| secret.as_str())]
@@ -184,7 +177,7 @@ pub(super) fn about(event: &Event, with_run: bool) -> String {
     parts.join(", ")
 }
 
-/// An event as JSON: where it stands, then what it says.
+/// An event as JSON: its position, then its fields.
 #[derive(Serialize)]
 struct JsonLine<'a> {
     segment: &'a str,
@@ -209,7 +202,7 @@ impl<'a> From<&'a Item> for JsonLine<'a> {
     }
 }
 
-/// A report as JSON: the worst verdict, then everything.
+/// A verification report as JSON: the worst verdict, then the details.
 #[derive(Serialize)]
 struct JsonReport<'a> {
     overall: Verdict,
@@ -218,71 +211,77 @@ struct JsonReport<'a> {
     report: &'a Report,
 }
 
-/// How the run records stand to the trail. Where `overall` is a tampering, those that agree were not all looked at.
+/// How the run records compare to the audit log. If `overall` is tampering, not all records that
+/// count as agreeing were checked.
 #[derive(Serialize)]
 struct Records {
-    /// Records of segments that are there.
+    /// Records whose segment exists.
     agreeing: usize,
-    /// Records of segments that are not.
+    /// Records whose segment is missing.
     astray: usize,
 }
 
 fn verify(args: &Verify, home: &Home) -> Result<Exit, Failure> {
-    // Verifying is worth most where something is broken: damaged records do not stand in its way.
+    // Damaged records must not prevent verification, which matters most when something is broken.
     let runs = existing_runs(home).unwrap_or_else(|failure| {
         out::note(failure);
         None
     });
-    // Read before the trail: what ends meanwhile is behind these positions.
+    // Read before the audit log, so that the log is not behind these positions when a run ends
+    // meanwhile.
     let kept = runs.map(|runs| positions(&runs)).unwrap_or_default();
     let report = audit::verify_with(&home.audit(), args.expect.as_ref(), &kept)?;
     let overall = report.overall();
     let is_there = |kept: &&Expect| report.segments.iter().any(|one| one.segment == kept.segment());
-    let there = kept.iter().filter(is_there).count();
-    let astray = kept.len().saturating_sub(there);
+    let present = kept.iter().filter(is_there).count();
+    let missing = kept.len().saturating_sub(present);
     if args.json {
-        out::json(&JsonReport { overall, records: Records { agreeing: there, astray }, report: &report })?;
+        out::json(&JsonReport { overall, records: Records { agreeing: present, astray: missing }, report: &report })?;
     } else {
         let mut lines = lines_of(&report);
         if let Some(sum) = lines.pop() {
-            lines.push(marked(&sum));
+            lines.push(colored(&sum));
         }
         lines.iter().try_for_each(out::line)?;
-        if there > 0 && !overall.is_tampering() {
-            out::line(format!("the trail agrees with {}", plural(there as u64, "run record")))?;
+        if present > 0 && !overall.is_tampering() {
+            out::line(format!("audit log matches {}", plural(present as u64, "run record")))?;
         }
         if let (Some(expect), false) = (&args.expect, overall.is_tampering()) {
-            out::line(format!("the position expected in segment {} is there", expect.segment()))?;
+            out::line(format!("expected position found in segment {}", expect.segment()))?;
         }
-        if astray > 0 {
-            let sum = format!(
-                "TAMPERED: {} of segments that this trail does not have: it was moved aside, or thrown away and begun anew",
-                if astray == 1 { "1 run record is".to_owned() } else { format!("{astray} run records are") }
+        if missing > 0 {
+            let verdict = format!(
+                "TAMPERED: {} that the audit log does not contain: the log was moved, or deleted and restarted",
+                if missing == 1 {
+                    "1 run record refers to a segment".to_owned()
+                } else {
+                    format!("{missing} run records refer to segments")
+                }
             );
-            out::line(marked(&sum))?;
+            out::line(colored(&verdict))?;
         }
     }
-    Ok(if overall.is_tampering() || astray > 0 { Exit::Host } else { Exit::Done })
+    Ok(if overall.is_tampering() || missing > 0 { Exit::Host } else { Exit::Done })
 }
 
-/// Where the run records say that their runs ended. A record that is gone or cannot be read says nothing.
+/// Returns the position of the audit log in each readable run record.
 fn positions(runs: &RunStore) -> Vec<Expect> {
     let records = runs.list().into_iter().flatten().filter_map(|(_, record)| record.ok());
     records.filter_map(|record| Expect::try_from(record.audit.as_ref()?).ok()).collect()
 }
 
-/// The sum with its first word marked.
-fn marked(sum: &str) -> String {
+/// Returns the verdict line with its first word colored.
+fn colored(sum: &str) -> String {
     let (word, rest) = sum.split_once(':').unwrap_or((sum, ""));
     let style = match word {
         "intact" => style::GOOD,
         "recovered" => style::WARNING,
         _ => style::ERROR,
     };
-    format!("{}:{rest}", style::paint(To::Out, style, word))
+    format!("{}:{rest}", style::paint(StdStream::Out, style, word))
 }
 
-/// The verdict, and the segments that are not simply intact.
+/// Returns a line for each segment that is not intact, then the overall verdict.
 fn lines_of(report: &Report) -> Vec<String> {
     let count = |wanted: fn(&SegmentReport) -> bool| report.segments.iter().filter(|segment| wanted(segment)).count();
     let intact = count(|segment| segment.verdict == Verdict::Intact);
@@ -303,7 +302,7 @@ fn lines_of(report: &Report) -> Vec<String> {
         ));
     }
     let mut parts = vec![format!("{intact} intact")];
-    for (number, word) in [(live, "live"), (crashed, "recovered after a crash"), (tampered, "not as written")] {
+    for (number, word) in [(live, "live"), (crashed, "recovered after a crash"), (tampered, "tampered")] {
         if number > 0 {
             parts.push(format!("{number} {word}"));
         }
@@ -337,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_is_never_called_intact_and_tampering_is_never_called_a_crash() {
+    fn verdict_distinguishes_intact_crash_and_tampering() {
         for (verdicts, ledger, last) in [
             (&[Verdict::Intact, Verdict::Intact][..], Verdict::Intact, "intact: 2 segments (2 intact), 6 events"),
             (&[Verdict::Live], Verdict::Intact, "intact: 1 segment (0 intact, 1 live), 3 events"),
@@ -349,7 +348,7 @@ mod tests {
             (
                 &[Verdict::Recovered, Verdict::Altered { line: 2 }],
                 Verdict::Intact,
-                "TAMPERED: 2 segments (0 intact, 1 recovered after a crash, 1 not as written), 6 events",
+                "TAMPERED: 2 segments (0 intact, 1 recovered after a crash, 1 tampered), 6 events",
             ),
             (&[Verdict::Intact], Verdict::LedgerAltered { line: 1 }, "TAMPERED: 1 segment (1 intact), 3 events"),
         ] {
@@ -362,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_one_line_without_control_characters() {
+    fn event_line_has_no_control_characters() {
         let event = Event {
             event: audit::Kind::Use,
             operation: Some("get".into()),

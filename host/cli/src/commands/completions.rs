@@ -1,4 +1,4 @@
-//! `strongroom completions`: what a shell needs to complete commands and options.
+//! `strongroom completions`: prints shell completion scripts.
 
 use std::io::{self, Write};
 
@@ -6,18 +6,18 @@ use clap_complete::Shell;
 
 use super::failure::{Exit, Failure};
 
-/// Print a completion script for a shell
+/// Print a shell completion script
 ///
-/// The script completes commands, options and files. It runs nothing and opens
-/// no vault, so names of secrets are not completed.
+/// The script completes commands, options and files. It neither runs strongroom nor opens a vault,
+/// so it does not complete secret names.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The shell
+    /// Shell
     shell: Shell,
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
-    // Written in one go: the generator panics where a stream is closed in between.
+    // Written in one piece, because the generator panics on a closed stream.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::command(), "strongroom", &mut script);
     io::stdout().lock().write_all(&script)?;
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_shell_gets_every_command() {
+    fn completions_of_every_shell_list_commands() {
         for shell in Shell::value_variants() {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut super::super::command(), "strongroom", &mut script);

@@ -1,10 +1,10 @@
-//! `strongroom config`: what holds, and who said so. Needs neither vault nor home.
+//! `strongroom config`: shows the effective configuration. Needs neither vault nor home.
 
 use clap::Subcommand;
 use serde::Serialize;
 
+use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::home::Surroundings;
 use super::out;
 use crate::config::Setting;
 
@@ -20,13 +20,13 @@ enum Command {
     Show(Show),
 }
 
-/// Show every setting that holds, and where it comes from
+/// Show every effective setting and its source
 ///
-/// An option goes before a variable, a variable before the configuration file,
-/// the file before the default. What is wrong in the file is an error.
+/// Options take precedence over environment variables, variables over the configuration file, and
+/// the file over defaults. An invalid configuration file is an error.
 #[derive(Debug, clap::Args)]
 struct Show {
-    /// Print a JSON document
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -39,10 +39,10 @@ struct Json {
     settings: Vec<Setting>,
 }
 
-pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let Command::Show(Show { json }) = &args.command;
-    let settings = surroundings.settings()?;
-    let (file, file_found) = match surroundings.config.file() {
+    let settings = context.settings()?;
+    let (file, file_found) = match context.config.file() {
         Some((path, found)) => (Some(path.to_string_lossy().into_owned()), found),
         None => (None, false),
     };
@@ -51,18 +51,18 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
         return Ok(Exit::Done);
     }
     if let Some(file) = file {
-        let is_there = if file_found { "" } else { ", which is not there" };
-        out::line(format!("the configuration file is `{}`{is_there}\n", strongroom::escape::escape_controls(&file)))?;
+        let missing = if file_found { "" } else { " (does not exist)" };
+        out::line(format!("configuration file: `{}`{missing}\n", strongroom::escape::escape_controls(&file)))?;
     }
     let rows: Vec<Vec<String>> = settings
         .into_iter()
-        // Who does not use Azure is spared a screen of keys.
+        // Unset Azure settings are left out to keep the table short.
         .filter(|setting| setting.value.is_some() || !setting.key.starts_with("azure."))
         .map(|setting| {
             let value = setting.value.unwrap_or_else(|| "-".to_owned());
             vec![setting.key.to_owned(), setting.origin.to_string(), value]
         })
         .collect();
-    out::table(&["SETTING", "FROM", "VALUE"], &rows, &[])?;
+    out::table(&["SETTING", "SOURCE", "VALUE"], &rows, &[])?;
     Ok(Exit::Done)
 }

@@ -1,17 +1,17 @@
-//! The examples in the help texts and the manual pages: one table, so that a test can hold all of them against the real commands.
+//! The examples of the help texts and manual pages. A test parses each of them.
 
 use clap::Command;
 
 use super::style::HEADING;
 
-/// The width that help is made for.
+/// The width of help texts in columns.
 pub(super) const WIDTH: usize = 80;
 
-/// The help of a command that says more of itself than a line.
-const FORM: &str = "{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
+/// The help template of commands with a long description.
+const TEMPLATE: &str = "{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
 
-/// A first day with strongroom, in order.
-pub(super) const FIRST: &[&str] = &[
+/// The examples of the top-level help.
+pub(super) const GETTING_STARTED: &[&str] = &[
     "strongroom init",
     "strongroom secret set dataset-key",
     "strongroom inspect train.wasm --starter-policy > policy.toml",
@@ -21,7 +21,7 @@ pub(super) const FIRST: &[&str] = &[
     "strongroom audit verify",
 ];
 
-/// The examples of each command, by its words after `strongroom`.
+/// The examples of each command, by its path without `strongroom`.
 pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
     ("init", &["strongroom init", "strongroom init --passphrase --vault local:/srv/team/vault"]),
     (
@@ -82,33 +82,33 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
     ("man", &["strongroom man | man -l -", "strongroom man --dir ~/.local/share/man/man1"]),
 ];
 
-/// The examples of one command.
-pub(super) fn of(path: &str) -> &'static [&'static str] {
+/// Returns the examples of one command.
+pub(super) fn for_command(path: &str) -> &'static [&'static str] {
     EXAMPLES.iter().find(|(of, _)| *of == path).map_or(&[], |(_, examples)| examples)
 }
 
-/// Adds its examples to the help of every command below this one.
+/// Adds examples to the help of all subcommands.
 pub(super) fn add(command: Command) -> Command {
-    below(command, "")
+    add_at(command, "")
 }
 
-fn below(command: Command, path: &str) -> Command {
+fn add_at(command: Command, path: &str) -> Command {
     let names: Vec<String> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
     let command = names.into_iter().fold(command, |command, name| {
         let path = if path.is_empty() { name.clone() } else { format!("{path} {name}") };
-        command.mut_subcommand(name, |command| below(command, &path))
+        command.mut_subcommand(name, |command| add_at(command, &path))
     });
-    let examples = of(path);
+    let examples = for_command(path);
     let command = if examples.is_empty() { command } else { command.after_help(section("Examples", examples)) };
-    // What a command says of itself at length goes first, and the options stay a line each: the library would give every option a
-    // paragraph, and the examples would be out of sight.
+    // The long description goes before the options, and each option stays on one line. By default,
+    // clap would give every option a paragraph and push the examples off the screen.
     match command.get_long_about().cloned() {
-        Some(about) => command.before_help(about).long_about(None).help_template(FORM),
+        Some(about) => command.before_help(about).long_about(None).help_template(TEMPLATE),
         None => command,
     }
 }
 
-/// A part of the help text.
+/// Formats a section of the help text.
 pub(super) fn section(heading: &str, lines: &[&str]) -> String {
     let mut text = format!("{HEADING}{heading}:{HEADING:#}");
     for line in lines {
@@ -119,10 +119,11 @@ pub(super) fn section(heading: &str, lines: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{command, plain};
+    use super::super::{base_command, command};
     use super::*;
 
-    /// The commands of ours in an example, as the shell would hand them over. No example of ours quotes an argument.
+    /// Returns the strongroom commands of an example as argument lists. No example quotes an
+    /// argument.
     fn commands(example: &str) -> Vec<Vec<&str>> {
         let of_ours = |part: &str| part.split_whitespace().any(|word| word == "strongroom");
         let parts = example.split(" | ").filter(|part| of_ours(part));
@@ -133,7 +134,7 @@ mod tests {
             .collect()
     }
 
-    /// Each command that does something, with its words.
+    /// Collects each command without subcommands, with its path.
     fn leaves(command: &Command, path: &str, found: &mut Vec<(String, Command)>) {
         for below in command.get_subcommands() {
             let path = format!("{path} {}", below.get_name()).trim().to_owned();
@@ -146,8 +147,8 @@ mod tests {
 
     // promise: Every example in a help text is a valid command.
     #[test]
-    fn every_example_is_understood() {
-        for (path, examples) in EXAMPLES.iter().copied().chain([("", FIRST)]) {
+    fn every_help_example_parses() {
+        for (path, examples) in EXAMPLES.iter().copied().chain([("", GETTING_STARTED)]) {
             for example in examples {
                 let commands = commands(example);
                 assert!(!commands.is_empty(), "{example}");
@@ -161,9 +162,9 @@ mod tests {
     }
 
     #[test]
-    fn every_command_has_examples_and_no_other() {
+    fn every_command_has_examples() {
         let mut found = Vec::new();
-        leaves(&plain(), "", &mut found);
+        leaves(&base_command(), "", &mut found);
         let known: Vec<&str> = EXAMPLES.iter().map(|(path, _)| *path).collect();
         for (path, _) in &found {
             assert!(known.contains(&path.as_str()), "`{path}` has no example: add one to the table");
@@ -172,14 +173,14 @@ mod tests {
     }
 
     #[test]
-    fn help_fits_the_width_that_it_is_made_for() {
+    fn help_fits_80_columns() {
         let mut found = vec![(String::new(), command())];
         leaves(&command(), "", &mut found);
         for (path, _) in found {
             for flag in ["-h", "--help"] {
                 let words = ["strongroom"].into_iter().chain(path.split_whitespace()).chain([flag]);
                 let text = command().try_get_matches_from(words).unwrap_err().render().to_string();
-                assert!(text.contains("Examples"), "{path}: {text}");
+                assert!(text.contains(if path.is_empty() { "Getting started" } else { "Examples" }), "{path}: {text}");
                 let widest = text.lines().max_by_key(|line| line.chars().count()).unwrap_or_default();
                 assert!(widest.chars().count() <= WIDTH, "{path}: {widest}");
             }

@@ -1,4 +1,4 @@
-//! How a command ends: its exit code, and what is said on standard error.
+//! Failures of commands: message, help and exit code.
 
 use std::fmt;
 use std::io;
@@ -8,23 +8,23 @@ use anstyle::Style;
 use serde::Serialize;
 
 use super::out;
-use super::style::{self, To};
+use super::style::{self, StdStream};
 use crate::config::ConfigError;
 use strongroom::audit::AuditError;
 use strongroom::runs::RunStoreError;
 use strongroom::vault::VaultError;
 
-/// The exit codes. `docs/command-line.md` and `--help` have the list; scripts rely on it.
+/// The exit codes, which scripts rely on. `docs/command-line.md` and `--help` list them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Exit {
-    /// Done; the component finished; `policy explain` says yes.
+    /// Success; the component finished; `policy explain`: allowed.
     Done = 0,
     /// The component failed.
     Failed = 1,
-    /// Wrong usage or invalid input.
+    /// Invalid usage or input.
     Invalid = 2,
-    /// The component imports what the policy does not grant; `policy explain` says no.
+    /// The component imports something that the policy does not grant; `policy explain`: denied.
     Refused = 3,
     /// Stopped at a limit.
     Limit = 4,
@@ -40,94 +40,94 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The list for `--help` and the manual.
+/// The exit codes for `--help` and the manual pages.
 pub(super) const EXIT_CODES: &[&str] = &[
-    "0    done, or the component finished",
+    "0    success, or the component finished",
     "1    the component failed",
-    "2    wrong usage, or invalid input",
-    "3    refused: the component imports what the policy does not grant",
-    "4    stopped at a limit",
-    "5    the host or the vault failed",
+    "2    invalid usage or input",
+    "3    refused: the component imports something that the policy does not grant",
+    "4    the run was stopped at a limit",
+    "5    the host or the vault failed, or the audit log was tampered with",
     "130  cancelled by SIGINT or SIGTERM",
 ];
 
-/// A command that did not do what it was asked.
+/// A failed command.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Something is to be said: what failed and, where we know, what to do.
-    Said {
-        /// How the process ends.
+    /// A failure that is reported to the user.
+    Message {
+        /// The exit code.
         exit: Exit,
         /// What failed.
-        what: String,
+        message: String,
         /// What to do.
         help: Option<String>,
-        /// How the command is written, where it was not written so.
+        /// The usage line, for invalid arguments.
         usage: Option<String>,
     },
-    /// Who read standard output has had enough. There is nothing to say and nobody to hear it.
-    ReaderGone,
+    /// Standard output was closed (EPIPE). Nothing is reported.
+    StdoutClosed,
 }
 
 impl Failure {
-    fn said(exit: Exit, what: impl fmt::Display) -> Self {
-        Self::Said { exit, what: what.to_string(), help: None, usage: None }
+    fn new(exit: Exit, message: impl fmt::Display) -> Self {
+        Self::Message { exit, message: message.to_string(), help: None, usage: None }
     }
 
-    /// Wrong usage or invalid input.
-    pub(super) fn invalid(what: impl fmt::Display) -> Self {
-        Self::said(Exit::Invalid, what)
+    /// Returns a failure for invalid usage or input.
+    pub(super) fn invalid(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Invalid, message)
     }
 
-    /// The host or the vault failed.
-    pub(super) fn host(what: impl fmt::Display) -> Self {
-        Self::said(Exit::Host, what)
+    /// Returns a failure of the host or the vault.
+    pub(super) fn host(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Host, message)
     }
 
-    /// Whoever typed did not go on.
-    pub(super) fn cancelled(what: impl fmt::Display) -> Self {
-        Self::said(Exit::Cancelled, what)
+    /// Returns a failure for a cancelled prompt.
+    pub(super) fn cancelled(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Cancelled, message)
     }
 
-    /// No policy grants what the component imports.
-    pub(super) fn refused(what: impl fmt::Display) -> Self {
-        Self::said(Exit::Refused, what)
+    /// Returns a failure for a component whose imports no policy grants.
+    pub(super) fn refused(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Refused, message)
     }
 
-    /// Adds what to do.
+    /// Sets what to do.
     #[must_use]
     pub(super) fn help(mut self, advice: impl fmt::Display) -> Self {
-        if let Self::Said { help, .. } = &mut self {
+        if let Self::Message { help, .. } = &mut self {
             *help = Some(advice.to_string());
         }
         self
     }
 
-    /// Adds how the command is written.
+    /// Sets the usage line.
     #[must_use]
     pub(super) fn usage(mut self, form: impl fmt::Display) -> Self {
-        if let Self::Said { usage, .. } = &mut self {
+        if let Self::Message { usage, .. } = &mut self {
             *usage = Some(form.to_string());
         }
         self
     }
 
-    /// Says it on standard error: to a person, or with `--json` to a program. A reader that has gone is told nothing.
-    pub(super) fn tell(&self) {
-        let Self::Said { exit, what, help, .. } = self else { return };
+    /// Prints the failure to standard error, as JSON with `--json`.
+    pub(super) fn print(&self) {
+        let Self::Message { exit, message, help, .. } = self else { return };
         if style::is_json() {
             let help = help.as_deref();
-            let said = serde_json::to_string(&Json { error: what, help, exit_code: *exit as u8 });
-            out::note(said.unwrap_or_default());
+            let json = serde_json::to_string(&Json { error: message, help, exit_code: *exit as u8 });
+            out::note(json.unwrap_or_default());
         } else {
-            out::note(self.text(&|style, text| style::paint(To::Err, style, text)));
+            out::note(self.render(&|style, text| style::paint(StdStream::Err, style, text)));
         }
     }
 
-    /// The message. `paint` marks its labels.
-    fn text(&self, paint: &dyn Fn(Style, &str) -> String) -> String {
-        let Self::Said { what, help, usage, .. } = self else { return String::new() };
-        let mut text = format!("{} {}", paint(style::ERROR, "error:"), Indented(what, 7));
+    /// Formats the message. `paint` styles its labels.
+    fn render(&self, paint: &dyn Fn(Style, &str) -> String) -> String {
+        let Self::Message { message, help, usage, .. } = self else { return String::new() };
+        let mut text = format!("{} {}", paint(style::ERROR, "error:"), Indented(message, 7));
         if let Some(help) = help {
             text += &format!("\n  {} {}", paint(style::HEADING, "help:"), Indented(help, 8));
         }
@@ -137,22 +137,22 @@ impl Failure {
         text
     }
 
-    /// How the process ends.
+    /// Returns the exit code.
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::Said { exit, .. } => *exit,
-            Self::ReaderGone => Exit::Done,
+            Self::Message { exit, .. } => *exit,
+            Self::StdoutClosed => Exit::Done,
         }
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text(&|_, text| text.to_owned()))
+        f.write_str(&self.render(&|_, text| text.to_owned()))
     }
 }
 
-/// A failure for a program, one object on one line. Control characters are escaped as JSON does it.
+/// A failure as JSON on one line. JSON escapes control characters itself.
 #[derive(Serialize)]
 struct Json<'a> {
     error: &'a str,
@@ -160,7 +160,7 @@ struct Json<'a> {
     exit_code: u8,
 }
 
-/// Text whose later lines begin under the first.
+/// Text whose continuation lines are indented.
 struct Indented<'a>(&'a str, usize);
 
 impl fmt::Display for Indented<'_> {
@@ -177,7 +177,12 @@ impl fmt::Display for Indented<'_> {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Self::invalid(error)
+        let help = error.help();
+        let failure = Self::invalid(error);
+        match help {
+            Some(help) => failure.help(help),
+            None => failure,
+        }
     }
 }
 
@@ -199,19 +204,18 @@ impl From<RunStoreError> for Failure {
 impl From<VaultError> for Failure {
     fn from(error: VaultError) -> Self {
         match &error {
-            VaultError::NotFound(_) => Self::invalid(error).help("`strongroom secret list` shows those there are"),
-            VaultError::Disabled(name) => Self::invalid(&error).help(format!(
-                "whoever manages the vault enables it: `az keyvault secret set-attributes --name {name} --enabled true`"
-            )),
+            VaultError::NotFound(_) => Self::invalid(error).help("run `strongroom secret list` to list secrets"),
+            VaultError::Disabled(name) => Self::invalid(&error)
+                .help(format!("enable it with `az keyvault secret set-attributes --name {name} --enabled true`")),
             VaultError::Deleted(name) => Self::invalid(&error).help(format!(
-                "`strongroom secret set {name} --recover` brings it back and stores the value as its newest version"
+                "run `strongroom secret set {name} --recover` to recover it and store the value as its newest version"
             )),
             VaultError::Partial { written, cause } => {
                 let names: Vec<String> = written.iter().map(|name| format!("`{name}`")).collect();
                 let cause = Self::from((**cause).clone());
-                let Self::Said { exit, what, help, usage } = cause else { return cause };
-                let what = format!("{what}\nof the batch these were done before, and no others: {}", names.join(", "));
-                Self::Said { exit, what, help, usage }
+                let Self::Message { exit, message, help, usage } = cause else { return cause };
+                let message = format!("{message}\nonly these were written before the failure: {}", names.join(", "));
+                Self::Message { exit, message, help, usage }
             }
             VaultError::Invalid(_) | VaultError::Conflict { .. } => Self::invalid(error),
             _ => Self::host(error),
@@ -219,12 +223,12 @@ impl From<VaultError> for Failure {
     }
 }
 
-/// For writing to standard output.
+/// Maps errors of writing to standard output.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::BrokenPipe => Self::ReaderGone,
-            _ => Self::host(format!("cannot write to standard output: {error}")),
+            io::ErrorKind::BrokenPipe => Self::StdoutClosed,
+            _ => Self::host(format!("could not write to standard output: {error}")),
         }
     }
 }
@@ -234,14 +238,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_says_what_failed_and_then_what_to_do() {
+    fn failure_shows_error_then_help() {
         let failure = Failure::invalid("two\nlines").help("do this\nthen that");
         assert_eq!(failure.to_string(), "error: two\n       lines\n  help: do this\n        then that");
         assert_eq!(failure.exit(), Exit::Invalid);
     }
 
     #[test]
-    fn a_batch_that_was_done_in_part_names_what_was_done() {
+    fn partial_batch_names_written_secrets() {
         let name = |text| strongroom::ids::SecretName::parse(text).unwrap();
         let cause = Box::new(VaultError::Deleted(name("c")));
         let failure = Failure::from(VaultError::Partial { written: vec![name("a"), name("b")], cause });
@@ -249,26 +253,26 @@ mod tests {
             failure.to_string(),
             "error: the vault cannot write `c`: it was deleted, and the vault keeps it to be recovered: `strongroom secret recover c` brings \
              it back, `strongroom secret purge c` removes it for good\n       \
-             of the batch these were done before, and no others: `a`, `b`\n  \
-             help: `strongroom secret set c --recover` brings it back and stores the value as its newest version"
+             only these were written before the failure: `a`, `b`\n  \
+             help: run `strongroom secret set c --recover` to recover it and store the value as its newest version"
         );
         assert_eq!(failure.exit(), Exit::Invalid);
     }
 
     #[test]
-    fn what_is_quoted_in_an_error_does_not_reach_the_terminal_as_control() {
+    fn control_characters_in_failure_are_escaped() {
         let failure = Failure::invalid("no file `a\u{1b}[31m\r\u{202e}`").help("\u{9b}2J");
         assert_eq!(failure.to_string(), "error: no file `a\\x1b[31m\\r\\u{202e}`\n  help: \\u{9b}2J");
     }
 
     #[test]
-    fn a_closed_pipe_is_no_failure() {
+    fn closed_pipe_exits_successfully() {
         let failure = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
         assert_eq!((failure.exit(), failure.to_string()), (Exit::Done, String::new()));
     }
 
     #[test]
-    fn the_codes_of_help_are_those_of_the_program() {
+    fn every_exit_code_is_in_help() {
         use Exit::*;
         for exit in [Done, Failed, Invalid, Refused, Limit, Host, Cancelled] {
             let code = format!("{:<5}", exit as u8);

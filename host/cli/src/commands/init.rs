@@ -1,45 +1,45 @@
-//! `strongroom init`: makes the local vault.
+//! `strongroom init`: creates the local vault.
 
 use serde::Serialize;
 
+use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::home::Surroundings;
 use super::{out, passphrase};
 use strongroom::vault::local::{LocalVault, Protection};
 
-/// Make the local vault
+/// Create the local vault
 ///
-/// The vault is opened by a key file beside it, which protects a copy of the
-/// database alone; or by a passphrase, which is asked for twice, or taken from
-/// `--passphrase-file`, which implies `--passphrase`.
-/// An existing vault is never replaced.
+/// By default, a key file next to the database opens the vault; it protects copies of the database
+/// alone. With `--passphrase`, a passphrase opens the vault instead: the command prompts for it
+/// twice, or reads it from `--passphrase-file`, which implies `--passphrase`. An existing vault is
+/// never replaced.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Protect the vault by a passphrase instead of a key file
+    /// Protect the vault with a passphrase instead of a key file
     #[arg(long)]
     passphrase: bool,
-    /// Print a JSON document
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// What was made, as JSON.
+/// The result as JSON.
 #[derive(Serialize)]
 struct Json {
     vault: String,
     protection: &'static str,
 }
 
-pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let dir = surroundings.vault_dir("a Key Vault is made with `az keyvault create`: docs/azure.md has the way")?;
-    // Before anybody types a passphrase in vain.
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let dir = context.vault_dir("create a Key Vault with `az keyvault create`; see docs/azure.md")?;
+    // Checked before the passphrase prompt.
     if LocalVault::needs_passphrase(&dir).is_ok() {
-        return Err(Failure::invalid(format!("there is a vault at `{}` already", dir.display()))
-            .help("use it, or name another place with `--vault local:DIR`"));
+        return Err(Failure::invalid(format!("there is already a vault at `{}`", dir.display()))
+            .help("use it, or create another with `--vault local:DIR`"));
     }
-    let with_passphrase = args.passphrase || surroundings.has_passphrase_option();
+    let with_passphrase = args.passphrase || context.has_passphrase_option();
     let protection = if with_passphrase {
-        Protection::Passphrase(passphrase::new(surroundings.passphrase_file())?)
+        Protection::Passphrase(passphrase::new(context.passphrase_file())?)
     } else {
         Protection::KeyFile
     };
@@ -49,13 +49,16 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
         out::json(&Json { vault: dir.to_string_lossy().into_owned(), protection })?;
         return Ok(Exit::Done);
     }
-    out::line(format!("made a vault in `{}`", dir.display()))?;
-    if with_passphrase {
-        out::line("it is opened by the passphrase: without it nobody can read the secrets again")?;
-    } else {
-        out::line(
-            "it is opened by `vault.key` in that folder: keep a copy of the key apart from copies of the database",
-        )?;
-    }
+    out::line(format!("created a vault in `{}`", dir.display()))?;
+    out::line(key_advice(with_passphrase))?;
     Ok(Exit::Done)
+}
+
+/// Returns the advice about the key of a new or rekeyed vault.
+pub(super) fn key_advice(with_passphrase: bool) -> &'static str {
+    if with_passphrase {
+        "the passphrase opens it: without the passphrase, nobody can read the secrets"
+    } else {
+        "`vault.key` in that directory opens it: store a copy of the key apart from copies of the database"
+    }
 }

@@ -1,4 +1,4 @@
-//! `strongroom inspect`: what a component is, asks for and offers. Runs nothing and compiles nothing.
+//! `strongroom inspect`: shows a component's imports and exports, without running or compiling it.
 
 use std::path::PathBuf;
 
@@ -12,89 +12,90 @@ use strongroom::policy::{Imports, starter};
 use strongroom::runtime::Candidate;
 use strongroom::runtime::imports::Entry;
 
-/// Show what a component imports and exports, what would be refused, and a policy to begin with
+/// Show a component's imports and exports, and generate a starter policy
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The component's `.wasm` file
+    /// Component file (`.wasm`)
     component: PathBuf,
-    /// Print the policy to begin with, and nothing else
+    /// Print only the starter policy
     #[arg(long, conflicts_with = "json")]
     starter_policy: bool,
-    /// Print a JSON document
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
-    let known = component::read(&args.component)?;
+    let candidate = component::read(&args.component)?;
     if args.json {
-        out::json(&Inspected::of(args, &known))?;
+        out::json(&InspectJson::of(args, &candidate))?;
         return Ok(Exit::Done);
     }
     if args.starter_policy {
-        return match known.refused().first() {
-            None => out::line(policy(args, &known).trim_end()).map(|()| Exit::Done),
-            Some(refused) => Err(Failure::refused(format!("no policy serves this component: {refused}"))
-                .help("`strongroom inspect COMPONENT` lists all that would be refused")),
+        return match candidate.refused().first() {
+            None => out::line(policy(args, &candidate).trim_end()).map(|()| Exit::Done),
+            Some(refused) => Err(Failure::refused(format!("no policy can allow this component: {refused}"))
+                .help("run `strongroom inspect COMPONENT` to list all imports that would be refused")),
         };
     }
-    described(args, &known)?;
+    print_description(args, &candidate)?;
     Ok(Exit::Done)
 }
 
-fn described(args: &Args, known: &Candidate) -> Result<(), Failure> {
-    out::line(format!("{}, {}", escape_controls(&args.component.to_string_lossy()), show::size(known.len())))?;
-    out::line(format!("  {}", known.digest()))?;
-    match known.interfaces().entry() {
-        Some(Entry::Run(name)) => out::line(format!("  starts at `{}`, as a program", escape_controls(name)))?,
-        Some(Entry::Train) => out::line("  starts at `train`")?,
+fn print_description(args: &Args, candidate: &Candidate) -> Result<(), Failure> {
+    out::line(format!("{}, {}", escape_controls(&args.component.to_string_lossy()), show::size(candidate.len())))?;
+    out::line(format!("  {}", candidate.digest()))?;
+    match candidate.interfaces().entry() {
+        Some(Entry::Run(name)) => out::line(format!("  entry point `{}` (program)", escape_controls(name)))?,
+        Some(Entry::Train) => out::line("  entry point `train` (plugin)")?,
         None => {}
     }
     out::line("\nimports")?;
-    let imports: Vec<Vec<String>> = known
+    let imports: Vec<Vec<String>> = candidate
         .interfaces()
         .imports
         .iter()
         .map(|item| {
-            let is_refused = known.refused().iter().any(|refused| refused.import == item.name);
+            let is_refused = candidate.refused().iter().any(|refused| refused.import == item.name);
             vec![item.name.clone(), if is_refused { "REFUSED".to_owned() } else { String::new() }]
         })
         .collect();
-    indented(&imports)?;
+    print_indented(&imports)?;
     out::line("\nexports")?;
     let exports: Vec<Vec<String>> =
-        known.interfaces().exports.iter().map(|item| vec![item.name.clone(), item.kind.to_string()]).collect();
-    indented(&exports)?;
-    if !known.refused().is_empty() {
-        out::line("\na run of it would be refused:")?;
-        for refused in known.refused() {
+        candidate.interfaces().exports.iter().map(|item| vec![item.name.clone(), item.kind.to_string()]).collect();
+    print_indented(&exports)?;
+    if !candidate.refused().is_empty() {
+        out::line("\na run would be refused:")?;
+        for refused in candidate.refused() {
             out::line(format!("  {}", escape_controls(&refused.to_string())))?;
         }
         return Ok(());
     }
-    out::line("\na policy to begin with (`--starter-policy` prints it alone)\n")?;
-    out::line(policy(args, known).trim_end())
+    out::line("\nstarter policy (`--starter-policy` prints only this)\n")?;
+    out::line(policy(args, candidate).trim_end())
 }
 
-/// The policy to begin with.
-fn policy(args: &Args, known: &Candidate) -> String {
-    let imports =
-        |interface: &str| known.interfaces().imports.iter().any(|item| item.name.split('@').next() == Some(interface));
+/// Returns the starter policy.
+fn policy(args: &Args, candidate: &Candidate) -> String {
+    let imports = |interface: &str| {
+        candidate.interfaces().imports.iter().any(|item| item.name.split('@').next() == Some(interface))
+    };
     let imported = Imports {
         secrets: imports("strongroom:training/secrets"),
         tcp: imports("wasi:sockets/tcp"),
         environment: imports("wasi:cli/environment"),
     };
-    starter(&args.component.to_string_lossy(), known.digest(), imported)
+    starter(&args.component.to_string_lossy(), candidate.digest(), imported)
 }
 
-fn indented(rows: &[Vec<String>]) -> Result<(), Failure> {
+fn print_indented(rows: &[Vec<String>]) -> Result<(), Failure> {
     out::columns(None, rows, &[]).iter().try_for_each(|line| out::line(format!("  {line}")))
 }
 
-/// What `--json` prints. `docs/command-line.md` describes it.
+/// The output of `--json`, described in `docs/command-line.md`.
 #[derive(Serialize)]
-struct Inspected<'a> {
+struct InspectJson<'a> {
     component: String,
     digest: &'a Digest,
     bytes: u64,
@@ -102,7 +103,7 @@ struct Inspected<'a> {
     starts_at: Option<&'static str>,
     imports: Vec<Import<'a>>,
     exports: Vec<Export<'a>>,
-    /// None where no policy serves the component.
+    /// `None` if no policy can allow the component.
     starter_policy: Option<String>,
 }
 
@@ -110,7 +111,7 @@ struct Inspected<'a> {
 struct Import<'a> {
     name: &'a str,
     kind: String,
-    /// Why it would be refused.
+    /// Why the import would be refused.
     refused: Option<&'a str>,
 }
 
@@ -120,27 +121,27 @@ struct Export<'a> {
     kind: String,
 }
 
-impl<'a> Inspected<'a> {
-    fn of(args: &Args, known: &'a Candidate) -> Self {
-        let refused = |name: &str| known.refused().iter().find(|refused| refused.import == name);
-        let imports = known.interfaces().imports.iter().map(|item| Import {
+impl<'a> InspectJson<'a> {
+    fn of(args: &Args, candidate: &'a Candidate) -> Self {
+        let refused = |name: &str| candidate.refused().iter().find(|refused| refused.import == name);
+        let imports = candidate.interfaces().imports.iter().map(|item| Import {
             name: &item.name,
             kind: item.kind.to_string(),
             refused: refused(&item.name).map(|refused| refused.why.as_str()),
         });
         let exports =
-            known.interfaces().exports.iter().map(|item| Export { name: &item.name, kind: item.kind.to_string() });
+            candidate.interfaces().exports.iter().map(|item| Export { name: &item.name, kind: item.kind.to_string() });
         Self {
             component: args.component.to_string_lossy().into_owned(),
-            digest: known.digest(),
-            bytes: known.len(),
-            starts_at: known.interfaces().entry().map(|entry| match entry {
+            digest: candidate.digest(),
+            bytes: candidate.len(),
+            starts_at: candidate.interfaces().entry().map(|entry| match entry {
                 Entry::Run(_) => "run",
                 Entry::Train => "train",
             }),
             imports: imports.collect(),
             exports: exports.collect(),
-            starter_policy: known.refused().is_empty().then(|| policy(args, known)),
+            starter_policy: candidate.refused().is_empty().then(|| policy(args, candidate)),
         }
     }
 }

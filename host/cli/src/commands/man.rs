@@ -1,4 +1,4 @@
-//! `strongroom man`: the manual pages, made from the same description of the commands as the help texts.
+//! `strongroom man`: generates manual pages from the same command definitions as the help texts.
 
 use std::fs;
 use std::io::{self, Write};
@@ -11,17 +11,16 @@ use clap_mangen::roff::{Roff, bold, roman};
 use super::failure::{EXIT_CODES, Exit, Failure};
 use super::{examples, out};
 
-/// Print the manual page, or write all of them into a folder
+/// Print the manual page, or write all manual pages to a directory
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Write a page for every command into this folder,
-    /// which is made where it is not there
+    /// Write one page per command to this directory; creates it if missing
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
-    let mut command = super::plain().disable_help_subcommand(true);
+    let mut command = super::base_command().disable_help_subcommand(true);
     command.build();
     let Some(dir) = &args.dir else {
         let page = page(&command, "")?;
@@ -29,8 +28,8 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     };
     let failed = |path: &Path, cause: io::Error| {
-        Failure::invalid(format!("cannot write `{}`: {cause}", path.display()))
-            .help("name a folder that you may write to")
+        Failure::invalid(format!("could not write `{}`: {cause}", path.display()))
+            .help("choose a directory that you can write to")
     };
     fs::create_dir_all(dir).map_err(|cause| failed(dir, cause))?;
     let mut pages = Vec::new();
@@ -39,11 +38,11 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         let path = dir.join(name);
         fs::write(&path, page).map_err(|cause| failed(&path, cause))?;
     }
-    out::line(format!("wrote {} pages into `{}`", pages.len(), dir.display()))?;
+    out::line(format!("wrote {} pages to `{}`", pages.len(), dir.display()))?;
     Ok(Exit::Done)
 }
 
-/// The pages of a command and of all below it, each with its file's name.
+/// Collects the pages of a command and its subcommands, with their file names.
 fn collect(command: &Command, path: &str, pages: &mut Vec<(String, Vec<u8>)>) -> Result<(), Failure> {
     let title = if path.is_empty() { "strongroom".to_owned() } else { format!("strongroom {path}") };
     pages.push((format!("{}.1", title.replace(' ', "-")), page(command, path)?));
@@ -55,8 +54,8 @@ fn collect(command: &Command, path: &str, pages: &mut Vec<(String, Vec<u8>)>) ->
 }
 
 fn page(command: &Command, path: &str) -> Result<Vec<u8>, Failure> {
-    let failed = |error: io::Error| Failure::host(format!("cannot make the manual page: {error}"));
-    // Without a date the page is the same whenever it is made; the blank keeps its place in the title line.
+    let failed = |error: io::Error| Failure::host(format!("could not generate the manual page: {error}"));
+    // Without a date, the page is reproducible. The blank keeps its place in the title line.
     let man = Man::new(command.clone())
         .date(" ")
         .source(concat!("strongroom ", env!("CARGO_PKG_VERSION")))
@@ -72,7 +71,7 @@ fn page(command: &Command, path: &str) -> Result<Vec<u8>, Failure> {
     if command.get_subcommands().next().is_some() {
         man.render_subcommands_section(&mut page).map_err(failed)?;
     }
-    let examples = if path.is_empty() { examples::FIRST } else { examples::of(path) };
+    let examples = if path.is_empty() { examples::GETTING_STARTED } else { examples::for_command(path) };
     let mut roff = Roff::new();
     if !examples.is_empty() {
         literal(&mut roff, "EXAMPLES", examples.iter().copied());
@@ -82,13 +81,13 @@ fn page(command: &Command, path: &str) -> Result<Vec<u8>, Failure> {
     let others = if path.is_empty() { "strongroom-run" } else { "strongroom" };
     roff.text([
         bold(others),
-        roman("(1), and the folder docs of the source: command-line.md, policy.md, configuration.md"),
+        roman("(1); docs/command-line.md, docs/policy.md and docs/configuration.md in the source tree"),
     ]);
     roff.to_writer(&mut page).map_err(failed)?;
     Ok(page)
 }
 
-/// A section whose lines stay as they are.
+/// Adds a section whose line breaks are preserved.
 fn literal<'a>(roff: &mut Roff, heading: &str, lines: impl Iterator<Item = &'a str>) {
     roff.control("SH", [heading]);
     roff.control("nf", []);
@@ -103,8 +102,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_command_has_a_page_with_its_examples() {
-        let mut command = super::super::plain().disable_help_subcommand(true);
+    fn every_command_has_manual_page_with_examples() {
+        let mut command = super::super::base_command().disable_help_subcommand(true);
         command.build();
         let mut pages = Vec::new();
         collect(&command, "", &mut pages).unwrap();

@@ -1,15 +1,15 @@
-//! The command line: one file a subcommand. `docs/command-line.md` is the reference.
+//! The command line, with one file per subcommand. `docs/command-line.md` is the reference.
 //!
-//! What is asked for goes to standard output, everything else to standard error. Every failure is one message, what failed and then
-//! what to do, and an exit code that scripts can rely on (`failure::Exit`).
+//! Results go to standard output, everything else to standard error. A failure is one message and
+//! an exit code (`failure::Exit`).
 
 mod audit;
 mod completions;
 mod component;
 mod config;
+mod context;
 mod examples;
 mod failure;
-mod home;
 mod init;
 mod inspect;
 mod logging;
@@ -39,14 +39,14 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use clap::error::ErrorKind;
+use context::Context;
 use failure::{EXIT_CODES, Exit, Failure};
-use home::Surroundings;
-use style::To;
+use style::StdStream;
 
-/// The most threads that drive runs and the vault. Blocking work has threads of its own.
+/// The maximum number of worker threads. Blocking work runs on separate threads.
 const WORKERS_MAX: usize = 4;
 
-/// Runs untrusted training components and lets them use secrets under a policy.
+/// Run untrusted training components that use secrets under a policy
 #[derive(Debug, Parser)]
 #[command(name = "strongroom", bin_name = "strongroom", version, arg_required_else_help = true)]
 struct Cli {
@@ -56,23 +56,22 @@ struct Cli {
     command: Command,
 }
 
-/// Options of every command.
+/// Global options.
 #[derive(Debug, clap::Args)]
 struct Global {
-    /// The vault: `local:DIR`, or the https address of
-    /// a Key Vault; else STRONGROOM_VAULT, the
-    /// configuration file, the home folder
-    #[arg(long, global = true, value_name = "PLACE", help_heading = "Options of every command")]
+    /// Vault address: `local:DIR` or the https URL of an Azure Key Vault. Default:
+    /// STRONGROOM_VAULT, then the configuration file, then the strongroom home directory
+    #[arg(long, global = true, value_name = "ADDRESS", help_heading = "Global options")]
     vault: Option<String>,
-    /// The file with the vault's passphrase; else
-    /// STRONGROOM_PASSPHRASE_FILE, else a prompt
-    #[arg(long, global = true, value_name = "PATH", help_heading = "Options of every command")]
+    /// File that contains the vault passphrase. Default: STRONGROOM_PASSPHRASE_FILE, then a
+    /// prompt
+    #[arg(long, global = true, value_name = "PATH", help_heading = "Global options")]
     passphrase_file: Option<PathBuf>,
-    /// Who this host is to Azure: auto, managed-identity,
-    /// workload-identity, client-secret, azure-cli, ...
-    #[arg(long, global = true, value_name = "KIND", help_heading = "Options of every command")]
+    /// Azure credential type: auto, managed-identity, workload-identity, client-secret,
+    /// azure-cli, ...
+    #[arg(long, global = true, value_name = "TYPE", help_heading = "Global options")]
     credential: Option<String>,
-    /// Colour: auto, always or never
+    /// When to use color: auto, always or never
     #[arg(
         long,
         global = true,
@@ -80,9 +79,9 @@ struct Global {
         hide_possible_values = true,
         default_value = "auto",
         hide_default_value = true,
-        help_heading = "Options of every command"
+        help_heading = "Global options"
     )]
-    color: style::When,
+    color: style::ColorWhen,
 }
 
 #[derive(Debug, Subcommand)]
@@ -100,50 +99,50 @@ enum Command {
     Man(man::Args),
 }
 
-/// The commands as they are written, without what help adds.
-fn plain() -> clap::Command {
+/// Returns the command definitions without examples.
+fn base_command() -> clap::Command {
     Cli::command().styles(style::HELP).max_term_width(examples::WIDTH)
 }
 
-/// The commands with examples in their help.
+/// Returns the command definitions with examples in their help.
 fn command() -> clap::Command {
-    let first = examples::section("Examples, in the order of a first day", examples::FIRST);
+    let first = examples::section("Getting started", examples::GETTING_STARTED);
     let codes = examples::section("Exit codes", EXIT_CODES);
     let more = examples::section(
-        "More",
+        "More help",
         &[
-            "strongroom COMMAND --help  options and examples of a command",
-            "strongroom man | man -l -  the manual; the folder docs has the reference",
+            "strongroom COMMAND --help  show options and examples of a command",
+            "strongroom man | man -l -  show the manual page; docs/ has the reference",
         ],
     );
-    examples::add(plain()).after_help(format!("{first}\n\n{codes}\n\n{more}"))
+    examples::add(base_command()).after_help(format!("{first}\n\n{codes}\n\n{more}"))
 }
 
-/// Runs the program with its arguments, the program's name first, and answers with its exit code.
+/// Runs the program with its arguments, including the program name, and returns its exit code.
 pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
-    style::decide(&arguments);
+    style::init(&arguments);
     let parsed = command().try_get_matches_from(&arguments).and_then(|matches| Cli::from_arg_matches(&matches));
-    let answer = match parsed {
+    let result = match parsed {
         Ok(cli) => dispatch(&cli),
         Err(error) => help(&error, &arguments),
     };
-    let exit = answer.unwrap_or_else(|failure| {
-        failure.tell();
+    let exit = result.unwrap_or_else(|failure| {
+        failure.print();
         failure.exit()
     });
     exit.into()
 }
 
-/// Shows the help or the version that was asked for; or says what is wrong with the arguments.
+/// Prints the requested help or version, or returns the failure for invalid arguments.
 fn help(error: &clap::Error, arguments: &[OsString]) -> Result<Exit, Failure> {
     let shown = |to| if style::marks(to) { error.render().ansi().to_string() } else { error.render().to_string() };
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            out::line(shown(To::Out).trim_end())?;
+            out::line(shown(StdStream::Out).trim_end())?;
             Ok(Exit::Done)
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            out::note(shown(To::Err).trim_end());
+            out::note(shown(StdStream::Err).trim_end());
             Ok(Exit::Invalid)
         }
         _ => Err(usage::failure(error, arguments, &command())),
@@ -151,41 +150,41 @@ fn help(error: &clap::Error, arguments: &[OsString]) -> Result<Exit, Failure> {
 }
 
 fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
-    // These read nothing, so that they work wherever the program can be started.
+    // These commands need no configuration, so they work even if it is invalid.
     match &cli.command {
         Command::Completions(args) => return completions::run(args),
         Command::Man(args) => return man::run(args),
         _ => {}
     }
     logging::start()?;
-    let surroundings = Surroundings::read(&cli.global)?;
+    let context = Context::read(&cli.global)?;
     match &cli.command {
-        Command::Init(args) => init::run(args, &surroundings),
-        Command::Secret(args) => secret::run(args, &surroundings),
-        Command::Run(args) => run::run(args, &surroundings),
-        Command::Runs(args) => runs::run(args, &surroundings),
+        Command::Init(args) => init::run(args, &context),
+        Command::Secret(args) => secret::run(args, &context),
+        Command::Run(args) => run::run(args, &context),
+        Command::Runs(args) => runs::run(args, &context),
         Command::Inspect(args) => inspect::run(args),
-        Command::Policy(args) => policy::run(args, &surroundings),
-        Command::Audit(args) => audit::run(args, &surroundings),
-        Command::Vault(args) => vault::run(args, &surroundings),
-        Command::Config(args) => config::run(args, &surroundings),
+        Command::Policy(args) => policy::run(args, &context),
+        Command::Audit(args) => audit::run(args, &context),
+        Command::Vault(args) => vault::run(args, &context),
+        Command::Config(args) => config::run(args, &context),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }
 }
 
-/// Runs a future to its end on a few threads.
+/// Runs a future to completion on a multi-threaded runtime.
 fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(1, WORKERS_MAX))
         .enable_all()
         .build()
-        .map_err(|cause| Failure::host(format!("cannot start threads: {cause}")))?;
-    let answer = runtime.block_on(future);
-    // A thread that a component has parked in a system call must not keep the program from ending.
+        .map_err(|cause| Failure::host(format!("could not start threads: {cause}")))?;
+    let result = runtime.block_on(future);
+    // A thread that a component blocks in a system call must not delay the exit.
     runtime.shutdown_background();
-    Ok(answer)
+    Ok(result)
 }
 
 #[cfg(test)]
@@ -193,17 +192,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_description_of_the_command_line_is_consistent() {
+    fn command_definitions_are_consistent() {
         command().debug_assert();
     }
 
     #[test]
-    fn a_value_given_as_an_argument_is_taken_so_that_it_can_be_refused_unseen() {
+    fn value_argument_is_rejected_and_not_shown() {
         for value in ["hunter2", "-hunter2", "--hunter2"] {
             let cli = Cli::try_parse_from(["strongroom", "secret", "set", "name", value]).unwrap();
             let failure = match &cli.command {
                 Command::Secret(args) => {
-                    secret::run(args, &Surroundings::read(&cli.global).unwrap()).unwrap_err().to_string()
+                    secret::run(args, &Context::read(&cli.global).unwrap()).unwrap_err().to_string()
                 }
                 _ => unreachable!(),
             };

@@ -1,27 +1,28 @@
-//! An operator's own work on a vault, between two events of the audit.
+//! Audited operator commands on a vault.
 
 use super::block_on;
+use super::context::Opened;
 use super::failure::Failure;
-use super::home::Opened;
 use strongroom::audit::{Event, Kind};
 use strongroom::ids::SecretName;
 use strongroom::policy::Operation;
 use strongroom::vault::VaultError;
 
-/// What an operator is about to do.
+/// An operator command on the vault.
 pub(super) struct Work {
-    /// In the words of the audit.
+    /// The operation as the audit log spells it.
     operation: &'static str,
-    /// The secrets concerned. Each gets events of its own; without any there is one pair.
+    /// The affected secrets, each with its own events. `None` stands for one pair of events without
+    /// a secret.
     secrets: Vec<Option<SecretName>>,
-    /// What came of it where it was done.
+    /// The audited outcome on success.
     done: &'static str,
     changes: bool,
     detail: Vec<(&'static str, String)>,
 }
 
 impl Work {
-    /// Work on one secret, or on all.
+    /// Returns work on one secret, or on all.
     pub(super) fn on_secret(operation: Operation, name: Option<&SecretName>, done: &'static str) -> Self {
         Self {
             operation: operation.as_str(),
@@ -32,24 +33,24 @@ impl Work {
         }
     }
 
-    /// Work on what the vault keeps of a deleted secret.
+    /// Returns work on a deleted secret that the vault retains.
     pub(super) fn on_deleted(operation: &'static str, name: &SecretName, done: &'static str) -> Self {
         Self { operation, secrets: vec![Some(name.clone())], done, changes: true, detail: Vec::new() }
     }
 
-    /// Storing several secrets at once.
+    /// Returns work that stores several secrets at once.
     pub(super) fn storing(names: impl IntoIterator<Item = SecretName>) -> Self {
         let mut work = Self::on_secret(Operation::Set, None, "written");
         work.secrets = names.into_iter().map(Some).collect();
         work
     }
 
-    /// Work on the vault itself.
+    /// Returns work on the vault itself.
     pub(super) fn on_vault(operation: &'static str, done: &'static str, changes: bool) -> Self {
         Self { operation, secrets: vec![None], done, changes, detail: Vec::new() }
     }
 
-    /// Adds something that both events say.
+    /// Adds a detail to both events.
     #[must_use]
     pub(super) fn with(mut self, name: &'static str, value: impl ToString) -> Self {
         self.detail.push((name, value.to_string()));
@@ -57,15 +58,16 @@ impl Work {
     }
 }
 
-/// Does an operator's work. Where the first events cannot be written it is not begun; what it answers is handed on only once the last is
-/// written. `complete` adds to the event of each secret, by its place, what the answer says of it.
+/// Runs an operator command between two audit events. It does not start if the first event cannot
+/// be written, and its result is returned only after the last event is written. `complete` adds
+/// result data to the event of each secret, selected by its index.
 pub(super) fn audited<T>(
     opened: &Opened,
     work: &Work,
-    doing: impl Future<Output = Result<T, VaultError>>,
+    operation: impl Future<Output = Result<T, VaultError>>,
     complete: impl Fn(&T, usize, &mut Event),
 ) -> Result<T, Failure> {
-    // Which vault it was: one audit may tell of several.
+    // The vault is recorded because one audit log may cover several vaults.
     let vault = opened.vault.place().map(|place| ("vault".into(), place.into()));
     let detail = work.detail.iter().map(|(name, value)| ((*name).into(), value.clone().into()));
     let detail = vault.into_iter().chain(detail).collect();
@@ -74,16 +76,16 @@ pub(super) fn audited<T>(
     for secret in &work.secrets {
         opened.audit.append_blocking(event(Kind::Operator, secret))?;
     }
-    let answer = block_on(doing)?;
+    let result = block_on(operation)?;
     let mut written = Ok(());
     for (at, secret) in work.secrets.iter().enumerate() {
         let mut event = event(Kind::OperatorOutcome, secret);
-        let outcome = match &answer {
-            Ok(answer) => {
-                complete(answer, at, &mut event);
+        let outcome = match &result {
+            Ok(result) => {
+                complete(result, at, &mut event);
                 work.done
             }
-            // Of a batch that stopped half-way, each says what became of it.
+            // In a partly written batch, each secret gets its own outcome.
             Err(VaultError::Partial { written, .. }) if secret.as_ref().is_some_and(|name| written.contains(name)) => {
                 work.done
             }
@@ -92,11 +94,11 @@ pub(super) fn audited<T>(
         event.outcome = Some(outcome.into());
         written = written.and(opened.audit.append_blocking(event).map(drop));
     }
-    let answer = answer?;
+    let result = result?;
     match written {
-        Ok(()) => Ok(answer),
+        Ok(()) => Ok(result),
         Err(error) if work.changes => {
-            Err(Failure::host(format!("the vault was changed, but the audit does not say so: {error}")))
+            Err(Failure::host(format!("the vault was changed, but the audit log does not record it: {error}")))
         }
         Err(error) => Err(error.into()),
     }

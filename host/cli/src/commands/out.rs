@@ -1,4 +1,4 @@
-//! Writing to the standard streams, and laying text out in columns.
+//! Writes to the standard streams, and formats tables.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -8,36 +8,36 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 use serde::Serialize;
 
 use super::failure::Failure;
-use super::style::To;
+use super::style::StdStream;
 use strongroom::escape::escape_controls;
 
-/// The least that is kept of a path.
+/// The minimum number of characters to which a path is shortened.
 const PATH_MIN: usize = 12;
 
-/// Writes a line to standard output. A reader that is gone ends the command quietly.
+/// Writes a line to standard output. A closed standard output ends the command silently.
 pub(super) fn line(text: impl fmt::Display) -> Result<(), Failure> {
     Ok(writeln!(io::stdout().lock(), "{text}")?)
 }
 
-/// Writes one JSON document, and a newline, to standard output.
+/// Writes a JSON document and a newline to standard output.
 pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
     let text =
-        serde_json::to_string_pretty(value).map_err(|error| Failure::host(format!("cannot write JSON: {error}")))?;
+        serde_json::to_string_pretty(value).map_err(|error| Failure::host(format!("could not write JSON: {error}")))?;
     line(text)
 }
 
-/// Writes a line to standard error. Where that is closed nobody can be told.
+/// Writes a line to standard error. Errors are ignored, because there is no other channel.
 pub(super) fn note(text: impl fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Whether standard output is a terminal.
+/// Returns whether standard output is a terminal.
 pub(super) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Rows as aligned lines, two spaces apart, none ending in a space. Columns in `right` are aligned to the right. Control characters in cells
-/// are shown escaped.
+/// Formats rows as aligned columns without trailing spaces. Columns in `right` are right-aligned.
+/// Control characters are escaped.
 pub(super) fn columns(header: Option<&[&str]>, rows: &[Vec<String>], right: &[usize]) -> Vec<String> {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -65,25 +65,26 @@ pub(super) fn table(header: &[&str], rows: &[Vec<String>], right: &[usize]) -> R
     columns(Some(header), rows, right).iter().try_for_each(line)
 }
 
-/// Prints a table whose last column holds paths. On a terminal that is too narrow for them each keeps its end, which tells most.
+/// Prints a table whose last column contains paths. On a narrow terminal, paths are shortened to
+/// their end.
 pub(super) fn table_of_paths(header: &[&str], rows: &mut [Vec<String>], right: &[usize]) -> Result<(), Failure> {
-    if let Some(width) = width(To::Out) {
+    if let Some(width) = width(StdStream::Out) {
         fit(header, rows, right, width);
     }
     table(header, rows, right)
 }
 
-/// The width of a stream, where it is a terminal.
-pub(super) fn width(to: To) -> Option<usize> {
+/// Returns the width of a stream in columns if it is a terminal.
+pub(super) fn width(to: StdStream) -> Option<usize> {
     let size = match to {
-        To::Out => rustix::termios::tcgetwinsize(io::stdout()),
-        To::Err => rustix::termios::tcgetwinsize(io::stderr()),
+        StdStream::Out => rustix::termios::tcgetwinsize(io::stdout()),
+        StdStream::Err => rustix::termios::tcgetwinsize(io::stderr()),
     };
     let size = size.ok()?;
     (size.ws_col > 0).then_some(usize::from(size.ws_col))
 }
 
-/// Shortens the last column so that no line is wider than `width`, down to a few characters.
+/// Shortens the last column so that lines fit into `width`, if possible.
 fn fit(header: &[&str], rows: &mut [Vec<String>], right: &[usize], width: usize) {
     let Some((last, before)) = header.split_last() else { return };
     let others: Vec<Vec<String>> = rows.iter().map(|row| row.iter().take(before.len()).cloned().collect()).collect();
@@ -94,7 +95,7 @@ fn fit(header: &[&str], rows: &mut [Vec<String>], right: &[usize], width: usize)
     }
 }
 
-/// The end of a path in so many characters.
+/// Returns the end of a path, at most `room` characters long.
 fn end_of(path: &str, room: usize) -> String {
     let length = path.chars().count();
     if length <= room {
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_keeps_its_end() {
+    fn shortened_path_keeps_its_end() {
         let rows = |path: &str| vec![vec!["01ARZ3NDEK".to_owned(), "finished".to_owned(), path.to_owned()]];
         let header = ["RUN", "OUTCOME", "COMPONENT"];
         for (width, shown) in [(80, "/home/you/plugins/train.wasm"), (40, "…lugins/train.wasm"), (10, "…/train.wasm")]

@@ -1,5 +1,5 @@
-//! Where the passphrase of a vault comes from: a file or a hidden prompt. Never an argument, and never the value of a variable, because
-//! other processes can read both.
+//! Reads a vault passphrase from a file or a prompt. It is never an argument or the value of a
+//! variable, because other processes can read both.
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
@@ -12,31 +12,25 @@ use super::failure::Failure;
 use super::prompt;
 use super::value::{Bounded, read_bounded, strip_line_end};
 
-/// The most bytes of a passphrase.
+/// The maximum length of a passphrase in bytes.
 const PASSPHRASE_MAX: usize = 4096;
 
-/// The passphrase of a vault that is there.
+/// Reads the passphrase of an existing vault.
 pub(super) fn existing(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
     match file {
         Some(file) => from_file(file),
-        None => {
-            ask("Passphrase of the vault: ", "`--passphrase-file PATH`, or the variable `STRONGROOM_PASSPHRASE_FILE`")
-        }
+        None => ask("Vault passphrase: ", "`--passphrase-file PATH` or the variable `STRONGROOM_PASSPHRASE_FILE`"),
     }
 }
 
-/// The passphrase of a vault that is being made; a person types it twice.
+/// Reads the passphrase of a new vault. The prompt asks for it twice.
 pub(super) fn new(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
-    chosen(
-        file,
-        "New passphrase for the vault: ",
-        "`--passphrase-file PATH`, or the variable `STRONGROOM_PASSPHRASE_FILE`",
-    )
+    chosen(file, "New vault passphrase: ", "`--passphrase-file PATH` or the variable `STRONGROOM_PASSPHRASE_FILE`")
 }
 
-/// The passphrase that a vault is to have from now on; a person types it twice.
+/// Reads the new passphrase for a rekey. The prompt asks for it twice.
 pub(super) fn replacement(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
-    chosen(file, "New passphrase for the vault: ", "`--new-passphrase-file PATH`")
+    chosen(file, "New vault passphrase: ", "`--new-passphrase-file PATH`")
 }
 
 fn chosen(file: Option<&Path>, question: &str, option: &str) -> Result<Zeroizing<String>, Failure> {
@@ -44,30 +38,34 @@ fn chosen(file: Option<&Path>, question: &str, option: &str) -> Result<Zeroizing
         Some(file) => from_file(file)?,
         None => {
             let first = ask(question, option)?;
-            if *first != *ask("The same again: ", option)? {
-                return Err(Failure::invalid("the two passphrases are not the same").help("start again"));
+            if *first != *ask("Repeat the passphrase: ", option)? {
+                return Err(Failure::invalid("the passphrases do not match").help("run the command again"));
             }
             first
         }
     };
     if passphrase.is_empty() {
-        return Err(Failure::invalid("the passphrase is empty").help("choose one of several words"));
+        return Err(Failure::invalid("the passphrase is empty").help("choose a passphrase of several words"));
     }
     Ok(passphrase)
 }
 
-/// Asks at the terminal; where there is none, the help names the option that takes a file.
+/// Prompts for a passphrase. Without a terminal, the help names the option that takes a file.
 fn ask(question: &str, option: &str) -> Result<Zeroizing<String>, Failure> {
     if !io::stdin().is_terminal() {
-        return Err(Failure::invalid("the vault needs a passphrase, and there is no terminal to ask for it")
-            .help(format!("name a file that holds it: {option}")));
+        return Err(Failure::invalid("the vault needs a passphrase, and there is no terminal to prompt for it")
+            .help(format!("name a file that contains it with {option}")));
     }
     let bytes = prompt::hidden(question, PASSPHRASE_MAX)?;
     if bytes.len() > PASSPHRASE_MAX {
-        return Err(Failure::invalid("the passphrase is over 4 KiB").help("choose one of several words"));
+        return Err(
+            Failure::invalid("the passphrase is longer than 4 KiB").help("choose a passphrase of several words")
+        );
     }
     if bytes.contains(&b'\n') {
-        return Err(Failure::invalid("the passphrase has more than one line").help("choose one of several words"));
+        return Err(
+            Failure::invalid("the passphrase has more than one line").help("choose a passphrase of several words")
+        );
     }
     match std::str::from_utf8(&bytes) {
         Ok(text) => Ok(Zeroizing::new(text.to_owned())),
@@ -77,7 +75,7 @@ fn ask(question: &str, option: &str) -> Result<Zeroizing<String>, Failure> {
 
 fn from_file(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let failed = |cause: io::Error| {
-        Failure::invalid(format!("cannot read the passphrase file `{}`: {cause}", path.display()))
+        Failure::invalid(format!("could not read the passphrase file `{}`: {cause}", path.display()))
             .help("check the path")
     };
     let file = match File::open(path) {
@@ -85,31 +83,31 @@ fn from_file(path: &Path) -> Result<Zeroizing<String>, Failure> {
         Err(cause) if is_surely_a_path(path) => return Err(failed(cause)),
         Err(cause) => {
             return Err(Failure::invalid(format!(
-                "cannot read the passphrase file: {cause}; what was given is not repeated, because it may be the passphrase"
+                "could not read the passphrase file: {cause}; its path is not shown, because it may be the passphrase"
             ))
-            .help("give the path of a file that holds the passphrase, with its folder"));
+            .help("give the path of a file that contains the passphrase, including its directory"));
         }
     };
     let meta = file.metadata().map_err(failed)?;
-    // Of a pipe the mode says who may open it again, which nobody can.
+    // The mode of a pipe does not matter, because nobody can open it again.
     if meta.is_file() && meta.mode() & 0o027 != 0 {
         return Err(Failure::invalid(format!(
-            "other users may read or change the passphrase file `{}`",
+            "other users can read or modify the passphrase file `{}`",
             path.display()
         ))
-        .help("`chmod 600` it"));
+        .help("run `chmod 600` on it"));
     }
     let mut bytes = match read_bounded(&file, PASSPHRASE_MAX).map_err(failed)? {
         Bounded::Whole(bytes) => bytes,
         Bounded::TooLong => {
-            return Err(Failure::invalid(format!("the passphrase file `{}` is over 4 KiB", path.display()))
-                .help("put the passphrase alone on its first line"));
+            return Err(Failure::invalid(format!("the passphrase file `{}` is larger than 4 KiB", path.display()))
+                .help("put only the passphrase into the file, on one line"));
         }
     };
     strip_line_end(&mut bytes);
     if bytes.contains(&b'\n') {
         return Err(Failure::invalid(format!("the passphrase file `{}` has more than one line", path.display()))
-            .help("put the passphrase alone on its first line"));
+            .help("put only the passphrase into the file, on one line"));
     }
     match std::str::from_utf8(&bytes) {
         Ok(text) => Ok(Zeroizing::new(text.to_owned())),
@@ -117,9 +115,10 @@ fn from_file(path: &Path) -> Result<Zeroizing<String>, Failure> {
     }
 }
 
-/// Whether a text that should name a file does, and is not the passphrase itself: it is in a folder that is there.
+/// Returns whether the text is certainly a path and not the passphrase itself: its parent directory
+/// exists.
 fn is_surely_a_path(path: &Path) -> bool {
-    path.parent().is_some_and(|folder| !folder.as_os_str().is_empty() && folder.is_dir())
+    path.parent().is_some_and(|dir| !dir.as_os_str().is_empty() && dir.is_dir())
 }
 
 #[cfg(test)]
@@ -138,25 +137,25 @@ mod tests {
     }
 
     #[test]
-    fn one_line_end_does_not_belong_to_it() {
+    fn passphrase_line_end_is_removed() {
         assert_eq!(file(b"correct horse\n", 0o600).unwrap(), "correct horse");
         assert_eq!(file(b"correct horse\r\n", 0o400).unwrap(), "correct horse");
         assert_eq!(file(b"correct horse ", 0o640).unwrap(), "correct horse ");
     }
 
     #[test]
-    fn what_others_could_have_read_or_written_is_refused() {
+    fn passphrase_file_of_others_is_rejected() {
         for mode in [0o604, 0o602, 0o620] {
             assert!(file(b"correct horse", mode).unwrap_err().contains("chmod 600"), "{mode:o}");
         }
     }
 
     #[test]
-    fn what_is_no_passphrase_is_refused_and_not_repeated() {
+    fn invalid_passphrase_is_rejected_and_not_shown() {
         for (content, word) in [
             (&b"one\ntwo\n"[..], "more than one line"),
             (&[0xff; 3], "UTF-8"),
-            (&[b'x'; PASSPHRASE_MAX + 1], "over 4 KiB"),
+            (&[b'x'; PASSPHRASE_MAX + 1], "larger than 4 KiB"),
         ] {
             let error = file(content, 0o600).unwrap_err();
             assert!(error.contains(word) && !error.contains("one\ntwo"), "{error}");
@@ -164,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_passphrase_in_place_of_a_file_is_not_repeated() {
+    fn passphrase_given_as_path_is_not_shown() {
         for text in ["correct horse", "correct/horse", ""] {
             let error = from_file(Path::new(text)).unwrap_err().to_string();
             assert!(error.contains("may be the passphrase") && !error.contains("horse"), "{error}");

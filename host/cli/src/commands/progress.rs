@@ -1,7 +1,7 @@
-//! How far a run is, drawn on the last line of a terminal.
+//! Draws the progress of a run on the last line of a terminal.
 //!
-//! The run only says how far it is ([`Meter`]); a thread draws, some times a second, so that a terminal that is slow or stopped holds up
-//! the drawing and not the run.
+//! The run only reports its status ([`Meter`]). A thread draws it several times per second, so a
+//! slow or stopped terminal delays the drawing and not the run.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,27 +14,27 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, T
 use strongroom::escape::escape_controls;
 use strongroom::record::Progress;
 
-/// How often the line is drawn anew. What is over sooner is never drawn.
+/// How often the line is redrawn. A status that changes sooner is never drawn.
 const PERIOD: Duration = Duration::from_millis(100);
-/// The most drawings a second, those after output included.
+/// The maximum number of draws per second, including those after output.
 const RATE: u8 = 20;
 
-/// The columns that stay free at the right.
+/// The number of columns that stay free on the right.
 const ECHO_WIDTH: u16 = 4;
 
 const BAR: &str = "[{bar:24}] {wide_msg}";
 const SPINNER: &str = "{spinner} {wide_msg}";
 
-/// What a run says of itself.
+/// The status of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Said {
-    /// Since when it is being compiled, while it is.
+pub(super) struct Status {
+    /// When the compilation started, while it is running.
     pub(super) compiling: Option<Instant>,
-    /// The component's last report.
+    /// The component's last progress report.
     pub(super) progress: Option<Progress>,
 }
 
-/// Takes what a run says, and has it drawn.
+/// Receives the status of a run and has it drawn.
 pub(super) struct Meter {
     shared: Arc<Shared>,
     drawer: Mutex<Option<JoinHandle<()>>>,
@@ -48,39 +48,39 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    said: Said,
+    status: Status,
     changed: bool,
     ended: bool,
 }
 
 impl Meter {
-    /// Starts to draw. Where no thread can be had, nothing is drawn.
-    pub(super) fn start(draw: impl Fn(&Said) + Send + 'static) -> Self {
+    /// Starts the drawing thread. Without a thread, nothing is drawn.
+    pub(super) fn start(draw: impl Fn(&Status) + Send + 'static) -> Self {
         let shared = Arc::new(Shared::default());
         let watched = Arc::clone(&shared);
         let drawer = std::thread::Builder::new().name("progress".to_owned()).spawn(move || {
-            while let Some(said) = watched.next() {
-                draw(&said);
+            while let Some(status) = watched.next() {
+                draw(&status);
             }
         });
         Self { shared, drawer: Mutex::new(drawer.ok()) }
     }
 
     pub(super) fn compiling(&self, started: bool) {
-        self.shared.say(|said| said.compiling = started.then(Instant::now));
+        self.shared.update(|status| status.compiling = started.then(Instant::now));
     }
 
     pub(super) fn progress(&self, progress: &Progress) {
-        self.shared.say(|said| said.progress = Some(progress.clone()));
+        self.shared.update(|status| status.progress = Some(progress.clone()));
     }
 
-    /// Ends the drawing. Nothing is drawn any more once this returns.
+    /// Stops drawing. Nothing is drawn after this returns.
     pub(super) fn end(&self) {
         self.shared.lock().ended = true;
         self.shared.changed.notify_all();
         let drawer = self.drawer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(drawer) = drawer {
-            // A drawer that panicked has drawn its last.
+            // A panic of the drawing thread is ignored.
             let _ = drawer.join();
         }
     }
@@ -91,27 +91,27 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Never held while something is drawn.
-    fn say(&self, change: impl FnOnce(&mut Said)) {
+    /// The lock is never held while drawing.
+    fn update(&self, change: impl FnOnce(&mut Status)) {
         let mut state = self.lock();
-        change(&mut state.said);
+        change(&mut state.status);
         state.changed = true;
         drop(state);
         self.changed.notify_all();
     }
 
-    /// What to draw next, after a pause; none at the end.
-    fn next(&self) -> Option<Said> {
-        let is_quiet = |state: &mut State| state.said == Said::default() && !state.changed && !state.ended;
+    /// Returns what to draw next, after a pause; `None` at the end.
+    fn next(&self) -> Option<Status> {
+        let is_quiet = |state: &mut State| state.status == Status::default() && !state.changed && !state.ended;
         let state = self.changed.wait_while(self.lock(), is_quiet).unwrap_or_else(PoisonError::into_inner);
         let pause = self.changed.wait_timeout_while(state, PERIOD, |state| !state.ended);
         let (mut state, _) = pause.unwrap_or_else(PoisonError::into_inner);
         state.changed = false;
-        (!state.ended).then(|| state.said.clone())
+        (!state.ended).then(|| state.status.clone())
     }
 }
 
-/// The line on the terminal.
+/// The progress line on a terminal.
 pub(super) struct Line {
     lines: MultiProgress,
     bar: ProgressBar,
@@ -119,29 +119,29 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// On standard error.
+    /// Returns a progress line on standard error.
     pub(super) fn new() -> Self {
         Self::on(ProgressDrawTarget::term_like_with_hz(Box::new(Narrower(Term::stderr())), RATE))
     }
 
-    /// On any terminal.
+    /// Returns a progress line on any terminal.
     pub(super) fn on(target: ProgressDrawTarget) -> Self {
         let lines = MultiProgress::with_draw_target(target);
         let bar = lines.add(ProgressBar::no_length());
         Self { lines, bar, form: "" }
     }
 
-    /// Draws the line anew. The cursor has to be at the beginning of an empty line, or below this one.
-    pub(super) fn draw(&mut self, said: &Said) {
-        let (form, done, total, text) = match said {
-            Said { compiling: Some(since), .. } => {
+    /// Redraws the line. The cursor must be at the start of an empty line, or below this line.
+    pub(super) fn draw(&mut self, status: &Status) {
+        let (form, done, total, text) = match status {
+            Status { compiling: Some(since), .. } => {
                 (SPINNER, 0, 0, format!("compiling the component, {} s", since.elapsed().as_secs()))
             }
-            Said { progress: Some(progress), .. } => {
+            Status { progress: Some(progress), .. } => {
                 let form = if progress.total > 0 { BAR } else { SPINNER };
                 (form, progress.done.min(progress.total), progress.total, text_of(progress))
             }
-            Said { .. } => return self.clear(),
+            Status { .. } => return self.clear(),
         };
         if self.form != form {
             self.bar.set_style(style(form));
@@ -153,9 +153,9 @@ impl Line {
         self.bar.tick();
     }
 
-    /// Takes the line away, so that other text can be written in its place.
+    /// Removes the line, so that other text can be written in its place.
     pub(super) fn clear(&mut self) {
-        // A terminal that cannot be written to shows nothing that could be in the way.
+        // If the terminal cannot be written to, there is nothing to remove.
         let _ = self.lines.clear();
     }
 }
@@ -166,8 +166,8 @@ impl Drop for Line {
     }
 }
 
-/// A terminal whose last columns stay free. There it echoes a `^C`, which would otherwise go on in the next line and move the cursor
-/// away from what is to be cleared.
+/// A terminal whose last columns stay free. A terminal echoes `^C` there; without room, the echo
+/// would wrap and move the cursor away from the line to clear.
 #[derive(Debug)]
 struct Narrower<T>(T);
 
@@ -204,7 +204,7 @@ impl<T: TermLike> TermLike for Narrower<T> {
     }
 }
 
-/// What a component reports, as one line. It has been through the run's redactor.
+/// Formats a progress report as one line. Its text has been redacted.
 fn text_of(progress: &Progress) -> String {
     let Progress { done, total, message } = progress;
     let message = escape_controls(message);
@@ -218,7 +218,7 @@ fn text_of(progress: &Progress) -> String {
     }
 }
 
-/// A template that cannot be read would draw nothing; a test reads both.
+/// An invalid template falls back to the default; a test checks both templates.
 fn style(form: &str) -> ProgressStyle {
     let plain = ProgressStyle::default_spinner();
     ProgressStyle::with_template(form).unwrap_or(plain).progress_chars("=> ").tick_chars("|/-\\ ")
@@ -238,28 +238,28 @@ mod tests {
         (term, line)
     }
 
-    fn reported(done: u64, total: u64, message: &str) -> Said {
-        Said { compiling: None, progress: Some(Progress { done, total, message: message.to_owned() }) }
+    fn reported(done: u64, total: u64, message: &str) -> Status {
+        Status { compiling: None, progress: Some(Progress { done, total, message: message.to_owned() }) }
     }
 
-    fn drawn(width: u16, said: &Said) -> String {
+    fn drawn(width: u16, status: &Status) -> String {
         let (term, mut line) = line(width);
-        line.draw(said);
+        line.draw(status);
         term.contents()
     }
 
     #[test]
-    fn a_total_makes_a_bar_and_none_a_spinner() {
+    fn progress_with_total_is_bar_else_spinner() {
         assert_eq!(drawn(80, &reported(1, 4, "epoch 1")), "[======>                 ]  25%  1/4  epoch 1");
         assert_eq!(drawn(80, &reported(4, 4, "")), "[========================] 100%  4/4");
         assert!(drawn(80, &reported(7, 0, "rows")).ends_with(" 7  rows"));
         assert!(drawn(80, &reported(0, 0, "loading")).ends_with(" loading"));
-        let compiling = Said { compiling: Some(Instant::now()), progress: None };
+        let compiling = Status { compiling: Some(Instant::now()), progress: None };
         assert!(drawn(80, &compiling).ends_with(" compiling the component, 0 s"));
     }
 
     #[test]
-    fn what_a_component_says_stays_on_one_line() {
+    fn progress_message_stays_on_one_line() {
         for (width, message) in [(60, "x".repeat(1_000)), (40, "界".repeat(300)), (30, "a\nb\r\u{1b}[2Jc".repeat(9))] {
             let drawn = drawn(width, &reported(1, 2, &message));
             assert_eq!(drawn.lines().count(), 1, "{drawn:?}");
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn an_echoed_interrupt_does_not_keep_the_line_from_being_cleared() {
+    fn line_with_echoed_interrupt_is_cleared() {
         let term = InMemoryTerm::new(6, 60);
         let mut line = Line::on(ProgressDrawTarget::term_like_with_hz(Box::new(Narrower(term.clone())), 255));
         line.draw(&reported(1, 2, &"x".repeat(100)));
@@ -280,14 +280,14 @@ mod tests {
     }
 
     #[test]
-    fn it_is_cleared_and_goes_away() {
+    fn progress_line_is_cleared_when_dropped() {
         let (term, mut line) = line(80);
         line.draw(&reported(1, 2, "half"));
         line.clear();
         assert_eq!(term.contents(), "");
         line.draw(&reported(2, 2, "all"));
         assert!(term.contents().contains("all"));
-        line.draw(&Said::default());
+        line.draw(&Status::default());
         assert_eq!(term.contents(), "");
         line.draw(&reported(2, 2, "all"));
         drop(line);
@@ -295,11 +295,11 @@ mod tests {
     }
 
     #[test]
-    fn the_last_thing_said_is_drawn_and_nothing_after_the_end() {
+    fn meter_draws_last_status_and_nothing_after_end() {
         let (drawn, seen) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(None)));
         let (count, last) = (Arc::clone(&drawn), Arc::clone(&seen));
-        let meter = Meter::start(move |said| {
-            *last.lock().unwrap() = Some(said.clone());
+        let meter = Meter::start(move |status| {
+            *last.lock().unwrap() = Some(status.clone());
             count.fetch_add(1, Ordering::SeqCst);
         });
         meter.compiling(true);
@@ -307,7 +307,13 @@ mod tests {
         for done in 0..1_000 {
             meter.progress(&Progress { done, total: 0, message: String::new() });
         }
-        while seen.lock().unwrap().as_ref().and_then(|said| said.progress.clone()).is_none_or(|said| said.done < 999) {
+        while seen
+            .lock()
+            .unwrap()
+            .as_ref()
+            .and_then(|status| status.progress.clone())
+            .is_none_or(|status| status.done < 999)
+        {
             std::thread::yield_now();
         }
         meter.end();
@@ -318,7 +324,7 @@ mod tests {
 
     // promise: The progress display does not break lines of output and does not delay a run.
     #[test]
-    fn a_drawing_that_stands_still_does_not_hold_up_the_run() {
+    fn blocked_drawing_does_not_delay_run() {
         let gate = Arc::new(Mutex::new(()));
         let closed = gate.lock().unwrap();
         let (entered, gate_of_drawer) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&gate));
@@ -331,7 +337,7 @@ mod tests {
         while entered.load(Ordering::SeqCst) == 0 {
             std::thread::yield_now();
         }
-        // Returns although the drawer waits.
+        // Returns although the drawing thread is blocked.
         meter.progress(&Progress { done: 1, total: 2, message: String::new() });
         drop(closed);
         meter.end();

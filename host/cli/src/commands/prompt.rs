@@ -1,8 +1,9 @@
-//! Asking a person at a terminal for something that is not shown.
+//! Prompts for hidden input on the terminal.
 //!
-//! The terminal is read byte by byte and not by lines: its own line discipline cuts a line at 4,095 bytes without a word, and hands all
-//! lines of a paste but the first to the shell, which would show and run them. Terminals that mark what is pasted (bracketed paste)
-//! let a value have several lines; on others, more than one line at once is refused and thrown away.
+//! The terminal is read byte by byte instead of by line. The line discipline would truncate a line
+//! at 4,095 bytes, and would leave all but the first pasted line to the shell, which would show and
+//! run them. On terminals with bracketed paste, a value may have several lines. On others, pasting
+//! several lines is rejected and the input is discarded.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -14,7 +15,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::failure::Failure;
 
 /// How long the rest of a paste may take to arrive.
-const REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+const PASTE_TIMEOUT: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 const PASTE_BEGINS: &[u8] = b"\x1b[200~";
 const PASTE_ENDS: &[u8] = b"\x1b[201~";
@@ -24,21 +25,21 @@ const ERASE: [u8; 2] = [0x08, 0x7f];
 const KILL: u8 = 0x15;
 const ESCAPE: u8 = 0x1b;
 
-/// Asks, and answers with what was typed or pasted, without the line's end: at most `max` bytes and one that tells of more. The terminal
-/// is as it was when this returns.
+/// Prompts for hidden input and returns it without the line end: at most `max` bytes, plus one if
+/// it is too long. Restores the terminal before it returns.
 pub(super) fn hidden(question: &str, max: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let failed = |cause: io::Error| Failure::invalid(format!("the terminal cannot be asked: {cause}"));
+    let failed = |cause: io::Error| Failure::invalid(format!("could not read from the terminal: {cause}"));
     let file = OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(failed)?;
-    let mut terminal = Terminal::take(file).map_err(failed)?;
-    terminal.say(question).map_err(failed)?;
-    let mut typed = Typed::new(max);
+    let mut terminal = Terminal::acquire(file).map_err(failed)?;
+    terminal.ask(question).map_err(failed)?;
+    let mut input = Input::new(max);
     loop {
         let mut read = Zeroizing::new([0]);
         match rustix::io::read(&terminal.file, &mut *read) {
             Ok(0) => return Err(cancelled()),
             Ok(_) => {
                 let [byte] = *read;
-                match typed.take(byte) {
+                match input.push(byte) {
                     Step::More => {}
                     Step::Cancelled => return Err(cancelled()),
                     Step::Done => break,
@@ -48,32 +49,33 @@ pub(super) fn hidden(question: &str, max: usize) -> Result<Zeroizing<Vec<u8>>, F
             Err(error) => return Err(failed(error.into())),
         }
     }
-    // Nobody types on this quickly after the line's end. What waits is thrown away when the terminal is given back.
+    // Input that follows the line end this quickly is pasted. It is discarded when the terminal is
+    // restored.
     let mut waiting = [PollFd::new(&terminal.file, PollFlags::IN)];
-    if poll(&mut waiting, Some(&REST)).is_ok_and(|count| count > 0) {
+    if poll(&mut waiting, Some(&PASTE_TIMEOUT)).is_ok_and(|count| count > 0) {
         return Err(Failure::invalid(
-            "more than one line was pasted, and this terminal does not say where a paste ends",
+            "more than one line was pasted, and this terminal does not support bracketed paste",
         )
-        .help("give what has several lines in a file or on standard input"));
+        .help("pass a value with several lines in a file or on standard input"));
     }
-    Ok(typed.text)
+    Ok(input.text)
 }
 
 fn cancelled() -> Failure {
-    Failure::cancelled("cancelled at the prompt: nothing was done")
+    Failure::cancelled("cancelled at the prompt; nothing was done")
 }
 
-/// The terminal while it shows nothing of what is typed.
+/// The terminal with echo turned off.
 struct Terminal {
     file: File,
     before: Termios,
 }
 
 impl Terminal {
-    fn take(file: File) -> io::Result<Self> {
+    fn acquire(file: File) -> io::Result<Self> {
         let before = tcgetattr(&file)?;
         let mut silent = before.clone();
-        // Keys that send signals too: the process would end and leave the terminal silent.
+        // Signals are disabled too: they would end the process with echo still off.
         silent.local_modes -=
             LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::ISIG | LocalModes::IEXTEN;
         silent.input_modes -= InputModes::ICRNL | InputModes::INLCR | InputModes::IGNCR | InputModes::IXON;
@@ -83,7 +85,7 @@ impl Terminal {
         Ok(Self { file, before })
     }
 
-    fn say(&mut self, question: &str) -> io::Result<()> {
+    fn ask(&mut self, question: &str) -> io::Result<()> {
         self.file.write_all(question.as_bytes())?;
         self.file.write_all(b"\x1b[?2004h")
     }
@@ -92,12 +94,12 @@ impl Terminal {
 impl Drop for Terminal {
     fn drop(&mut self) {
         let _ = self.file.write_all(b"\x1b[?2004l\r\n");
-        // What was not read goes: it may be a part of the value.
+        // Discards unread input, which may be a part of the value.
         let _ = tcsetattr(&self.file, OptionalActions::Flush, &self.before);
     }
 }
 
-/// What a byte comes to.
+/// The effect of a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     More,
@@ -105,25 +107,25 @@ enum Step {
     Cancelled,
 }
 
-/// What was typed so far.
-struct Typed {
-    /// Of its full size from the start, so that it is never moved.
+/// The input so far.
+struct Input {
+    /// Allocated at full size, so that it is never moved.
     text: Zeroizing<Vec<u8>>,
     max: usize,
     pasting: bool,
-    /// Whether the last byte of a paste was a return: with a line feed it is one line's end.
+    /// Whether the last pasted byte was CR: a following LF belongs to the same line end.
     after_return: bool,
-    /// A sequence of a key or a mark that is not complete.
+    /// An incomplete escape sequence.
     sequence: Vec<u8>,
 }
 
-impl Typed {
+impl Input {
     fn new(max: usize) -> Self {
         let text = Zeroizing::new(Vec::with_capacity(max + 1));
         Self { text, max, pasting: false, after_return: false, sequence: Vec::new() }
     }
 
-    fn take(&mut self, byte: u8) -> Step {
+    fn push(&mut self, byte: u8) -> Step {
         if self.pasting {
             self.pasted(byte);
             return Step::More;
@@ -139,14 +141,14 @@ impl Typed {
             ESCAPE => self.sequence.push(byte),
             KILL => self.text.zeroize(),
             byte if ERASE.contains(&byte) => self.erase(),
-            byte if byte == b'\t' || !byte.is_ascii_control() => self.push(byte),
-            // A key that means nothing here.
+            byte if byte == b'\t' || !byte.is_ascii_control() => self.append(byte),
+            // Other control keys are ignored.
             _ => {}
         }
         Step::More
     }
 
-    /// Goes on with the sequence of a key, such as an arrow, which is no part of what is typed; or of a paste's beginning.
+    /// Continues an escape sequence: an ignored key, such as an arrow, or the start of a paste.
     fn key(&mut self, byte: u8) {
         self.sequence.push(byte);
         let complete = match self.sequence.get(1) {
@@ -160,7 +162,7 @@ impl Typed {
         }
     }
 
-    /// Within a paste everything is a part of the value, but its end.
+    /// Handles a pasted byte. Everything up to the end mark belongs to the value.
     fn pasted(&mut self, byte: u8) {
         let after_return = std::mem::take(&mut self.after_return);
         if byte == ESCAPE || !self.sequence.is_empty() {
@@ -180,26 +182,26 @@ impl Typed {
             b'\n' if after_return => {}
             b'\r' => {
                 self.after_return = true;
-                self.push(b'\n');
+                self.append(b'\n');
             }
-            byte => self.push(byte),
+            byte => self.append(byte),
         }
     }
 
-    /// It was no mark.
+    /// Appends an incomplete sequence that turned out not to be the end mark.
     fn flush(&mut self) {
         for byte in std::mem::take(&mut self.sequence) {
-            self.push(byte);
+            self.append(byte);
         }
     }
 
-    fn push(&mut self, byte: u8) {
+    fn append(&mut self, byte: u8) {
         if self.text.len() <= self.max {
             self.text.push(byte);
         }
     }
 
-    /// Takes the last character away.
+    /// Removes the last character.
     fn erase(&mut self) {
         while let Some(byte) = self.text.pop() {
             if byte & 0xc0 != 0x80 {
@@ -215,20 +217,20 @@ mod tests {
 
     use super::*;
 
-    /// What comes of bytes: the text, the last step, and how many bytes were taken.
+    /// Returns the text, the last step, and the number of consumed bytes.
     fn typed(bytes: &[u8]) -> (Vec<u8>, Step, usize) {
-        let mut typed = Typed::new(40);
+        let mut input = Input::new(40);
         for (at, byte) in bytes.iter().enumerate() {
-            match typed.take(*byte) {
+            match input.push(*byte) {
                 Step::More => {}
-                step => return (typed.text.to_vec(), step, at + 1),
+                step => return (input.text.to_vec(), step, at + 1),
             }
         }
-        (typed.text.to_vec(), Step::More, bytes.len())
+        (input.text.to_vec(), Step::More, bytes.len())
     }
 
     #[test]
-    fn keys_do_what_they_do_elsewhere() {
+    fn prompt_supports_editing_keys() {
         for (keys, text, step) in [
             ("abc\r", "abc", Step::Done),
             ("abc\n", "abc", Step::Done),
@@ -255,16 +257,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_stays_too_long_and_takes_no_more_room() {
+    fn overlong_input_stays_bounded() {
         assert_eq!(typed(&[b'x'; 1000]).0.len(), 41);
         assert_eq!(typed(&[b'x'; 40]).0.len(), 40);
     }
 
     proptest! {
         #[test]
-        fn a_paste_comes_back_whatever_is_in_it(text in "[^\r]{0,12}") {
+        fn any_paste_round_trips(text in "[^\r]{0,12}") {
             prop_assume!(!text.contains("\x1b[201~"));
-            // An escape at the very end would be taken for a part of the mark's, by any program.
+            // A trailing escape character would be taken for the start of the end mark.
             let keys = format!("\x1b[200~{text}\x1b[201~\r");
             let (found, step, taken) = typed(keys.as_bytes());
             prop_assert_eq!((String::from_utf8_lossy(&found).into_owned(), step, taken), (text, Step::Done, keys.len()));

@@ -1,7 +1,7 @@
 //! `strongroom run`: runs a component under a policy.
 //!
-//! Everything that can be found wrong with what was given is looked for before the home is opened, so that a run that does not start
-//! leaves nothing behind.
+//! All arguments are checked before the home is opened, so a run that does not start leaves nothing
+//! behind.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,10 +14,10 @@ use std::thread::JoinHandle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use super::context::{Context, Opened, create_private_dir};
 use super::failure::{Exit, Failure};
-use super::home::{Opened, Surroundings, make_folder};
 use super::screen::Screen;
-use super::style::{self, To};
+use super::style::{self, StdStream};
 use super::{block_on, component, out, policy, summary};
 use crate::config::Config;
 use strongroom::policy::Policy;
@@ -30,46 +30,42 @@ use strongroom::vault::cache::{self, Cache};
 
 /// Run a component under a policy
 ///
-/// The component sees the input folder as /input, read-only, and an empty /output
-/// of its own. What it leaves there appears in the output folder once it has
-/// finished, complete or not at all. Without a policy it may use no secret.
+/// The component sees the input directory as /input, read-only, and starts with an empty /output.
+/// After it finishes, the contents of /output appear in the output directory, completely or not at
+/// all. Without a policy it may use no secret.
 ///
-/// What it prints is shown without the secrets that it was given, and with control
-/// characters escaped. At the end a table on standard error says what became of
-/// the run.
+/// In the component's output, secrets that it was given are redacted and control characters are
+/// escaped. At the end, a table on standard error shows the result of the run.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The component's `.wasm` file
+    /// Component file (`.wasm`)
     component: PathBuf,
-    /// The policy: what this run may do
+    /// Policy file: what this run may do
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// A parameter that the component can read;
-    /// may be given again
+    /// Parameter that the component can read; repeatable
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parse_parameter)]
     parameters: Vec<(String, String)>,
-    /// The folder that the component sees as /input
+    /// Directory that the component sees as /input
     #[arg(long, value_name = "DIR")]
     input: Option<PathBuf>,
-    /// The folder for what it leaves in /output;
-    /// new, or empty
+    /// Directory for the contents of /output; new or empty
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Print the run record on standard output,
-    /// and what the component prints on standard error
+    /// Print the run record as JSON on standard output, and the component's output on standard
+    /// error
     #[arg(long)]
     json: bool,
-    /// Say at the end where the time went
+    /// Show where the time went
     #[arg(long)]
     timings: bool,
-    /// Draw no progress on the terminal
+    /// Do not show progress on the terminal
     #[arg(long)]
     no_progress: bool,
-    /// Write what the component prints to this new file
-    /// instead, control characters as they are
+    /// Write the component's output to this new file instead, without escaping control characters
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
-    /// The component's own arguments, after `--`
+    /// Arguments for the component, after `--`
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
 }
@@ -77,41 +73,40 @@ pub(super) struct Args {
 fn parse_parameter(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("a parameter is written NAME=VALUE".to_owned()),
+        _ => Err("expected NAME=VALUE".to_owned()),
     }
 }
 
-pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let spec = spec_of(args)?;
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let spec = run_spec(args)?;
     let policy = match &args.policy {
         Some(path) => policy::read(path)?,
         None => Policy::empty(),
     };
-    warn_of_misplaced(args);
-    let private = surroundings.private()?;
-    let checks = Checks::default().ceilings(surroundings.config.ceilings.clone()).private(private);
+    warn_about_misplaced_policy(args);
+    let checks = Checks::default().ceilings(context.config.ceilings.clone()).private(context.private()?);
     let prepared = checks.prepare(spec, Arc::new(policy)).map_err(not_started)?;
     if let Some(log) = args.log.as_deref().filter(|log| log.symlink_metadata().is_ok()) {
-        return Err(log_exists(log));
+        return Err(log_exists_error(log));
     }
-    let opened = surroundings.find_and_open()?;
-    make_folder(&opened.home.temp())?;
+    let opened = context.find_and_open()?;
+    create_private_dir(&opened.home.temp())?;
     let log = args.log.as_deref().map(Log::create).transpose()?;
     let screen = match &log {
         Some(log) => log.screen()?,
-        None if args.json => Screen::aside(),
+        None if args.json => Screen::stderr_only(),
         None => Screen::streams(),
     };
     let draws = style::draws() && !args.json && !args.no_progress;
     let screen = Arc::new(if draws { screen.with_progress() } else { screen });
-    let shown = Arc::clone(&screen);
-    let ran = block_on(execute(prepared, shown, &opened, &surroundings.config, args.timings)).flatten();
+    let observer = Arc::clone(&screen);
+    let ran = block_on(execute(prepared, observer, &opened, &context.config, args.timings)).flatten();
     let closed = opened.audit.close();
     let record = match ran {
         Ok(record) => record,
         Err(failure) => {
             screen.finish();
-            // The run did not start: there is nothing in it.
+            // The run did not start, so the log is empty.
             if let Some(log) = log {
                 log.discard();
             }
@@ -123,14 +118,13 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
     Ok(exit_of(record.outcome))
 }
 
-fn spec_of(args: &Args) -> Result<RunSpec, Failure> {
+fn run_spec(args: &Args) -> Result<RunSpec, Failure> {
     let mut parameters = BTreeMap::new();
     for (name, value) in &args.parameters {
         if parameters.insert(name.clone(), value.clone()).is_some() {
             let name = strongroom::escape::escape_controls(name);
-            return Err(
-                Failure::invalid(format!("the parameter `{name}` is given twice")).help("give each parameter once")
-            );
+            return Err(Failure::invalid(format!("parameter `{name}` is given more than once"))
+                .help("give each parameter once"));
         }
     }
     Ok(RunSpec {
@@ -142,16 +136,16 @@ fn spec_of(args: &Args) -> Result<RunSpec, Failure> {
     })
 }
 
-/// Says so where a policy was probably meant for the run and given to the component. It may be an option of the component's own, so
-/// the run goes on: under no policy, which grants nothing.
-fn warn_of_misplaced(args: &Args) {
+/// Prints a note if `--policy` was passed to the component, probably by mistake. It may be an
+/// option of the component, so the run continues, without a policy.
+fn warn_about_misplaced_policy(args: &Args) {
     let is_policy = |argument: &String| argument == "--policy" || argument.starts_with("--policy=");
     if args.policy.is_none() && args.args.iter().any(is_policy) {
-        out::note("note: `--policy` behind `--` goes to the component; the policy of the run goes before `--`");
+        out::note("note: `--policy` after `--` is passed to the component; put the run's policy before `--`");
     }
 }
 
-/// Why a run did not start, with what to do about it.
+/// Explains why a run did not start.
 fn not_started(error: StartError) -> Failure {
     match error {
         StartError::Component(error) => {
@@ -159,10 +153,10 @@ fn not_started(error: StartError) -> Failure {
             component::failure(&path, error)
         }
         StartError::Folder(error @ FolderError::InputPrivate(_)) => {
-            Failure::invalid(error).help("give a folder that holds only what the component may read")
+            Failure::invalid(error).help("choose a directory that contains only what the component may read")
         }
         StartError::Folder(error @ FolderError::OutputPrivate(_)) => {
-            Failure::invalid(error).help("give a folder outside of it")
+            Failure::invalid(error).help("choose a directory outside of it")
         }
         error if error.is_host_fault() => Failure::host(error),
         error => Failure::invalid(error),
@@ -194,20 +188,21 @@ async fn execute(
     prepared.run(&runner, screen, cancel).await.map_err(not_started)
 }
 
-/// Is ready once SIGINT or SIGTERM has arrived. A second one ends the process at once; the run then becomes `lost`.
+/// Returns a future that is ready after SIGINT or SIGTERM. A second signal ends the process at
+/// once, and the run becomes `lost`.
 fn cancelled() -> Result<impl Future<Output = ()> + Send, Failure> {
-    let listen = |kind| signal(kind).map_err(|cause| Failure::host(format!("cannot listen for signals: {cause}")));
+    let listen = |kind| signal(kind).map_err(|cause| Failure::host(format!("could not listen for signals: {cause}")));
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;
-    let (teller, listener) = oneshot::channel();
+    let (sender, receiver) = oneshot::channel();
     tokio::spawn(async move {
         either(&mut interrupt, &mut terminate).await;
-        let _ = teller.send(());
+        let _ = sender.send(());
         either(&mut interrupt, &mut terminate).await;
         std::process::exit(i32::from(Exit::Cancelled as u8));
     });
     Ok(async move {
-        if listener.await.is_err() {
+        if receiver.await.is_err() {
             std::future::pending::<()>().await;
         }
     })
@@ -220,7 +215,7 @@ async fn either(one: &mut Signal, other: &mut Signal) {
     }
 }
 
-/// Says what became of a run.
+/// Prints the result of a run.
 fn report(args: &Args, record: &RunRecord, screen: &Screen) -> Result<(), Failure> {
     let finished = screen.finish();
     if args.json {
@@ -229,13 +224,13 @@ fn report(args: &Args, record: &RunRecord, screen: &Screen) -> Result<(), Failur
         if args.log.is_none() && finished.last.is_some() {
             out::note(if finished.last == Some(b'\n') { "" } else { "\n" });
         }
-        for line in summary::marked(record, To::Err) {
+        for line in summary::lines(record, StdStream::Err) {
             out::note(line);
         }
     }
     match finished.failure {
-        Some(cause) => Err(Failure::host(format!("what the component printed could not all be written: {cause}"))
-            .help("the run itself is recorded: `strongroom runs show`")),
+        Some(cause) => Err(Failure::host(format!("could not write all of the component's output: {cause}"))
+            .help("run `strongroom runs show` to see the run record")),
         None => Ok(()),
     }
 }
@@ -251,7 +246,7 @@ fn exit_of(outcome: Outcome) -> Exit {
     }
 }
 
-/// A new file for what the component prints.
+/// A new file for the component's output.
 struct Log {
     path: PathBuf,
     file: File,
@@ -261,13 +256,13 @@ impl Log {
     fn create(path: &Path) -> Result<Self, Failure> {
         match File::options().write(true).create_new(true).mode(0o600).open(path) {
             Ok(file) => Ok(Self { path: path.to_owned(), file }),
-            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => Err(log_exists(path)),
-            Err(cause) => Err(Failure::invalid(format!("cannot make the log `{}`: {cause}", path.display()))),
+            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => Err(log_exists_error(path)),
+            Err(cause) => Err(Failure::invalid(format!("could not create the log `{}`: {cause}", path.display()))),
         }
     }
 
     fn screen(&self) -> Result<Screen, Failure> {
-        let failed = |cause| Failure::host(format!("cannot write the log `{}`: {cause}", self.path.display()));
+        let failed = |cause| Failure::host(format!("could not write the log `{}`: {cause}", self.path.display()));
         self.file.try_clone().and_then(Screen::log).map_err(failed)
     }
 
@@ -276,9 +271,9 @@ impl Log {
     }
 }
 
-fn log_exists(path: &Path) -> Failure {
-    Failure::invalid(format!("the log `{}` exists already", path.display()))
-        .help("name a new file, so that nothing is overwritten")
+fn log_exists_error(path: &Path) -> Failure {
+    Failure::invalid(format!("the log `{}` already exists", path.display()))
+        .help("choose a new file; existing files are never overwritten")
 }
 
 #[cfg(test)]
@@ -286,7 +281,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameters_are_names_and_values() {
+    fn parameter_needs_name_and_value() {
         assert_eq!(parse_parameter("a=b=c"), Ok(("a".into(), "b=c".into())));
         assert_eq!(parse_parameter("a="), Ok(("a".into(), String::new())));
         for bad in ["", "a", "=b"] {
@@ -295,14 +290,14 @@ mod tests {
     }
 
     #[test]
-    fn the_exit_code_is_that_of_the_record() {
+    fn exit_code_matches_record() {
         for outcome in Outcome::ALL {
             assert_eq!(exit_of(outcome) as u8, outcome.exit_code(), "{outcome:?}");
         }
     }
 
     #[test]
-    fn a_log_is_new_and_for_its_owner_alone() {
+    fn log_file_is_new_and_private() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");

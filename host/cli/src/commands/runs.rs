@@ -1,4 +1,4 @@
-//! `strongroom runs`: the records of runs, what they printed, and a page of one.
+//! `strongroom runs`: lists and shows runs, their logs and reports.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use jiff::Timestamp;
 
+use super::context::{Context, existing_runs};
 use super::failure::{Exit, Failure};
-use super::home::{Surroundings, existing_runs};
-use super::page::{self, AuditLine, Story, Verdict};
-use super::style::To;
-use super::{audit as trail, out, show, summary};
+use super::page::{self, AuditLine, AuditVerdict, ReportInput};
+use super::style::StdStream;
+use super::{audit as audit_command, out, show, summary};
 use crate::config::Home;
 use strongroom::audit::{self, Expect};
-use strongroom::escape::TerminalEscaper;
+use strongroom::escape::{TerminalEscaper, escape_controls};
 use strongroom::record::RunRecord;
 use strongroom::runs::{LogLine, LogStream, RunStore, RunStoreError};
 
-/// List runs, show one, or print what it printed
+/// List runs, show a run, or print its log
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -31,59 +31,58 @@ enum Command {
     Log(Log),
 }
 
-/// List the runs, newest first
+/// List runs, newest first
 #[derive(Debug, clap::Args)]
 struct List {
-    /// Print a JSON document: an array of run records
+    /// Print a JSON array of run records
     #[arg(long)]
     json: bool,
 }
 
-/// Show one run
+/// Show a run
 #[derive(Debug, clap::Args)]
 struct Show {
-    /// The run: its identity or the beginning of it, or `last`
+    /// Run ID, a unique prefix of it, or `last`
     #[arg(default_value = "last")]
     id: String,
-    /// Print the run record
+    /// Print the run record as JSON
     #[arg(long)]
     json: bool,
-    /// Write a page of the run to this new file, for a
-    /// browser; `-` is standard output
+    /// Write an HTML report to this new file, or to standard output if it is `-`
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     html: Option<PathBuf>,
 }
 
-/// Print what a run printed, as far as it was kept
+/// Print the log of a run
 ///
-/// Both streams, in the order of writing, without the secrets that the run was
-/// given and with control characters escaped. The words of the host are on
-/// standard error.
+/// Prints the component's output, as far as it was kept: both streams in the order of writing, with
+/// the secrets that the run was given redacted and control characters escaped. Notes of the host go
+/// to standard error.
 #[derive(Debug, clap::Args)]
 struct Log {
-    /// The run: its identity or the beginning of it, or `last`
+    /// Run ID, a unique prefix of it, or `last`
     #[arg(default_value = "last")]
     id: String,
 }
 
-pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let home = surroundings.existing_home()?;
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let home = context.existing_home()?;
     let runs = existing_runs(&home)?;
     match (&args.command, runs) {
         (Command::List(args), Some(runs)) => list(args, &runs),
         (Command::List(List { json: true }), None) => out::line("[]").map(|()| Exit::Done),
         (Command::List(_), None) => {
-            out::note("there are no runs yet");
+            out::note("no runs yet");
             Ok(Exit::Done)
         }
         (Command::Show(args), Some(runs)) => show(args, &runs, &home),
         (Command::Log(args), Some(runs)) => print_log(&find(&runs, &args.id)?, &runs),
-        (Command::Show(_) | Command::Log(_), None) => Err(none_yet()),
+        (Command::Show(_) | Command::Log(_), None) => Err(no_runs_error()),
     }
 }
 
-fn none_yet() -> Failure {
-    Failure::invalid("there are no runs yet").help("`strongroom run COMPONENT --policy FILE` makes one")
+fn no_runs_error() -> Failure {
+    Failure::invalid("no runs yet").help("start one with `strongroom run COMPONENT --policy FILE`")
 }
 
 fn list(args: &List, runs: &RunStore) -> Result<Exit, Failure> {
@@ -95,9 +94,9 @@ fn list(args: &List, runs: &RunStore) -> Result<Exit, Failure> {
         match record {
             Ok(record) => rows.push(vec![
                 id.to_string(),
-                show::moment(record.started),
+                show::timestamp(record.started),
                 record.outcome.as_str().to_owned(),
-                summary::took(&record).unwrap_or_default(),
+                summary::duration(&record).unwrap_or_default(),
                 record.component.path,
             ]),
             Err(error) => {
@@ -107,14 +106,14 @@ fn list(args: &List, runs: &RunStore) -> Result<Exit, Failure> {
         }
     }
     if rows.is_empty() {
-        out::note("there are no runs yet");
+        out::note("no runs yet");
     } else {
-        out::table_of_paths(&["RUN", "STARTED", "OUTCOME", "TIME", "COMPONENT"], &mut rows, &[3])?;
+        out::table_of_paths(&["RUN", "STARTED", "OUTCOME", "DURATION", "COMPONENT"], &mut rows, &[3])?;
     }
     Ok(Exit::Done)
 }
 
-/// One record at a time, because all of them together may be large.
+/// Writes one record at a time, because all of them together may be large.
 fn list_json(runs: &RunStore) -> Result<Exit, Failure> {
     let mut stdout = io::BufWriter::new(io::stdout().lock());
     let mut separator = "[\n";
@@ -135,33 +134,35 @@ fn list_json(runs: &RunStore) -> Result<Exit, Failure> {
 
 fn find(runs: &RunStore, id: &str) -> Result<RunRecord, Failure> {
     match runs.find_by_prefix(id) {
-        Err(RunStoreError::Absent(text)) if text == "last" => Err(none_yet()),
+        Err(RunStoreError::Absent(text)) if text == "last" => Err(no_runs_error()),
         found => Ok(found?),
     }
 }
 
 fn show(args: &Show, runs: &RunStore, home: &Home) -> Result<Exit, Failure> {
     if let Some(file) = args.html.as_deref().filter(|file| file.symlink_metadata().is_ok()) {
-        return Err(page_exists(file));
+        return Err(report_exists_error(file));
     }
     let record = find(runs, &args.id)?;
     if let Some(file) = &args.html {
-        return write_page(file, &page_of(&record, runs, home)?, &record);
+        return write_report(file, &render_report(&record, runs, home)?, &record);
     }
     if args.json {
         out::json(&record)?;
         return Ok(Exit::Done);
     }
-    summary::marked(&record, To::Out).iter().try_for_each(out::line)?;
-    facts(&record).iter().try_for_each(|line| out::line(format!("  {line}")))?;
+    summary::lines(&record, StdStream::Out).iter().try_for_each(out::line)?;
+    facts(&record).iter().try_for_each(out::line)?;
     Ok(Exit::Done)
 }
 
-/// Prints a log. It is escaped where it lies; once more, because somebody may have changed the file.
+/// Prints a log. It is stored escaped, and escaped again because the file may have been modified.
 fn print_log(record: &RunRecord, runs: &RunStore) -> Result<Exit, Failure> {
     let Some(lines) = runs.log(&record.id)? else {
-        let why = if record.log.kept == 0 { "printed nothing" } else { "was not asked to keep what it printed" };
-        out::note(format!("run {} {why}", record.id));
+        out::note(match record.log.kept {
+            0 => format!("run {} printed nothing", record.id),
+            _ => format!("the log of run {} was not kept", record.id),
+        });
         return Ok(Exit::Done);
     };
     let mut stdout = io::BufWriter::new(io::stdout().lock());
@@ -172,11 +173,12 @@ fn print_log(record: &RunRecord, runs: &RunStore) -> Result<Exit, Failure> {
             LogLine::LeftOut(bytes) => {
                 end_line(&mut stdout, &mut before)?;
                 stdout.flush()?;
-                out::note(format!("... {} are left out here", show::size(*bytes)));
+                out::note(format!("... {} omitted", show::size(*bytes)));
                 continue;
             }
         };
-        // A line that the other stream interrupted goes on where that has ended its own, as it did on the terminal.
+        // A line that the other stream interrupted continues after that stream's line end, as on
+        // the terminal.
         if !(goes_on && before == Some(stream)) {
             end_line(&mut stdout, &mut before)?;
         }
@@ -189,7 +191,7 @@ fn print_log(record: &RunRecord, runs: &RunStore) -> Result<Exit, Failure> {
     end_line(&mut stdout, &mut before)?;
     stdout.flush()?;
     if record.log.dropped > 0 {
-        out::note(format!("... {} beyond `log-bytes` were dropped", show::size(record.log.dropped)));
+        out::note(format!("... {} dropped (limit `log-bytes`)", show::size(record.log.dropped)));
     }
     Ok(Exit::Done)
 }
@@ -201,75 +203,81 @@ fn end_line(out: &mut impl Write, before: &mut Option<LogStream>) -> io::Result<
     }
 }
 
-/// Gathers what a page tells of.
-fn page_of(record: &RunRecord, runs: &RunStore, home: &Home) -> Result<String, Failure> {
-    let (events, verdict) = audited(record, home)?;
+/// Renders the HTML report of a run.
+fn render_report(record: &RunRecord, runs: &RunStore, home: &Home) -> Result<String, Failure> {
+    let (events, verdict) = audit_events(record, home)?;
     let log = runs.log(&record.id).map_err(|error| error.to_string());
-    let story = Story { record, log, events, verdict, made: Timestamp::now() };
-    page::render(&story).map_err(|error| Failure::host(format!("the page cannot be made: {error}")))
+    let input = ReportInput { record, log, events, verdict, created: Timestamp::now() };
+    page::render(&input).map_err(|error| Failure::host(format!("could not create the report: {error}")))
 }
 
-/// The events of a run, and whether the trail that they stand in can be trusted.
-fn audited(record: &RunRecord, home: &Home) -> Result<(Vec<AuditLine>, Verdict), Failure> {
+/// Returns the events of a run, and whether the audit log that contains them can be trusted.
+fn audit_events(record: &RunRecord, home: &Home) -> Result<(Vec<AuditLine>, AuditVerdict), Failure> {
     if !home.audit().exists() {
-        let text = "There is no audit trail in this home.".to_owned();
-        return Ok((Vec::new(), Verdict { good: false, text }));
+        let text = "The strongroom home contains no audit log.".to_owned();
+        return Ok((Vec::new(), AuditVerdict { good: false, text }));
     }
     let mut events = Vec::new();
     for item in audit::read(&home.audit())? {
         if let Some(line) = item?.event.filter(|line| line.event.run == Some(record.id)) {
-            let about = trail::about(&line.event, false);
-            events.push(AuditLine { time: show::moment(line.time), kind: trail::kind(&line.event), about });
+            let about = audit_command::about(&line.event, false);
+            events.push(AuditLine { time: show::timestamp(line.time), kind: audit_command::kind(&line.event), about });
         }
     }
-    // The trail has to contain the position that the record carries. A run that was cut off carries none.
+    // The audit log must contain the position in the record. The record of an interrupted run has
+    // none.
     let expect = record.audit.as_ref().and_then(|position| Expect::try_from(position).ok());
     let report = audit::verify(&home.audit(), expect.as_ref())?;
     let overall = report.overall();
     let good = !overall.is_tampering();
-    let place = if expect.is_some() { ", and it contains the position that this run ended at" } else { "" };
+    let place = if expect.is_some() { ", and the log contains the position at which this run ended" } else { "" };
     let text = match good {
-        true => format!("The trail was verified when this page was made: nothing in it was changed{place}."),
-        false => format!("TAMPERED. The trail was verified when this page was made: {overall}."),
+        true => format!("The audit log was verified when this page was created: no tampering was detected{place}."),
+        false => format!("TAMPERED. The audit log was verified when this page was created: {overall}."),
     };
-    Ok((events, Verdict { good, text }))
+    Ok((events, AuditVerdict { good, text }))
 }
 
-/// Writes a page to a new file, complete or not at all, or to standard output.
-fn write_page(file: &Path, page: &str, record: &RunRecord) -> Result<Exit, Failure> {
+/// Writes a report to a new file, completely or not at all, or to standard output.
+fn write_report(file: &Path, page: &str, record: &RunRecord) -> Result<Exit, Failure> {
     if file == Path::new("-") {
         let mut stdout = io::stdout().lock();
         stdout.write_all(page.as_bytes())?;
         stdout.flush()?;
         return Ok(Exit::Done);
     }
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !folder.is_dir() {
-        return Err(Failure::invalid(format!("there is no folder `{}` to write the page in", folder.display()))
-            .help("make it first"));
+    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !dir.is_dir() {
+        return Err(Failure::invalid(format!(
+            "could not write the report `{}`: the directory `{}` does not exist",
+            file.display(),
+            dir.display()
+        ))
+        .help("create the directory first"));
     }
-    let failed = |cause: io::Error| Failure::invalid(format!("cannot write the page `{}`: {cause}", file.display()));
-    let mut temp = tempfile::Builder::new().prefix(".strongroom-page-").tempfile_in(folder).map_err(failed)?;
+    let failed =
+        |cause: io::Error| Failure::invalid(format!("could not write the report `{}`: {cause}", file.display()));
+    let mut temp = tempfile::Builder::new().prefix(".strongroom-page-").tempfile_in(dir).map_err(failed)?;
     temp.write_all(page.as_bytes()).and_then(|()| temp.as_file().sync_all()).map_err(failed)?;
     match temp.persist_noclobber(file) {
         Ok(_) => {}
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => return Err(page_exists(file)),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => return Err(report_exists_error(file)),
         Err(error) => return Err(failed(error.error)),
     }
-    out::note(format!("the page of run {} is `{}`: open it in a browser", record.id, file.display()));
+    out::note(format!("wrote the report of run {} to `{}`: open it in a browser", record.id, file.display()));
     Ok(Exit::Done)
 }
 
-fn page_exists(file: &Path) -> Failure {
-    Failure::invalid(format!("the page `{}` exists already", file.display()))
-        .help("name a new file, so that nothing is overwritten")
+fn report_exists_error(file: &Path) -> Failure {
+    Failure::invalid(format!("the report `{}` already exists", file.display()))
+        .help("choose a new file; existing files are never overwritten")
 }
 
-/// What the table at the end of a run leaves out.
+/// Returns rows that the summary at the end of a run does not contain.
 fn facts(record: &RunRecord) -> Vec<String> {
     let mut rows = vec![
-        ("started", show::moment(record.started)),
-        ("ended", record.ended.map_or_else(|| "-".to_owned(), show::moment)),
+        ("started", show::timestamp(record.started)),
+        ("ended", record.ended.map_or_else(|| "-".to_owned(), show::timestamp)),
         ("component", format!("{}, {}", record.component.path, show::size(record.component.bytes))),
         ("", record.component.digest.to_string()),
         ("policy", record.policy.to_string()),
@@ -281,6 +289,5 @@ fn facts(record: &RunRecord) -> Vec<String> {
     if let Some(audit) = &record.audit {
         rows.push(("audit", format!("{}:{}:{}", audit.segment, audit.count, audit.head)));
     }
-    let rows: Vec<Vec<String>> = rows.into_iter().map(|(label, value)| vec![label.to_owned(), value]).collect();
-    out::columns(None, &rows, &[])
+    rows.iter().map(|(label, value)| summary::row(label, &escape_controls(value))).collect()
 }

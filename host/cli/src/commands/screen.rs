@@ -1,21 +1,21 @@
-//! What a component prints, on its way to a person.
+//! Shows a component's output.
 //!
-//! By here it has been through the run's redactor. On a terminal, or wherever our own text stands beside it, control characters are
-//! shown escaped; a log file gets the bytes as they are.
+//! The output has already been redacted. Control characters are escaped, except in a log file.
 //!
-//! Where progress is drawn, whatever else is written to the terminal goes above it: the line is taken away, the text written, the line
-//! drawn again. While the last line of text is not complete there is no place for it, and it stays away.
+//! While progress is shown, other output to the terminal goes above it: the progress line is
+//! removed, the text written, and the line redrawn. While the last line of text is incomplete, no
+//! progress is shown.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::progress::{Line, Meter, Said};
+use super::progress::{Line, Meter, Status};
 use strongroom::escape::TerminalEscaper;
 use strongroom::record::Progress;
 use strongroom::runtime::{Observer, Stream};
 
-/// Shows a run's output while it goes on.
+/// Shows the output of a run as it arrives.
 pub(super) struct Screen {
     state: Arc<Mutex<State>>,
     meter: Option<Meter>,
@@ -26,14 +26,14 @@ struct State {
     err: Sink,
     last: Option<u8>,
     failure: Option<io::Error>,
-    progress: Option<Below>,
+    progress: Option<ProgressArea>,
 }
 
-/// Progress below the text of a terminal.
-struct Below {
+/// The progress line below other text on a terminal.
+struct ProgressArea {
     line: Line,
-    said: Said,
-    /// Whether text stands in the line where the cursor is.
+    status: Status,
+    /// Whether the cursor's line contains text.
     occupied: bool,
 }
 
@@ -41,30 +41,31 @@ struct Sink {
     writer: Box<dyn Write + Send>,
     escaper: Option<TerminalEscaper>,
     on_terminal: bool,
-    /// Nobody reads it any more; the run goes on without.
+    /// The reader is gone. The run continues without it.
     closed: bool,
 }
 
-/// How it ended.
+/// The final state of the output.
 pub(super) struct Finished {
-    /// The last byte that was shown, where there was any.
+    /// The last byte that was written.
     pub(super) last: Option<u8>,
-    /// The first failure to write, other than a reader that has gone.
+    /// The first write error other than a closed pipe.
     pub(super) failure: Option<io::Error>,
 }
 
 impl Screen {
-    /// Standard output to standard output and standard error to standard error.
+    /// Returns a screen that writes each stream to the same stream of this process.
     pub(super) fn streams() -> Self {
         Self::new(stdout(), stderr())
     }
 
-    /// Both to standard error, because standard output carries something else.
-    pub(super) fn aside() -> Self {
+    /// Returns a screen that writes both streams to standard error, because standard output is used
+    /// for JSON.
+    pub(super) fn stderr_only() -> Self {
         Self::new(stderr(), stderr())
     }
 
-    /// Both to a file, unescaped.
+    /// Returns a screen that writes both streams to a file, unescaped.
     pub(super) fn log(file: File) -> io::Result<Self> {
         let plain = |file| Sink { writer: Box::new(file), escaper: None, on_terminal: false, closed: false };
         Ok(Self::new(plain(file.try_clone()?), plain(file)))
@@ -75,7 +76,7 @@ impl Screen {
         Self { state: Arc::new(Mutex::new(state)), meter: None }
     }
 
-    /// Draws progress below the text. Standard error has to be a terminal.
+    /// Shows progress below the text. Standard error must be a terminal.
     pub(super) fn with_progress(self) -> Self {
         let screen = self.drawing(Line::new());
         *lock(&CURRENT) = Arc::downgrade(&screen.state);
@@ -83,13 +84,13 @@ impl Screen {
     }
 
     fn drawing(mut self, line: Line) -> Self {
-        self.lock().progress = Some(Below { line, said: Said::default(), occupied: false });
+        self.lock().progress = Some(ProgressArea { line, status: Status::default(), occupied: false });
         let state = Arc::clone(&self.state);
-        self.meter = Some(Meter::start(move |said| lock(&state).draw(said)));
+        self.meter = Some(Meter::start(move |status| lock(&state).draw(status)));
         self
     }
 
-    /// Shows what is held back of cut characters, and takes the progress away.
+    /// Writes pending incomplete characters and removes the progress line.
     pub(super) fn finish(&self) -> Finished {
         if let Some(meter) = &self.meter {
             meter.end();
@@ -111,15 +112,15 @@ impl Screen {
     }
 }
 
-/// Every change is whole: a poisoned lock still holds a usable state.
+/// Every update leaves a consistent state, so a poisoned lock can be used.
 fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The screen on which progress is drawn, for those who write to standard error beside it.
+/// The screen that shows progress, for other writers to standard error.
 static CURRENT: Mutex<Weak<Mutex<State>>> = Mutex::new(Weak::new());
 
-/// Standard error, above any progress.
+/// A writer to standard error that writes above the progress line.
 pub(super) struct AboveProgress;
 
 impl Write for AboveProgress {
@@ -128,7 +129,7 @@ impl Write for AboveProgress {
         match screen {
             Some(screen) => {
                 let mut state = lock(&screen);
-                state.above(bytes, |bytes| io::stderr().write(bytes))
+                state.write_above(bytes, |bytes| io::stderr().write(bytes))
             }
             None => io::stderr().write(bytes),
         }
@@ -164,24 +165,24 @@ impl Observer for Screen {
 }
 
 impl State {
-    /// Draws progress, where there is a place for it.
-    fn draw(&mut self, said: &Said) {
+    /// Draws progress if the cursor is at the start of a line.
+    fn draw(&mut self, status: &Status) {
         if let Some(below) = &mut self.progress {
-            below.said.clone_from(said);
+            below.status.clone_from(status);
             if !below.occupied {
-                below.line.draw(said);
+                below.line.draw(status);
             }
         }
     }
 
-    /// Writes to the terminal above the progress.
-    fn above<T>(&mut self, bytes: &[u8], write: impl FnOnce(&[u8]) -> io::Result<T>) -> io::Result<T> {
+    /// Writes to the terminal above the progress line.
+    fn write_above<T>(&mut self, bytes: &[u8], write: impl FnOnce(&[u8]) -> io::Result<T>) -> io::Result<T> {
         let Some(below) = &mut self.progress else { return write(bytes) };
         below.line.clear();
         let written = write(bytes);
         below.occupied = bytes.last().is_some_and(|last| *last != b'\n');
         if !below.occupied {
-            below.line.draw(&below.said);
+            below.line.draw(&below.status);
         }
         written
     }
@@ -198,10 +199,10 @@ impl State {
         if bytes.is_empty() || sink.closed {
             return;
         }
-        // Taken out for the time of writing, because the line below is of the same state.
+        // Taken out during the write, because the progress line is part of the same state.
         let mut writer = std::mem::replace(&mut sink.writer, Box::new(io::sink()));
         let mut whole = |bytes: &[u8]| writer.write_all(bytes).and_then(|()| writer.flush());
-        let written = if sink.on_terminal { self.above(bytes, whole) } else { whole(bytes) };
+        let written = if sink.on_terminal { self.write_above(bytes, whole) } else { whole(bytes) };
         let sink = self.sink(stream);
         sink.writer = writer;
         match written {
@@ -235,9 +236,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Page(Arc<Mutex<Vec<u8>>>);
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Page {
+    impl Write for Buffer {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -259,8 +260,8 @@ mod tests {
     }
 
     #[test]
-    fn each_stream_is_escaped_by_itself() {
-        let (out, err) = (Page::default(), Page::default());
+    fn streams_are_escaped_independently() {
+        let (out, err) = (Buffer::default(), Buffer::default());
         let screen = Screen::new(escaped(out.clone()), escaped(err.clone()));
         screen.output(Stream::Stdout, b"a\x1b[2J\n\xc3");
         screen.output(Stream::Stderr, b"b\xc3");
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_gets_the_bytes_as_they_are() {
+    fn log_file_receives_unescaped_bytes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let screen = Screen::log(File::create_new(&path).unwrap()).unwrap();
@@ -284,9 +285,9 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_has_gone_is_no_failure_and_a_full_disk_is() {
+    fn closed_pipe_is_ignored_but_full_disk_fails() {
         for (kind, fails) in [(io::ErrorKind::BrokenPipe, false), (io::ErrorKind::StorageFull, true)] {
-            let err = Page::default();
+            let err = Buffer::default();
             let screen = Screen::new(escaped(Broken(kind)), escaped(err.clone()));
             screen.output(Stream::Stdout, b"a");
             screen.output(Stream::Stdout, b"a");
@@ -296,7 +297,7 @@ mod tests {
         }
     }
 
-    /// A terminal as a writer: a line feed returns to the left, as terminals are set.
+    /// A terminal as a writer that maps LF to CR LF.
     struct Terminal(InMemoryTerm);
 
     impl Write for Terminal {
@@ -313,18 +314,18 @@ mod tests {
         let term = InMemoryTerm::new(10, width);
         let line = Line::on(ProgressDrawTarget::term_like_with_hz(Box::new(term.clone()), 255));
         let sink = || Sink { on_terminal: true, ..escaped(Terminal(term.clone())) };
-        let progress = Some(Below { line, said: Said::default(), occupied: false });
+        let progress = Some(ProgressArea { line, status: Status::default(), occupied: false });
         (term.clone(), State { out: sink(), err: sink(), last: None, failure: None, progress })
     }
 
-    fn half(message: &str) -> Said {
-        Said { compiling: None, progress: Some(Progress { done: 1, total: 2, message: message.to_owned() }) }
+    fn half(message: &str) -> Status {
+        Status { compiling: None, progress: Some(Progress { done: 1, total: 2, message: message.to_owned() }) }
     }
 
     const HALF: &str = "[============>           ]  50%  1/2  half";
 
     #[test]
-    fn text_goes_above_the_progress() {
+    fn text_is_written_above_progress() {
         let (term, mut state) = drawing(60);
         state.draw(&half("half"));
         state.write(Stream::Stdout, b"one\n");
@@ -338,7 +339,7 @@ mod tests {
 
     // promise: The progress display does not break lines of output and does not delay a run.
     #[test]
-    fn an_incomplete_line_is_not_torn() {
+    fn incomplete_line_suppresses_progress() {
         let (term, mut state) = drawing(60);
         state.draw(&half("half"));
         state.write(Stream::Stdout, b"epoch 1 ");
@@ -352,9 +353,9 @@ mod tests {
     }
 
     #[test]
-    fn text_that_goes_elsewhere_leaves_the_progress_alone() {
+    fn output_to_file_keeps_progress() {
         let (term, mut state) = drawing(60);
-        let file = Page::default();
+        let file = Buffer::default();
         state.out = escaped(file.clone());
         state.draw(&half("half"));
         state.write(Stream::Stdout, b"no line end");
@@ -364,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_screen_draws_what_the_run_says_until_it_ends() {
+    fn screen_draws_progress_until_finish() {
         let term = InMemoryTerm::new(10, 60);
         let line = Line::on(ProgressDrawTarget::term_like_with_hz(Box::new(term.clone()), 255));
         let screen = Screen::new(escaped(io::sink()), escaped(io::sink())).drawing(line);

@@ -1,4 +1,4 @@
-//! How sizes, times and numbers are written for people, and how people write moments.
+//! Formats sizes, times and numbers, and parses timestamps.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-/// A size to about three digits, such as `12.3 MiB`.
+/// Formats a size with about three digits, such as `12.3 MiB`.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
@@ -24,7 +24,7 @@ pub(super) fn size(bytes: u64) -> String {
     if amount < 99.95 { format!("{amount:.1} {unit}") } else { format!("{amount:.0} {unit}") }
 }
 
-/// A span of time to about three digits, such as `1.24 s` or `2 h 05 min`.
+/// Formats a duration with about three digits, such as `1.24 s` or `2 h 05 min`.
 pub(super) fn duration(span: Duration) -> String {
     let seconds = span.as_secs_f64();
     if seconds < 0.9995 {
@@ -42,12 +42,12 @@ pub(super) fn duration(span: Duration) -> String {
     if hours > 0 { format!("{hours} h {minutes:02} min") } else { format!("{minutes} min {rest:02} s") }
 }
 
-/// The same of what may be much less than a millisecond.
+/// Formats a duration that may be far below a millisecond.
 pub(super) fn brief_duration(span: Duration) -> String {
     if span < Duration::from_millis(1) { format!("{:.1} µs", span.as_secs_f64() * 1e6) } else { duration(span) }
 }
 
-/// A number of a metric, to six digits.
+/// Formats the value of a metric with six digits.
 pub(super) fn number(value: f64) -> String {
     if value == 0.0 || !value.is_finite() {
         return format!("{value}");
@@ -61,12 +61,12 @@ pub(super) fn number(value: f64) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
-/// A moment to the second, in UTC.
-pub(super) fn moment(at: Timestamp) -> String {
+/// Formats a timestamp to the second, in UTC.
+pub(super) fn timestamp(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// How often, where it was more than once.
+/// Formats a count of uses, such as `once` or `3 times`.
 pub(super) fn times(count: u64) -> String {
     match count {
         1 => "once".to_owned(),
@@ -75,8 +75,8 @@ pub(super) fn times(count: u64) -> String {
     }
 }
 
-/// Reads a moment: RFC 3339, or a date, which means its beginning in UTC.
-pub(super) fn parse_moment(text: &str) -> Result<Timestamp, String> {
+/// Parses an RFC 3339 timestamp, or a date as its midnight in UTC.
+pub(super) fn parse_timestamp(text: &str) -> Result<Timestamp, String> {
     if let Ok(moment) = text.parse::<Timestamp>() {
         return Ok(moment);
     }
@@ -84,7 +84,7 @@ pub(super) fn parse_moment(text: &str) -> Result<Timestamp, String> {
     match date.and_then(|date| date.to_zoned_datetime(TimeZone::UTC).ok()) {
         Some(start) => Ok(start.timestamp()),
         None => {
-            Err("a moment is written `2030-12-01T08:00:00Z`, or `2030-12-01` for the beginning of a day in UTC"
+            Err("expected a time such as `2030-12-01T08:00:00Z`, or a date such as `2030-12-01` (midnight UTC)"
                 .to_owned())
         }
     }
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes() {
+    fn sizes_have_three_digits() {
         for (bytes, text) in [
             (0, "0 B"),
             (1023, "1023 B"),
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn durations() {
+    fn durations_have_three_digits() {
         for (micros, text) in [
             (0, "0.0 ms"),
             (800, "0.8 ms"),
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers() {
+    fn numbers_have_six_digits() {
         for (value, text) in [
             (0.0, "0"),
             (0.102_345_67, "0.102346"),
@@ -146,12 +146,12 @@ mod tests {
     }
 
     #[test]
-    fn moments() {
-        let day = parse_moment("2030-12-01").unwrap();
-        assert_eq!(day, parse_moment("2030-12-01T01:00:00+01:00").unwrap());
-        assert_eq!(moment(day), "2030-12-01T00:00:00Z");
+    fn timestamps_are_parsed_and_formatted() {
+        let day = parse_timestamp("2030-12-01").unwrap();
+        assert_eq!(day, parse_timestamp("2030-12-01T01:00:00+01:00").unwrap());
+        assert_eq!(timestamp(day), "2030-12-01T00:00:00Z");
         for bad in ["", "soon", "90d", "2026-13-01", "2030-12-01 08:00", "01.12.2026"] {
-            assert!(parse_moment(bad).is_err(), "{bad}");
+            assert!(parse_timestamp(bad).is_err(), "{bad}");
         }
     }
 }

@@ -1,7 +1,8 @@
-//! How text is marked for people, and whether it is: colour on a terminal that wants it, JSON where a program reads.
+//! Decides whether output is colored or JSON.
 //!
-//! Marked are the words that somebody looks for, and nothing else: `error:`, `help:`, headings, the outcome of a run, what was denied.
-//! What is written to a pipe or a file has no marks unless `--color always` or the environment asks for them.
+//! Only what users look for is colored: `error:`, `help:`, headings, the outcome of a run, and
+//! denials. Output to a pipe or a file is colored only with `--color always` or if the environment
+//! asks for it.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
@@ -11,13 +12,13 @@ use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
 use clap::builder::Styles;
 
-use crate::config::{self, Colour};
+use crate::config::{self, Color};
 
-/// `error:`, and what ended badly.
+/// `error:` and bad outcomes.
 pub(super) const ERROR: Style = AnsiColor::Red.on_default().bold();
-/// What deserves a look.
+/// Warnings.
 pub(super) const WARNING: Style = AnsiColor::Yellow.on_default();
-/// What ended well.
+/// Good outcomes.
 pub(super) const GOOD: Style = AnsiColor::Green.on_default();
 /// Headings and `help:`.
 pub(super) const HEADING: Style = Style::new().bold();
@@ -26,53 +27,54 @@ pub(super) const HEADING: Style = Style::new().bold();
 pub(super) const HELP: Styles =
     Styles::plain().header(HEADING).usage(HEADING).literal(HEADING).error(ERROR).valid(GOOD).invalid(WARNING);
 
-/// The two streams that a command writes to.
+/// The standard streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum To {
+pub(super) enum StdStream {
     Out,
     Err,
 }
 
-/// What `--color` can be.
+/// The values of `--color`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum When {
+pub(super) enum ColorWhen {
     Auto,
     Always,
     Never,
 }
 
-/// What was decided for this process.
+/// The settings of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Decided {
+struct Settings {
     out: bool,
     err: bool,
     draws: bool,
     json: bool,
 }
 
-static DECIDED: OnceLock<Decided> = OnceLock::new();
+static SETTINGS: OnceLock<Settings> = OnceLock::new();
 
-/// Decides once, from the arguments as they stand: an argument that cannot be understood is reported in the form that was asked for too.
-pub(super) fn decide(arguments: &[OsString]) {
+/// Determines the settings from the raw arguments, so that even errors in the arguments are
+/// reported in the requested form.
+pub(super) fn init(arguments: &[OsString]) {
     let terminal = config::terminal();
-    let (when, json) = asked(arguments);
-    let colour = match when {
-        None | Some(When::Auto) => terminal.colour,
-        Some(When::Always) => Colour::Always,
-        Some(When::Never) => Colour::Never,
+    let (when, json) = scan(arguments);
+    let color = match when {
+        None | Some(ColorWhen::Auto) => terminal.color,
+        Some(ColorWhen::Always) => Color::Always,
+        Some(ColorWhen::Never) => Color::Never,
     };
-    let marks = |is_terminal: bool| match colour {
-        Colour::Always => true,
-        Colour::Never => false,
-        Colour::Auto => is_terminal,
+    let marks = |is_terminal: bool| match color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => is_terminal,
     };
     let (out, err) = (io::stdout().is_terminal(), io::stderr().is_terminal());
-    let decided = Decided { out: marks(out), err: marks(err), draws: err && terminal.moves_cursor && !json, json };
-    let _ = DECIDED.set(decided);
+    let decided = Settings { out: marks(out), err: marks(err), draws: err && terminal.moves_cursor && !json, json };
+    let _ = SETTINGS.set(decided);
 }
 
-/// What the arguments say of colour, and whether they ask for JSON. Behind `--` they are the component's.
-fn asked(arguments: &[OsString]) -> (Option<When>, bool) {
+/// Scans the arguments for `--color` and `--json`. Arguments after `--` belong to the component.
+fn scan(arguments: &[OsString]) -> (Option<ColorWhen>, bool) {
     let mut ours = arguments.iter().take_while(|argument| *argument != "--").filter_map(|argument| argument.to_str());
     let (mut when, mut json) = (None, false);
     while let Some(argument) = ours.next() {
@@ -82,36 +84,36 @@ fn asked(arguments: &[OsString]) -> (Option<When>, bool) {
             Some(value) => value.strip_prefix('='),
             None => None,
         };
-        // What is no such word is refused later, where the arguments are read in earnest.
-        when = value.and_then(|value| When::from_str(value, false).ok()).or(when);
+        // Invalid values are rejected later, when the arguments are parsed.
+        when = value.and_then(|value| ColorWhen::from_str(value, false).ok()).or(when);
     }
     (when, json)
 }
 
-fn decided() -> Decided {
-    DECIDED.get().copied().unwrap_or_default()
+fn settings() -> Settings {
+    SETTINGS.get().copied().unwrap_or_default()
 }
 
-/// Whether text on this stream is marked.
-pub(super) fn marks(to: To) -> bool {
+/// Returns whether output to this stream is colored.
+pub(super) fn marks(to: StdStream) -> bool {
     match to {
-        To::Out => decided().out,
-        To::Err => decided().err,
+        StdStream::Out => settings().out,
+        StdStream::Err => settings().err,
     }
 }
 
-/// Whether errors are for a program.
+/// Returns whether errors are printed as JSON.
 pub(super) fn is_json() -> bool {
-    decided().json
+    settings().json
 }
 
-/// Whether standard error is a terminal on which something that changes can be drawn.
+/// Returns whether progress can be drawn on standard error.
 pub(super) fn draws() -> bool {
-    decided().draws
+    settings().draws
 }
 
-/// Text with a mark, where the stream has any.
-pub(super) fn paint(to: To, style: Style, text: &str) -> String {
+/// Returns text in a style, if the stream is colored.
+pub(super) fn paint(to: StdStream, style: Style, text: &str) -> String {
     if marks(to) { format!("{style}{text}{style:#}") } else { text.to_owned() }
 }
 
@@ -120,24 +122,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_arguments_are_asked_before_they_are_read() {
+    fn color_and_json_are_found_in_raw_arguments() {
         for (arguments, when, json) in [
-            ("run x --color always", Some(When::Always), false),
-            ("--color=never run --json x", Some(When::Never), true),
-            ("--color never --color=auto", Some(When::Auto), false),
+            ("run x --color always", Some(ColorWhen::Always), false),
+            ("--color=never run --json x", Some(ColorWhen::Never), true),
+            ("--color never --color=auto", Some(ColorWhen::Auto), false),
             ("--color=sometimes run", None, false),
             ("run --color", None, false),
             ("run --colour=always", None, false),
             ("run x -- --color always --json", None, false),
         ] {
             let arguments: Vec<OsString> = arguments.split(' ').map(OsString::from).collect();
-            assert_eq!(asked(&arguments), (when, json), "{arguments:?}");
+            assert_eq!(scan(&arguments), (when, json), "{arguments:?}");
         }
     }
 
     #[test]
-    fn without_a_decision_nothing_is_marked() {
-        assert_eq!(paint(To::Out, ERROR, "x"), "x");
+    fn text_without_settings_is_plain() {
+        assert_eq!(paint(StdStream::Out, ERROR, "x"), "x");
         assert!(!draws() && !is_json());
     }
 }

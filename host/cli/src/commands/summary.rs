@@ -1,41 +1,43 @@
-//! The table at the end of a run, and of `runs show`.
+//! The summary at the end of a run and in `runs show`.
 
 use std::time::Duration;
 
 use anstyle::Style;
 
-use super::style::{self, To};
+use super::style::{self, StdStream};
 use super::{out, show};
 use strongroom::escape::escape_controls;
 use strongroom::record::{Blame, Metric, NetworkUse, Outcome, RunRecord, SecretUse};
 
-/// How many lines one section has before it says how many more there are.
+/// The maximum number of lines per section.
 const SECTION_MAX: usize = 20;
-/// How wide a sentence gets before it goes on in the next line.
+/// The maximum width of a sentence in columns.
 const SENTENCE_WIDTH: usize = 100;
-/// How wide a sentence may get however narrow the terminal is.
+/// The minimum width of a sentence, however narrow the terminal is.
 const SENTENCE_MIN: usize = 30;
-/// How far the lines of a section are from the left.
-const INDENT: usize = 13;
+/// The indentation of a section's lines.
+const INDENT: usize = 2 + LABEL_WIDTH;
+/// The width of the label column.
+const LABEL_WIDTH: usize = 13;
 
-/// What became of a run, as lines for a person on this stream.
-pub(super) fn marked(record: &RunRecord, to: To) -> Vec<String> {
+/// Returns the summary of a run as lines for a stream.
+pub(super) fn lines(record: &RunRecord, to: StdStream) -> Vec<String> {
     let width = out::width(to).map_or(SENTENCE_WIDTH, |width| width.saturating_sub(INDENT));
     let width = width.clamp(SENTENCE_MIN, SENTENCE_WIDTH);
     summary(record, width, &|style, text| style::paint(to, style, text))
 }
 
-/// What became of a run, sentences of so many characters a line. `paint` marks words. Text that came from the component is escaped
-/// once more here.
+/// Formats the summary with sentences of at most `width` columns. `paint` styles words. Component
+/// text is escaped again here.
 fn summary(record: &RunRecord, width: usize, paint: &dyn Fn(Style, &str) -> String) -> Vec<String> {
     let (outcome, took) = headline(record);
     let outcome = paint(style_of(record.outcome), &outcome);
     let mut table = Sections { lines: vec![format!("{outcome}{took} · run {}", record.id)], paint };
     if let Some(reason) = &record.reason {
-        table.add("why", sentence(reason, width));
+        table.add("reason", sentence(reason, width));
     }
     if let Some(blame) = record.blame {
-        table.add("caused by", vec![blame_text(blame).to_owned()]);
+        table.add("cause", vec![blame_text(blame).to_owned()]);
     }
     let without_policy = record.policy == strongroom::ids::Digest::of(b"");
     table.add_marked("denied", denied(&record.secrets, without_policy, width), style::WARNING);
@@ -45,36 +47,37 @@ fn summary(record: &RunRecord, width: usize, paint: &dyn Fn(Style, &str) -> Stri
         .filter(|used| used.count > 0)
         .map(|used| vec![used.operation.clone(), used.name.clone(), show::times(used.count)])
         .collect();
-    table.add("secrets", cut(&served, &[]));
+    table.add("secrets", first_rows(&served, &[]));
     table.add_each("network", network(&record.network, without_policy, width));
     if record.peak_memory_bytes > 0 {
-        table.add("memory", vec![format!("{} at most", show::size(record.peak_memory_bytes))]);
+        table.add("peak memory", vec![show::size(record.peak_memory_bytes)]);
     }
     if record.cpu_micros > 0 {
-        table.add("processor", vec![show::duration(Duration::from_micros(record.cpu_micros))]);
+        table.add("CPU time", vec![show::duration(Duration::from_micros(record.cpu_micros))]);
     }
     let metrics: Vec<Vec<String>> = record.metrics.iter().map(|(name, metric)| metric_row(name, metric)).collect();
-    table.add("metrics", cut(&metrics, &[1]));
+    table.add("metrics", first_rows(&metrics, &[1]));
     if let Some(progress) = record.progress.as_ref().filter(|_| record.outcome != Outcome::Finished) {
         let of = if progress.total > 0 { format!(" of {}", progress.total) } else { String::new() };
-        table.add("progress", sentence(&format!("{}{of} {}", progress.done, progress.message), width));
+        let message = if progress.message.is_empty() { String::new() } else { format!(": {}", progress.message) };
+        table.add("progress", sentence(&format!("{}{of}{message}", progress.done), width));
     }
     let outputs: Vec<Vec<String>> =
         record.outputs.iter().map(|output| vec![output.path.clone(), show::size(output.bytes)]).collect();
-    table.add("outputs", cut(&outputs, &[1]));
+    table.add("outputs", first_rows(&outputs, &[1]));
     if record.redactions > 0 {
-        let text = format!("a secret was taken out of the component's text {}", show::times(record.redactions));
-        table.add("redacted", vec![text]);
+        let values = if record.redactions == 1 { "value" } else { "values" };
+        table.add("redactions", vec![format!("{} secret {values} redacted from output", record.redactions)]);
     }
     if let Some(timings) = &record.timings {
         let row = |(stage, nanos): &(&str, u64)| {
             vec![(*stage).to_owned(), show::brief_duration(Duration::from_nanos(*nanos))]
         };
-        table.add("time", cut(&timings.stages().iter().map(row).collect::<Vec<_>>(), &[1]));
+        table.add("timings", first_rows(&timings.stages().iter().map(row).collect::<Vec<_>>(), &[1]));
     }
     if record.log.dropped > 0 {
         let text = format!(
-            "{} kept, {} beyond `log-bytes` dropped",
+            "{} kept, {} dropped (limit `log-bytes`)",
             show::size(record.log.kept),
             show::size(record.log.dropped)
         );
@@ -86,20 +89,20 @@ fn summary(record: &RunRecord, width: usize, paint: &dyn Fn(Style, &str) -> Stri
     table.lines
 }
 
-/// The outcome in a few words, and the time that it took.
+/// Returns the outcome, and the text that follows it, such as the duration.
 pub(super) fn headline(record: &RunRecord) -> (String, String) {
-    let span = |word: &str| took(record).map(|span| format!(" {word} {span}")).unwrap_or_default();
+    let span = |word: &str| duration(record).map(|span| format!(" {word} {span}")).unwrap_or_default();
     match record.outcome {
         Outcome::Running => ("running".to_owned(), String::new()),
         Outcome::Finished => ("finished".to_owned(), span("in")),
         Outcome::Failed => ("failed".to_owned(), span("after")),
-        Outcome::Refused => ("refused".to_owned(), ": none of its code ran".to_owned()),
+        Outcome::Refused => ("refused".to_owned(), " before any of its code ran".to_owned()),
         Outcome::Limit => {
             let limit = record.limit.map_or("", |limit| limit.as_str());
-            (format!("stopped at the limit `{limit}`"), span("after"))
+            (format!("stopped at limit `{limit}`"), span("after"))
         }
         Outcome::Cancelled => ("cancelled".to_owned(), span("after")),
-        Outcome::HostFault => ("the host failed".to_owned(), span("after")),
+        Outcome::HostFault => ("host fault".to_owned(), span("after")),
         Outcome::Lost => ("lost".to_owned(), String::new()),
     }
 }
@@ -112,10 +115,10 @@ fn style_of(outcome: Outcome) -> Style {
     }
 }
 
-/// How long a run took, where it has ended.
-pub(super) fn took(record: &RunRecord) -> Option<String> {
+/// Returns the duration of a run that has ended.
+pub(super) fn duration(record: &RunRecord) -> Option<String> {
     let span = record.ended?.duration_since(record.started);
-    // A clock that was set back in between makes it negative.
+    // Negative if the clock was set back during the run.
     Some(show::duration(Duration::try_from(span).unwrap_or_default()))
 }
 
@@ -124,33 +127,34 @@ pub(super) fn blame_text(blame: Blame) -> &'static str {
         Blame::Guest => "the component",
         Blame::Policy => "the policy",
         Blame::Host => "the host",
-        Blame::Operator => "whoever started it",
+        Blame::Operator => "the operator",
     }
 }
 
-/// What was denied, then the lines of the policy that would allow it.
+/// Returns denied requests, then the policy lines that would allow them.
 fn denied(uses: &[SecretUse], without_policy: bool, width: usize) -> Vec<String> {
     let denied: Vec<&SecretUse> = uses.iter().filter(|used| used.denied > 0).collect();
     let rows: Vec<Vec<String>> =
         denied.iter().map(|used| vec![used.operation.clone(), used.name.clone(), show::times(used.denied)]).collect();
-    let mut lines = cut(&rows, &[]);
-    let allow = merged(denied.iter().filter_map(|used| used.would_allow.as_deref()));
+    let mut lines = first_rows(&rows, &[]);
+    let allow = merge_grants(denied.iter().filter_map(|used| used.would_allow.as_deref()));
     if !allow.is_empty() {
         let these = if allow.len() == 1 { "this line" } else { "these lines" };
         let advice = match without_policy {
             true => format!(
-                "there was no policy; one (`--policy FILE`) with `version = 1` and {these} under [secrets] would allow it:"
+                "the run had no policy; a policy (`--policy FILE`) with `version = 1` and {these} under [secrets] would allow it:"
             ),
-            false => format!("{these} under [secrets] of the policy would allow it:"),
+            false => format!("{these} under [secrets] in the policy would allow it:"),
         };
         lines.extend(sentence(&advice, width));
         let rows: Vec<Vec<String>> = allow.into_iter().map(|line| vec![line]).collect();
-        lines.extend(cut(&rows, &[]).into_iter().map(|line| format!("  {line}")));
+        lines.extend(first_rows(&rows, &[]).into_iter().map(|line| format!("  {line}")));
     }
     lines
 }
 
-/// What was wanted of the network; what was denied, marked, and the line of the policy that would allow that.
+/// Returns network use with denied requests highlighted, then the policy line that would allow
+/// them.
 fn network(uses: &[NetworkUse], without_policy: bool, width: usize) -> Vec<(Style, String)> {
     let row = |denied: &str, used: &NetworkUse, count| {
         vec![format!("{denied}{}", used.operation.as_str()), used.target.clone(), show::times(count)]
@@ -159,11 +163,13 @@ fn network(uses: &[NetworkUse], without_policy: bool, width: usize) -> Vec<(Styl
     let denied: Vec<&NetworkUse> = uses.iter().filter(|used| used.denied > 0).collect();
     let rows: Vec<Vec<String>> = allowed.chain(denied.iter().map(|used| row("denied ", used, used.denied))).collect();
     let allowed = rows.len() - denied.len();
-    let mut lines = cut(&rows, &[]);
-    if let Some(line) = allowing_tcp(uses) {
+    let mut lines = first_rows(&rows, &[]);
+    if let Some(line) = tcp_suggestion(uses) {
         let advice = match without_policy {
-            true => "there was no policy; one (`--policy FILE`) with `version = 1` and this line would allow it:",
-            false => "`tcp` of the policy, above its tables, with these in it would allow it:",
+            true => {
+                "the run had no policy; a policy (`--policy FILE`) with `version = 1` and this line would allow it:"
+            }
+            false => "these entries in the policy's top-level `tcp` would allow it:",
         };
         lines.extend(sentence(advice, width));
         lines.push(format!("  {line}"));
@@ -172,8 +178,8 @@ fn network(uses: &[NetworkUse], without_policy: bool, width: usize) -> Vec<(Styl
     lines.into_iter().enumerate().map(|(at, line)| (style(at), line)).collect()
 }
 
-/// The line of a policy that would allow the connections that were denied, where one would.
-pub(super) fn allowing_tcp(uses: &[NetworkUse]) -> Option<String> {
+/// Returns the policy line that would allow the denied connections, if there is one.
+pub(super) fn tcp_suggestion(uses: &[NetworkUse]) -> Option<String> {
     let denied = uses.iter().filter(|used| used.denied > 0);
     let mut entries: Vec<String> = Vec::new();
     for entry in denied.filter_map(|used| used.would_allow.as_ref()).take(SECTION_MAX) {
@@ -185,9 +191,9 @@ pub(super) fn allowing_tcp(uses: &[NetworkUse]) -> Option<String> {
     (!entries.is_empty()).then(|| format!("tcp = [{}]", entries.join(", ")))
 }
 
-/// The lines, with those for one key made one, since a policy takes no two entries of one name. Lines that differ in more than their
-/// operations stay as they are.
-pub(super) fn merged<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
+/// Merges lines for the same key, because a policy accepts only one entry per name. Lines that
+/// differ in more than their operations stay unchanged.
+pub(super) fn merge_grants<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut merged: Vec<(String, Vec<String>)> = Vec::new();
     let mut plain: Vec<String> = Vec::new();
     for line in lines {
@@ -214,7 +220,7 @@ pub(super) fn merged<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     merged.into_iter().map(rejoin).chain(plain).collect()
 }
 
-/// The key and the operations of a line such as `db-password = ["get"]`.
+/// Parses the key and the operations of a line such as `db-password = ["get"]`.
 fn operations(line: &str) -> Option<(String, Vec<String>)> {
     let (key, _) = line.split_once(" = ")?;
     let table: toml::Table = toml::from_str(line).ok()?;
@@ -238,17 +244,17 @@ fn metric_row(name: &str, metric: &Metric) -> Vec<String> {
     vec![name.to_owned(), last, about.join(", ")]
 }
 
-/// The first rows in columns, and how many more there are.
-fn cut(rows: &[Vec<String>], right: &[usize]) -> Vec<String> {
+/// Formats the first rows as columns, with the number of further rows.
+fn first_rows(rows: &[Vec<String>], right: &[usize]) -> Vec<String> {
     let shown = rows.get(..SECTION_MAX).unwrap_or(rows);
     let mut lines = out::columns(None, shown, right);
     if rows.len() > shown.len() {
-        lines.push(format!("and {} more: `strongroom runs show --json`", rows.len() - shown.len()));
+        lines.push(format!("and {} more (see `strongroom runs show --json`)", rows.len() - shown.len()));
     }
     lines
 }
 
-/// A sentence over as many lines as it takes. What stands between backticks is made to be copied, and stays in one piece.
+/// Wraps a sentence. Text in backticks stays on one line, so that it can be copied.
 fn sentence(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut quoted = false;
@@ -269,7 +275,7 @@ fn sentence(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Lines under a headline, each section with its name before the first.
+/// Labeled sections under a headline.
 struct Sections<'a> {
     lines: Vec<String>,
     paint: &'a dyn Fn(Style, &str) -> String,
@@ -288,9 +294,14 @@ impl Sections<'_> {
         for (at, (style, line)) in lines.into_iter().enumerate() {
             let name = if at == 0 { name } else { "" };
             let line = if style.is_plain() { line } else { (self.paint)(style, &line) };
-            self.lines.push(format!("  {name:<11}{line}").trim_end().to_owned());
+            self.lines.push(row(name, &line));
         }
     }
+}
+
+/// Formats a line of the summary: a label and its text.
+pub(super) fn row(label: &str, text: &str) -> String {
+    format!("  {label:<LABEL_WIDTH$}{text}").trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -302,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn the_outcome_and_what_was_denied_are_marked_and_nothing_else() {
+    fn summary_colors_only_outcome_and_denials() {
         let record: RunRecord = serde_json::from_str(RECORD).unwrap();
         let marked = summary(&record, SENTENCE_WIDTH, &|_, text| format!("<{text}>"));
         for (marked, plain) in marked.iter().zip(plain(&record)) {
@@ -322,7 +333,7 @@ mod tests {
     const RECORD: &str = include_str!("testdata/record.json");
 
     #[test]
-    fn a_run_that_was_denied_something_says_what_would_allow_it() {
+    fn summary_of_denied_run_shows_allowing_lines() {
         let record: RunRecord = serde_json::from_str(RECORD).unwrap();
         let shown = plain(&record).join("\n") + "\n";
         let expected = include_str!("testdata/summary.txt");
@@ -330,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_for_one_key_become_one() {
+    fn grants_for_one_key_are_merged() {
         let lines = [
             "a = [\"get\"]",
             "\"db-*\" = [\"get\", \"list\"]",
@@ -339,24 +350,24 @@ mod tests {
             "b = { allow = [\"get\"], max-uses = 2 }",
         ];
         assert_eq!(
-            merged(lines.into_iter()),
+            merge_grants(lines.into_iter()),
             ["a = [\"get\", \"set\"]", "\"db-*\" = [\"get\", \"list\"]", "b = { allow = [\"get\"], max-uses = 2 }"]
         );
     }
 
     #[test]
-    fn long_sections_are_cut_and_long_sentences_broken() {
+    fn long_sections_are_cut_and_sentences_wrapped() {
         let mut record: RunRecord = serde_json::from_str(RECORD).unwrap();
         let output = record.outputs[0].clone();
         record.outputs = vec![output; SECTION_MAX + 3];
         record.reason = Some("word ".repeat(50));
         let lines = plain(&record);
         assert!(lines.iter().any(|line| line.contains("and 3 more")));
-        assert!(lines.iter().all(|line| line.chars().count() <= SENTENCE_WIDTH + 13), "{lines:?}");
+        assert!(lines.iter().all(|line| line.chars().count() <= SENTENCE_WIDTH + INDENT), "{lines:?}");
     }
 
     #[test]
-    fn a_narrow_terminal_gets_short_lines() {
+    fn narrow_terminal_gets_short_lines() {
         let mut record: RunRecord = serde_json::from_str(RECORD).unwrap();
         record.reason = Some("word ".repeat(50));
         let lines = summary(&record, 40, &|_, text| text.to_owned());
@@ -364,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_quoted_is_not_broken() {
+    fn quoted_text_is_not_wrapped() {
         let quoted = format!("`component = \"{}\"`", "x".repeat(90));
         assert_eq!(
             sentence(&format!("one two three four five {quoted} six"), SENTENCE_WIDTH),

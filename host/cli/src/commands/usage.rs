@@ -1,4 +1,4 @@
-//! A command line that is not understood: what is wrong with it, and what was probably meant.
+//! Explains invalid command lines and suggests corrections.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -9,13 +9,13 @@ use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use super::examples;
 use super::failure::Failure;
 
-/// How deep commands are nested.
+/// The maximum nesting depth of commands.
 const DEPTH_MAX: usize = 4;
 
-/// The failure to tell for an error in the arguments.
+/// Returns the failure for an error in the arguments.
 pub(super) fn failure(error: &Error, arguments: &[OsString], command: &Command) -> Failure {
-    let line = Line::read(arguments, command);
-    let failure = Failure::invalid(what(error, &line)).help(help(error, &line, command));
+    let line = ParsedLine::read(arguments, command);
+    let failure = Failure::invalid(message(error, &line)).help(help(error, &line, command));
     match error.get(ContextKind::Usage) {
         Some(ContextValue::StyledStr(usage)) => {
             let usage = usage.to_string();
@@ -25,17 +25,17 @@ pub(super) fn failure(error: &Error, arguments: &[OsString], command: &Command) 
     }
 }
 
-/// What can be told of a command line without understanding all of it.
-struct Line<'a> {
-    /// The words of the command, without `strongroom`.
+/// A command line, as far as it can be interpreted despite the error.
+struct ParsedLine<'a> {
+    /// The command path without `strongroom`.
     path: String,
-    /// What else is not an option.
+    /// Other words that are not options.
     words: Vec<&'a str>,
-    /// The options, without values that stand by themselves.
+    /// The options, without separate values.
     options: Vec<&'a str>,
 }
 
-impl<'a> Line<'a> {
+impl<'a> ParsedLine<'a> {
     fn read(arguments: &'a [OsString], command: &Command) -> Self {
         let (mut path, mut words, mut options) = (Vec::new(), Vec::new(), Vec::new());
         let mut at = command;
@@ -56,53 +56,49 @@ impl<'a> Line<'a> {
         Self { path: path.join(" "), words, options }
     }
 
-    /// The command in full.
+    /// Returns the full command path.
     fn command(&self) -> String {
         format!("strongroom {}", self.path).trim_end().to_owned()
     }
 }
 
-fn what(error: &Error, line: &Line<'_>) -> String {
+fn message(error: &Error, line: &ParsedLine<'_>) -> String {
     let invalid = text(error, ContextKind::InvalidArg);
     match error.kind() {
-        ErrorKind::UnknownArgument if may_be_a_value(&invalid, line) => {
-            "there is an argument too many, not repeated here because it may be a secret's value or a passphrase"
-                .to_owned()
+        ErrorKind::UnknownArgument if may_be_secret(&invalid, line) => {
+            "unexpected argument (not shown, because it may be a secret value or a passphrase)".to_owned()
         }
         ErrorKind::UnknownArgument => format!("unexpected argument `{invalid}`"),
         ErrorKind::InvalidSubcommand => {
-            let asked = text(error, ContextKind::InvalidSubcommand);
-            format!("`{}` has no command `{asked}`", line.command())
+            let given = text(error, ContextKind::InvalidSubcommand);
+            format!("`{}` has no command `{given}`", line.command())
         }
         ErrorKind::InvalidValue if text(error, ContextKind::InvalidValue).is_empty() => {
-            format!("a value is missing after `{}`", option(&invalid))
+            format!("missing value for `{}`", option(&invalid))
         }
         ErrorKind::InvalidValue => {
             let value = text(error, ContextKind::InvalidValue);
             let valid = quoted(&all(error, ContextKind::ValidValue), ", ");
-            format!("`{value}` is no value of `{invalid}`: one of {valid}")
+            format!("invalid value `{value}` for `{invalid}`: expected one of {valid}")
         }
         ErrorKind::ValueValidation => {
             let value = text(error, ContextKind::InvalidValue);
             let why = std::error::Error::source(error).map(|why| format!(": {why}")).unwrap_or_default();
-            format!("`{value}` is no value of `{invalid}`{why}")
+            format!("invalid value `{value}` for `{invalid}`{why}")
         }
         ErrorKind::TooManyValues => {
-            format!(
-                "`{}` takes no value, and what was given is not repeated here because it may be one",
-                option(&invalid)
-            )
+            format!("`{}` takes no value (not shown, because it may be a secret)", option(&invalid))
         }
         ErrorKind::MissingRequiredArgument => {
-            format!("`{}` needs {}", line.command(), quoted(&all(error, ContextKind::InvalidArg), " and "))
+            format!("`{}` requires {}", line.command(), quoted(&all(error, ContextKind::InvalidArg), " and "))
         }
-        ErrorKind::ArgumentConflict if is_twice(error) => format!("`{}` is given twice", option(&invalid)),
+        ErrorKind::ArgumentConflict if is_repeated(error) => format!("`{}` is given more than once", option(&invalid)),
         ErrorKind::ArgumentConflict => {
             let others: Vec<_> =
                 all(error, ContextKind::PriorArg).iter().map(|other| option(other).to_owned()).collect();
             format!("`{}` cannot be used with {}", option(&invalid), quoted(&others, ", "))
         }
-        // Rare ones, in the words of the library: the first paragraph, without its label.
+        // Rare errors use the first paragraph of clap's message, without its label.
         _ => {
             let rendered = error.render().to_string();
             let first = rendered.split("\n\n").next().unwrap_or_default();
@@ -111,89 +107,90 @@ fn what(error: &Error, line: &Line<'_>) -> String {
     }
 }
 
-fn help(error: &Error, line: &Line<'_>, command: &Command) -> String {
+fn help(error: &Error, line: &ParsedLine<'_>, command: &Command) -> String {
     let invalid = text(error, ContextKind::InvalidArg);
-    let more = format!("`{} --help` shows what there is", line.command());
+    let more = format!("run `{} --help` for usage", line.command());
     match error.kind() {
         ErrorKind::UnknownArgument => {
-            if let Some(meant) = all(error, ContextKind::SuggestedArg).first() {
-                return format!("did you mean `{meant}`?");
+            if let Some(suggestion) = all(error, ContextKind::SuggestedArg).first() {
+                return format!("did you mean `{suggestion}`?");
             }
             match line.path.as_str() {
-                "run" => of_run(&invalid, line),
+                "run" => help_for_run(&invalid, line),
                 "policy suggest" | "audit show" if !invalid.starts_with('-') => {
-                    format!("a run is named with `--run`: `{} --run {invalid}`", line.command())
+                    format!("select a run with `--run`: `{} --run {invalid}`", line.command())
                 }
                 _ => more,
             }
         }
         ErrorKind::InvalidSubcommand => {
-            let asked = text(error, ContextKind::InvalidSubcommand);
-            if let Some(meant) = all(error, ContextKind::SuggestedSubcommand).first() {
-                return format!("did you mean `{} {meant}`?", line.command());
+            let given = text(error, ContextKind::InvalidSubcommand);
+            if let Some(suggestion) = all(error, ContextKind::SuggestedSubcommand).first() {
+                return format!("did you mean `{} {suggestion}`?", line.command());
             }
-            if asked.ends_with(".wasm") {
-                return format!("a component is run with `strongroom run {asked} --policy FILE`");
+            if given.ends_with(".wasm") {
+                return format!("run a component with `strongroom run {given} --policy FILE`");
             }
-            if let Some(meant) = in_other_words(&asked, &line.path) {
-                return format!("did you mean `{} {meant}`?", line.command());
+            if let Some(suggestion) = synonym(&given, &line.path) {
+                return format!("did you mean `{} {suggestion}`?", line.command());
             }
-            match elsewhere(command, &asked).as_slice() {
-                meant @ ([_] | [_, _]) => format!("did you mean {}?", quoted(meant, " or ")),
+            match commands_named(command, &given).as_slice() {
+                suggestion @ ([_] | [_, _]) => format!("did you mean {}?", quoted(suggestion, " or ")),
                 _ => more,
             }
         }
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => match all(error, ContextKind::SuggestedValue).first() {
-            Some(meant) => format!("did you mean `{meant}`?"),
+            Some(suggestion) => format!("did you mean `{suggestion}`?"),
             None => more,
         },
-        ErrorKind::ArgumentConflict if is_twice(error) => "give it once".to_owned(),
-        ErrorKind::ArgumentConflict => "give one of them".to_owned(),
-        ErrorKind::MissingRequiredArgument => match examples::of(&line.path).iter().min_by_key(|example| example.len())
-        {
-            Some(example) => format!("for example `{example}`"),
-            None => more,
-        },
+        ErrorKind::ArgumentConflict if is_repeated(error) => "give it once".to_owned(),
+        ErrorKind::ArgumentConflict => "use only one of them".to_owned(),
+        ErrorKind::MissingRequiredArgument => {
+            match examples::for_command(&line.path).iter().min_by_key(|example| example.len()) {
+                Some(example) => format!("try `{example}`"),
+                None => more,
+            }
+        }
         _ => more,
     }
 }
 
-/// What was probably meant by an argument that `run` does not know.
-fn of_run(unknown: &str, line: &Line<'_>) -> String {
-    // An option's value may stand before the component.
+/// Returns help for an argument that `run` does not accept.
+fn help_for_run(unknown: &str, line: &ParsedLine<'_>) -> String {
+    // A value of an option may precede the component.
     let component = line.words.iter().find(|word| word.ends_with(".wasm") && **word != unknown);
     let first = component.or(line.words.first()).copied().unwrap_or("COMPONENT");
-    if let Some(meant) = in_full(unknown) {
-        return format!("did you mean `{meant}`?");
+    if let Some(suggestion) = long_form(unknown) {
+        return format!("did you mean `{suggestion}`?");
     }
-    // Without them the run would be another.
+    // Options are abbreviated as `...`, because leaving them out would change the run.
     let options = if line.options.iter().any(|option| *option != unknown) { " ..." } else { "" };
-    let own = format!("the component's own arguments go after `--`: `strongroom run {first}{options} -- {unknown}`");
+    let own = format!("pass the component's own arguments after `--`: `strongroom run {first}{options} -- {unknown}`");
     if unknown.starts_with('-') {
         return own;
     }
     if unknown.ends_with(".wasm") && first.ends_with(".toml") {
         return format!(
-            "the component goes first, the policy after `--policy`: `strongroom run {unknown} --policy {first}`"
+            "put the component first and the policy after `--policy`: `strongroom run {unknown} --policy {first}`"
         );
     }
     if unknown.ends_with(".wasm") {
-        return "a run has one component: run the other by itself".to_owned();
+        return "run one component at a time".to_owned();
     }
     if unknown.ends_with(".toml") {
-        return format!("a policy is given with `--policy`: `strongroom run {first} --policy {unknown}`");
+        return format!("pass a policy with `--policy`: `strongroom run {first} --policy {unknown}`");
     }
     if Path::new(unknown).is_dir() {
-        return format!("a folder is given with `--input` or `--output`: `strongroom run {first} --input {unknown}`");
+        return format!("pass a directory with `--input` or `--output`: `strongroom run {first} --input {unknown}`");
     }
     if unknown.contains('=') {
-        return format!("a parameter is given with `--param`: `strongroom run {first} --param {unknown}`");
+        return format!("pass a parameter with `--param`: `strongroom run {first} --param {unknown}`");
     }
     own
 }
 
-/// The option of `run` whose short form other programs have, and this one has not.
-fn in_full(option: &str) -> Option<&'static str> {
+/// Returns the option of `run` that other programs abbreviate this way.
+fn long_form(option: &str) -> Option<&'static str> {
     match option {
         "-p" => Some("--policy"),
         "-i" => Some("--input"),
@@ -202,17 +199,17 @@ fn in_full(option: &str) -> Option<&'static str> {
     }
 }
 
-/// What a command is called here that other programs call otherwise.
-fn in_other_words(asked: &str, path: &str) -> Option<&'static str> {
-    match (path, asked) {
+/// Returns the subcommand that other programs call by another name.
+fn synonym(given: &str, path: &str) -> Option<&'static str> {
+    match (path, given) {
         ("secret", "rm" | "remove") => Some("delete"),
         ("secret" | "runs", "ls") => Some("list"),
         _ => None,
     }
 }
 
-/// The commands of this name below others.
-fn elsewhere(command: &Command, name: &str) -> Vec<String> {
+/// Returns the paths of all commands with this name.
+fn commands_named(command: &Command, name: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut waiting = vec![(command, command.get_name().to_owned(), 0)];
     while let Some((at, path, depth)) = waiting.pop() {
@@ -230,18 +227,18 @@ fn elsewhere(command: &Command, name: &str) -> Vec<String> {
     found
 }
 
-/// The name of an option without the value that it takes.
+/// Returns the name of an option without its value placeholder.
 fn option(argument: &str) -> &str {
     argument.split(' ').next().unwrap_or(argument).trim_matches(['[', ']'])
 }
 
-/// Whether an argument that is not understood may be a value, or a passphrase, given where those never are.
-fn may_be_a_value(argument: &str, line: &Line<'_>) -> bool {
+/// Returns whether an unexpected argument may be a secret value or a passphrase.
+fn may_be_secret(argument: &str, line: &ParsedLine<'_>) -> bool {
     ["secret", "init", "vault"].iter().any(|command| line.path.starts_with(command)) && !argument.starts_with('-')
 }
 
-/// Whether a conflict is one of an argument with itself.
-fn is_twice(error: &Error) -> bool {
+/// Returns whether an argument conflicts with itself.
+fn is_repeated(error: &Error) -> bool {
     let others = all(error, ContextKind::PriorArg);
     others.is_empty() || others == all(error, ContextKind::InvalidArg)
 }

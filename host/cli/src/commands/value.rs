@@ -1,4 +1,4 @@
-//! The value of a secret on its way in and out, without copies that nobody overwrites.
+//! Reads and writes secret values without leaving copies in memory.
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
@@ -15,51 +15,52 @@ use strongroom::escape::TerminalEscaper;
 use strongroom::ids::SecretName;
 use strongroom::secret::{Secret, VALUE_MAX};
 
-const NEWLINE_TAKEN: &str = "note: the newline at the end is not part of the value (`--keep-newline` keeps it)";
+const NEWLINE_REMOVED: &str = "note: removed the trailing newline (`--keep-newline` keeps it)";
 
-/// Where a value is read from.
+/// The source of a value.
 #[derive(Debug)]
 pub(super) enum Source<'a> {
-    /// A variable of the environment.
+    /// An environment variable.
     Variable(&'a str),
     /// A file.
     File(&'a Path),
-    /// Standard input; a hidden prompt where that is a terminal.
+    /// Standard input; if it is a terminal, a hidden prompt.
     Input,
 }
 
-/// Reads a value. Of a file and of standard input one line end at the end is taken away, unless it is to be kept.
+/// Reads a value. Removes one trailing line end from files and standard input, unless it is to be
+/// kept.
 pub(super) fn read(name: &SecretName, source: &Source<'_>, keep_newline: bool) -> Result<Arc<Secret>, Failure> {
     match source {
         Source::Variable(variable) => match config::variable(variable) {
-            Some(value) => secret(Zeroizing::new(value.into_encoded_bytes())),
-            // Not repeated: with a `$` before the name the shell has put the value in its place.
+            Some(value) => to_secret(Zeroizing::new(value.into_encoded_bytes())),
+            // Not shown: with a leading `$`, the shell has substituted the value.
             None => Err(Failure::invalid(
-                "there is no variable of the name after `--from-env`, which may be a value and is not repeated",
+                "the variable given with `--from-env` is not set (name not shown, because it may be the value)",
             )
-            .help("export the variable, and give its name without `$`")),
+            .help("export the variable and give its name without `$`")),
         },
         Source::File(path) => {
             let failed = |cause: io::Error| {
-                Failure::invalid(format!("cannot read `{}`: {cause}", path.display())).help("check the path")
+                Failure::invalid(format!("could not read `{}`: {cause}", path.display())).help("check the path")
             };
             read_stream(&File::open(path).map_err(failed)?, keep_newline, failed)
         }
         Source::Input if io::stdin().is_terminal() => {
-            let question = format!("Value of `{name}` (not shown): ");
+            let question = format!("Value of `{name}` (not echoed): ");
             let mut bytes = prompt::hidden(&question, VALUE_MAX + 2)?;
             if !keep_newline && strip_line_end(&mut bytes) {
-                out::note(NEWLINE_TAKEN);
+                out::note(NEWLINE_REMOVED);
             }
             let lines = bytes.split(|byte| *byte == b'\n').count();
             if lines > 1 {
                 out::note(format!("note: the value has {lines} lines"));
             }
-            secret(bytes)
+            to_secret(bytes)
         }
         Source::Input => {
-            let failed = |cause: io::Error| Failure::invalid(format!("cannot read standard input: {cause}"));
-            // Not through the standard library's buffer, which would keep a copy.
+            let failed = |cause: io::Error| Failure::invalid(format!("could not read standard input: {cause}"));
+            // Bypasses the standard library's buffer, which would keep a copy.
             read_stream(io::stdin(), keep_newline, failed)
         }
     }
@@ -75,31 +76,32 @@ fn read_stream(
         Bounded::TooLong => return Err(Failure::invalid(strongroom::secret::ValueTooLong)),
     };
     if !keep_newline && strip_line_end(&mut bytes) {
-        out::note(NEWLINE_TAKEN);
+        out::note(NEWLINE_REMOVED);
     }
-    secret(bytes)
+    to_secret(bytes)
 }
 
-fn secret(mut bytes: Zeroizing<Vec<u8>>) -> Result<Arc<Secret>, Failure> {
+fn to_secret(mut bytes: Zeroizing<Vec<u8>>) -> Result<Arc<Secret>, Failure> {
     if std::str::from_utf8(&bytes).is_err() {
         return Err(Failure::invalid("the value is not UTF-8 text").help("encode it first, for example with `base64`"));
     }
-    // Checked: the buffer moves, nothing is copied.
+    // Already checked. The buffer is moved, not copied.
     let text = String::from_utf8(std::mem::take(&mut *bytes)).unwrap_or_default();
     Ok(Arc::new(Secret::new(text).map_err(Failure::invalid)?))
 }
 
-/// What was read.
+/// The result of a bounded read.
 pub(super) enum Bounded {
-    /// Everything there was.
+    /// The complete contents.
     Whole(Zeroizing<Vec<u8>>),
-    /// There was more than allowed.
+    /// There was more than the maximum.
     TooLong,
 }
 
-/// Reads at most `max` bytes into one buffer that is overwritten when it is dropped.
+/// Reads at most `max` bytes into a buffer that is zeroized on drop.
 pub(super) fn read_bounded(stream: impl AsFd, max: usize) -> io::Result<Bounded> {
-    // One byte more tells too long from just right. The buffer never grows, so nothing of it is left behind elsewhere.
+    // One extra byte detects input that is too long. The buffer never grows, so no copies are left
+    // behind.
     let mut buffer = Zeroizing::new(vec![0; max + 1]);
     let mut length = 0;
     loop {
@@ -118,7 +120,7 @@ pub(super) fn read_bounded(stream: impl AsFd, max: usize) -> io::Result<Bounded>
     Ok(Bounded::Whole(buffer))
 }
 
-/// Takes one line end away; whether there was one.
+/// Removes a trailing line end. Returns whether there was one.
 pub(super) fn strip_line_end(bytes: &mut Vec<u8>) -> bool {
     if bytes.last() != Some(&b'\n') {
         return false;
@@ -130,13 +132,14 @@ pub(super) fn strip_line_end(bytes: &mut Vec<u8>) -> bool {
     true
 }
 
-/// Writes a value to standard output: exactly to a pipe or a file, escaped and with a newline to a terminal.
+/// Writes a value to standard output: exactly to a pipe or file, escaped and with a newline to a
+/// terminal.
 pub(super) fn write(secret: &Secret) -> Result<(), Failure> {
     let value = secret.expose().as_bytes();
     if !out::is_terminal() {
         return Ok(write_all(value)?);
     }
-    // A component may have stored it: a terminal is not to obey what it says.
+    // A component may have stored the value, so it must not control the terminal.
     let mut shown = Zeroizing::new(Vec::with_capacity(value.len() * 10 + 1));
     let mut escaper = TerminalEscaper::new();
     escaper.push(value, &mut shown);
@@ -145,7 +148,7 @@ pub(super) fn write(secret: &Secret) -> Result<(), Failure> {
     Ok(write_all(&shown)?)
 }
 
-/// Not through the standard library's buffer, which would keep a copy.
+/// Writes bytes, bypassing the standard library's buffer, which would keep a copy.
 fn write_all(mut bytes: &[u8]) -> io::Result<()> {
     let stdout = io::stdout();
     while !bytes.is_empty() {
@@ -171,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_one_line_end_is_taken_away() {
+    fn one_trailing_line_end_is_removed() {
         for (content, expected) in [
             ("pass", "pass"),
             ("pass\n", "pass"),
@@ -187,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_value_fits_with_its_line_end() {
+    fn longest_value_with_line_end_is_accepted() {
         let mut content = vec![b'x'; VALUE_MAX];
         content.extend_from_slice(b"\r\n");
         assert_eq!(from_file(&content, false).unwrap().len(), VALUE_MAX);
@@ -196,12 +199,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_refused() {
+    fn value_with_invalid_utf8_is_rejected() {
         assert!(from_file(&[0xff, 0xfe], false).unwrap_err().to_string().contains("base64"));
     }
 
     #[test]
-    fn a_variable_that_is_not_there_is_an_error() {
+    fn missing_variable_is_error_without_name() {
         let name = SecretName::parse("a").unwrap();
         let error = read(&name, &Source::Variable("STRONGROOM_TEST_NO_SUCH_VARIABLE"), false).unwrap_err();
         let error = error.to_string();

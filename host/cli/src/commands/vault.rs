@@ -1,4 +1,4 @@
-//! `strongroom vault`: the state of the vault; of the local one a copy, and a new key for it.
+//! `strongroom vault`: shows vault status, and backs up or rekeys the local vault.
 
 mod azure;
 mod status;
@@ -7,13 +7,14 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::home::Surroundings;
+use super::init::key_advice;
 use super::operate::{Work, audited};
 use super::{out, passphrase, show};
 use strongroom::vault::local::{Contents, KeySource, LocalVault, Protection};
 
-/// Look after the vault: its state; of the local one backups, a new key
+/// Show vault status; back up or rekey the local vault
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -27,92 +28,95 @@ enum Command {
     Rekey(Rekey),
 }
 
-/// Copy the vault into a new folder while others may use it
+/// Back up the vault to a new directory, even while it is in use
 ///
-/// The copy is laid out as a vault and opens as one: `--vault local:PATH`.
-/// Every value in it was opened before the folder appears. The key file is not
-/// in it: keep a copy of that somewhere else.
+/// The backup can be opened as a vault with `--vault local:PATH`. Every value in it is decrypted as
+/// a check before the directory appears. It does not contain the key file: store a copy of the key
+/// elsewhere.
 #[derive(Debug, clap::Args)]
 struct Backup {
-    /// The folder to make; nothing that is there is replaced
+    /// Directory to create; an existing path is never replaced
     path: PathBuf,
 }
 
-/// Give the vault a new key and seal every value anew
+/// Give the vault a new key and re-encrypt all values
 ///
-/// For when a key file or a passphrase was seen by somebody else. Programs that
-/// have the vault open stop serving secrets and have to be started again.
-/// Copies from before are still opened by the former key or passphrase.
+/// Use this if somebody else may have seen the key file or the passphrase. Processes that have the
+/// vault open stop serving secrets and must be restarted. The old key or passphrase still opens
+/// copies backup before the rekey.
 #[derive(Debug, clap::Args)]
 struct Rekey {
-    /// Protect the vault by a new passphrase
+    /// Protect the vault with a new passphrase
     #[arg(long, conflicts_with = "key_file")]
     passphrase: bool,
-    /// Protect the vault by a new key file
+    /// Protect the vault with a new key file
     #[arg(long)]
     key_file: bool,
-    /// Take the new passphrase from this file;
-    /// implies `--passphrase`
+    /// Read the new passphrase from this file; implies `--passphrase`
     #[arg(long, value_name = "PATH", conflicts_with = "key_file")]
     new_passphrase_file: Option<PathBuf>,
 }
 
-pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     match &args.command {
-        Command::Status(args) => status::run(args, surroundings),
-        Command::Backup(args) => backup(args, surroundings),
-        Command::Rekey(args) => rekey(args, surroundings),
+        Command::Status(args) => status::run(args, context),
+        Command::Backup(args) => backup(args, context),
+        Command::Rekey(args) => rekey(args, context),
     }
 }
 
-fn backup(args: &Backup, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    // Before anybody types a passphrase in vain.
+fn backup(args: &Backup, context: &Context) -> Result<Exit, Failure> {
+    // Checked before the passphrase prompt.
     if args.path.symlink_metadata().is_ok() {
-        return Err(Failure::invalid(format!("there is something at `{}` already", args.path.display()))
-            .help("name a folder that is not there: a backup replaces nothing"));
+        return Err(Failure::invalid(format!("`{}` already exists", args.path.display()))
+            .help("choose a path that does not exist; a backup never replaces anything"));
     }
     if let Some(parent) = args.path.parent()
         && !parent.as_os_str().is_empty()
         && !parent.is_dir()
     {
-        return Err(Failure::invalid(format!("there is no folder `{}` to make a backup in", parent.display()))
-            .help("make it first"));
+        return Err(Failure::invalid(format!(
+            "could not create the backup `{}`: the directory `{}` does not exist",
+            args.path.display(),
+            parent.display()
+        ))
+        .help("create the directory first"));
     }
-    let dir = surroundings
-        .vault_dir("Azure keeps deleted secrets by itself; `az keyvault secret backup` copies single ones")?;
-    let opened = surroundings.find_and_open()?;
+    let dir = context
+        .vault_dir("use `az keyvault secret backup` for single secrets; Azure itself retains deleted secrets")?;
+    let opened = context.find_and_open()?;
     let to = std::path::absolute(&args.path).unwrap_or_else(|_| args.path.clone());
     let work = Work::on_vault("backup", "backed up", false).with("vault", dir.display()).with("to", to.display());
-    let made = audited(&opened, &work, opened.local()?.backup(&args.path), |made, _, event| {
-        event.count = Some(made.contents.versions);
+    let backup = audited(&opened, &work, opened.local()?.backup(&args.path), |backup, _, event| {
+        event.count = Some(backup.contents.versions);
     })?;
     opened.close()?;
     out::line(format!(
-        "made the backup `{}`: {}, {}; every value in it opens",
-        made.dir.display(),
-        held(made.contents),
-        show::size(made.size)
+        "created the backup `{}`: {}, {}; all values verified",
+        backup.dir.display(),
+        describe_contents(backup.contents),
+        show::size(backup.size)
     ))?;
     match LocalVault::status(&dir)?.key {
         KeySource::KeyFile { path, .. } => out::line(format!(
-            "the key is not in it: keep a copy of `{}` in another place, without it nobody can read the backup",
+            "the key is not included: store a copy of `{}` separately; without it, nobody can read the backup",
             path.display()
         ))?,
-        KeySource::Passphrase { .. } => out::line("the passphrase of the vault opens it")?,
+        KeySource::Passphrase { .. } => out::line("the vault passphrase opens it")?,
     }
     Ok(Exit::Done)
 }
 
-fn rekey(args: &Rekey, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let dir = surroundings.vault_dir("Azure keeps the keys of a Key Vault itself")?;
-    let found = surroundings.find()?;
-    if surroundings.has_passphrase_option() && !found.needs_passphrase() {
-        return Err(Failure::invalid("the vault is opened by its key file, so that `--passphrase-file` has no use")
-            .help("the new passphrase comes from `--new-passphrase-file PATH`"));
+fn rekey(args: &Rekey, context: &Context) -> Result<Exit, Failure> {
+    let dir = context.vault_dir("do not rekey a Key Vault: Azure manages its keys")?;
+    let closed = context.find_vault()?;
+    if context.has_passphrase_option() && !closed.needs_passphrase() {
+        return Err(Failure::invalid("the vault uses a key file, so `--passphrase-file` does not apply")
+            .help("pass the new passphrase with `--new-passphrase-file PATH`"));
     }
-    let asked = args.passphrase || args.new_passphrase_file.is_some();
-    let with_passphrase = asked || (found.needs_passphrase() && !args.key_file);
-    let opened = surroundings.open(found)?;
+    let passphrase_requested = args.passphrase || args.new_passphrase_file.is_some();
+    let with_passphrase = passphrase_requested || (closed.needs_passphrase() && !args.key_file);
+    let opened = context.open(closed)?;
     let protection = if with_passphrase {
         Protection::Passphrase(passphrase::replacement(args.new_passphrase_file.as_deref())?)
     } else {
@@ -126,32 +130,26 @@ fn rekey(args: &Rekey, surroundings: &Surroundings) -> Result<Exit, Failure> {
     })?;
     opened.close()?;
     out::line(format!(
-        "the vault in `{}` has a new key, and everything is sealed anew: {}",
+        "rekeyed the vault in `{}`: all values are re-encrypted ({})",
         dir.display(),
-        held(done.contents)
+        describe_contents(done.contents)
     ))?;
-    if with_passphrase {
-        out::line("it is opened by the new passphrase: without it nobody can read the secrets again")?;
-    } else {
-        out::line(
-            "it is opened by `vault.key` in that folder: keep a copy of the key apart from copies of the database",
-        )?;
-    }
+    out::line(key_advice(with_passphrase))?;
     if let Some(former) = &done.former_key {
         out::line(format!(
-            "the former key is now `{}`: it opens copies of the vault from before; remove it when there are none left",
+            "the old key is now `{}`: it opens copies backup before the rekey; delete it when none are left",
             former.display()
         ))?;
     }
     if !done.former_seals_gone {
         out::note(
-            "note: another program has the vault open, so what the former key sealed stays in the vault's files until that ends",
+            "note: another process has the vault open; values encrypted with the old key stay in the vault's files until it ends",
         );
     }
     Ok(Exit::Done)
 }
 
-fn held(contents: Contents) -> String {
+fn describe_contents(contents: Contents) -> String {
     let counted = |count: u64, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
     format!("{}, {}", counted(contents.secrets, "secret"), counted(contents.versions, "version"))
 }

@@ -1,8 +1,9 @@
-//! This host's identity at Azure: what the file and the environment say.
+//! Azure settings from the configuration file and the environment.
 //!
-//! The environment is that of a pod with a workload identity, and of App Service and its like: the variables are set by the platform, for
-//! every program alike. They are heeded where the operator chose no credential, or the workload's.
-//! It also says where the developer tools keep their sign-in, which is not read here: it is kept from components.
+//! The platform sets the environment variables for all programs, in pods with workload identity and
+//! in App Service and similar services. They apply only with the credential types `auto` and
+//! `workload-identity`. The sign-in directories of the developer tools are not read here: they are
+//! hidden from components.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -16,32 +17,33 @@ const CLIENT: &str = "AZURE_CLIENT_ID";
 const TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
 const ENDPOINT: &str = "IDENTITY_ENDPOINT";
 
-/// Where a developer tool keeps its sign-in: the variable that names the folder, and the folder in the user's home directory without it.
+/// The sign-in directories of developer tools: the variable that names the directory, and its
+/// default in the user's home directory.
 const TOOLS: [(&str, &str); 2] = [("AZURE_CONFIG_DIR", ".azure"), ("AZD_CONFIG_DIR", ".azd")];
 
-/// What the platform says.
+/// The platform's environment variables.
 #[derive(Debug, Default)]
-pub(super) struct Surroundings {
+pub(super) struct Variables {
     tenant: Option<String>,
     client: Option<String>,
     token_file: Option<PathBuf>,
     endpoint: Option<String>,
-    tool_folders: Vec<PathBuf>,
+    tool_dirs: Vec<PathBuf>,
 }
 
-impl Surroundings {
+impl Variables {
     pub(super) fn read(variable: &dyn Fn(&'static str) -> Option<OsString>) -> Result<Self, ConfigError> {
         let text =
             |name| variable(name).map(|value| value.into_string().map_err(|_| ConfigError::Variable(name))).transpose();
         let user = variable("HOME").map(PathBuf::from).or_else(|| etcetera::home_dir().ok());
-        let folder = |(name, usual): (&'static str, &str)| match variable(name) {
+        let dir = |(name, usual): (&'static str, &str)| match variable(name) {
             Some(named) => Some(PathBuf::from(named)),
             None => Some(user.as_ref()?.join(usual)),
         };
-        // One that cannot be made absolute cannot be opened either.
-        let absolute = |folder: PathBuf| std::path::absolute(&folder).unwrap_or(folder);
+        // A path that cannot be made absolute cannot be opened either.
+        let absolute = |dir: PathBuf| std::path::absolute(&dir).unwrap_or(dir);
         Ok(Self {
-            tool_folders: TOOLS.into_iter().filter_map(folder).map(absolute).collect(),
+            tool_dirs: TOOLS.into_iter().filter_map(dir).map(absolute).collect(),
             tenant: text(TENANT)?,
             client: text(CLIENT)?,
             token_file: variable(TOKEN_FILE).map(PathBuf::from),
@@ -51,29 +53,32 @@ impl Surroundings {
 }
 
 impl Config {
-    /// The kind of credential: the option given, else the file, else `auto`.
+    /// Returns the credential type: from the option, else the file, else `auto`.
     ///
     /// # Errors
-    /// The option names no kind.
+    /// The option is not a credential type.
     pub(crate) fn credential_kind(&self, option: Option<&str>) -> Result<CredentialKind, ConfigError> {
         let Some(text) = option else { return Ok(self.file.credential.unwrap_or_default()) };
         CredentialKind::parse(text).ok_or_else(|| {
             let known: Vec<_> = CredentialKind::ALL.iter().map(|kind| format!("`{}`", kind.as_str())).collect();
-            ConfigError::Azure(format!("`--credential` names no credential: there are {}", known.join(", ")))
+            ConfigError::Azure(format!(
+                "unknown credential type in `--credential`: expected one of {}",
+                known.join(", ")
+            ))
         })
     }
 
-    /// The credential for Azure.
+    /// Returns the Azure credential settings.
     ///
     /// # Errors
-    /// The option names no kind, or a file is not named by an absolute path.
+    /// The option is not a credential type, or a path in the file is not absolute.
     pub(crate) fn credential(&self, option: Option<&str>) -> Result<CredentialSettings, ConfigError> {
         let kind = self.credential_kind(option)?;
         let file = &self.file.azure;
         let absolute = |key: &str, path: &Option<PathBuf>| match path {
-            Some(path) if !path.is_absolute() => Err(ConfigError::Azure(format!(
-                "`azure.{key}` has to be an absolute path, because the configuration file is read from anywhere"
-            ))),
+            Some(path) if !path.is_absolute() => {
+                Err(ConfigError::Azure(format!("`azure.{key}` must be an absolute path")))
+            }
             path => Ok(path.clone()),
         };
         let said = &self.azure;
@@ -95,11 +100,12 @@ impl Config {
         })
     }
 
-    /// The folders in which `az` and `azd` keep what they are signed in with, where this kind of credential may use them. They need not exist.
-    pub(crate) fn sign_in_folders(&self, kind: CredentialKind) -> &[PathBuf] {
+    /// Returns the sign-in directories of `az` and `azd` if this credential type may use them. They
+    /// need not exist.
+    pub(crate) fn sign_in_dirs(&self, kind: CredentialKind) -> &[PathBuf] {
         match kind {
             CredentialKind::Auto | CredentialKind::AzureCli | CredentialKind::AzureDeveloperCli => {
-                &self.azure.tool_folders
+                &self.azure.tool_dirs
             }
             CredentialKind::ManagedIdentity
             | CredentialKind::WorkloadIdentity
@@ -108,7 +114,7 @@ impl Config {
         }
     }
 
-    /// What the file says about places that are not the ordinary ones.
+    /// Returns the configured exceptions: another authority, or an emulator.
     pub(super) fn exceptions(&self) -> Result<Exceptions, ConfigError> {
         let AzureEmulator { host, ca_file, authority, metadata } = &self.file.azure.emulator;
         let emulator = match (host, ca_file) {
@@ -121,7 +127,8 @@ impl Config {
             (None, None) if authority.is_none() && metadata.is_none() => None,
             _ => {
                 return Err(ConfigError::Azure(
-                    "`[azure.emulator]` needs both `host` (`localhost:8443`) and `ca-file`: the certificates that vouch for it".into(),
+                    "`[azure.emulator]` needs both `host` (such as `localhost:8443`) and `ca-file` (its CA certificates)"
+                        .into(),
                 ));
             }
         };

@@ -1,4 +1,4 @@
-//! The configuration file.
+//! Reads the configuration file.
 
 use std::fs;
 use std::io::{self, Read};
@@ -16,13 +16,14 @@ use strongroom::policy::{Ceilings, parse_duration, parse_size, show_size};
 use strongroom::runs::{LOG_MAX, LOG_MIN};
 use strongroom_vault_azure::CredentialKind;
 
-/// The most bytes of a configuration file.
+/// The maximum size of a configuration file in bytes.
 const FILE_MAX: u64 = 1024 * 1024;
 
-/// How much of an offending line a message repeats.
+/// The maximum number of characters of an invalid line that a message shows.
 const ECHO_MAX: usize = 80;
 
-/// What the file says. A key that it does not have is none, so that `config show` can tell a default from a choice.
+/// The contents of the file. Missing keys are `None`, so that `config show` can tell defaults from
+/// settings.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct File {
@@ -87,14 +88,15 @@ pub(super) struct Runs {
     pub(super) log: Option<u64>,
 }
 
-/// A size that a log can have. One that cannot be kept is an error and not the nearest that can: somebody relies on it.
+/// Parses the size of run logs. Rejects sizes out of range instead of rounding them, because users
+/// rely on the setting.
 fn log_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let size = parse_size(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)?;
     if size == 0 || (LOG_MIN..=LOG_MAX).contains(&size) {
         return Ok(Some(size));
     }
     let (min, max) = (show_size(LOG_MIN), show_size(LOG_MAX));
-    Err(serde::de::Error::custom(format!("expected \"0B\", which keeps none, or a size from {min} to {max}")))
+    Err(serde::de::Error::custom(format!("expected a size from {min} to {max}, or \"0B\" to keep no logs")))
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
@@ -102,12 +104,13 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duratio
     parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
-/// Whether a file of `owner` may configure what runs as `user`: it names the vault, and who is asked for tokens.
+/// Returns whether a file owned by `owner` may configure processes of `user`. The file selects the
+/// vault and the token issuer.
 pub(super) fn is_trusted(owner: u32, user: u32) -> bool {
     owner == user || owner == 0
 }
 
-/// Reads a configuration file; none where there is none.
+/// Reads a configuration file. Returns `None` if it does not exist.
 pub(super) fn read(path: &Path) -> Result<Option<File>, ConfigError> {
     let failed = |cause| ConfigError::Read { path: path.to_owned(), cause };
     let file = match fs::File::open(path) {
@@ -127,7 +130,7 @@ pub(super) fn read(path: &Path) -> Result<Option<File>, ConfigError> {
     let mut text = String::new();
     file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(failed)?;
     if text.len() as u64 > FILE_MAX {
-        return Err(failed(io::Error::other("it is over 1 MiB")));
+        return Err(failed(io::Error::other("it is larger than 1 MiB")));
     }
     let parsed: File = parse(&text, path)?;
     if let Some(dir) = parsed.vault.as_deref().and_then(|vault| vault.strip_prefix("local:"))
@@ -136,13 +139,13 @@ pub(super) fn read(path: &Path) -> Result<Option<File>, ConfigError> {
         let line = text.lines().position(|line| line.trim_start().starts_with("vault")).map_or(1, |at| at + 1);
         let path = path.display();
         return Err(ConfigError::Syntax(format!(
-            "{path}:{line}: `vault`: the folder after `local:` has to be absolute here, because the file is read from anywhere"
+            "{path}:{line}: `vault`: the directory after `local:` must be an absolute path"
         )));
     }
     Ok(Some(parsed))
 }
 
-/// The error for a file that somebody named and that is not there.
+/// Returns the error for a configuration file that was named and does not exist.
 pub(super) fn missing(path: &Path) -> ConfigError {
     ConfigError::Read { path: path.to_owned(), cause: rustix::io::Errno::NOENT.into() }
 }
@@ -154,7 +157,7 @@ fn parse(text: &str, path: &Path) -> Result<File, ConfigError> {
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
         let content = text.lines().nth(line - 1).unwrap_or_default().trim();
-        // The value of a key that is not known may be a secret, put where a file with it was to be named.
+        // The value of an unknown key may be a secret, given instead of the file that contains it.
         let content = match content.split_once('=') {
             Some((key, _)) if error.message().starts_with("unknown field") => key.trim_end(),
             _ => content,

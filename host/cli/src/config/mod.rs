@@ -1,13 +1,13 @@
-//! What the person who operates this host has decided: the configuration file and the environment. Nothing else in the program
-//! reads either.
+//! Configuration from the file and the environment. No other module reads either.
 //!
-//! An option on the command line goes before a variable, a variable before the file, the file before the default. A key that is not
-//! known is an error, and so is a value that cannot be read: a setting that is passed over in silence is one that somebody relies on.
-//! `docs/configuration.md` is the reference.
+//! Options take precedence over environment variables, variables over the file, and the file over
+//! defaults. Unknown keys and invalid values are errors, because users rely on the settings they
+//! make. `docs/configuration.md` is the reference.
 
+mod address;
 mod azure;
 mod file;
-mod place;
+mod home;
 mod settings;
 mod terminal;
 
@@ -28,113 +28,127 @@ use strongroom::policy::Ceilings;
 use strongroom::runs::LOG_DEFAULT;
 use strongroom::vault::cache;
 
-pub(crate) use place::{Home, VaultPlace};
+pub(crate) use address::VaultAddress;
+pub(crate) use home::Home;
 pub(crate) use settings::{Origin, Setting};
-pub(crate) use terminal::{Colour, Terminal};
+pub(crate) use terminal::{Color, Terminal};
 
-/// The variable that names the home folder.
+/// The variable for the home directory.
 pub(crate) const HOME: &str = "STRONGROOM_HOME";
-/// The variable that names the vault.
+/// The variable for the vault address.
 pub(crate) const VAULT: &str = "STRONGROOM_VAULT";
-/// The variable that names the configuration file.
+/// The variable for the configuration file.
 pub(crate) const CONFIG: &str = "STRONGROOM_CONFIG";
-/// The variable that names the file with the vault's passphrase.
+/// The variable for the passphrase file.
 pub(crate) const PASSPHRASE_FILE: &str = "STRONGROOM_PASSPHRASE_FILE";
-/// The variable that says what is logged, in the form of `tracing_subscriber`'s filters.
+/// The variable for the log filter, in the syntax of `tracing_subscriber`.
 pub(crate) const LOG: &str = "STRONGROOM_LOG";
 
-/// The configuration: file and environment together.
+/// The configuration from file and environment.
 #[derive(Debug)]
 pub(crate) struct Config {
     /// When an audit event counts as written.
     pub(crate) audit_sync: SyncMode,
     /// How repeated reads are audited.
     pub(crate) repeats: Repeats,
-    /// What no policy may exceed.
+    /// The upper bounds for limits of policies.
     pub(crate) ceilings: Ceilings,
-    /// How old an answer of the cache may be.
+    /// The time to live of cached values.
     pub(crate) cache_ttl: Duration,
-    /// How much longer a value may be served while the vault cannot be reached.
+    /// The grace period during which a stale value may be served while the vault cannot be reached.
     pub(crate) cache_grace: Duration,
-    /// How many bytes are kept of what a run prints.
+    /// The maximum number of bytes kept of a run's log.
     pub(crate) run_log: u64,
-    /// The file with the vault's passphrase, where the environment names one.
+    /// The passphrase file from the environment.
     pub(crate) passphrase_file: Option<PathBuf>,
-    /// The vault as the environment or the file names it, and which of them.
+    /// The vault address from the environment or the file, and its source.
     vault: Option<(String, Origin)>,
     home: Option<PathBuf>,
-    /// What the environment says about this host's identity at Azure.
-    azure: azure::Surroundings,
-    /// What the file says, its path, and whether it is there.
+    /// Azure settings from the environment.
+    azure: azure::Variables,
+    /// The contents of the file, its path, and whether it exists.
     file: file::File,
     file_path: Option<PathBuf>,
     file_found: bool,
 }
 
-/// Why the configuration cannot be used.
+/// An error in the configuration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the configuration file `{}`: {cause}", .path.display())]
+    #[error("could not read the configuration file `{}`: {cause}", .path.display())]
     Read {
-        /// The file.
+        /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         cause: io::Error,
     },
-    /// The file says something that this program does not understand. The text names file, line and column.
+    /// The file has a syntax error, an unknown key or an invalid value. The text contains file,
+    /// line and column.
     #[error("{0}")]
     Syntax(String),
-    /// Other users may write to the file.
-    #[error("other users may write to the configuration file `{}`: `chmod o-w` it", .0.display())]
+    /// Other users can write to the file.
+    #[error("other users can write to the configuration file `{}`", .0.display())]
     Insecure(PathBuf),
-    /// The file is another user's.
-    #[error("the configuration file `{}` belongs to another user: `chown` it, after a look at what is in it", .0.display())]
+    /// The file belongs to another user.
+    #[error("the configuration file `{}` belongs to another user", .0.display())]
     Foreign(PathBuf),
-    /// The vault is not named as a vault is.
+    /// The vault address is invalid.
     #[error("{origin}: {reason}")]
     Vault {
-        /// Where the name stands.
+        /// The source of the address.
         origin: String,
-        /// What is wrong with it, and what would be right.
+        /// What is wrong and what is expected.
         reason: String,
     },
-    /// What is said about Azure does not fit together. The text says what, and what would be right.
+    /// The Azure settings are invalid. The text says what is expected.
     #[error("{0}")]
     Azure(String),
-    /// A variable is no text.
-    #[error("the variable `{0}` is not UTF-8 text")]
+    /// A variable is not UTF-8 text.
+    #[error("environment variable `{0}` is not UTF-8 text")]
     Variable(&'static str),
     /// A path cannot be made absolute.
-    #[error("the variable `{name}` is no path that can be used: {cause}")]
+    #[error("environment variable `{name}` is not a usable path: {cause}")]
     Path {
         /// The variable.
         name: &'static str,
-        /// What the system said.
+        /// The cause.
         cause: io::Error,
     },
-    /// Nobody says where the home folder is.
-    #[error("the user has no home directory: set `STRONGROOM_HOME` to the folder that strongroom may use")]
+    /// The home directory cannot be determined.
+    #[error("the user has no home directory")]
     NoHome,
 }
 
+impl ConfigError {
+    /// Returns what to do about the error, if the message does not say so.
+    pub(crate) fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::Insecure(_) => Some("run `chmod o-w` on it"),
+            Self::Foreign(_) => Some("check its contents, then change its owner with `chown`"),
+            Self::NoHome => Some("set `STRONGROOM_HOME` to the directory that strongroom should use"),
+            _ => None,
+        }
+    }
+}
+
 impl Config {
-    /// Reads the environment and the configuration file. A file in the usual place need not exist; one that `STRONGROOM_CONFIG`
-    /// names has to.
+    /// Reads the environment and the configuration file. The default file may be missing, but a
+    /// file named by `STRONGROOM_CONFIG` must exist.
     ///
     /// # Errors
-    /// A variable or the file cannot be read or understood.
+    /// A variable or the file cannot be read or parsed.
     pub(crate) fn load() -> Result<Self, ConfigError> {
         let usual = etcetera::choose_base_strategy().ok().map(|base| base.config_dir().join("strongroom/config.toml"));
-        Self::from_surroundings(&|name| env::var_os(name), usual)
+        Self::from_variables(&|name| env::var_os(name), usual)
     }
 
-    /// As [`Config::load`], with everything around it given.
-    fn from_surroundings(
+    /// Works like [`Config::load`], with the environment and the default path given.
+    fn from_variables(
         variable: &dyn Fn(&'static str) -> Option<OsString>,
         usual: Option<PathBuf>,
     ) -> Result<Self, ConfigError> {
-        // An empty variable is an unset one, as shells and service managers have it.
+        // Empty variables count as unset, as is usual for shells and service managers.
         let variable = |name| variable(name).filter(|value| !value.is_empty());
         let path = |name| match variable(name) {
             Some(value) => std::path::absolute(value).map(Some).map_err(|cause| ConfigError::Path { name, cause }),
@@ -165,7 +179,7 @@ impl Config {
             cache_grace: file.cache.grace.unwrap_or_default(),
             run_log: file.runs.log.unwrap_or(LOG_DEFAULT),
             passphrase_file: path(PASSPHRASE_FILE)?,
-            azure: azure::Surroundings::read(&variable)?,
+            azure: azure::Variables::read(&variable)?,
             vault,
             home: path(HOME)?,
             file,
@@ -174,7 +188,8 @@ impl Config {
         })
     }
 
-    /// The home folder: `STRONGROOM_HOME`, else `strongroom` in the user's data directory. It need not exist.
+    /// Returns the home: `STRONGROOM_HOME`, else `strongroom` in the user's data directory. It need
+    /// not exist.
     ///
     /// # Errors
     /// The user has no home directory and the variable is not set.
@@ -188,40 +203,42 @@ impl Config {
         }
     }
 
-    /// Where the vault is: the option given, else `STRONGROOM_VAULT`, else the configuration file, else the home folder.
+    /// Returns the vault address: from the option, else `STRONGROOM_VAULT`, else the file, else the
+    /// home directory.
     ///
     /// # Errors
-    /// What names the vault does not name one that this version knows.
-    pub(crate) fn vault(&self, option: Option<&str>) -> Result<VaultPlace, ConfigError> {
+    /// The address is invalid.
+    pub(crate) fn vault(&self, option: Option<&str>) -> Result<VaultAddress, ConfigError> {
         let (value, origin) = match (option, &self.vault) {
             (Some(value), _) => (value, "`--vault`".to_owned()),
             (None, Some((value, Origin::File(path)))) => (value.as_str(), format!("`vault` in `{}`", path.display())),
-            (None, Some((value, origin))) => (value.as_str(), format!("the variable `{origin}`")),
-            (None, None) => return Ok(VaultPlace::Local(self.home()?.vault())),
+            (None, Some((value, origin))) => (value.as_str(), format!("environment variable `{origin}`")),
+            (None, None) => return Ok(VaultAddress::Local(self.home()?.vault())),
         };
-        VaultPlace::parse(value, &self.exceptions()?).map_err(|reason| ConfigError::Vault { origin, reason })
+        VaultAddress::parse(value, &self.exceptions()?).map_err(|reason| ConfigError::Vault { origin, reason })
     }
 }
 
-/// The arguments of this process, the program's name first.
+/// Returns the arguments of this process, including the program name.
 pub(crate) fn arguments() -> Vec<OsString> {
     env::args_os().collect()
 }
 
-/// A variable that an operator names on the command line to take a secret from.
+/// Returns an environment variable that an operator named as the source of a secret.
 ///
-/// The environment keeps its own copy, which other processes of this user can read: `docs/command-line.md` says so.
+/// The environment keeps its own copy, which other processes of this user can read;
+/// `docs/command-line.md` says so.
 pub(crate) fn variable(name: &str) -> Option<OsString> {
-    // The standard library panics on these in some of its functions; none of them can be the name of a variable.
+    // Some functions of the standard library panic on these. None of them can be a variable's name.
     if name.is_empty() || name.contains(['=', '\0']) { None } else { env::var_os(name) }
 }
 
-/// What the environment says about the terminal.
+/// Returns the terminal settings from the environment.
 pub(crate) fn terminal() -> Terminal {
-    Terminal::from_surroundings(&|name| env::var_os(name))
+    Terminal::from_variables(&|name| env::var_os(name))
 }
 
-/// What is to be logged, where the environment says so.
+/// Returns the log filter from the environment.
 pub(crate) fn log_filter() -> Option<String> {
     env::var(LOG).ok().filter(|filter| !filter.is_empty())
 }

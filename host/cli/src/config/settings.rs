@@ -1,4 +1,4 @@
-//! The configuration as a list, each value with where it comes from: what `strongroom config show` prints.
+//! Lists all settings with their sources, for `strongroom config show`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,17 +9,17 @@ use super::file::{Audit, Azure, AzureEmulator, Cache, File, Runs};
 use super::{CONFIG, Config, ConfigError, HOME, LOG, PASSPHRASE_FILE, log_filter};
 use strongroom::policy::{Ceilings, show_duration, show_size};
 
-/// Where a value comes from.
+/// The source of a setting.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", content = "name", rename_all = "kebab-case")]
 pub(crate) enum Origin {
-    /// Nobody said anything.
+    /// The default.
     Default,
     /// The configuration file.
     File(PathBuf),
-    /// A variable of the environment.
+    /// An environment variable.
     Variable(&'static str),
-    /// An option on the command line.
+    /// A command-line option.
     Option(&'static str),
 }
 
@@ -33,27 +33,28 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One setting that holds.
+/// An effective setting.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Setting {
-    /// The key as the file writes it; for what the file cannot set, a name like one.
+    /// The key in the file, or a similar name if the file cannot set it.
     pub(crate) key: &'static str,
-    /// The value in the form of the file; none where there is none.
+    /// The value in the file's syntax; `None` if there is none.
     pub(crate) value: Option<String>,
-    /// Where it comes from.
+    /// The source of the value.
     pub(crate) origin: Origin,
 }
 
 impl Config {
-    /// The configuration file: where it is or would be, and whether it is there.
+    /// Returns the path of the configuration file, and whether it exists.
     pub(crate) fn file(&self) -> Option<(&Path, bool)> {
         self.file_path.as_deref().map(|path| (path, self.file_found))
     }
 
-    /// Every setting. What the options `--vault`, `--passphrase-file` and `--credential` say is given, since they go before the rest.
+    /// Returns every setting. The arguments are the values of `--vault`, `--passphrase-file` and
+    /// `--credential`, which take precedence.
     ///
     /// # Errors
-    /// The vault or the credential is not named as one is, or nobody says where the home is.
+    /// The vault address or the credential type is invalid, or the home cannot be determined.
     pub(crate) fn settings(
         &self,
         vault: Option<&str>,
@@ -62,7 +63,7 @@ impl Config {
     ) -> Result<Vec<Setting>, ConfigError> {
         let place = self.vault(vault)?;
         let kind = self.credential_kind(credential)?;
-        // Looked at here too, so that this is the way to check a file that was edited.
+        // Validated here too, so that `config show` can check an edited file.
         self.credential(credential)?;
         self.exceptions()?;
         let vault_origin = match vault {
@@ -77,7 +78,7 @@ impl Config {
         let home_origin = if self.home.is_some() { Origin::Variable(HOME) } else { Origin::Default };
         let log = log_filter();
         let log_origin = if log.is_some() { Origin::Variable(LOG) } else { Origin::Default };
-        // Taken apart, so that a new key does not compile until it is listed here.
+        // Destructured, so that a new key does not compile until it is listed here.
         let File {
             vault: _,
             credential: named,
@@ -123,12 +124,12 @@ impl Config {
     }
 
     fn file_origin(&self) -> Origin {
-        // A value of the file without a file's path cannot be.
+        // A value from the file always has the file's path.
         self.file_path.clone().map_or(Origin::Variable(CONFIG), Origin::File)
     }
 }
 
-/// Every key about Azure. None of them is a secret: those lie in the files that are named.
+/// Lists all Azure settings. None of them is a secret: secrets are in the files that they name.
 fn azure_settings(azure: &Azure) -> impl Iterator<Item = (&'static str, Option<String>)> {
     let Azure { tenant_id, client_id, object_id, resource_id, token_file, client_secret_file, .. } = azure;
     let Azure { certificate_file, certificate_password_file, authority, emulator, .. } = azure;
@@ -152,7 +153,7 @@ fn azure_settings(azure: &Azure) -> impl Iterator<Item = (&'static str, Option<S
     .into_iter()
 }
 
-/// Every ceiling: a new one does not compile until it is listed here.
+/// Lists all ceilings. A new one does not compile until it is listed here.
 fn ceilings(ceilings: &Ceilings) -> impl Iterator<Item = (&'static str, Option<String>)> {
     let Ceilings { memory, time, output_bytes, output_files, compile_time, log_bytes, requests, metrics } = ceilings;
     let count = |count: &Option<u64>| count.map(|count| count.to_string());
@@ -173,7 +174,7 @@ fn shown(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// A value of a choice as the file writes it.
+/// Returns a choice as the file spells it.
 fn word(choice: &impl Serialize) -> String {
     match serde_json::to_value(choice) {
         Ok(serde_json::Value::String(word)) => word,

@@ -1,11 +1,11 @@
-//! What the environment says about the terminal. It is asked before anything else is read, so that even an error in the arguments is
-//! shown as the person wants it.
+//! Terminal settings from the environment. They are read first, so that even errors in the
+//! arguments are shown as requested.
 
 use std::ffi::OsString;
 
-/// When to use colour.
+/// When to use color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Colour {
+pub(crate) enum Color {
     /// On a terminal.
     Auto,
     /// Always.
@@ -14,31 +14,31 @@ pub(crate) enum Colour {
     Never,
 }
 
-/// What is known about the terminal, whether or not there is one.
+/// The terminal settings, whether or not there is a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Terminal {
-    /// When to use colour, unless an option says otherwise.
-    pub(crate) colour: Colour,
+    /// When to use color, unless an option says otherwise.
+    pub(crate) color: Color,
     /// Whether the terminal can move its cursor.
     pub(crate) moves_cursor: bool,
 }
 
 impl Terminal {
-    /// Reads the variables that people set for all programs: `NO_COLOR` (not empty: never), then `CLICOLOR_FORCE` (neither empty nor
-    /// `0`: always), then `TERM` (`dumb` or unset: never) and `CLICOLOR` (`0`: never).
-    pub(super) fn from_surroundings(variable: &dyn Fn(&'static str) -> Option<OsString>) -> Self {
+    /// Reads the usual variables: `NO_COLOR` (not empty: never), then `CLICOLOR_FORCE` (neither
+    /// empty nor `0`: always), then `TERM` (`dumb` or unset: never) and `CLICOLOR` (`0`: never).
+    pub(super) fn from_variables(variable: &dyn Fn(&'static str) -> Option<OsString>) -> Self {
         let variable = |name| variable(name).filter(|value| !value.is_empty());
         let moves_cursor = variable("TERM").is_some_and(|term| term != "dumb");
-        let colour = if variable("NO_COLOR").is_some() {
-            Colour::Never
+        let color = if variable("NO_COLOR").is_some() {
+            Color::Never
         } else if variable("CLICOLOR_FORCE").is_some_and(|value| value != "0") {
-            Colour::Always
+            Color::Always
         } else if !moves_cursor || variable("CLICOLOR").is_some_and(|value| value == "0") {
-            Colour::Never
+            Color::Never
         } else {
-            Colour::Auto
+            Color::Auto
         };
-        Self { colour, moves_cursor }
+        Self { color, moves_cursor }
     }
 }
 
@@ -47,34 +47,34 @@ mod tests {
     use super::*;
 
     fn terminal(variables: &[(&str, &str)]) -> Terminal {
-        Terminal::from_surroundings(&|wanted| {
+        Terminal::from_variables(&|wanted| {
             variables.iter().find(|(name, _)| *name == wanted).map(|(_, value)| OsString::from(value))
         })
     }
 
     #[test]
-    fn the_variables_that_all_programs_heed() {
+    fn color_follows_standard_variables() {
         let term = ("TERM", "xterm-256color");
-        for (variables, colour) in [
-            (&[term][..], Colour::Auto),
-            (&[], Colour::Never),
-            (&[("TERM", "dumb")], Colour::Never),
-            (&[term, ("NO_COLOR", "1")], Colour::Never),
-            (&[term, ("NO_COLOR", "0")], Colour::Never),
-            (&[term, ("NO_COLOR", "")], Colour::Auto),
-            (&[term, ("CLICOLOR", "0")], Colour::Never),
-            (&[term, ("CLICOLOR", "1")], Colour::Auto),
-            (&[("TERM", "dumb"), ("CLICOLOR_FORCE", "1")], Colour::Always),
-            (&[term, ("CLICOLOR_FORCE", "0")], Colour::Auto),
-            (&[term, ("CLICOLOR_FORCE", "")], Colour::Auto),
-            (&[term, ("CLICOLOR_FORCE", "1"), ("NO_COLOR", "yes")], Colour::Never),
+        for (variables, color) in [
+            (&[term][..], Color::Auto),
+            (&[], Color::Never),
+            (&[("TERM", "dumb")], Color::Never),
+            (&[term, ("NO_COLOR", "1")], Color::Never),
+            (&[term, ("NO_COLOR", "0")], Color::Never),
+            (&[term, ("NO_COLOR", "")], Color::Auto),
+            (&[term, ("CLICOLOR", "0")], Color::Never),
+            (&[term, ("CLICOLOR", "1")], Color::Auto),
+            (&[("TERM", "dumb"), ("CLICOLOR_FORCE", "1")], Color::Always),
+            (&[term, ("CLICOLOR_FORCE", "0")], Color::Auto),
+            (&[term, ("CLICOLOR_FORCE", "")], Color::Auto),
+            (&[term, ("CLICOLOR_FORCE", "1"), ("NO_COLOR", "yes")], Color::Never),
         ] {
-            assert_eq!(terminal(variables).colour, colour, "{variables:?}");
+            assert_eq!(terminal(variables).color, color, "{variables:?}");
         }
     }
 
     #[test]
-    fn a_dumb_terminal_cannot_move_its_cursor() {
+    fn dumb_terminal_does_not_move_cursor() {
         assert!(terminal(&[("TERM", "tmux"), ("NO_COLOR", "1")]).moves_cursor);
         assert!(!terminal(&[("TERM", "dumb"), ("CLICOLOR_FORCE", "1")]).moves_cursor);
         assert!(!terminal(&[("TERM", "")]).moves_cursor);

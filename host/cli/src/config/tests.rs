@@ -13,7 +13,7 @@ fn load(variables: &[(&'static str, &str)], file: Option<&str>) -> Result<Config
         fs::write(&path, text).unwrap();
     }
     let variables: HashMap<_, _> = variables.iter().map(|(name, value)| (*name, OsString::from(value))).collect();
-    Config::from_surroundings(&|name| variables.get(name).cloned(), Some(path))
+    Config::from_variables(&|name| variables.get(name).cloned(), Some(path))
 }
 
 fn error(file: &str) -> String {
@@ -21,7 +21,7 @@ fn error(file: &str) -> String {
 }
 
 #[test]
-fn without_a_file_the_defaults_hold() {
+fn config_without_file_has_defaults() {
     let config = load(&[], None).unwrap();
     assert_eq!(config.audit_sync, SyncMode::Always);
     assert_eq!(config.repeats, Repeats::Sum);
@@ -31,7 +31,7 @@ fn without_a_file_the_defaults_hold() {
 }
 
 #[test]
-fn every_key_is_read() {
+fn config_file_with_every_key_is_read() {
     let config = load(
         &[],
         Some(
@@ -46,11 +46,11 @@ fn every_key_is_read() {
     assert_eq!(config.ceilings.requests, Some(5));
     assert_eq!(config.cache_ttl, Duration::ZERO);
     assert_eq!(config.run_log, 64 << 10);
-    assert_eq!(config.vault(None).unwrap(), VaultPlace::Local("/srv/vault".into()));
+    assert_eq!(config.vault(None).unwrap(), VaultAddress::Local("/srv/vault".into()));
 }
 
 #[test]
-fn what_is_not_understood_is_an_error_with_file_line_and_key() {
+fn invalid_config_reports_file_line_and_key() {
     for (file, place, word) in [
         ("\nvalt = \"local:/x\"", "config.toml:2:1", "`valt`"),
         ("[audit]\nsync = \"sometimes\"", "config.toml:2:8", "sync"),
@@ -59,7 +59,7 @@ fn what_is_not_understood_is_an_error_with_file_line_and_key() {
         ("[ceilings]\ntime = 5", "config.toml:2:8", "time"),
         ("[cache]\nttl = \"soon\"", "config.toml:2:7", "ttl"),
         ("[runs]\nlog = \"1B\"", "config.toml:2:7", "from 4KiB to 64MiB"),
-        ("[runs]\nlog = \"65MiB\"", "config.toml:2:7", "\"0B\", which keeps none"),
+        ("[runs]\nlog = \"65MiB\"", "config.toml:2:7", "\"0B\" to keep no logs"),
         ("[runs]\nlogs = \"1MiB\"", "config.toml:2:1", "`logs`"),
         ("[tenants]", "config.toml:1:2", "`tenants`"),
         ("vault = \"local:relative\"", "config.toml:1", "absolute"),
@@ -76,9 +76,9 @@ fn what_is_not_understood_is_an_error_with_file_line_and_key() {
 }
 
 #[test]
-fn the_option_goes_before_the_variable_and_that_before_the_file() {
+fn vault_option_precedes_variable_and_file() {
     let file = Some("vault = \"local:/file\"");
-    let local = |path: &str| VaultPlace::Local(path.into());
+    let local = |path: &str| VaultAddress::Local(path.into());
     let config = load(&[(VAULT, "local:/variable")], file).unwrap();
     assert_eq!(config.vault(Some("local:/option")).unwrap(), local("/option"));
     assert_eq!(config.vault(None).unwrap(), local("/variable"));
@@ -90,7 +90,7 @@ fn the_option_goes_before_the_variable_and_that_before_the_file() {
 }
 
 #[test]
-fn a_vault_that_cannot_be_is_an_error_that_says_who_named_it() {
+fn invalid_vault_address_reports_its_source() {
     for (value, word) in [
         ("https://team.vault.azure.net.example", "no Key Vault"),
         ("https://localhost", "[azure.emulator]"),
@@ -105,7 +105,7 @@ fn a_vault_that_cannot_be_is_an_error_that_says_who_named_it() {
 }
 
 #[test]
-fn a_file_that_is_named_has_to_be_there_and_to_be_safe() {
+fn named_config_file_must_exist_and_be_safe() {
     let error = load(&[(CONFIG, "/nowhere/config.toml")], None).unwrap_err();
     assert!(matches!(error, ConfigError::Read { .. }));
     let dir = tempfile::tempdir().unwrap();
@@ -117,7 +117,7 @@ fn a_file_that_is_named_has_to_be_there_and_to_be_safe() {
 }
 
 #[test]
-fn a_configuration_file_is_the_users_own_or_the_systems() {
+fn config_file_of_other_user_is_not_trusted() {
     for (owner, user, trusted) in
         [(1000, 1000, true), (0, 1000, true), (0, 0, true), (1001, 1000, false), (1000, 0, false)]
     {
@@ -126,23 +126,23 @@ fn a_configuration_file_is_the_users_own_or_the_systems() {
 }
 
 #[test]
-fn paths_from_the_environment_are_absolute() {
+fn relative_environment_paths_become_absolute() {
     let config = load(&[(HOME, "relative"), (PASSPHRASE_FILE, "secret")], None).unwrap();
     assert!(config.home().unwrap().path().is_absolute());
     assert!(config.passphrase_file.unwrap().is_absolute());
 }
 
 #[test]
-fn no_name_of_a_variable_panics() {
+fn invalid_variable_name_returns_none() {
     for name in ["", "=", "A=B", "\0"] {
         assert_eq!(variable(name), None);
     }
 }
 
-/// What the documentation gives as a sample.
+/// The sample file in the documentation.
 const SAMPLE: &str = include_str!("../../../../docs/config.toml");
 
-/// Each setting that the file can set, with its value where the file sets it.
+/// Returns each setting that the file can set, with its value if the file sets it.
 fn from_file(file: &str) -> Vec<(&'static str, Option<String>)> {
     let config = load(&[(HOME, "/home/of/it")], Some(file)).unwrap();
     let settings = config.settings(None, None, None).unwrap().into_iter();
@@ -151,7 +151,7 @@ fn from_file(file: &str) -> Vec<(&'static str, Option<String>)> {
 }
 
 #[test]
-fn the_sample_is_the_default() {
+fn sample_config_equals_defaults() {
     let (sample, default) = (load(&[], Some(SAMPLE)).unwrap(), load(&[], None).unwrap());
     assert_eq!(
         (sample.audit_sync, sample.repeats, &sample.ceilings, sample.cache_ttl, sample.cache_grace, &sample.vault),
@@ -171,7 +171,7 @@ fn the_sample_is_the_default() {
 }
 
 #[test]
-fn the_sample_has_every_key() {
+fn sample_config_lists_every_key() {
     let is_key = |line: &str| line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
     let uncommented: Vec<&str> =
         SAMPLE.lines().map(|line| line.strip_prefix("# ").filter(|line| is_key(line)).unwrap_or(line)).collect();
@@ -183,7 +183,7 @@ fn the_sample_has_every_key() {
 }
 
 #[test]
-fn every_setting_says_where_it_comes_from() {
+fn every_setting_reports_its_origin() {
     let variables = [(HOME, "/h"), (PASSPHRASE_FILE, "/p")];
     let config = load(&variables, Some("vault = \"local:/file\"\n[ceilings]\ntime = \"2h\"\n")).unwrap();
     let settings = config.settings(None, None, None).unwrap();
@@ -210,19 +210,19 @@ fn every_setting_says_where_it_comes_from() {
 }
 
 #[test]
-fn a_key_vault_is_a_vault_and_an_emulator_has_to_be_declared() {
+fn emulator_without_declaration_is_rejected() {
     let config = load(&[(VAULT, "https://team.vault.azure.net")], None).unwrap();
-    let VaultPlace::Azure(place) = config.vault(None).unwrap() else { panic!() };
+    let VaultAddress::Azure(place) = config.vault(None).unwrap() else { panic!() };
     assert_eq!(place.to_string(), "https://team.vault.azure.net");
     let file = "vault = \"https://localhost:8443\"\n[azure.emulator]\nhost = \"localhost:8443\"\nca-file = \"/ca.pem\"";
-    let VaultPlace::Azure(place) = load(&[], Some(file)).unwrap().vault(None).unwrap() else { panic!() };
+    let VaultAddress::Azure(place) = load(&[], Some(file)).unwrap().vault(None).unwrap() else { panic!() };
     assert!(place.emulator().is_some());
     let half = load(&[], Some("[azure.emulator]\nhost = \"localhost:8443\"")).unwrap().vault(Some("https://x.y"));
     assert!(half.unwrap_err().to_string().contains("`ca-file`"));
 }
 
 #[test]
-fn the_credential_is_chosen_by_the_option_and_then_the_file() {
+fn credential_option_precedes_file() {
     let file = Some("credential = \"client-secret\"\n[azure]\ntenant-id = \"t\"\nclient-secret-file = \"/s\"");
     let config = load(&[("AZURE_CLIENT_ID", "of the pod"), ("AZURE_TENANT_ID", "other")], file).unwrap();
     let settings = config.credential(None).unwrap();
@@ -233,12 +233,12 @@ fn the_credential_is_chosen_by_the_option_and_then_the_file() {
     let error = config.credential(Some("password")).unwrap_err().to_string();
     assert!(error.contains("`--credential`") && error.contains("`managed-identity`"), "{error}");
     let relative = load(&[], Some("[azure]\ntoken-file = \"token\"")).unwrap().credential(None).unwrap_err();
-    assert!(relative.to_string().contains("`azure.token-file` has to be an absolute path"));
+    assert!(relative.to_string().contains("`azure.token-file` must be an absolute path"));
     assert_eq!(load(&[], None).unwrap().credential(None).unwrap().kind, CredentialKind::Auto);
 }
 
 #[test]
-fn an_identity_endpoint_is_on_this_machine() {
+fn remote_identity_endpoint_is_ignored() {
     for (value, near) in [
         ("http://localhost:4141/msi/token", true),
         ("http://127.0.0.1:41/x", true),
@@ -254,7 +254,7 @@ fn an_identity_endpoint_is_on_this_machine() {
 }
 
 #[test]
-fn where_the_tools_of_a_person_keep_their_sign_in_is_known_for_the_credentials_that_use_them() {
+fn sign_in_dirs_depend_on_credential_type() {
     let usual = [("HOME", "/people/p")];
     let named = [("HOME", "/people/p"), ("AZURE_CONFIG_DIR", "/a"), ("AZD_CONFIG_DIR", "relative")];
     let relative = std::env::current_dir().unwrap().join("relative");
@@ -264,12 +264,12 @@ fn where_the_tools_of_a_person_keep_their_sign_in_is_known_for_the_credentials_t
     ] {
         let config = load(variables, None).unwrap();
         for kind in CredentialKind::ALL {
-            let folders = config.sign_in_folders(kind);
+            let dirs = config.sign_in_dirs(kind);
             match kind {
                 CredentialKind::Auto | CredentialKind::AzureCli | CredentialKind::AzureDeveloperCli => {
-                    assert_eq!(folders, expected, "{kind:?}");
+                    assert_eq!(dirs, expected, "{kind:?}");
                 }
-                _ => assert!(folders.is_empty(), "{kind:?}"),
+                _ => assert!(dirs.is_empty(), "{kind:?}"),
             }
         }
     }

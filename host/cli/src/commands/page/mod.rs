@@ -1,9 +1,9 @@
-//! A run as one page of HTML that needs nothing else: no network, no script, no other file.
+//! Renders a run as a self-contained HTML report: no network, no scripts, no other files.
 //!
-//! A pure function from a record, the kept log and the audited events to text. Most of what stands on a page was written by a component that nobody
-//! trusts. The template engine escapes all of it by itself, and nothing in the template (`run.html`) is marked as safe; the pictures
-//! are markup of the template with numbers of ours in it; control characters are made visible in the page as a whole; and the page forbids itself
-//! everything but its own style.
+//! Rendering is a pure function of the record, the log and the audit events. Most of the text comes
+//! from an untrusted component. The template engine escapes all of it, and `run.html` marks nothing
+//! as safe. Plots are markup of the template filled with numbers. Control characters are escaped in
+//! the page as a whole. A content security policy forbids everything except the page's own style.
 
 mod plot;
 mod scale;
@@ -22,29 +22,29 @@ use super::{show, summary};
 use strongroom::record::{NetworkUse, Outcome, RunRecord};
 use strongroom::runs::{LogLine, LogStream};
 
-/// How many rows one table has before it says how many more there are.
+/// The maximum number of rows per table.
 const ROWS_MAX: usize = 300;
-/// How many metrics get a picture; the others are rows of a table.
+/// The maximum number of plots. Other metrics are rows of a table.
 const PLOTS_MAX: usize = 60;
-/// How many bytes of the log are shown: its beginning and its end.
+/// The number of bytes of the log that are shown, from its beginning and its end.
 const LOG_SHOWN: usize = 1024 * 1024;
-/// The largest record that is shown whole, in bytes.
+/// The size in bytes up to which the record is shown.
 const RECORD_SHOWN: usize = 128 * 1024;
 
-/// What a page tells of.
-pub(super) struct Story<'a> {
+/// The contents of a report.
+pub(super) struct ReportInput<'a> {
     pub(super) record: &'a RunRecord,
-    /// What the run printed; none where nothing was kept; the error where it cannot be read.
+    /// The log: `None` if it was not kept, or the error that prevented reading it.
     pub(super) log: Result<Option<Vec<LogLine>>, String>,
-    /// The events of the run, as `audit show` has them.
+    /// The run's events, as `audit show` prints them.
     pub(super) events: Vec<AuditLine>,
-    /// What the verification of the trail says.
-    pub(super) verdict: Verdict,
-    /// When the page is made.
-    pub(super) made: Timestamp,
+    /// The result of verifying the audit log.
+    pub(super) verdict: AuditVerdict,
+    /// When the report is created.
+    pub(super) created: Timestamp,
 }
 
-/// One audited event.
+/// An audit event.
 #[derive(Serialize)]
 pub(super) struct AuditLine {
     pub(super) time: String,
@@ -52,21 +52,21 @@ pub(super) struct AuditLine {
     pub(super) about: String,
 }
 
-/// Whether the trail can be trusted.
+/// Whether the audit log can be trusted.
 #[derive(Serialize)]
-pub(super) struct Verdict {
+pub(super) struct AuditVerdict {
     pub(super) good: bool,
     pub(super) text: String,
 }
 
-/// The page of a run.
+/// Renders the report of a run.
 ///
 /// # Errors
-/// The template does not fit what it is filled with: a mistake of ours, which the tests find.
-pub(super) fn render(story: &Story<'_>) -> Result<String, minijinja::Error> {
-    let record = story.record;
+/// The template does not match its data. Tests prevent this.
+pub(super) fn render(input: &ReportInput<'_>) -> Result<String, minijinja::Error> {
+    let record = input.record;
     let (plots, numbers) = metrics(record);
-    let (log, log_cut) = log(story.log.as_ref().ok().and_then(Option::as_deref).unwrap_or_default());
+    let (log, log_cut) = log(input.log.as_ref().ok().and_then(Option::as_deref).unwrap_or_default());
     let (outcome, took) = summary::headline(record);
     let denied = || record.secrets.iter().filter(|used| used.denied > 0);
     let network = |denied: bool| {
@@ -74,7 +74,7 @@ pub(super) fn render(story: &Story<'_>) -> Result<String, minijinja::Error> {
         let uses = record.network.iter().filter(move |used| count(used) > 0);
         rows(uses.map(move |used| [used.operation.as_str().to_owned(), used.target.clone(), show::times(count(used))]))
     };
-    let allowing = summary::merged(denied().filter_map(|used| used.would_allow.as_deref()));
+    let allowing = summary::merge_grants(denied().filter_map(|used| used.would_allow.as_deref()));
     let page = Page {
         record,
         mark: mark(record.outcome),
@@ -85,7 +85,7 @@ pub(super) fn render(story: &Story<'_>) -> Result<String, minijinja::Error> {
         these: if allowing.len() == 1 { "this line" } else { "these lines" },
         allowing,
         network_denied: network(true),
-        allowing_tcp: summary::allowing_tcp(&record.network),
+        allowing_tcp: summary::tcp_suggestion(&record.network),
         network_used: network(false),
         progress_done: record.progress.as_ref().map_or(0, |progress| progress.done.min(progress.total)),
         served: rows(
@@ -106,26 +106,27 @@ pub(super) fn render(story: &Story<'_>) -> Result<String, minijinja::Error> {
         ),
         log,
         log_cut,
-        log_error: story.log.as_ref().err().map(String::as_str),
-        log_absent: matches!(story.log, Ok(None)),
-        events: rows(story.events.iter()),
-        verdict: &story.verdict,
+        log_error: input.log.as_ref().err().map(String::as_str),
+        log_absent: matches!(input.log, Ok(None)),
+        events: rows(input.events.iter()),
+        verdict: &input.verdict,
         identities: identities(record),
         json: serde_json::to_string_pretty(record).ok().filter(|json| json.len() <= RECORD_SHOWN),
-        made: show::moment(story.made),
+        created: show::timestamp(input.created),
         version: env!("CARGO_PKG_VERSION"),
         width: WIDTH,
         height: HEIGHT,
     };
     let mut engine = Environment::new();
-    // Said here and not left to the name of the template: everything is escaped, and what is not there is a mistake.
+    // Set explicitly instead of derived from the template's name. An undefined variable is an
+    // error.
     engine.set_auto_escape_callback(|_| AutoEscape::Html);
     engine.set_undefined_behavior(UndefinedBehavior::Strict);
     let page = engine.render_named_str("run.html", include_str!("run.html"), &page)?;
     Ok(visible::visible(&page))
 }
 
-/// What the template is filled with.
+/// The data for the template.
 #[derive(Serialize)]
 struct Page<'a> {
     record: &'a RunRecord,
@@ -150,16 +151,16 @@ struct Page<'a> {
     log_error: Option<&'a str>,
     log_absent: bool,
     events: Rows<&'a AuditLine>,
-    verdict: &'a Verdict,
+    verdict: &'a AuditVerdict,
     identities: Vec<(&'static str, String)>,
     json: Option<String>,
-    made: String,
+    created: String,
     version: &'static str,
     width: f64,
     height: f64,
 }
 
-/// Rows of a table, and how many there are besides.
+/// The shown rows of a table, and the number of further rows.
 #[derive(Serialize)]
 struct Rows<T> {
     shown: Vec<T>,
@@ -172,7 +173,7 @@ fn rows<T>(all: impl Iterator<Item = T>) -> Rows<T> {
     Rows { shown, more: all.count() }
 }
 
-/// How an outcome is marked: a word for the style, and a sign, so that no colour has to be seen.
+/// How an outcome is marked: a CSS class, and a sign that does not depend on color.
 #[derive(Serialize)]
 struct Mark {
     class: &'static str,
@@ -189,29 +190,29 @@ fn mark(outcome: Outcome) -> Mark {
     Mark { class, sign }
 }
 
-/// What is to be known at a glance.
+/// Returns the facts of the summary section.
 fn facts(record: &RunRecord) -> Vec<(&'static str, String)> {
     let mut facts = vec![
-        ("started", show::moment(record.started)),
-        ("ended", record.ended.map_or_else(|| "–".to_owned(), show::moment)),
-        ("took", summary::took(record).unwrap_or_else(|| "–".to_owned())),
+        ("started", show::timestamp(record.started)),
+        ("ended", record.ended.map_or_else(|| "–".to_owned(), show::timestamp)),
+        ("duration", summary::duration(record).unwrap_or_else(|| "–".to_owned())),
         ("peak memory", show::size(record.peak_memory_bytes)),
-        ("processor time", show::duration(Duration::from_micros(record.cpu_micros))),
+        ("CPU time", show::duration(Duration::from_micros(record.cpu_micros))),
     ];
     if let Some(code) = record.exit_code {
         facts.push(("exit code", code.to_string()));
     }
     if let Some(limit) = record.limit {
-        facts.push(("stopped at the limit", limit.as_str().to_owned()));
+        facts.push(("stopped at limit", limit.as_str().to_owned()));
     }
-    facts.push(("printed", show::size(record.log.kept.saturating_add(record.log.dropped))));
+    facts.push(("output printed", show::size(record.log.kept.saturating_add(record.log.dropped))));
     if record.redactions > 0 {
-        facts.push(("secrets taken out of its text", show::times(record.redactions)));
+        facts.push(("values redacted", record.redactions.to_string()));
     }
     facts
 }
 
-/// What the run is, to the last digit.
+/// Returns the identifiers of the run, with full digests.
 fn identities(record: &RunRecord) -> Vec<(&'static str, String)> {
     let mut rows = vec![
         ("run", record.id.to_string()),
@@ -229,7 +230,7 @@ fn identities(record: &RunRecord) -> Vec<(&'static str, String)> {
     rows
 }
 
-/// Metrics with a picture, and those that a few numbers tell.
+/// Returns the plots, and the rows for metrics without a plot.
 fn metrics(record: &RunRecord) -> (Vec<Plot>, Rows<(String, String)>) {
     let (mut plots, mut numbers) = (Vec::new(), Vec::new());
     for (name, metric) in &record.metrics {
@@ -249,14 +250,14 @@ fn metrics(record: &RunRecord) -> (Vec<Plot>, Rows<(String, String)>) {
     (plots, rows(numbers.into_iter()))
 }
 
-/// A stretch of the log: lines of one stream, or a word of the host.
+/// A block of the log: lines of one stream, or a note of the host.
 #[derive(Debug, PartialEq, Serialize)]
 struct Block {
     class: &'static str,
     text: String,
 }
 
-/// The log in stretches, and whether it was too long to show all of it.
+/// Returns the log as blocks, and whether its middle is left out.
 fn log(lines: &[LogLine]) -> (Vec<Block>, bool) {
     let length = |line: &LogLine| match line {
         LogLine::Text { text, .. } => text.len() + 1,
@@ -273,7 +274,7 @@ fn log(lines: &[LogLine]) -> (Vec<Block>, bool) {
         match line {
             LogLine::Text { text, .. } if middle => skipped += text.len() + 1,
             LogLine::Text { stream, text, .. } => {
-                say_skipped(&mut blocks, &mut skipped);
+                push_skipped(&mut blocks, &mut skipped);
                 let class = match stream {
                     LogStream::Out => "out",
                     LogStream::Err => "err",
@@ -287,18 +288,18 @@ fn log(lines: &[LogLine]) -> (Vec<Block>, bool) {
                 }
             }
             LogLine::LeftOut(bytes) => {
-                say_skipped(&mut blocks, &mut skipped);
-                blocks.push(Block { class: "gap", text: format!("{} were not kept", show::size(*bytes)) });
+                push_skipped(&mut blocks, &mut skipped);
+                blocks.push(Block { class: "gap", text: format!("{} not kept", show::size(*bytes)) });
             }
         }
     }
-    say_skipped(&mut blocks, &mut skipped);
+    push_skipped(&mut blocks, &mut skipped);
     (blocks, cut)
 }
 
-fn say_skipped(blocks: &mut Vec<Block>, skipped: &mut usize) {
+fn push_skipped(blocks: &mut Vec<Block>, skipped: &mut usize) {
     if *skipped > 0 {
-        let text = format!("{} are not on this page", show::size(*skipped as u64));
+        let text = format!("{} not shown on this page", show::size(*skipped as u64));
         blocks.push(Block { class: "gap", text });
         *skipped = 0;
     }

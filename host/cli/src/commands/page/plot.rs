@@ -1,4 +1,4 @@
-//! One metric as a picture: where its points are, which of them are drawn, and what is said of it in words.
+//! Plots a metric: selects and places its points, and describes them in words.
 
 use std::fmt::Write as _;
 
@@ -8,62 +8,63 @@ use super::scale::Scale;
 use crate::commands::show;
 use strongroom::record::{Metric, Point};
 
-/// The picture, in units of about a pixel.
+/// The size of the plot, about in pixels.
 pub(super) const WIDTH: f64 = 320.0;
 pub(super) const HEIGHT: f64 = 150.0;
-/// The space that the axes take.
+/// The space for the axes.
 const LEFT: f64 = 34.0;
 const LEFT_MAX: f64 = 96.0;
 const DIGIT: f64 = 6.0;
 const RIGHT: f64 = 10.0;
 const TOP: f64 = 8.0;
 const BOTTOM: f64 = 20.0;
-/// Of the points that share one of so many columns, at most four are drawn: the first, the lowest, the highest, the last.
+/// The number of columns for thinning. For each column, the first, lowest, highest and last points
+/// are drawn.
 const COLUMNS: usize = 200;
 
-/// A metric, ready to be drawn.
+/// A metric, ready to draw.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Plot {
-    /// A number in the page, for what refers to it.
+    /// A number that is unique in the page, for references.
     pub(super) number: usize,
     pub(super) name: String,
-    /// Where the vertical axis stands: the labels beside it need room.
+    /// The x coordinate of the vertical axis, which depends on the width of its labels.
     pub(super) left: f64,
-    /// The path through its points.
+    /// The SVG path through the points.
     pub(super) line: String,
-    /// The last point that is a number.
+    /// The coordinates of the last finite point.
     pub(super) end: Option<(String, String)>,
-    /// Values that are no numbers: along the edge, `x`, whether at the top, and what it is.
-    pub(super) odd: Vec<Odd>,
+    /// Markers of values that are not finite.
+    pub(super) non_finite: Vec<NonFinite>,
     pub(super) x_ticks: Vec<Mark>,
     pub(super) y_ticks: Vec<Mark>,
-    /// What the horizontal axis is.
+    /// The name of the horizontal axis.
     pub(super) x_name: &'static str,
     pub(super) facts: Vec<(&'static str, String)>,
-    /// What else has to be known to read it.
+    /// Notes that are needed to read the plot.
     pub(super) notes: Vec<String>,
-    /// The picture in words.
+    /// The plot in words.
     pub(super) description: String,
 }
 
-/// A mark on an axis.
+/// A tick of an axis.
 #[derive(Debug, Serialize)]
 pub(super) struct Mark {
     pub(super) at: String,
     pub(super) label: String,
-    /// How a label stands to its mark.
+    /// The SVG text anchor of the label.
     pub(super) anchor: &'static str,
 }
 
-/// A place where a value is no number.
+/// The marker of a value that is not finite.
 #[derive(Debug, PartialEq, Serialize)]
-pub(super) struct Odd {
+pub(super) struct NonFinite {
     pub(super) x: String,
     pub(super) y: String,
     pub(super) sign: &'static str,
 }
 
-/// A picture of a metric; none where it has not two values that are numbers, and words say as much.
+/// Plots a metric. Returns `None` if it has fewer than two finite values.
 pub(super) fn plot(number: usize, name: &str, metric: &Metric) -> Option<Plot> {
     let points = &metric.points;
     let finite = || points.iter().map(|point| point.value.0).filter(|value| value.is_finite());
@@ -93,7 +94,8 @@ pub(super) fn plot(number: usize, name: &str, metric: &Metric) -> Option<Plot> {
         let (x, value) = (coordinate(across(*place)), point.value.0);
         if value.is_finite() {
             let y = coordinate(down(value));
-            // A point between two that are no numbers is a line of no length, which its round ends make a dot.
+            // A finite point between two that are not becomes a line of zero length, which round
+            // line caps draw as a dot.
             let _ = if pen_down { write!(plot.line, "L{x} {y}") } else { write!(plot.line, "M{x} {y}h0") };
             plot.end = Some((x, y));
         } else {
@@ -102,14 +104,14 @@ pub(super) fn plot(number: usize, name: &str, metric: &Metric) -> Option<Plot> {
                 f64::NEG_INFINITY => (HEIGHT - BOTTOM - 2.0, "−∞"),
                 _ => (HEIGHT - BOTTOM - 2.0, "×"),
             };
-            let odd = Odd { x, y: coordinate(y), sign };
-            if plot.odd.last() != Some(&odd) {
-                plot.odd.push(odd);
+            let non_finite = NonFinite { x, y: coordinate(y), sign };
+            if plot.non_finite.last() != Some(&non_finite) {
+                plot.non_finite.push(non_finite);
             }
         }
         pen_down = value.is_finite();
     }
-    plot.x_name = if by_step { "step" } else { "in the order logged" };
+    plot.x_name = if by_step { "step" } else { "point" };
     plot.x_ticks = x
         .ticks(5, true)
         .into_iter()
@@ -131,12 +133,12 @@ pub(super) fn plot(number: usize, name: &str, metric: &Metric) -> Option<Plot> {
     Some(plot)
 }
 
-/// Whether every point has a step and none goes back.
+/// Returns whether every point has a step and the steps never decrease.
 fn steps_ascend(points: &[Point]) -> bool {
     points.iter().all(|point| point.step.is_some()) && points.is_sorted_by_key(|point| point.step)
 }
 
-/// Which points are drawn, in order. Extremes and gaps stay, whatever is left out.
+/// Returns the indexes of the points to draw, in order. Extremes and gaps are always kept.
 fn thinned(places: &[f64], points: &[Point], x: &Scale) -> Vec<usize> {
     if points.len() <= 2 * COLUMNS {
         return (0..points.len()).collect();
@@ -170,7 +172,7 @@ fn thinned(places: &[f64], points: &[Point], x: &Scale) -> Vec<usize> {
     kept
 }
 
-/// First, last, lowest, highest, and how many.
+/// Returns the first, last, minimum and maximum value, and the number of points.
 pub(super) fn facts(metric: &Metric) -> Vec<(&'static str, String)> {
     let finite = || metric.points.iter().map(|point| point.value.0).filter(|value| value.is_finite());
     let mut facts = Vec::new();
@@ -189,34 +191,34 @@ pub(super) fn facts(metric: &Metric) -> Vec<(&'static str, String)> {
     facts
 }
 
-/// What the eye does not see.
+/// Returns notes on what the plot does not show.
 fn notes(metric: &Metric, log: bool, by_step: bool) -> Vec<String> {
     let mut notes = Vec::new();
     if log {
-        notes.push("logarithmic".to_owned());
+        notes.push("logarithmic scale".to_owned());
     }
     if !by_step && metric.points.iter().any(|point| point.step.is_some()) {
-        notes.push("its steps are missing or go back, so it is shown in the order logged".to_owned());
+        notes.push("steps are missing or not ascending, so points are shown in the order logged".to_owned());
     }
     let count = |wanted: fn(f64) -> bool| metric.points.iter().filter(|point| wanted(point.value.0)).count();
     for (number, what) in [
         (count(f64::is_nan), "NaN"),
         (count(|value| value == f64::INFINITY), "infinite"),
-        (count(|value| value == f64::NEG_INFINITY), "minus infinite"),
+        (count(|value| value == f64::NEG_INFINITY), "negative infinite"),
     ] {
         if number > 0 {
             notes.push(format!("{number} {what}"));
         }
     }
     if metric.dropped > 0 {
-        notes.push(format!("the last {} points were counted and not kept", metric.dropped));
+        notes.push(format!("the last {} points were not kept", metric.dropped));
     }
     notes
 }
 
 fn described(plot: &Plot) -> String {
     let facts: Vec<String> = plot.facts.iter().map(|(name, value)| format!("{name} {value}")).collect();
-    let mut text = format!("A line over {}: {}", plot.x_name, facts.join(", "));
+    let mut text = format!("Line plot by {}: {}", plot.x_name, facts.join(", "));
     for note in &plot.notes {
         text.push_str("; ");
         text.push_str(note);
@@ -224,7 +226,7 @@ fn described(plot: &Plot) -> String {
     text
 }
 
-/// To a tenth of a unit.
+/// Formats a coordinate with one decimal.
 fn coordinate(value: f64) -> String {
     let text = format!("{value:.1}");
     text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn one_point_and_no_numbers_need_no_picture() {
+    fn metric_with_one_value_has_no_plot() {
         for values in [&[][..], &[1.0], &[f64::NAN, f64::INFINITY], &[f64::NAN, 1.0]] {
             assert!(plot(0, "m", &by_step(values.iter().copied())).is_none(), "{values:?}");
         }
@@ -262,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_goes_from_edge_to_edge() {
+    fn plot_line_spans_the_width() {
         let plot = plot(0, "m", &by_step([0.0, 10.0])).unwrap();
         assert_eq!((plot.left, plot.line.as_str()), (LEFT, "M34 130h0L310 12.7"));
         assert_eq!(plot.end, Some(("310".into(), "12.7".into())));
@@ -271,21 +273,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_a_gap_with_a_sign_and_is_said() {
+    fn non_finite_values_become_marked_gaps() {
         let plot = plot(0, "m", &by_step([1.0, f64::NAN, 2.0, f64::INFINITY, f64::NEG_INFINITY, 3.0, 4.0])).unwrap();
         assert_eq!(moves(&plot), (3, 1));
-        assert_eq!(plot.odd.iter().map(|odd| odd.sign).collect::<Vec<_>>(), ["×", "∞", "−∞"]);
-        assert_eq!(plot.notes, ["1 NaN", "1 infinite", "1 minus infinite"]);
+        assert_eq!(plot.non_finite.iter().map(|non_finite| non_finite.sign).collect::<Vec<_>>(), ["×", "∞", "−∞"]);
+        assert_eq!(plot.notes, ["1 NaN", "1 infinite", "1 negative infinite"]);
         assert!(!plot.line.contains("NaN") && !plot.line.contains("inf"));
     }
 
     #[test]
-    fn steps_that_are_missing_or_go_back_give_way_to_the_order() {
+    fn unordered_steps_are_plotted_in_logged_order() {
         let back = metric(&[(Some(1), 1.0), (Some(2), 2.0), (Some(1), 3.0)]);
         let missing = metric(&[(Some(1), 1.0), (None, 2.0)]);
         for metric in [back, missing] {
             let plot = plot(0, "m", &metric).unwrap();
-            assert_eq!(plot.x_name, "in the order logged");
+            assert_eq!(plot.x_name, "point");
             assert_eq!(plot.notes.len(), 1, "{:?}", plot.notes);
         }
         let none = plot(0, "m", &metric(&[(None, 1.0), (None, 2.0)])).unwrap();
@@ -295,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn many_points_are_thinned_and_extremes_and_gaps_stay() {
+    fn thinning_keeps_extremes_and_gaps() {
         let mut values: Vec<f64> = (0..10_000).map(|at| (f64::from(at) / 500.0).sin()).collect();
         values[3_333] = 55.0;
         values[7_777] = -44.0;
@@ -304,18 +306,18 @@ mod tests {
         let (moved, drawn) = moves(&plot);
         assert!(moved == 2 && drawn < 4 * COLUMNS + 20, "{moved}, {drawn}");
         assert!(plot.line.len() < 16_000);
-        // The highest and the lowest are where they should be: close to the edges.
+        // The extremes are close to the edges.
         assert!(
             plot.line.contains(" 12.") || plot.line.contains(" 11.") || plot.line.contains(" 10."),
             "{}",
             plot.line
         );
-        assert_eq!(plot.odd.len(), 1);
+        assert_eq!(plot.non_finite.len(), 1);
         assert!(plot.facts.contains(&("max", "55".into())) && plot.facts.contains(&("min", "-44".into())));
     }
 
     #[test]
-    fn the_extremes_of_numbers_can_be_drawn() {
+    fn extreme_numbers_are_plotted() {
         for values in [[f64::MAX, f64::MIN], [5e-324, f64::MAX], [0.0, 0.0], [f64::MIN, f64::MIN], [5e-324, 1e-323]] {
             let plot = plot(0, "m", &by_step(values)).unwrap();
             assert!(!plot.line.contains("NaN") && !plot.line.contains("inf"), "{values:?}: {}", plot.line);

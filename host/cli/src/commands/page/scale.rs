@@ -1,10 +1,11 @@
-//! Axes: from a range of numbers to places between 0 and 1, and to the marks beside them. Any finite numbers will do, the extremes too.
+//! Axes: maps a range of numbers to positions from 0 to 1, and chooses ticks. All finite numbers
+//! are supported.
 
 use crate::commands::show;
 
-/// How many decades a range has to span, all above 0, to be shown on a logarithmic axis.
+/// The number of decades that a positive range must span for a logarithmic axis.
 const LOG_FROM_DECADES: f64 = 3.0;
-/// The most marks of an axis.
+/// The maximum number of ticks.
 const TICKS_MAX: usize = 6;
 
 /// An axis.
@@ -12,11 +13,11 @@ const TICKS_MAX: usize = 6;
 pub(super) struct Scale {
     low: f64,
     high: f64,
-    /// Places are those of the logarithms.
+    /// Whether the axis is logarithmic.
     pub(super) log: bool,
 }
 
-/// A mark: where, and what stands beside it.
+/// A tick: its position and label.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Tick {
     pub(super) at: f64,
@@ -24,7 +25,7 @@ pub(super) struct Tick {
 }
 
 impl Scale {
-    /// An axis of values, with a little room above and below; logarithmic where that shows more.
+    /// Returns an axis for values, with a margin; logarithmic for ranges of many decades.
     pub(super) fn of_values(low: f64, high: f64) -> Self {
         if low > 0.0 && high.log10() - low.log10() >= LOG_FROM_DECADES {
             return Self { low, high, log: true };
@@ -33,26 +34,26 @@ impl Scale {
         let room = if quarter > 0.0 { quarter } else { (high.abs() * 0.1).max(f64::MIN_POSITIVE * 1e3) };
         let room = if high == low && high == 0.0 { 1.0 } else { room };
         let (below, above) = (low - room, high + room);
-        // What is never below 0 is not shown as if it could be.
+        // A range that starts at 0 or above does not get a margin below 0.
         let below = if low >= 0.0 && below < 0.0 && high > low { 0.0 } else { below };
         Self { low: below.max(f64::MIN), high: above.min(f64::MAX), log: false }
     }
 
-    /// An axis from the first place to the last, without room.
+    /// Returns an axis from the first position to the last, without a margin.
     pub(super) fn of_places(low: f64, high: f64) -> Self {
         if high > low { Self { low, high, log: false } } else { Self { low: low - 0.5, high: low + 0.5, log: false } }
     }
 
-    /// Where a value is: 0 at the low end, 1 at the high end.
+    /// Maps a value to its position: 0 is the low end, 1 the high end.
     pub(super) fn place(&self, value: f64) -> f64 {
-        // In quarters, because a range may be larger than any number.
+        // Divided by 4, because the range may exceed the largest number.
         let quarter = |value: f64| if self.log { value.log10() / 4.0 } else { value / 4.0 };
         let span = quarter(self.high) - quarter(self.low);
         let place = (quarter(value) - quarter(self.low)) / span;
         if place.is_finite() { place.clamp(0.0, 1.0) } else { 0.5 }
     }
 
-    /// Marks at round numbers; whole ones where `whole` is asked for.
+    /// Returns ticks at round numbers; at whole numbers with `whole`.
     pub(super) fn ticks(&self, wanted: usize, whole: bool) -> Vec<Tick> {
         if self.log { self.decades(wanted) } else { self.steps(wanted, whole) }
     }
@@ -76,13 +77,14 @@ impl Scale {
         let first = (self.low / step).ceil();
         let mut ticks: Vec<Tick> = Vec::new();
         for n in 0..=TICKS_MAX {
-            // Multiplied and not added up, so that 0.3 is 0.3; and without the sign of -0.
+            // Multiplied instead of accumulated, so that 0.3 stays 0.3. Adding 0.0 removes the sign
+            // of -0.
             let value = (first + n as f64) * step + 0.0;
             if !value.is_finite() || value > self.high {
                 break;
             }
             let tick = Tick { at: self.place(value), label: label(value, step) };
-            // Numbers so close together that they cannot be told apart.
+            // Skips ticks whose labels cannot be distinguished.
             if ticks.last().is_none_or(|last| last.label != tick.label && last.at < tick.at) {
                 ticks.push(tick);
             }
@@ -102,7 +104,7 @@ fn decade(exponent: i32) -> String {
     }
 }
 
-/// A round number with as many digits as its distance to the next asks for.
+/// Formats a round number with the precision that the step needs.
 fn label(value: f64, step: f64) -> String {
     let largest = value.abs().max(step);
     if !(1e-4..1e7).contains(&largest) {
@@ -125,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_are_round_numbers() {
+    fn ticks_are_round_numbers() {
         for (low, high, wanted) in [
             (0.0, 1.0, &["0.00", "0.25"][..0]),
             (0.0, 1.0, &["0.0", "0.5", "1.0"]),
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn one_value_has_an_axis() {
+    fn single_value_has_axis() {
         for value in [0.0, 1.0, -5.5, 1e300, f64::MAX, f64::MIN, f64::MIN_POSITIVE, 5e-324] {
             let scale = Scale::of_values(value, value);
             assert!(scale.low < scale.high, "{value}: {scale:?}");
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_of_many_decades_is_logarithmic() {
+    fn range_of_many_decades_is_logarithmic() {
         let scale = Scale::of_values(1e-6, 2.0);
         assert!(scale.log);
         assert_eq!(labels(scale, false), ["1e-6", "1e-4", "0.01", "1"]);
@@ -165,19 +167,19 @@ mod tests {
     }
 
     #[test]
-    fn steps_are_whole_where_they_have_to_be() {
+    fn whole_ticks_are_integers() {
         assert_eq!(labels(Scale::of_places(1.0, 3.0), true), ["1", "2", "3"]);
         assert_eq!(labels(Scale::of_places(0.0, 9_999.0), true), ["0", "5000"]);
     }
 
     #[test]
-    fn what_is_not_below_zero_is_not_shown_below_it() {
+    fn nonnegative_range_has_no_negative_margin() {
         assert_eq!(Scale::of_values(0.001, 0.9).place(0.0), 0.0);
     }
 
     proptest! {
         #[test]
-        fn any_range_has_places_and_marks(a in any::<f64>(), b in any::<f64>(), whole in any::<bool>()) {
+        fn any_range_has_positions_and_ticks(a in any::<f64>(), b in any::<f64>(), whole in any::<bool>()) {
             prop_assume!(a.is_finite() && b.is_finite());
             let (low, high) = (a.min(b), a.max(b));
             for scale in [Scale::of_values(low, high), Scale::of_places(low, high)] {

@@ -7,7 +7,8 @@ use strongroom::record::{Blame, Limit, Metric, Number, Output, Point, Progress, 
 
 const RECORD: &str = include_str!("../testdata/record.json");
 
-/// Text that has broken pages: markup in every context, entities, references, control and direction characters.
+/// Text that breaks pages: markup for every context, entities, references, control and direction
+/// characters.
 const HOSTILE: &[&str] = &[
     "</script><img src=x onerror=\"alert(1)\">",
     "</style><style>*{display:none}</style>",
@@ -37,12 +38,12 @@ fn text(stream: LogStream, text: &str) -> LogLine {
 
 fn page_with(record: &RunRecord, log: Vec<LogLine>, about: &str) -> String {
     let event = AuditLine { time: "2026-07-01T10:00:00Z".into(), kind: "use".into(), about: about.into() };
-    let verdict = Verdict { good: true, text: "verified".into() };
-    let made = "2026-07-01T11:00:00Z".parse().unwrap();
-    render(&Story { record, log: Ok(Some(log)), events: vec![event], verdict, made }).unwrap()
+    let verdict = AuditVerdict { good: true, text: "verified".into() };
+    let created = "2026-07-01T11:00:00Z".parse().unwrap();
+    render(&ReportInput { record, log: Ok(Some(log)), events: vec![event], verdict, created }).unwrap()
 }
 
-/// Puts a text wherever a component's words can stand.
+/// Puts a text wherever component text can appear.
 fn filled(text: &str, value: f64) -> (RunRecord, Vec<LogLine>) {
     let mut record = record();
     record.component.path = text.into();
@@ -71,7 +72,8 @@ fn filled(text: &str, value: f64) -> (RunRecord, Vec<LogLine>) {
     (record, log)
 }
 
-/// A page is well formed, holds nothing but the elements and attributes of the template, and refers to nothing.
+/// Checks that a page is well formed, contains only the template's elements and attributes, and
+/// refers to nothing.
 fn check(page: &str) {
     let options = roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() };
     let document =
@@ -90,7 +92,7 @@ fn check(page: &str) {
     }
     assert_eq!(document.descendants().filter(|node| node.has_tag_name("style")).count(), 1);
     for bad in ["<script", "<img", "<link", "<iframe", "<object", "<base", "src=", "href=", "@import", "url("] {
-        // As markup, that is: guests' text has no `<` and no `"` of its own.
+        // Only as markup: component text contains no literal `<` or `"`.
         assert!(!page.contains(&format!("{bad}\"")) && (!bad.starts_with('<') || !page.contains(bad)), "{bad}");
     }
     let control =
@@ -170,7 +172,7 @@ const ATTRIBUTES: &[&str] = &[
     "text-anchor",
 ];
 
-/// All text of a page, as a browser would show it.
+/// Returns the text of a page as a browser shows it.
 fn shown(page: &str) -> String {
     let options = roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() };
     let document = roxmltree::Document::parse_with_options(page, options).unwrap();
@@ -185,15 +187,16 @@ fn shown(page: &str) -> String {
 // promise: The HTML page of a run is well formed, has no script and no external reference, and
 // holds component text as text only.
 #[test]
-fn hostile_text_is_shown_and_is_nothing_but_text() {
+fn hostile_text_in_report_stays_text() {
     for hostile in HOSTILE {
         let (record, log) = filled(hostile, f64::NAN);
         let page = page_with(&record, log, hostile);
         check(&page);
         let plain = hostile.chars().all(|c| !c.is_control() && c < '\u{200b}');
         if plain && !hostile.is_empty() {
-            // In the path, the reason, the warning, the progress, two tables, the policy line, the outputs, two metrics, twice in a
-            // picture, the log, the audit, the identity, the record.
+            // It appears in the path, the reason, the warning, the progress, two tables, the policy
+            // line, the outputs, two metrics, twice in a plot, the log, the audit events, the
+            // identifiers and the record.
             let seen = shown(&page).matches(hostile).count();
             assert!(seen >= 15, "{hostile:?} is shown {seen} times");
         }
@@ -203,7 +206,7 @@ fn hostile_text_is_shown_and_is_nothing_but_text() {
 }
 
 #[test]
-fn every_part_of_a_run_is_on_its_page() {
+fn report_shows_every_part_of_run() {
     let mut record = record();
     record.limit = Some(Limit::Time);
     let log = vec![text(LogStream::Out, "hello"), text(LogStream::Err, "oops"), LogLine::LeftOut(2048)];
@@ -214,7 +217,7 @@ fn every_part_of_a_run_is_on_its_page() {
         "failed after 1.24 s",
         "train.wasm",
         "the component ended with failure",
-        "caused by the component",
+        "cause: the component",
         "db-admin = [\"describe\", \"get\"]",
         "the policy serves any component",
         "12.3 MiB",
@@ -225,8 +228,8 @@ fn every_part_of_a_run_is_on_its_page() {
         "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
         "hello",
         "oops",
-        "2.0 KiB were not kept",
-        "2048 bytes beyond the policy’s log-bytes were dropped",
+        "2.0 KiB not kept",
+        "2048 bytes over the limit log-bytes were dropped",
         "get dataset-key, allowed",
         "verified",
         "first 0.69, last 0.0523, min 0.0523, max 0.69, points 2",
@@ -238,7 +241,7 @@ fn every_part_of_a_run_is_on_its_page() {
 }
 
 #[test]
-fn every_outcome_and_a_bare_record_have_a_page() {
+fn minimal_record_of_every_outcome_has_report() {
     let mut bare = record();
     (bare.ended, bare.blame, bare.reason, bare.progress, bare.exit_code) = (None, None, None, None, None);
     bare.secrets.clear();
@@ -252,18 +255,18 @@ fn every_outcome_and_a_bare_record_have_a_page() {
     }
     bare.blame = Some(Blame::Host);
     for (log, words) in
-        [(Ok(None), "It printed nothing."), (Err("the log is damaged".to_owned()), "the log is damaged")]
+        [(Ok(None), "The component printed nothing."), (Err("the log is damaged".to_owned()), "the log is damaged")]
     {
-        let verdict = Verdict { good: false, text: "TAMPERED".into() };
-        let made = bare.started;
-        let page = render(&Story { record: &bare, log, events: Vec::new(), verdict, made }).unwrap();
+        let verdict = AuditVerdict { good: false, text: "TAMPERED".into() };
+        let created = bare.started;
+        let page = render(&ReportInput { record: &bare, log, events: Vec::new(), verdict, created }).unwrap();
         check(&page);
         assert!(shown(&page).contains(words) && shown(&page).contains("TAMPERED"));
     }
 }
 
 #[test]
-fn a_large_run_has_a_page_of_bounded_size() {
+fn report_of_large_run_has_bounded_size() {
     let mut record = record();
     let points: Vec<Point> =
         (0..10_000).map(|at| Point { step: Some(at), value: Number((at as f64).sqrt()) }).collect();
@@ -275,14 +278,20 @@ fn a_large_run_has_a_page_of_bounded_size() {
     check(&page);
     assert!(page.len() < 3 * 1024 * 1024, "{} bytes", page.len());
     let shown = shown(&page);
-    for part in ["and 9700 more", "MiB are not on this page", "\n0 xxx", "59999 xxx", "The run record is long"] {
+    for part in [
+        "and 9700 more",
+        "MiB not shown on this page",
+        "\n0 xxx",
+        "59999 xxx",
+        "The run record is too large for this page",
+    ] {
         assert!(shown.contains(part), "{part}");
     }
     assert_eq!(page.matches("<svg").count(), PLOTS_MAX);
 }
 
 #[test]
-fn lines_of_one_stream_stand_together() {
+fn consecutive_lines_of_stream_form_one_block() {
     let lines = [
         text(LogStream::Out, "one"),
         text(LogStream::Out, ""),
@@ -295,12 +304,12 @@ fn lines_of_one_stream_stand_together() {
     assert!(!cut);
     assert_eq!(
         blocks,
-        [block("out", "one\n"), block("err", "two"), block("gap", "10 B were not kept"), block("err", "three")]
+        [block("out", "one\n"), block("err", "two"), block("gap", "10 B not kept"), block("err", "three")]
     );
 }
 
 #[test]
-fn the_elements_of_the_template_are_those_that_are_checked() {
+fn allowed_elements_are_all_used() {
     let (record, log) = filled("x", 3.0);
     let page = page_with(&record, log, "x");
     let used: BTreeSet<&str> = page
@@ -319,7 +328,7 @@ proptest! {
     // promise: The HTML page of a run is well formed, has no script and no external reference, and
     // holds component text as text only.
     #[test]
-    fn any_record_has_a_well_formed_page_without_markup_of_guests(
+    fn any_record_gives_well_formed_report(
         text in prop_oneof![
             any::<String>(),
             prop::sample::select(HOSTILE).prop_map(str::to_owned),

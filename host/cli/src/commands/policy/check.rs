@@ -1,50 +1,47 @@
-//! `strongroom policy check`: what a policy grants, and the limits that hold under it on this host.
+//! `strongroom policy check`: shows what a policy grants and which limits apply on this host.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
 
+use super::super::context::Context;
 use super::super::failure::{Exit, Failure};
-use super::super::home::Surroundings;
 use super::super::out;
-use super::{Check, refused, shown, text};
+use super::{Check, display_path, invalid_policy, read_text};
 use strongroom::ids::Digest;
 use strongroom::policy::{EntryInfo, Limits, Policy, PolicyError};
 
-pub(super) fn run(args: &Check, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let text = text(&args.file)?;
+pub(super) fn run(args: &Check, context: &Context) -> Result<Exit, Failure> {
+    let text = read_text(&args.file)?;
     let checked = Policy::parse(&text, &args.file.to_string_lossy()).and_then(|policy| {
-        let limits = policy.limits_under(&surroundings.config.ceilings)?;
+        let limits = policy.limits_under(&context.config.ceilings)?;
         Ok((policy, limits))
     });
     match checked {
         Ok((policy, limits)) if args.json => {
-            out::json(&Valid::of(&args.file, &policy, &limits))?;
+            out::json(&ValidJson::of(&args.file, &policy, &limits))?;
             Ok(Exit::Done)
         }
         Ok((policy, limits)) => {
-            out::line(format!("`{}` is a valid policy", shown(&args.file)))?;
+            out::line(format!("`{}` is a valid policy", display_path(&args.file)))?;
             out::columns(None, &rows(&policy, &limits), &[])
                 .iter()
                 .try_for_each(|line| out::line(format!("  {line}")))?;
             Ok(Exit::Done)
         }
         Err(error) if args.json => {
-            out::json(&Wrong::of(&args.file, &error))?;
+            out::json(&InvalidJson::of(&args.file, &error))?;
             Ok(Exit::Invalid)
         }
-        Err(error) => Err(refused(&error, &text)),
+        Err(error) => Err(invalid_policy(&error, &text)),
     }
 }
 
 fn rows(policy: &Policy, limits: &Limits) -> Vec<Vec<String>> {
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut row = |label: &str, value: String| rows.push(vec![label.to_owned(), value]);
-    row(
-        "component",
-        policy.component().map_or_else(|| "any: `component` does not name one".to_owned(), ToString::to_string),
-    );
+    row("component", policy.component().map_or_else(|| "any (`component` is not set)".to_owned(), ToString::to_string));
     let targets: Vec<String> = policy.tcp().iter().map(ToString::to_string).collect();
     row("tcp", if targets.is_empty() { "no connections".to_owned() } else { targets.join(", ") });
     let entries = policy.entries();
@@ -52,7 +49,7 @@ fn rows(policy: &Policy, limits: &Limits) -> Vec<Vec<String>> {
         row("secrets", "none".to_owned());
     }
     for entry in &entries {
-        row(&format!("secrets.{}", entry.key), in_words(entry));
+        row(&format!("secrets.{}", entry.key), describe_entry(entry));
     }
     if !policy.environment().is_empty() {
         let names: Vec<&str> = policy.environment().keys().map(String::as_str).collect();
@@ -64,19 +61,22 @@ fn rows(policy: &Policy, limits: &Limits) -> Vec<Vec<String>> {
     rows
 }
 
-/// What an entry grants, with its refinements.
-fn in_words(entry: &EntryInfo) -> String {
+/// Describes what an entry grants, with its refinements.
+fn describe_entry(entry: &EntryInfo) -> String {
     let mut words = vec![if entry.allow.is_empty() { "denied".to_owned() } else { entry.allow.join(", ") }];
-    words.extend(entry.max_uses.map(|uses| format!("at most {uses} in one run")));
-    words.extend(entry.expires.map(|expires| format!("until {expires}")));
+    words.extend(entry.max_uses.map(|uses| match uses {
+        1 => "at most 1 use per run".to_owned(),
+        _ => format!("at most {uses} uses per run"),
+    }));
+    words.extend(entry.expires.map(|expires| format!("expires {expires}")));
     words.extend(entry.stored_as.as_ref().map(|stored| format!("stored as `{stored}`")));
     words.extend(entry.secret_version.as_ref().map(|version| format!("version `{version}`")));
     words.join("; ")
 }
 
-/// What `--json` prints of a policy that is right. `docs/command-line.md` describes it.
+/// The output of `--json` for a valid policy, described in `docs/command-line.md`.
 #[derive(Serialize)]
-struct Valid<'a> {
+struct ValidJson<'a> {
     file: String,
     valid: bool,
     digest: Digest,
@@ -87,9 +87,9 @@ struct Valid<'a> {
     limits: BTreeMap<&'static str, serde_json::Value>,
 }
 
-impl<'a> Valid<'a> {
+impl<'a> ValidJson<'a> {
     fn of(file: &Path, policy: &'a Policy, limits: &Limits) -> Self {
-        // As a policy writes them: counts as numbers, the others as text.
+        // As in a policy: counts as numbers, other values as text.
         let value = |text: String| text.parse::<u64>().map_or_else(|_| text.into(), serde_json::Value::from);
         Self {
             file: file.to_string_lossy().into_owned(),
@@ -104,25 +104,25 @@ impl<'a> Valid<'a> {
     }
 }
 
-/// The same of a policy that is wrong.
+/// The output of `--json` for an invalid policy.
 #[derive(Serialize)]
-struct Wrong<'a> {
+struct InvalidJson<'a> {
     file: String,
     valid: bool,
-    problems: Vec<WrongAt<'a>>,
+    problems: Vec<ProblemJson<'a>>,
 }
 
 #[derive(Serialize)]
-struct WrongAt<'a> {
+struct ProblemJson<'a> {
     line: Option<usize>,
     column: Option<usize>,
     field: &'a str,
     message: &'a str,
 }
 
-impl<'a> Wrong<'a> {
+impl<'a> InvalidJson<'a> {
     fn of(file: &Path, error: &'a PolicyError) -> Self {
-        let problems = error.problems().iter().map(|problem| WrongAt {
+        let problems = error.problems().iter().map(|problem| ProblemJson {
             line: problem.location.map(|location| location.line),
             column: problem.location.map(|location| location.column),
             field: &problem.field,

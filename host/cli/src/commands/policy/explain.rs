@@ -1,4 +1,4 @@
-//! `strongroom policy explain`: yes or no, and why.
+//! `strongroom policy explain`: shows whether a policy allows a request, and why.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -12,23 +12,23 @@ use strongroom::policy::{Explanation, Operation, OverriddenEntry};
 
 pub(super) fn run(args: &Explain) -> Result<Exit, Failure> {
     let operation = Operation::parse(&args.operation).ok_or_else(|| {
-        let asked = strongroom::escape::escape_controls(&args.operation);
-        Failure::invalid(format!("there is no operation `{asked}`"))
-            .help("use one of `get`, `set`, `list`, `describe`, `delete`")
+        let given = strongroom::escape::escape_controls(&args.operation);
+        Failure::invalid(format!("unknown operation `{given}`"))
+            .help("use `get`, `set`, `list`, `describe` or `delete`")
     })?;
     let name = SecretName::parse(&args.name).map_err(|error| Failure::invalid(error).help(NAME_HELP))?;
     let explanation = read(&args.file)?.explain(operation, &name, Timestamp::now());
     if args.json {
-        out::json(&Answer::from(&explanation))?;
+        out::json(&ExplanationJson::from(&explanation))?;
     } else {
         out::line(&explanation)?;
     }
     Ok(if explanation.allowed() { Exit::Done } else { Exit::Refused })
 }
 
-/// What `--json` prints. `docs/command-line.md` describes it.
+/// The output of `--json`, described in `docs/command-line.md`.
 #[derive(Serialize)]
-struct Answer<'a> {
+struct ExplanationJson<'a> {
     operation: &'static str,
     name: &'a str,
     allowed: bool,
@@ -43,7 +43,7 @@ struct Answer<'a> {
     would_allow: Option<&'a str>,
 }
 
-impl<'a> From<&'a Explanation> for Answer<'a> {
+impl<'a> From<&'a Explanation> for ExplanationJson<'a> {
     fn from(explanation: &'a Explanation) -> Self {
         Self {
             operation: explanation.operation.as_str(),

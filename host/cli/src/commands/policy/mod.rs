@@ -1,4 +1,4 @@
-//! `strongroom policy`: reads policies, says what they mean, and writes one down for what a run used. Needs no vault.
+//! `strongroom policy`: checks, explains and suggests policies. Needs no vault.
 
 mod check;
 mod explain;
@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
+use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::home::Surroundings;
 use super::out;
 use strongroom::escape::escape_controls;
 use strongroom::policy::{Policy, PolicyError, SCHEMA, TEXT_MAX};
 
-/// Check a policy, ask it what it allows, or have one suggested
+/// Check or explain a policy, or suggest one for a run
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -31,75 +31,74 @@ enum Command {
     Schema(Schema),
 }
 
-/// Check a policy and print what it grants and the limits that hold on this host
+/// Check a policy, and show what it grants and which limits apply
 #[derive(Debug, clap::Args)]
 struct Check {
-    /// The policy
+    /// Policy file
     file: PathBuf,
-    /// Print a JSON document; also for a policy that is wrong
+    /// Print JSON, also for an invalid policy
     #[arg(long)]
     json: bool,
 }
 
-/// Say whether a policy allows an operation on a secret, and which line decides
+/// Show whether a policy allows an operation on a secret, and which line decides
 ///
-/// Exit code 0 means yes, 3 means no.
+/// Exit code 0 means allowed, 3 means denied.
 #[derive(Debug, clap::Args)]
 struct Explain {
-    /// The policy
+    /// Policy file
     file: PathBuf,
-    /// get, set, list, describe or delete
+    /// Operation: get, set, list, describe or delete
     operation: String,
-    /// The secret, as the component asks for it
+    /// Secret name, as the component requests it
     name: String,
-    /// Print a JSON document
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 /// Print a policy that grants what a run was given, and no more
 ///
-/// What the run asked for and was denied stands in comments: whoever wrote the
-/// component decides what it asks for, so a person has to decide what it gets.
-/// Nothing is applied, and no file is written.
+/// Denied requests appear as comments: the component decides what it asks for, so a person must
+/// decide what it gets. The command changes no policy and writes no file.
 #[derive(Debug, clap::Args)]
 struct Suggest {
-    /// The run: its identity or the beginning of it, or `last`
+    /// Run ID, a unique prefix of it, or `last`
     #[arg(long, value_name = "ID", default_value = "last")]
     run: String,
 }
 
-/// Print the JSON Schema of policies, for editors
+/// Print the JSON Schema of policies for editors
 #[derive(Debug, clap::Args)]
 struct Schema {}
 
-pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     match &args.command {
-        Command::Check(args) => check::run(args, surroundings),
+        Command::Check(args) => check::run(args, context),
         Command::Explain(args) => explain::run(args),
-        Command::Suggest(args) => suggest::run(args, surroundings),
+        Command::Suggest(args) => suggest::run(args, context),
         Command::Schema(Schema {}) => out::line(SCHEMA.trim_end()).map(|()| Exit::Done),
     }
 }
 
-/// Reads a policy from a file.
+/// Reads a policy file.
 pub(super) fn read(path: &Path) -> Result<Policy, Failure> {
-    let text = text(path)?;
-    Policy::parse(&text, &path.to_string_lossy()).map_err(|error| refused(&error, &text))
+    let text = read_text(path)?;
+    Policy::parse(&text, &path.to_string_lossy()).map_err(|error| invalid_policy(&error, &text))
 }
 
-/// A policy that is wrong.
-fn refused(error: &PolicyError, text: &str) -> Failure {
+/// Returns the failure for an invalid policy.
+fn invalid_policy(error: &PolicyError, text: &str) -> Failure {
     let failure = Failure::invalid(error);
     if is_env_file(text) {
         return failure.help(
-            "this looks like a file of environment variables; a policy holds no values, `strongroom secret set` stores them",
+            "store values with `strongroom secret set`: this looks like a `.env` file, and a policy contains no values",
         );
     }
     failure
 }
 
-/// Whether the first line that says something is `NAME=value`, as it is written for shells.
+/// Returns whether the first line that is not blank or a comment has the form `NAME=value`.
 fn is_env_file(text: &str) -> bool {
     let first = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
     let name =
@@ -108,15 +107,16 @@ fn is_env_file(text: &str) -> bool {
     name.is_some_and(|name| !name.is_empty() && name.bytes().all(of_name))
 }
 
-/// The text of a file that is to be a policy.
-fn text(path: &Path) -> Result<String, Failure> {
+/// Reads the text of a policy file.
+fn read_text(path: &Path) -> Result<String, Failure> {
     let shown = path.display();
     let failed = |cause: io::Error| {
-        let failure = Failure::invalid(format!("cannot read the policy `{shown}`: {cause}"));
+        let failure = Failure::invalid(format!("could not read the policy `{shown}`: {cause}"));
         match cause.kind() {
-            io::ErrorKind::IsADirectory => failure.help("give the file, not the folder that it is in"),
-            io::ErrorKind::NotFound => failure
-                .help("check the path; `strongroom inspect COMPONENT --starter-policy` prints a policy to begin with"),
+            io::ErrorKind::IsADirectory => failure.help("give a file, not a directory"),
+            io::ErrorKind::NotFound => {
+                failure.help("check the path, or create a policy with `strongroom inspect COMPONENT --starter-policy`")
+            }
             _ => failure,
         }
     };
@@ -125,21 +125,22 @@ fn text(path: &Path) -> Result<String, Failure> {
     File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(failed)?;
     if bytes.starts_with(b"\0asm") {
         return Err(Failure::invalid(format!("`{shown}` is a component, not a policy"))
-            .help("a policy is a TOML file: `strongroom run COMPONENT --policy FILE`"));
+            .help("pass a TOML file: `strongroom run COMPONENT --policy FILE`"));
     }
     if bytes.len() > TEXT_MAX {
         return Err(Failure::invalid(format!(
-            "the policy `{shown}` is over {}",
+            "the policy `{shown}` is larger than {}",
             strongroom::policy::show_size(TEXT_MAX as u64)
         ))
-        .help("is it the right file?"));
+        .help("check that it is the right file"));
     }
-    String::from_utf8(bytes)
-        .map_err(|_| Failure::invalid(format!("the policy `{shown}` is not UTF-8 text")).help("is it the right file?"))
+    String::from_utf8(bytes).map_err(|_| {
+        Failure::invalid(format!("the policy `{shown}` is not UTF-8 text")).help("check that it is the right file")
+    })
 }
 
-/// A path as it may stand in a line of ours.
-fn shown(path: &Path) -> String {
+/// Returns a path with control characters escaped.
+fn display_path(path: &Path) -> String {
     escape_controls(&path.to_string_lossy())
 }
 
@@ -148,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_of_environment_variables_are_known() {
+    fn env_file_is_recognized() {
         for text in ["DB_PASSWORD=hunter2\n", "# mine\n\nexport A=\"b\"", "TOKEN = 1".trim_start_matches(' ')] {
             assert_eq!(is_env_file(text), !text.contains(" = "), "{text}");
         }

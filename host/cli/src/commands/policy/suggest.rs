@@ -1,10 +1,10 @@
-//! `strongroom policy suggest`: a policy for what a run used.
+//! `strongroom policy suggest`: suggests a policy from a run.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::super::context::{Context, existing_runs};
 use super::super::failure::{Exit, Failure};
-use super::super::home::{Surroundings, existing_runs};
 use super::super::out;
 use super::Suggest;
 use crate::config::Home;
@@ -14,46 +14,45 @@ use strongroom::policy::{self, ObservedRun, Policy, SecretRequests, TcpAttempts,
 use strongroom::record::{NetworkOperation, Outcome, RunRecord};
 use strongroom::runs::RunStoreError;
 
-pub(super) fn run(args: &Suggest, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let home = surroundings.existing_home()?;
-    let none_yet =
-        || Failure::invalid("there are no runs yet").help("`strongroom run COMPONENT --policy FILE` makes one");
-    let record = match existing_runs(&home)?.ok_or_else(none_yet)?.find_by_prefix(&args.run) {
-        Err(RunStoreError::Absent(text)) if text == "last" => return Err(none_yet()),
+pub(super) fn run(args: &Suggest, context: &Context) -> Result<Exit, Failure> {
+    let home = context.existing_home()?;
+    let no_runs_error =
+        || Failure::invalid("no runs yet").help("start one with `strongroom run COMPONENT --policy FILE`");
+    let record = match existing_runs(&home)?.ok_or_else(no_runs_error)?.find_by_prefix(&args.run) {
+        Err(RunStoreError::Absent(text)) if text == "last" => return Err(no_runs_error()),
         found => found?,
     };
     match record.outcome {
         Outcome::Running => {
-            return Err(Failure::invalid(format!("run {} is under way, and has no account yet", record.id))
-                .help("wait for its end"));
+            return Err(Failure::invalid(format!("run {} has not ended yet", record.id)).help("wait until it ends"));
         }
         Outcome::Lost => {
             return Err(Failure::invalid(format!(
-                "run {} was lost, so its record does not say what it used",
+                "run {} was lost, so its record does not contain what it used",
                 record.id
             ))
-            .help(format!("`strongroom audit show --run {}` has what was decided", record.id)));
+            .help(format!("run `strongroom audit show --run {}` to see its audit events", record.id)));
         }
         _ => {}
     }
-    let policy = policy_of(&home, &record.policy)?;
+    let policy = policy_of_run(&home, &record.policy)?;
     if policy.is_none() {
-        out::note("note: the policy of that run cannot be read, so what it refined is not carried over");
+        out::note(
+            "note: could not read the policy of that run; its `expires`, `max-uses` and other refinements are not carried over",
+        );
     }
     let observed = observed(&record);
     let text = policy::suggest(&observed, policy.as_ref()).map_err(Failure::host)?;
     out::line(text.trim_end())?;
     let denied = observed.secrets.iter().any(|one| one.denied > 0) || observed.tcp.iter().any(|one| one.denied > 0);
     if denied {
-        out::note(
-            "note: what was denied stands in comments; decide for each line, nothing of it is granted as it stands",
-        );
+        out::note("note: denied requests are listed as comments and are not granted; review each line");
     }
     Ok(Exit::Done)
 }
 
-/// The policy that a run had, from the texts that the audit keeps.
-fn policy_of(home: &Home, digest: &Digest) -> Result<Option<Policy>, Failure> {
+/// Returns the policy of a run, from the copy that the audit log keeps.
+fn policy_of_run(home: &Home, digest: &Digest) -> Result<Option<Policy>, Failure> {
     let empty = Policy::empty();
     if *digest == empty.digest() {
         return Ok(Some(empty));
@@ -62,7 +61,7 @@ fn policy_of(home: &Home, digest: &Digest) -> Result<Option<Policy>, Failure> {
     Ok(text.and_then(|text| Policy::parse(&text, "the policy of the run").ok()))
 }
 
-/// What a record says of a run.
+/// Extracts what a run used from its record.
 fn observed(record: &RunRecord) -> ObservedRun {
     let whole = matches!(record.outcome, Outcome::Finished | Outcome::Failed);
     let secrets = record.secrets.iter().map(|used| SecretRequests {
@@ -72,7 +71,7 @@ fn observed(record: &RunRecord) -> ObservedRun {
         denied: used.denied,
     });
     let tcp = record.network.iter().filter_map(|used| {
-        // A name that was granted is used by connecting to it.
+        // A granted name is used by connecting to it.
         let allowed = if used.operation == NetworkOperation::Connect { used.count } else { 0 };
         let entry = if allowed > 0 { used.entry.as_ref() } else { used.would_allow.as_ref() };
         entry.map(|entry| TcpAttempts { entry: entry.clone(), allowed, denied: used.denied })
@@ -80,14 +79,14 @@ fn observed(record: &RunRecord) -> ObservedRun {
     ObservedRun {
         run: record.id.to_string(),
         unfinished: (record.outcome != Outcome::Finished).then(|| match record.limit {
-            Some(limit) => format!("stopped at the limit `{}`", limit.as_str()),
+            Some(limit) => format!("stopped at limit `{}`", limit.as_str()),
             None => record.outcome.as_str().to_owned(),
         }),
         component: record.component.digest,
         path: record.component.path.clone(),
         secrets: secrets.collect(),
         tcp: tcp.collect(),
-        // What was used up to a sudden end says little of what is needed.
+        // The usage of an interrupted run says little about what it needs.
         usage: if whole { usage(record) } else { Usage::default() },
     }
 }
@@ -95,10 +94,10 @@ fn observed(record: &RunRecord) -> ObservedRun {
 fn usage(record: &RunRecord) -> Usage {
     let sum = |counts: &mut dyn Iterator<Item = u64>| counts.fold(0u64, u64::saturating_add);
     let span = record.ended.map(|ended| ended.duration_since(record.started));
-    // The outputs of a run that did not finish are discarded unlisted, and a record that grew too long lists a part.
+    // Outputs of unfinished runs are discarded unlisted, and an oversized record lists only some.
     let listed =
         record.outcome == Outcome::Finished && !record.warnings.iter().any(|text| text.contains("outputs are listed"));
-    let folders: BTreeSet<&str> = record
+    let dirs: BTreeSet<&str> = record
         .outputs
         .iter()
         .flat_map(|output| output.path.match_indices('/').filter_map(|(at, _)| output.path.get(..at)))
@@ -108,10 +107,10 @@ fn usage(record: &RunRecord) -> Usage {
         memory: Some(record.peak_memory_bytes),
         time: span.and_then(|span| Duration::try_from(span).ok()),
         output_bytes: listed.then(|| sum(&mut record.outputs.iter().map(|output| output.bytes))),
-        output_files: listed.then(|| (record.outputs.len() as u64).saturating_add(folders.len() as u64)),
+        output_files: listed.then(|| (record.outputs.len() as u64).saturating_add(dirs.len() as u64)),
         log_bytes: Some(record.log.kept.saturating_add(record.log.dropped)),
         requests: Some(sum(&mut record.secrets.iter().map(|used| used.count.saturating_add(used.denied)))),
-        // Progress reports count against the limit, and a record has only the last.
+        // Progress reports count against this limit, but the record contains only the last.
         metrics: if record.progress.is_none() { Some(sum(&mut points.into_iter())) } else { None },
     }
 }
@@ -124,7 +123,7 @@ mod tests {
     const RECORD: &str = include_str!("../testdata/record.json");
 
     #[test]
-    fn a_record_is_read_for_what_was_used() {
+    fn suggestion_grants_what_record_used() {
         let record: RunRecord = serde_json::from_str(RECORD).unwrap();
         let text = policy::suggest(&observed(&record), None).unwrap();
         let policy = Policy::parse(&text, "suggestion").unwrap();
@@ -138,10 +137,10 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a record's texts are, what comes of it parses and says nothing that they say.
+        /// Whatever texts a record contains, the suggestion parses and contains none of them.
         // promise: Hostile text in a run record adds no grant to a suggested policy.
         #[test]
-        fn hostile_texts_stay_in_comments_or_out(
+        fn hostile_record_adds_no_grant(
             texts in prop::collection::vec("(\"|'|\n|\r|#|\\]|=|\\PC|[a-z*-]){0,30}", 6), count in 0..3u64, denied in 0..3u64,
         ) {
             let mut record: RunRecord = serde_json::from_str(RECORD).unwrap();

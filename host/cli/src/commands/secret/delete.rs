@@ -2,20 +2,20 @@
 
 use serde::Serialize;
 
-use super::name_of;
+use super::parse_name;
+use crate::commands::context::Context;
 use crate::commands::failure::{Exit, Failure};
-use crate::commands::home::Surroundings;
 use crate::commands::operate::{Work, audited};
 use crate::commands::out;
 use strongroom::ids::SecretName;
 use strongroom::policy::Operation;
 
-/// Delete a secret with all its versions
+/// Delete a secret and all its versions
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The secret
+    /// Secret name
     name: String,
-    /// Print a JSON document
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -27,19 +27,21 @@ struct Deleted<'a> {
     deleted: bool,
 }
 
-pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let name = name_of(&args.name)?;
-    let opened = surroundings.find_and_open()?;
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let name = parse_name(&args.name)?;
+    let opened = context.find_and_open()?;
     let work = Work::on_secret(Operation::Delete, Some(&name), "deleted");
     audited(&opened, &work, opened.operator.delete(&name), |(), _, _| {})?;
-    let keeps = opened.vault.abilities().soft_delete;
+    let soft_delete = opened.vault.abilities().soft_delete;
     opened.close()?;
     if args.json {
         out::json(&Deleted { name: &name, deleted: true })?;
     } else {
-        out::line(format!("deleted `{name}` with all its versions"))?;
-        if keeps {
-            out::line(format!("the vault keeps it for a time: `strongroom secret recover {name}` brings it back"))?;
+        out::line(format!("deleted `{name}` and all its versions"))?;
+        if soft_delete {
+            out::line(format!(
+                "the vault retains it for a limited time: `strongroom secret recover {name}` recovers it"
+            ))?;
         }
     }
     Ok(Exit::Done)

@@ -1,34 +1,34 @@
-//! `strongroom secret recover` and `purge`: what a vault keeps of deleted secrets.
+//! `strongroom secret recover` and `purge`: handle deleted secrets that a vault retains.
 
 use serde::Serialize;
 
-use super::{Described, name_of};
+use super::{Described, parse_name};
+use crate::commands::context::Context;
 use crate::commands::failure::{Exit, Failure};
-use crate::commands::home::Surroundings;
 use crate::commands::operate::{Work, audited};
 use crate::commands::out;
 use strongroom::ids::SecretName;
 
-/// Bring a deleted secret back with all its versions
+/// Recover a deleted secret with all its versions
 ///
-/// For a Key Vault, which keeps deleted secrets for 7 to 90 days.
+/// Only for a Key Vault, which retains deleted secrets for 7 to 90 days.
 #[derive(Debug, clap::Args)]
 pub(super) struct Recover {
-    /// The secret
+    /// Secret name
     name: String,
-    /// Print a JSON document
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Remove a deleted secret for good, so that its name is free
+/// Permanently delete a deleted secret, so that its name is free
 ///
-/// For a Key Vault. Nobody can bring it back then.
+/// Only for a Key Vault. A purged secret cannot be recovered.
 #[derive(Debug, clap::Args)]
 pub(super) struct Purge {
-    /// The secret
+    /// Secret name
     name: String,
-    /// Print a JSON document
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -40,49 +40,49 @@ struct Purged<'a> {
     purged: bool,
 }
 
-pub(super) fn recover(args: &Recover, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let name = name_of(&args.name)?;
-    let opened = surroundings.find_and_open()?;
+pub(super) fn recover(args: &Recover, context: &Context) -> Result<Exit, Failure> {
+    let name = parse_name(&args.name)?;
+    let opened = context.find_and_open()?;
     let work = Work::on_deleted("recover", &name, "recovered");
     let recovered = audited(&opened, &work, opened.operator.recover(&name), |description, _, event| {
         event.version = Some(description.version.clone());
     });
-    let keeps = opened.vault.abilities().soft_delete;
+    let soft_delete = opened.vault.abilities().soft_delete;
     opened.close()?;
-    let recovered = recovered.map_err(|failure| not_deleted(failure, keeps, &name))?;
+    let recovered = recovered.map_err(|failure| not_deleted_error(failure, soft_delete, &name))?;
     if args.json {
         out::json(&Described::from(&recovered))?;
     } else {
-        out::line(format!("recovered `{name}`: its newest version is {}", recovered.version))?;
+        out::line(format!("recovered `{name}`; its newest version is {}", recovered.version))?;
     }
     Ok(Exit::Done)
 }
 
-pub(super) fn purge(args: &Purge, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let name = name_of(&args.name)?;
-    let opened = surroundings.find_and_open()?;
+pub(super) fn purge(args: &Purge, context: &Context) -> Result<Exit, Failure> {
+    let name = parse_name(&args.name)?;
+    let opened = context.find_and_open()?;
     let work = Work::on_deleted("purge", &name, "purged");
     let purged = audited(&opened, &work, opened.operator.purge(&name), |(), _, _| {});
-    let keeps = opened.vault.abilities().soft_delete;
+    let soft_delete = opened.vault.abilities().soft_delete;
     opened.close()?;
-    purged.map_err(|failure| not_deleted(failure, keeps, &name))?;
+    purged.map_err(|failure| not_deleted_error(failure, soft_delete, &name))?;
     if args.json {
         out::json(&Purged { name: &name, purged: true })?;
     } else {
-        out::line(format!("purged `{name}`: nobody can bring it back"))?;
+        out::line(format!("purged `{name}`; it cannot be recovered"))?;
     }
     Ok(Exit::Done)
 }
 
-/// The words for a name of which the vault keeps nothing.
-fn not_deleted(failure: Failure, keeps: bool, name: &SecretName) -> Failure {
+/// Returns the failure for a name of which the vault retains nothing.
+fn not_deleted_error(failure: Failure, soft_delete: bool, name: &SecretName) -> Failure {
     if failure.exit() != Exit::Invalid {
         return failure;
     }
-    if keeps {
-        Failure::invalid(format!("the vault keeps no deleted secret `{name}`"))
-            .help("`az keyvault secret list-deleted` shows those it keeps")
+    if soft_delete {
+        Failure::invalid(format!("the vault retains no deleted secret `{name}`"))
+            .help("run `az keyvault secret list-deleted` to list deleted secrets")
     } else {
-        failure.help("the local vault removes what is deleted: restore a backup, docs/vault.md has the way")
+        failure.help("restore a backup (see docs/vault.md); the local vault does not retain deleted secrets")
     }
 }

@@ -1,30 +1,31 @@
-//! Reading a `.env` file: names and values, each value in memory of its own that is overwritten.
+//! Parses `.env` files.
 //!
-//! Programs that read such files disagree about a good part of the form: what `$` does, where a comment begins, what a backslash means.
-//! Here a value is an error where they commonly do, because a password that is stored a little wrong is found out when it is needed.
-//! `docs/command-line.md` has the grammar, and names what some programs read differently all the same. Nothing is expanded, and no message quotes the file: where quotes are
-//! missing, anything in it may be a part of a value.
+//! Programs disagree about much of this format: expansion of `$`, comments, backslashes. A value
+//! that they commonly read differently is an error here, because a wrongly stored password is
+//! noticed only when it is needed. `docs/command-line.md` has the grammar. Nothing is expanded, and
+//! messages never quote the file: if quotes are missing, any text may be part of a value. Values
+//! are zeroized.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// One variable of a file.
+/// A variable.
 pub(super) struct Entry {
-    /// The line on which it begins, from 1.
+    /// Its first line, from 1.
     pub(super) line: usize,
-    /// The name, as it is written.
+    /// The name as written.
     pub(super) name: String,
     /// The value.
     pub(super) value: Zeroizing<String>,
 }
 
-/// What is wrong on a line. The text says nothing of what stands there.
+/// A problem in a line. Its text does not quote the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
     /// The line, from 1.
     pub(super) line: usize,
-    /// What is wrong, and what would be right.
+    /// What is wrong and how to correct it.
     pub(super) what: &'static str,
 }
 
@@ -34,17 +35,17 @@ impl fmt::Display for Problem {
     }
 }
 
-const NO_EQUALS: &str = "there is no `=`: a line is `NAME=value`, and a value of several lines is in quotes";
-const NO_NAME: &str = "what stands before `=` is no name: letters, digits, `_`, `-` and `.`";
-const AMBIGUOUS: &str = "programs read this value in different ways: put it in single quotes";
-const DOLLAR: &str = "nothing is expanded here: put the value in single quotes if the dollar sign belongs to it";
+const NO_EQUALS: &str = "missing `=`: expected `NAME=value`; a value that spans several lines must be in quotes";
+const NO_NAME: &str = "invalid name before `=`: use letters, digits, `_`, `-` and `.`";
+const AMBIGUOUS: &str = "programs read this value differently: put it in single quotes";
+const DOLLAR: &str = "variables are not expanded: put the value in single quotes if the dollar sign is part of it";
 const ESCAPE: &str =
-    "a backslash in double quotes stands before one of n r t \" \\ $ `: use single quotes for a plain one";
-const OPEN: &str = "the quotes that begin here are not closed";
-const AFTER: &str = "something follows the closing quotes: a value is in quotes whole, or not at all";
-const CONTROL: &str = "there is a control character: put the value in quotes";
+    "a backslash in double quotes must be followed by one of n r t \" \\ $ `: use single quotes for a literal one";
+const OPEN: &str = "the quote that starts here is not closed";
+const AFTER: &str = "text after the closing quote: quote the whole value or none of it";
+const CONTROL: &str = "control character: put the value in quotes";
 
-/// Reads the text of a file, without a byte order mark at its beginning. All problems are found, not only the first.
+/// Parses a file, without a leading byte order mark. Reports all problems.
 pub(super) fn parse(text: &str) -> Result<Vec<Entry>, Vec<Problem>> {
     let mut reader = Reader { rest: text.strip_prefix('\u{feff}').unwrap_or(text), line: 1 };
     let (mut entries, mut problems) = (Vec::new(), Vec::new());
@@ -59,12 +60,12 @@ pub(super) fn parse(text: &str) -> Result<Vec<Entry>, Vec<Problem>> {
 
 struct Reader<'a> {
     rest: &'a str,
-    /// The line on which `rest` begins.
+    /// The line number at which `rest` starts.
     line: usize,
 }
 
 impl<'a> Reader<'a> {
-    /// The rest of this line, without its end.
+    /// Returns the rest of this line, without its line end.
     fn line(&self) -> &'a str {
         let line = self.rest.split_once('\n').map_or(self.rest, |(line, _)| line);
         line.strip_suffix('\r').unwrap_or(line)
@@ -75,10 +76,10 @@ impl<'a> Reader<'a> {
         self.line += 1;
     }
 
-    /// Reads a line, or several where a value in quotes has several.
+    /// Parses a line, or several lines if a quoted value spans them.
     fn entry(&mut self) -> Result<Option<Entry>, Problem> {
-        let begun = self.line;
-        let problem = |what| Problem { line: begun, what };
+        let first_line = self.line;
+        let problem = |what| Problem { line: first_line, what };
         let line = self.line().trim_start_matches(BLANK);
         if line.is_empty() || line.starts_with('#') {
             self.skip_line();
@@ -98,27 +99,28 @@ impl<'a> Reader<'a> {
             self.skip_line();
             return Err(problem(NO_NAME));
         }
-        // What stands behind the `=`, with everything that follows: it exists, because the line has one.
-        let behind = self.rest.split_once('=').map_or("", |(_, behind)| behind);
-        let behind = behind.trim_start_matches(BLANK);
-        let value = if let Some(inside) = behind.strip_prefix('\'') {
+        // The text after `=`, including the following lines.
+        let after = self.rest.split_once('=').map_or("", |(_, after)| after);
+        let after = after.trim_start_matches(BLANK);
+        let value = if let Some(inside) = after.strip_prefix('\'') {
             self.quoted(inside, single)
-        } else if let Some(inside) = behind.strip_prefix('"') {
+        } else if let Some(inside) = after.strip_prefix('"') {
             self.quoted(inside, double)
         } else {
             let value = plain(line.split_once('=').map_or("", |(_, value)| value));
             self.skip_line();
             value
         };
-        Ok(Some(Entry { line: begun, name: name.to_owned(), value: value.map_err(problem)? }))
+        Ok(Some(Entry { line: first_line, name: name.to_owned(), value: value.map_err(problem)? }))
     }
 
-    /// Reads a value from behind its opening quotes, and goes on behind the end of its last line, also where something is wrong with it.
+    /// Parses a value after its opening quote, and continues after its last line even if the value
+    /// is invalid.
     fn quoted(&mut self, text: &'a str, read: Quoted) -> Result<Zeroizing<String>, &'static str> {
-        // As long as it can get, so that it is never moved and no copy stays behind.
+        // Allocated at the maximum size, so that it is never moved and leaves no copies.
         let mut value = Zeroizing::new(String::with_capacity(text.len().min(VALUE_ROOM)));
         let Some((length, wrong)) = read(text, &mut value) else {
-            // Nobody knows where it was meant to end.
+            // The end of an unclosed quote is unknown, so parsing stops.
             self.rest = "";
             return Err(OPEN);
         };
@@ -137,19 +139,19 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Copies a value from behind its opening quotes; how many bytes it and its closing quotes take, and what is wrong with it. None where
-/// the quotes are not closed.
+/// Copies a value after its opening quote. Returns the length including the closing quote and any
+/// problem, or `None` if the quote is not closed.
 type Quoted = fn(&str, &mut String) -> Option<(usize, Option<&'static str>)>;
 
 const BLANK: [char; 2] = [' ', '\t'];
 
-/// What is cut off here is longer than any value may be, even if the character that did not fit has four bytes. It is refused where the
-/// value becomes a secret.
+/// Values are truncated here above the maximum length of a secret, even if the last character has
+/// four bytes. The secret's constructor then rejects them.
 const VALUE_ROOM: usize = strongroom::secret::VALUE_MAX + 4;
 
-/// A value without quotes: to the end of the line or to a remark, without the white space around it.
+/// Parses an unquoted value: to the end of the line or a comment, without surrounding white space.
 fn plain(text: &str) -> Result<Zeroizing<String>, &'static str> {
-    // A remark begins at a `#` that white space precedes.
+    // A comment starts at a `#` after white space.
     let end = text
         .match_indices('#')
         .find(|(at, _)| text.get(..*at).is_some_and(|before| before.ends_with(BLANK)))
@@ -167,13 +169,13 @@ fn plain(text: &str) -> Result<Zeroizing<String>, &'static str> {
     Ok(Zeroizing::new(value.to_owned()))
 }
 
-/// In single quotes everything stands for itself, up to the next one.
+/// Parses a single-quoted value: literal up to the next quote.
 fn single(text: &str, value: &mut String) -> Option<(usize, Option<&'static str>)> {
     let end = text.find('\'')?;
     let inside = text.get(..end).unwrap_or_default();
     let mut chars = inside.chars().peekable();
     while let Some(c) = chars.next() {
-        // A line's end is a line feed, however the file ends its lines.
+        // Line ends become LF.
         if !(c == '\r' && chars.peek() == Some(&'\n')) {
             push(value, c);
         }
@@ -181,7 +183,7 @@ fn single(text: &str, value: &mut String) -> Option<(usize, Option<&'static str>
     Some((end + 1, None))
 }
 
-/// In double quotes a backslash changes what follows.
+/// Parses a double-quoted value with backslash escapes.
 fn double(text: &str, value: &mut String) -> Option<(usize, Option<&'static str>)> {
     let mut chars = text.char_indices().peekable();
     let mut wrong = None;
@@ -203,7 +205,8 @@ fn double(text: &str, value: &mut String) -> Option<(usize, Option<&'static str>
     None
 }
 
-/// Adds a character where there is room: what is longer is refused for its length anyway, and must not make the text move.
+/// Appends a character if it fits. A longer value is rejected for its length later, and must not be
+/// reallocated.
 fn push(value: &mut String, c: char) {
     if value.len() + c.len_utf8() <= value.capacity() {
         value.push(c);

@@ -1,5 +1,5 @@
-//! `strongroom secret`: an operator's own commands on secrets. Each is audited before it is done and after; without the audit it is not
-//! done at all.
+//! `strongroom secret`: operator commands on secrets. Each is audited before and after; without a
+//! writable audit log, nothing is done.
 
 mod delete;
 mod deleted;
@@ -11,8 +11,8 @@ use clap::Subcommand;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::home::Surroundings;
 use strongroom::ids::{SecretName, SecretVersion};
 use strongroom::vault::Description;
 
@@ -35,36 +35,36 @@ enum Command {
     Purge(deleted::Purge),
 }
 
-/// What to do about a name that is none.
-pub(super) const NAME_HELP: &str = "write `-` for any other character, as in `db-password`";
+/// The help text for invalid secret names.
+pub(super) const NAME_HELP: &str = "use `-` in place of any other character, as in `db-password`";
 
-pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     match &args.command {
-        Command::Set(args) => set::run(args, surroundings),
-        Command::Get(args) => read::get(args, surroundings),
-        Command::List(args) => read::list(args, surroundings),
-        Command::Describe(args) => read::describe(args, surroundings),
-        Command::Versions(args) => read::versions(args, surroundings),
-        Command::Delete(args) => delete::run(args, surroundings),
-        Command::Recover(args) => deleted::recover(args, surroundings),
-        Command::Purge(args) => deleted::purge(args, surroundings),
+        Command::Set(args) => set::run(args, context),
+        Command::Get(args) => read::get(args, context),
+        Command::List(args) => read::list(args, context),
+        Command::Describe(args) => read::describe(args, context),
+        Command::Versions(args) => read::versions(args, context),
+        Command::Delete(args) => delete::run(args, context),
+        Command::Recover(args) => deleted::recover(args, context),
+        Command::Purge(args) => deleted::purge(args, context),
     }
 }
 
-fn name_of(text: &str) -> Result<SecretName, Failure> {
+fn parse_name(text: &str) -> Result<SecretName, Failure> {
     SecretName::parse(text).map_err(|error| {
         let failure = Failure::invalid(error);
-        // Not repeated: what stands behind the sign may be the value.
+        // Not shown, because the text after `=` may be the value.
         if text.contains('=') {
             return failure.help(
-                "give the name alone, the value on standard input, with `--from-file PATH` or `--from-env VAR`; and change it, if it was on this command line",
+                "give only the name, pass the value on standard input or with `--from-file PATH` or `--from-env VAR`, and change the value if it was on this command line",
             );
         }
         failure.help(NAME_HELP)
     })
 }
 
-/// A description as JSON: every field is there, `null` where it does not apply.
+/// A description as JSON, with all fields.
 #[derive(Serialize)]
 struct Described<'a> {
     name: &'a SecretName,

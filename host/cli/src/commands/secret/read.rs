@@ -2,27 +2,27 @@
 
 use jiff::Timestamp;
 
-use super::{Described, name_of};
+use super::{Described, parse_name};
+use crate::commands::context::Context;
 use crate::commands::failure::{Exit, Failure};
-use crate::commands::home::Surroundings;
 use crate::commands::operate::{Work, audited};
 use crate::commands::{out, show, value};
 use strongroom::ids::SecretVersion;
 use strongroom::policy::Operation;
 use strongroom::vault::{Description, VaultError};
 
-/// Print a secret's value
+/// Print the value of a secret
 ///
-/// To a pipe or a file goes the exact value, without a newline.
-/// To a terminal it goes only with `--show`.
+/// A pipe or file receives the exact value, without an added newline. The value is printed to a
+/// terminal only with `--show`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Get {
-    /// The secret
+    /// Secret name
     name: String,
-    /// Print it to a terminal too
+    /// Print the value even to a terminal
     #[arg(long)]
     show: bool,
-    /// This version instead of the newest
+    /// Version to print instead of the newest
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
 }
@@ -30,17 +30,17 @@ pub(super) struct Get {
 /// List all secrets
 #[derive(Debug, clap::Args)]
 pub(super) struct List {
-    /// Print a JSON document
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Show what is known about a secret apart from its value
+/// Show the metadata of a secret
 #[derive(Debug, clap::Args)]
 pub(super) struct Describe {
-    /// The secret
+    /// Secret name
     name: String,
-    /// Print a JSON document
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -48,21 +48,21 @@ pub(super) struct Describe {
 /// List the versions of a secret, newest first
 #[derive(Debug, clap::Args)]
 pub(super) struct Versions {
-    /// The secret
+    /// Secret name
     name: String,
-    /// Print a JSON document
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn get(args: &Get, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let name = name_of(&args.name)?;
+pub(super) fn get(args: &Get, context: &Context) -> Result<Exit, Failure> {
+    let name = parse_name(&args.name)?;
     let version = args.version.as_deref().map(SecretVersion::parse).transpose().map_err(Failure::invalid)?;
     if out::is_terminal() && !args.show {
-        return Err(Failure::invalid(format!("the value of `{name}` is not printed to a terminal"))
-            .help("add `--show`, or send it to a file or another program"));
+        return Err(Failure::invalid(format!("refusing to print the value of `{name}` to a terminal"))
+            .help("add `--show`, or redirect the output to a file or another program"));
     }
-    let opened = surroundings.find_and_open()?;
+    let opened = context.find_and_open()?;
     let work = Work::on_secret(Operation::Get, Some(&name), "released");
     let doing = opened.operator.get(&name, version.as_ref());
     let stored = audited(&opened, &work, doing, |stored, _, event| {
@@ -72,7 +72,7 @@ pub(super) fn get(args: &Get, surroundings: &Surroundings) -> Result<Exit, Failu
     let stored = stored.map_err(|failure| match &version {
         Some(version) if failure.exit() == Exit::Invalid => {
             Failure::invalid(format!("there is no version `{version}` of the secret `{name}`"))
-                .help(format!("`strongroom secret versions {name}` shows its versions"))
+                .help(format!("run `strongroom secret versions {name}` to list its versions"))
         }
         _ => failure,
     })?;
@@ -80,8 +80,8 @@ pub(super) fn get(args: &Get, surroundings: &Surroundings) -> Result<Exit, Failu
     Ok(Exit::Done)
 }
 
-pub(super) fn list(args: &List, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let opened = surroundings.find_and_open()?;
+pub(super) fn list(args: &List, context: &Context) -> Result<Exit, Failure> {
+    let opened = context.find_and_open()?;
     let work = Work::on_secret(Operation::List, None, "listed");
     let secrets = audited(&opened, &work, opened.operator.list(), |secrets, _, event| {
         event.count = Some(secrets.len() as u64);
@@ -90,14 +90,14 @@ pub(super) fn list(args: &List, surroundings: &Surroundings) -> Result<Exit, Fai
     if args.json {
         out::json(&secrets.iter().map(Described::from).collect::<Vec<_>>())?;
     } else if secrets.is_empty() {
-        out::note("the vault holds no secrets: `strongroom secret set NAME` stores one");
+        out::note("the vault contains no secrets; store one with `strongroom secret set NAME`");
     } else {
         table(["NAME", "UPDATED", "EXPIRES", "TYPE"], &secrets, row)?;
     }
     Ok(Exit::Done)
 }
 
-/// Prints a table of descriptions. That one is disabled is said where there is such a one; in the local vault there never is.
+/// Prints a table of descriptions, with a column STATE if any of them is disabled.
 fn table(header: [&str; 4], all: &[Description], row: impl Fn(&Description) -> [String; 4]) -> Result<(), Failure> {
     let mut header = header.to_vec();
     let mut rows: Vec<Vec<String>> = all.iter().map(|one| row(one).into()).collect();
@@ -113,29 +113,29 @@ fn table(header: [&str; 4], all: &[Description], row: impl Fn(&Description) -> [
 fn row(secret: &Description) -> [String; 4] {
     [
         secret.name.to_string(),
-        show::moment(secret.updated),
-        secret.attributes.expires.map(show::moment).unwrap_or_default(),
+        show::timestamp(secret.updated),
+        secret.attributes.expires.map(show::timestamp).unwrap_or_default(),
         secret.attributes.content_type.clone().unwrap_or_default(),
     ]
 }
 
-pub(super) fn describe(args: &Describe, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let versions = all_versions(&args.name, surroundings)?;
+pub(super) fn describe(args: &Describe, context: &Context) -> Result<Exit, Failure> {
+    let versions = all_versions(&args.name, context)?;
     let Some(newest) = versions.first() else {
-        return Err(VaultError::NotFound(name_of(&args.name)?).into());
+        return Err(VaultError::NotFound(parse_name(&args.name)?).into());
     };
     if args.json {
         out::json(&Described::from(newest))?;
         return Ok(Exit::Done);
     }
-    let time = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), show::moment);
+    let time = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), show::timestamp);
     let facts = [
         ("name", newest.name.to_string()),
         ("version", newest.version.to_string()),
         ("versions", versions.len().to_string()),
         ("type", newest.attributes.content_type.clone().unwrap_or_else(|| "-".to_owned())),
-        ("created", show::moment(newest.created)),
-        ("updated", show::moment(newest.updated)),
+        ("created", show::timestamp(newest.created)),
+        ("updated", show::timestamp(newest.updated)),
         ("not before", time(newest.attributes.not_before)),
         ("expires", time(newest.attributes.expires)),
         ("enabled", if newest.enabled { "yes" } else { "no" }.to_owned()),
@@ -145,8 +145,8 @@ pub(super) fn describe(args: &Describe, surroundings: &Surroundings) -> Result<E
     Ok(Exit::Done)
 }
 
-pub(super) fn versions(args: &Versions, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let versions = all_versions(&args.name, surroundings)?;
+pub(super) fn versions(args: &Versions, context: &Context) -> Result<Exit, Failure> {
+    let versions = all_versions(&args.name, context)?;
     if args.json {
         out::json(&versions.iter().map(Described::from).collect::<Vec<_>>())?;
         return Ok(Exit::Done);
@@ -155,8 +155,8 @@ pub(super) fn versions(args: &Versions, surroundings: &Surroundings) -> Result<E
         let attributes = &version.attributes;
         [
             version.version.to_string(),
-            show::moment(version.created),
-            attributes.expires.map(show::moment).unwrap_or_default(),
+            show::timestamp(version.created),
+            attributes.expires.map(show::timestamp).unwrap_or_default(),
             attributes.content_type.clone().unwrap_or_default(),
         ]
     };
@@ -164,10 +164,10 @@ pub(super) fn versions(args: &Versions, surroundings: &Surroundings) -> Result<E
     Ok(Exit::Done)
 }
 
-/// All versions of a secret, newest first. Audited as a description, because that is what it tells of each.
-fn all_versions(name: &str, surroundings: &Surroundings) -> Result<Vec<Description>, Failure> {
-    let name = name_of(name)?;
-    let opened = surroundings.find_and_open()?;
+/// Returns all versions of a secret, newest first. Audited as `describe`.
+fn all_versions(name: &str, context: &Context) -> Result<Vec<Description>, Failure> {
+    let name = parse_name(name)?;
+    let opened = context.find_and_open()?;
     let work = Work::on_secret(Operation::Describe, Some(&name), "described");
     let versions = audited(&opened, &work, opened.operator.versions(&name), |versions, _, event| {
         event.version = versions.first().map(|newest| newest.version.clone());

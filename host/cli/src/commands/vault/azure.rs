@@ -1,15 +1,15 @@
-//! `strongroom vault status` of a Key Vault.
+//! `strongroom vault status` for a Key Vault.
 
 use serde::Serialize;
 
+use crate::commands::context::Context;
 use crate::commands::failure::{Exit, Failure};
-use crate::commands::home::Surroundings;
 use crate::commands::{block_on, out, show};
 use strongroom_vault_azure::{AzureVault, Status};
 
-/// What is told. `docs/command-line.md` has the fields.
+/// The output of `--json`, described in `docs/command-line.md`.
 #[derive(Serialize)]
-struct Told<'a> {
+struct StatusJson<'a> {
     vault: String,
     authority: &'a str,
     audience: &'a str,
@@ -20,20 +20,21 @@ struct Told<'a> {
     cache_grace_seconds: f64,
 }
 
-pub(super) fn run(vault: &AzureVault, verify: bool, json: bool, surroundings: &Surroundings) -> Result<Exit, Failure> {
+pub(super) fn run(vault: &AzureVault, verify: bool, json: bool, context: &Context) -> Result<Exit, Failure> {
     if verify {
-        return Err(Failure::invalid("`--verify` is for the local vault: Azure keeps what a Key Vault holds")
-            .help("leave it out"));
+        return Err(
+            Failure::invalid("`--verify` supports only local vaults, not a Key Vault").help("remove `--verify`")
+        );
     }
     let place = vault.place();
     let status = block_on(vault.status())?.map_err(|error| {
         Failure::from(error)
-            .help("docs/azure.md has what each kind of credential needs; `--credential KIND` chooses one")
+            .help("see docs/azure.md for what each credential type needs, or choose another with `--credential TYPE`")
     })?;
-    let config = &surroundings.config;
+    let config = &context.config;
     let exit = if status.problems.is_empty() { Exit::Done } else { Exit::Host };
     if json {
-        out::json(&Told {
+        out::json(&StatusJson {
             vault: place.to_string(),
             authority: place.authority().as_str().trim_end_matches('/'),
             audience: place.audience(),
@@ -44,27 +45,27 @@ pub(super) fn run(vault: &AzureVault, verify: bool, json: bool, surroundings: &S
         })?;
         return Ok(exit);
     }
-    let or_unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| "its token does not say".to_owned());
+    let or_unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| "not in the token".to_owned());
     let cache = match (config.cache_ttl.is_zero(), config.cache_grace.is_zero()) {
         (true, _) => "off".to_owned(),
-        (false, true) => format!("answers runs for {}", show::duration(config.cache_ttl)),
+        (false, true) => format!("time to live {}", show::duration(config.cache_ttl)),
         (false, false) => format!(
-            "answers runs for {}, and for {} more while the vault cannot be reached",
+            "time to live {}, plus a grace period of {} while the vault cannot be reached",
             show::duration(config.cache_ttl),
             show::duration(config.cache_grace)
         ),
     };
-    let is_emulator = if place.emulator().is_some() { " (an emulator)" } else { "" };
+    let is_emulator = if place.emulator().is_some() { " (emulator)" } else { "" };
     let rows = [
         ("vault", format!("{place}{is_emulator}")),
-        ("signed in by", format!("`{}`", status.credential)),
+        ("credential", format!("`{}`", status.credential)),
         ("tenant", or_unknown(&status.tenant)),
         ("client", or_unknown(&status.client)),
         ("object", or_unknown(&status.object)),
-        ("token until", status.token_expires.map_or_else(|| "-".to_owned(), show::moment)),
-        ("may read", status.get.to_string()),
-        ("may list", status.list.to_string()),
-        ("may write", "not tried: only writing would tell".to_owned()),
+        ("token expires", status.token_expires.map_or_else(|| "-".to_owned(), show::timestamp)),
+        ("read access", status.get.to_string()),
+        ("list access", status.list.to_string()),
+        ("write access", "not checked: only a write would show it".to_owned()),
         ("cache", cache),
     ];
     let rows: Vec<Vec<String>> = rows.into_iter().map(|(label, text)| vec![label.to_owned(), text]).collect();

@@ -5,31 +5,30 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::commands::context::{ClosedVault, Context};
 use crate::commands::failure::{Exit, Failure};
-use crate::commands::home::{Found, Surroundings};
 use crate::commands::operate::{Work, audited};
 use crate::commands::{out, show};
 use strongroom::audit::{self, AuditError, Kind};
 use strongroom::vault::local::{KeySource, LocalVault, Status, Verification};
 
-/// Show where the vault is, what protects it, and whether it is well
+/// Show where the vault is, how it is protected, and any problems
 ///
-/// Needs no passphrase, except for `--verify`. Of a Key Vault it says which
-/// credential answers, and what that may do there. The exit code is 5 where
-/// something is wrong.
+/// Only `--verify` needs the passphrase. For a Key Vault, shows which credential authenticated and
+/// what it may do. The exit code is 5 if there is a problem.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Open every value, to see that all are as they were written
+    /// Decrypt every value to check that none was altered
     #[arg(long)]
     verify: bool,
-    /// Print a JSON document
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// What is told. `docs/command-line.md` has the fields.
+/// The output of `--json`, described in `docs/command-line.md`.
 #[derive(Serialize)]
-struct Told<'a> {
+struct StatusJson<'a> {
     vault: &'a Path,
     format: i64,
     protection: &'static str,
@@ -65,19 +64,19 @@ struct LastBackup {
     to: String,
 }
 
-pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Failure> {
-    let found = surroundings.find()?;
-    if let Found::Azure(vault) = &found {
-        return super::azure::run(vault, args.verify, args.json, surroundings);
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let closed = context.find_vault()?;
+    if let ClosedVault::Azure(vault) = &closed {
+        return super::azure::run(vault, args.verify, args.json, context);
     }
-    let dir = surroundings.vault_dir("name a local one")?;
+    let dir = context.vault_dir("choose a local vault with `--vault local:DIR`")?;
     let mut status = LocalVault::status(&dir)?;
     let mut broken = Vec::new();
-    // A key that does not fit is a problem already, and nothing could be opened.
+    // A key that does not match is already a problem, and could not decrypt anything.
     let fits = !matches!(status.key, KeySource::KeyFile { fits: false, .. });
     let mut verified = None;
     if args.verify && fits {
-        let opened = surroundings.open(found)?;
+        let opened = context.open(closed)?;
         let work = Work::on_vault("verify", "verified", false).with("vault", dir.display());
         let verification = audited(&opened, &work, opened.local()?.verify(), |verification, _, event| {
             event.count = Some(verification.contents.versions);
@@ -85,16 +84,16 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
         })?;
         opened.close()?;
         verified = Some(verification.is_whole());
-        broken = told(&verification);
-        // Opening the vault may have finished a change of its key.
+        broken = verification_problems(&verification);
+        // Opening the vault may have completed an interrupted rekey.
         status = LocalVault::status(&dir)?;
     }
-    let last_backup = match surroundings.config.home() {
+    let last_backup = match context.config.home() {
         Ok(home) => last_backup(&home.audit(), &dir),
         Err(_) => Ok(None),
     };
     let unknown = last_backup.is_err();
-    let told = Told {
+    let report = StatusJson {
         vault: &status.dir,
         format: status.format,
         protection: protection(&status.key),
@@ -107,81 +106,83 @@ pub(super) fn run(args: &Args, surroundings: &Surroundings) -> Result<Exit, Fail
         last_backup: last_backup.unwrap_or_default(),
         rekey_cut_off: status.rekey_cut_off,
         former_keys: &status.former_keys,
-        cache_ttl_seconds: surroundings.config.cache_ttl.as_secs_f64(),
+        cache_ttl_seconds: context.config.cache_ttl.as_secs_f64(),
         problems: status.problems.iter().cloned().chain(broken).collect(),
     };
-    let exit = if told.problems.is_empty() { Exit::Done } else { Exit::Host };
+    let exit = if report.problems.is_empty() { Exit::Done } else { Exit::Host };
     if args.json {
-        out::json(&told)?;
+        out::json(&report)?;
     } else {
-        print(&told, &status, surroundings, unknown, args.verify)?;
+        print(&report, &status, context, unknown, args.verify)?;
     }
     Ok(exit)
 }
 
 fn print(
-    told: &Told<'_>,
+    report: &StatusJson<'_>,
     status: &Status,
-    surroundings: &Surroundings,
+    context: &Context,
     unknown: bool,
-    asked: bool,
+    verify: bool,
 ) -> Result<(), Failure> {
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut row = |label: &str, text: String| rows.push(vec![label.to_owned(), text]);
-    row("vault", told.vault.display().to_string());
-    row("format", told.format.to_string());
+    row("vault", report.vault.display().to_string());
+    row("format", report.format.to_string());
     match &status.key {
         KeySource::KeyFile { path, fits } => {
-            row("opened by", format!("the key file `{}`", path.display()));
-            row("key file", if *fits { "private, and fits" } else { "does not open the vault" }.to_owned());
+            row("protection", format!("key file `{}`", path.display()));
+            let state = if *fits { "permissions ok, matches the vault" } else { "does not open the vault" };
+            row("key file", state.to_owned());
         }
         KeySource::Passphrase { memory_kib, passes, lanes } => {
             let memory = show::size(u64::from(*memory_kib).saturating_mul(1024));
-            row("opened by", format!("a passphrase (Argon2id: {memory}, {passes} passes, {lanes} lanes)"));
+            row("protection", format!("passphrase (Argon2id: {memory}, {passes} passes, {lanes} lanes)"));
         }
     }
     if status.rekey_cut_off {
-        row("", "a change of the key was cut off; the next command that opens the vault finishes it".to_owned());
+        row("rekey", "interrupted; the next command that opens the vault completes it".to_owned());
     }
     for former in &status.former_keys {
-        row("former key", format!("{} (for copies from before)", former.display()));
+        row("old key", format!("`{}` (opens copies made before a rekey)", former.display()));
     }
     match status.contents {
-        Some(contents) => row("holds", super::held(contents)),
-        None => {
-            row("holds", "not known before the format is upgraded: any command that opens the vault does".to_owned())
-        }
+        Some(contents) => row("contents", super::describe_contents(contents)),
+        None => row(
+            "contents",
+            "unknown until the format is upgraded; any command that opens the vault upgrades it".to_owned(),
+        ),
     }
-    row("size", show::size(told.bytes));
+    row("size", show::size(report.bytes));
     row(
         "values",
-        match told.verified {
-            Some(true) => "every one opens",
-            Some(false) => "not all are as they were written",
-            None if asked => "could not be checked: the key does not open the vault",
-            None => "not checked: `--verify` opens every one",
+        match report.verified {
+            Some(true) => "all verified",
+            Some(false) => "some are damaged or altered",
+            None if verify => "not verified: the key does not open the vault",
+            None => "not verified (use `--verify`)",
         }
         .to_owned(),
     );
     row(
         "last backup",
-        match &told.last_backup {
-            Some(backup) => format!("{} in `{}`", show::moment(backup.time), backup.to),
-            None if unknown => "not known: the audit cannot be read".to_owned(),
-            None => "none that the audit knows of".to_owned(),
+        match &report.last_backup {
+            Some(backup) => format!("{} to `{}`", show::timestamp(backup.time), backup.to),
+            None if unknown => "unknown: could not read the audit log".to_owned(),
+            None => "none in the audit log".to_owned(),
         },
     );
-    let ttl = surroundings.config.cache_ttl;
-    row("cache", if ttl.is_zero() { "off".to_owned() } else { format!("answers runs for {}", show::duration(ttl)) });
+    let ttl = context.config.cache_ttl;
+    row("cache", if ttl.is_zero() { "off".to_owned() } else { format!("time to live {}", show::duration(ttl)) });
     out::columns(None, &rows, &[]).iter().try_for_each(out::line)?;
-    for problem in &told.problems {
+    for problem in &report.problems {
         out::line(format!("problem: {}", strongroom::escape::escape_controls(problem)))?;
     }
     Ok(())
 }
 
-/// What is wrong with what was opened. A long list is one that a backup is needed for.
-fn told(verification: &Verification) -> Vec<String> {
+/// Describes the problems that a verification found. Beyond a few, a backup is needed anyway.
+fn verification_problems(verification: &Verification) -> Vec<String> {
     const SHOWN: usize = 10;
     let mut problems: Vec<String> = verification
         .broken
@@ -189,14 +190,14 @@ fn told(verification: &Verification) -> Vec<String> {
         .take(SHOWN)
         .map(|broken| {
             format!(
-                "version {} of `{}` is damaged or was tampered with: restore a backup, or delete the secret and set it anew",
+                "version {} of `{}` is damaged or was tampered with: restore a backup, or delete the secret and set it again",
                 broken.version, broken.name
             )
         })
         .collect();
     let more = verification.broken.len().saturating_sub(SHOWN);
     if more > 0 {
-        problems.push(format!("{more} more versions do not open"));
+        problems.push(format!("{more} more versions cannot be decrypted"));
     }
     problems.extend(
         verification.structure.as_ref().map(|said| format!("the database is damaged ({said}): restore a backup")),
@@ -225,16 +226,16 @@ fn argon2id(key: &KeySource) -> Option<Argon2id> {
     }
 }
 
-/// When this vault was last backed up, as far as the audit tells.
+/// Returns the last backup of this vault that the audit log knows of.
 fn last_backup(audit: &Path, vault: &Path) -> Result<Option<LastBackup>, AuditError> {
-    let trail = match audit::read(audit) {
-        Ok(trail) => trail,
+    let events = match audit::read(audit) {
+        Ok(events) => events,
         Err(AuditError::Absent(_)) => return Ok(None),
         Err(error) => return Err(error),
     };
     let vault = vault.display().to_string();
     let mut last: Option<LastBackup> = None;
-    for item in trail {
+    for item in events {
         let Some(line) = item?.event else { continue };
         let event = line.event;
         let is_ours = event.event == Kind::OperatorOutcome

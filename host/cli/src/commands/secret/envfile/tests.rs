@@ -1,4 +1,4 @@
-//! Tests of the reader of `.env` files.
+//! Tests of the `.env` parser.
 
 use proptest::prelude::*;
 
@@ -15,7 +15,7 @@ fn wrong(text: &str) -> Vec<(usize, &'static str)> {
 }
 
 #[test]
-fn what_is_read_alike_everywhere_is_read() {
+fn unambiguous_values_are_read() {
     for (line, value) in [
         ("A=x", "x"),
         ("A=", ""),
@@ -52,7 +52,7 @@ fn what_is_read_alike_everywhere_is_read() {
 
 // promise: A value of a `.env` file that common programs read differently is refused.
 #[test]
-fn what_is_read_in_different_ways_is_refused() {
+fn ambiguous_values_are_rejected() {
     for (line, what) in [
         ("A", NO_EQUALS),
         ("export A", NO_EQUALS),
@@ -84,7 +84,7 @@ fn what_is_read_in_different_ways_is_refused() {
 }
 
 #[test]
-fn every_problem_is_found_and_told_without_what_stands_there() {
+fn all_problems_are_reported_without_contents() {
     let text = "A=1\nhunter2\nB='one\ntwo' three\nC=$x\nD=\"one\n\\x\n\"\nE=5\nF='hunter2\nG=7\n";
     assert_eq!(wrong(text), [(2, NO_EQUALS), (3, AFTER), (5, DOLLAR), (6, ESCAPE), (10, OPEN)]);
     let Err(problems) = parse(text) else { panic!() };
@@ -93,7 +93,7 @@ fn every_problem_is_found_and_told_without_what_stands_there() {
 }
 
 #[test]
-fn a_value_that_is_too_long_stays_too_long() {
+fn overlong_value_is_rejected() {
     use strongroom::secret::{Secret, VALUE_MAX};
     for text in ["x".repeat(VALUE_MAX), "ä".repeat(VALUE_MAX / 2), format!("{}€x", "x".repeat(VALUE_MAX - 4))] {
         for (open, close) in [("", ""), ("'", "'"), ("\"", "\"")] {
@@ -107,7 +107,7 @@ fn a_value_that_is_too_long_stays_too_long() {
     }
 }
 
-/// A value as it is written in double quotes.
+/// Quotes a value with double quotes.
 fn in_double_quotes(value: &str) -> String {
     let mut text = String::from("\"");
     for c in value.chars() {
@@ -122,7 +122,7 @@ fn in_double_quotes(value: &str) -> String {
 
 proptest! {
     #[test]
-    fn any_value_in_quotes_comes_back(
+    fn any_quoted_value_round_trips(
         values in prop::collection::vec("(?s).{0,40}", 0..6),
         crlf in any::<bool>(),
         spaces in "[ \t]{0,3}",
@@ -130,7 +130,8 @@ proptest! {
         let end = if crlf { "\r\n" } else { "\n" };
         let mut text = String::new();
         for value in &values {
-            // A plain return before a line feed cannot be told from a line's end, and single quotes have no way to write themselves.
+            // CR before LF cannot be told from a line end, and a single-quoted value cannot contain
+            // a single quote.
             let quoted = if value.contains(['\'', '\r']) { in_double_quotes(value) } else { format!("'{value}'") };
             text += &format!("{spaces}NAME{spaces}={spaces}{quoted}{spaces}{end}");
         }
@@ -140,7 +141,7 @@ proptest! {
 
     // promise: A value of a `.env` file that common programs read differently is refused.
     #[test]
-    fn any_text_is_read_or_refused_with_lines_in_order(text in "(?s)[A=\"'\\\\$#\r\n a-c\u{e4}\t`]{0,60}") {
+    fn any_text_gives_lines_in_order(text in "(?s)[A=\"'\\\\$#\r\n a-c\u{e4}\t`]{0,60}") {
         let count = text.matches('\n').count() + 1;
         let lines: Vec<usize> = match parse(&text) {
             Ok(entries) => entries.iter().map(|entry| entry.line).collect(),
@@ -152,7 +153,7 @@ proptest! {
 
     // promise: A value of a `.env` file that common programs read differently is refused.
     #[test]
-    fn what_is_read_without_quotes_stands_there(value in "[ -~]{0,20}") {
+    fn unquoted_value_is_literal(value in "[ -~]{0,20}") {
         if let Ok(entries) = parse(&format!("A={value}")) {
             prop_assert_eq!(entries.len(), 1);
             let read = entries[0].value.to_string();
