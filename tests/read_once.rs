@@ -1,4 +1,4 @@
-//! A component that was read before its run: what was read is what runs, whatever its file holds by then.
+//! A component that was loaded before its run is what runs, even if its file changes afterwards.
 
 use std::future::pending;
 use std::path::Path;
@@ -14,15 +14,15 @@ use strongroom::runtime::{Candidate, Compile, LoadError, Loader, Silent, engine}
 use strongroom::spec::RunSpec;
 use strongroom::vault::local::{LocalVault, Protection};
 
-/// A component whose `train` answers that all is well, or with an empty error.
-fn component(well: bool) -> Vec<u8> {
-    let answer = if well { 0 } else { 1 };
+/// Returns a component whose `train` succeeds, or fails with an empty error.
+fn component(succeeds: bool) -> Vec<u8> {
+    let result = if succeeds { 0 } else { 1 };
     wat::parse_str(format!(
         r#"(component
             (core module $m
                 (memory (export "memory") 1)
                 (func (export "train") (result i32)
-                    (i32.store (i32.const 16) (i32.const {answer}))
+                    (i32.store (i32.const 16) (i32.const {result}))
                     (i32.const 16)))
             (core instance $i (instantiate $m))
             (func $train (result (result (error string)))
@@ -32,12 +32,12 @@ fn component(well: bool) -> Vec<u8> {
     .unwrap()
 }
 
-struct Bench {
+struct Fixture {
     home: tempfile::TempDir,
     runner: Runner,
 }
 
-impl Bench {
+impl Fixture {
     fn new(sandbox: Sandbox) -> Self {
         let home = tempfile::tempdir().unwrap();
         let vault = LocalVault::create(&home.path().join("vault"), Protection::KeyFile).unwrap();
@@ -58,42 +58,42 @@ fn pinned(digest: &Digest) -> Policy {
 // promise: A component that was loaded before its run is the one that is pinned, run and recorded,
 // whatever its file contains by then.
 #[tokio::test]
-async fn what_was_read_runs_and_is_held_against_the_pin() {
-    let bench = Bench::new(Sandbox::new(4).unwrap());
-    let path = bench.home.path().join("component.wasm");
-    let (well, badly) = (component(true), component(false));
-    std::fs::write(&path, &well).unwrap();
+async fn loaded_component_is_pinned_and_run() {
+    let fixture = Fixture::new(Sandbox::new(4).unwrap());
+    let path = fixture.home.path().join("component.wasm");
+    let (succeeding, failing) = (component(true), component(false));
+    std::fs::write(&path, &succeeding).unwrap();
     let candidate = Candidate::read(&path, COMPONENT_MAX).unwrap();
-    let (digest, other) = (*candidate.digest(), Digest::of(&badly));
+    let (digest, other) = (*candidate.digest(), Digest::of(&failing));
 
-    // Another component comes in its place.
-    std::fs::write(&path, &badly).unwrap();
-    let record = bench.run(candidate.clone(), &path, pinned(&digest)).await.unwrap();
+    // Another component replaces the file.
+    std::fs::write(&path, &failing).unwrap();
+    let record = fixture.run(candidate.clone(), &path, pinned(&digest)).await.unwrap();
     assert_eq!((record.outcome, record.component.digest), (Outcome::Finished, digest));
-    let error = bench.run(candidate.clone(), &path, pinned(&other)).await.unwrap_err();
+    let error = fixture.run(candidate.clone(), &path, pinned(&other)).await.unwrap_err();
     assert!(matches!(&error, StartError::Pin(pin) if pin.found == digest), "{error}");
-    // Read anew, it is the other one.
+    // Reading the file again returns the other component.
     let again = Candidate::read(&path, COMPONENT_MAX).unwrap();
-    let record = bench.run(again, &path, pinned(&other)).await.unwrap();
+    let record = fixture.run(again, &path, pinned(&other)).await.unwrap();
     assert_eq!((record.outcome, record.component.digest), (Outcome::Failed, other));
 
     std::fs::remove_file(&path).unwrap();
-    let record = bench.run(candidate, &path, Policy::empty()).await.unwrap();
+    let record = fixture.run(candidate, &path, Policy::empty()).await.unwrap();
     assert_eq!((record.outcome, record.component.digest), (Outcome::Finished, digest));
 }
 
 #[tokio::test]
-async fn what_was_read_for_another_world_or_bound_is_looked_at_once_more() {
-    let bench = Bench::new(Sandbox::new(4).unwrap());
-    let path = bench.home.path().join("component.wasm");
+async fn component_loaded_for_another_world_is_checked_again() {
+    let fixture = Fixture::new(Sandbox::new(4).unwrap());
+    let path = fixture.home.path().join("component.wasm");
     std::fs::write(&path, wat::parse_str("(component)").unwrap()).unwrap();
     let options = strongroom::runtime::EngineOptions::default();
     let elsewhere = Loader::new(engine(&options).unwrap(), Compile::InProcess, None);
     let candidate = elsewhere.read_for_world(&path).await.unwrap();
-    let error = bench.run(candidate, &path, Policy::empty()).await.unwrap_err();
+    let error = fixture.run(candidate, &path, Policy::empty()).await.unwrap_err();
     assert!(matches!(error, StartError::Component(LoadError::Malformed { .. })), "{error}");
 
-    // A custom section makes it large and changes nothing else.
+    // A custom section makes the component large without changing it otherwise.
     let mut large = component(true);
     let content = usize::try_from(COMPONENT_MAX).unwrap();
     large.push(0);
@@ -103,16 +103,16 @@ async fn what_was_read_for_another_world_or_bound_is_looked_at_once_more() {
     large.resize(large.len() + content, 0);
     std::fs::write(&path, &large).unwrap();
     let candidate = Candidate::read(&path, 2 * COMPONENT_MAX).unwrap();
-    let error = bench.run(candidate, &path, Policy::empty()).await.unwrap_err();
+    let error = fixture.run(candidate, &path, Policy::empty()).await.unwrap_err();
     assert!(matches!(error, StartError::Component(LoadError::TooLarge { .. })), "{error}");
 }
 
 #[tokio::test]
-async fn a_sandbox_made_before_says_how_many_runs_there_is_room_for() {
-    let bench = Bench::new(Sandbox::new(0).unwrap());
-    let path = bench.home.path().join("component.wasm");
+async fn sandbox_limits_the_number_of_concurrent_runs() {
+    let fixture = Fixture::new(Sandbox::new(0).unwrap());
+    let path = fixture.home.path().join("component.wasm");
     std::fs::write(&path, component(true)).unwrap();
     let candidate = Candidate::read(&path, COMPONENT_MAX).unwrap();
-    let error = bench.run(candidate, &path, Policy::empty()).await.unwrap_err();
+    let error = fixture.run(candidate, &path, Policy::empty()).await.unwrap_err();
     assert!(matches!(error, StartError::Busy), "{error}");
 }
