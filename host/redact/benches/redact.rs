@@ -1,6 +1,8 @@
-//! How many bytes a second the redactor reads, beside copying and beside the automaton that a program would take from the shelf.
+//! The redactor's throughput, compared with copying and with the automaton of the `aho-corasick`
+//! crate.
 //!
-//! `cargo bench -p strongroom-redact --bench redact`. What came out, and what limits it, is in `docs/benchmarks.md`.
+//! Run it with `cargo bench -p strongroom-redact --bench redact`. `docs/benchmarks.md` has the
+//! results.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark stops where it goes wrong")]
 
@@ -15,23 +17,23 @@ use strongroom_core::ids::SecretName;
 use strongroom_core::secret::Secret;
 use strongroom_redact::Redactor;
 
-/// What one write of a component has at most.
+/// The maximum length of one write by a component.
 const WRITE: usize = 8 * 1024;
 
-/// The bytes of a clean text: more than a processor learns by heart.
+/// The length of a clean text in bytes: too long for the processor's branch predictor to learn.
 const CLEAN: usize = 1 << 20;
 
-/// The bytes of a hostile text: few enough to be read before another program gets the processor.
+/// The length of a hostile text in bytes: short enough to be read in one time slice.
 const HOSTILE: usize = 64 * 1024;
 
-/// The texts: three that are clean, two that are hostile.
+/// The kinds of text: three are clean, two are hostile.
 const TEXTS: [&str; 5] = ["log", "base64", "numbers", "beginnings", "almost"];
 
 fn main() {
     divan::main();
 }
 
-/// SplitMix64: the same numbers each time.
+/// SplitMix64, which yields the same numbers each time.
 struct Numbers(u64);
 
 impl Numbers {
@@ -59,7 +61,8 @@ impl Numbers {
 const ALNUM: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 const BASE64: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// Values of the kinds that vaults hold: tokens, passwords with signs, keys in hexadecimal and base64, connection strings, documents.
+/// Generates values as vaults contain them: tokens, passwords with punctuation, hexadecimal and
+/// base64 keys, connection strings, documents.
 fn values(count: usize) -> Vec<String> {
     let mut numbers = Numbers(1);
     let value = |at| match at % 6 {
@@ -73,7 +76,7 @@ fn values(count: usize) -> Vec<String> {
     (0..count).map(value).collect()
 }
 
-/// A private key of 25 KB, in lines.
+/// Generates a private key of 25 KB in lines.
 fn key() -> String {
     let body = Numbers(2).letters(BASE64, 24_500);
     let lines: Vec<_> = body.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
@@ -89,8 +92,8 @@ fn redactor(values: &[String]) -> Redactor {
     redactor
 }
 
-/// A text of a kind: `beginnings` are pieces of the values that stop a little before they are whole, encoded or not; `almost` are whole
-/// values but for the last byte, over and over.
+/// Generates a text. `beginnings` consists of truncated values, encoded or not; `almost` repeats
+/// values without their last byte.
 fn text(kind: &str, values: &[String]) -> Vec<u8> {
     let mut numbers = Numbers(3);
     let mut text = String::new();
@@ -158,7 +161,7 @@ fn percent(text: &str) -> String {
         .collect()
 }
 
-/// Runs a text through something in writes.
+/// Processes a text in writes.
 fn writes(bencher: Bencher<'_, '_>, text: &[u8], mut write: impl FnMut(&[u8], &mut Vec<u8>)) {
     let mut out = Vec::with_capacity(2 * WRITE);
     bencher.counter(BytesCount::of_slice(text)).bench_local(|| {
@@ -175,14 +178,15 @@ fn stream(bencher: Bencher<'_, '_>, values: &[String], text: &[u8]) {
     writes(bencher, text, |chunk, out| stream.push(chunk, out));
 }
 
-/// Copying, which any redactor does at least.
+/// Copying, the minimum that any redactor does.
 #[divan::bench]
 fn copying(bencher: Bencher<'_, '_>) {
     writes(bencher, &text("log", &values(50)), |chunk, out| out.extend_from_slice(chunk));
 }
 
-/// The automaton of the `aho-corasick` crate as it chooses itself, over the plain values and five of their encodings, chunk by chunk: it
-/// neither replaces nor finds what is cut between two writes. Far fewer needles than the redactor has.
+/// The automaton that the `aho-corasick` crate selects by itself, over the plain values and five
+/// encodings, chunk by chunk. It has far fewer needles than the redactor, replaces nothing, and
+/// misses values that are split between writes.
 #[divan::bench(args = TEXTS)]
 fn shelf_50_values(bencher: Bencher<'_, '_>, kind: &str) {
     let values = values(50);
@@ -197,7 +201,7 @@ fn shelf_50_values(bencher: Bencher<'_, '_>, kind: &str) {
     });
 }
 
-/// No value: the way everything goes that no secret was released to.
+/// No registered value, as before any secret is released.
 #[divan::bench]
 fn redactor_no_value(bencher: Bencher<'_, '_>) {
     stream(bencher, &[], &text("log", &values(50)));
@@ -220,7 +224,7 @@ fn redactor_key_of_25_kb(bencher: Bencher<'_, '_>, kind: &str) {
     stream(bencher, &[key()], &text(kind, &[key()]));
 }
 
-/// Forty-nine values and one of four bytes, the shortest there can be: nothing can be skipped.
+/// Forty-nine values and one of four bytes, the minimum length, which prevents skipping.
 #[divan::bench(args = TEXTS)]
 fn redactor_with_a_short_value(bencher: Bencher<'_, '_>, kind: &str) {
     let mut values = values(49);
