@@ -2,7 +2,7 @@
 
 #[cfg(target_family = "wasm")]
 mod bindings {
-    wit_bindgen::generate!({ path: "../../../wit", world: "program" });
+    wit_bindgen::generate!({ path: "../../../../wit", world: "program" });
 }
 #[cfg(target_family = "wasm")]
 pub use bindings::strongroom::training::secrets;

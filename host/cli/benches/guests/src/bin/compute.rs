@@ -5,10 +5,10 @@
 //! `DATA`. It prints the fastest fit and the fastest product in microseconds, and a checksum of the
 //! results, which must be the same everywhere.
 
-#[path = "../../../../../guest-example/rust/src/data.rs"]
+#[path = "../../../../../../guest-example/rust/src/data.rs"]
 #[allow(dead_code, reason = "the example uses more of it")]
 mod data;
-#[path = "../../../../../guest-example/rust/src/model.rs"]
+#[path = "../../../../../../guest-example/rust/src/model.rs"]
 #[allow(dead_code, reason = "the example uses more of it")]
 mod model;
 
