@@ -42,8 +42,8 @@ struct RunCost {
     memory: usize,
 }
 
-const SMALL: Each = RunCost { descriptors: 1, mappings: 4, memory: 256 };
-const LARGE: Each = RunCost { descriptors: 1, mappings: 8, memory: 12 * 1024 };
+const SMALL: RunCost = RunCost { descriptors: 1, mappings: 4, memory: 256 };
+const LARGE: RunCost = RunCost { descriptors: 1, mappings: 8, memory: 12 * 1024 };
 
 /// Returns the wanted number of runs, or as many as the machine allows, and prints that limit.
 fn limited(wanted: usize, descriptors: usize, each: RunCost) -> usize {
