@@ -181,8 +181,8 @@ fn hard_link_in_input_is_never_changed() {
 }
 
 // promise: No path leads out of the directories of a run.
-// attack: escape: use the moment in which somebody replaces a directory by a link -> no path is
-// checked first and used later
+// attack: escape: use the moment in which a directory is replaced by a link -> no path is checked
+// first and used later
 #[test]
 fn folder_swapped_for_a_link_is_not_followed() {
     let host = Host::new();

@@ -108,8 +108,8 @@ fn kill_during_compilation_leaves_a_usable_cache() {
 
 /// The compiler waits for the rest of a component, and no process can receive its code any more.
 // promise: The compiler process ends together with the process that started it.
-// attack: resources: outlive the host in its compiler -> the child process ends as soon as nobody
-// can receive its code
+// attack: resources: outlive the host in its compiler -> the child process ends as soon as no
+// process can receive its code
 #[test]
 fn compiler_ends_when_its_output_is_closed() {
     let limits = [(1_u64 << 31).to_string(), "600".to_owned(), "1".to_owned()];
@@ -136,8 +136,8 @@ fn assert_ends(child: &mut Child) {
 }
 
 // promise: The compiler process ends together with the process that started it.
-// attack: resources: outlive the host in its compiler -> the child process ends as soon as nobody
-// can receive its code
+// attack: resources: outlive the host in its compiler -> the child process ends as soon as no
+// process can receive its code
 #[test]
 fn compiler_of_a_killed_program_ends() {
     let host = Host::new();

@@ -243,15 +243,15 @@ mod tests {
     #[test]
     fn loss_falls_and_is_reported_in_each_iteration() {
         let (training, _) = samples();
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         let fit = fit(&training, Settings::default(), |iteration, loss| {
-            told.push((iteration, loss));
+            reported.push((iteration, loss));
             Ok::<_, ()>(())
         })
         .unwrap();
-        assert_eq!(told.len() as u64, fit.iterations);
-        assert!(told.is_sorted_by(|before, after| before.0 + 1 == after.0 && before.1 > after.1));
-        assert!(told[0].1 < std::f64::consts::LN_2, "the first iteration improves on a model that knows nothing");
+        assert_eq!(reported.len() as u64, fit.iterations);
+        assert!(reported.is_sorted_by(|before, after| before.0 + 1 == after.0 && before.1 > after.1));
+        assert!(reported[0].1 < std::f64::consts::LN_2, "the first iteration improves on the initial model");
     }
 
     #[test]

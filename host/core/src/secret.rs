@@ -31,7 +31,7 @@ impl Secret {
         Ok(Self(Arc::from(value.as_str())))
     }
 
-    /// The value itself. Each caller is on the list in the test `the_callers_of_expose_are_known`.
+    /// The value itself. Each caller is on the list in the test `callers_of_expose_are_listed`.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -198,14 +198,14 @@ fn wrong_table_is_explained_before_rows_are_read() {
         change(&mut columns);
         Server { columns: Ok(columns), ..Server::of(Vec::new()) }
     };
-    let told = failure(with(&|columns| {
+    let message = failure(with(&|columns| {
         columns[0].1 = Type::FLOAT8;
         columns[1].1 = Type::TEXT;
         columns.remove(2);
         columns.last_mut().unwrap().1 = Type::BOOL;
     }));
     assert_eq!(
-        told,
+        message,
         "the table `breast_cancer` does not hold this dataset: `row_index` is of type `float8` where a whole number is needed; \
          `diagnosis` is of type `bool` where text is needed; `mean_radius` is of type `text` where a number is needed; \
          `mean_texture` is missing"
@@ -264,8 +264,8 @@ fn broken_or_invalid_connection_is_an_error() {
     }
     let other = "the answer of `db.example:5432` is not what PostgreSQL answers (";
     for greeting in [message(b'R', &[0, 0, 0, 99]), message(b'D', &[0; 2]), message(b'?', b"what")] {
-        let told = failure(Server { greeting: Some(greeting.clone()), ..Server::of(Vec::new()) });
-        assert!(told.starts_with(other), "{greeting:?}: {told}");
+        let message = failure(Server { greeting: Some(greeting.clone()), ..Server::of(Vec::new()) });
+        assert!(message.starts_with(other), "{greeting:?}: {message}");
     }
 }
 

@@ -113,7 +113,7 @@ fn park(component: &Path, memory: &str, runs: usize) {
             &format!("{:.2}, {:.2}", each(|taken| taken.mappings), each(|taken| taken.descriptors)),
         );
         let one_more = start(&host).await;
-        assert!(matches!(one_more, Err(StartError::Busy)), "one more is told that the host is busy: {one_more:?}");
+        assert!(matches!(one_more, Err(StartError::Busy)), "one run more was not refused as busy: {one_more:?}");
         open.send_replace(true);
         let started = Instant::now();
         while let Some(record) = tasks.join_next().await {
