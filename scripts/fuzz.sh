@@ -19,7 +19,7 @@ TMPDIR=$(mktemp -d -p "$memory")
 export TMPDIR
 trap 'rm -rf "$TMPDIR"' EXIT
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(policy redactor trail-bytes trail-edits vault component record)
+[ ${#targets[@]} -gt 0 ] || targets=(policy redactor audit-bytes audit-edits vault component record)
 for name in "${targets[@]}"; do
     # libFuzzer writes new inputs to the first directory and leaves the seeds unchanged.
     mkdir -p "$target_dir/corpus/$name" "$target_dir/findings" "seeds/$name"

@@ -30,12 +30,12 @@ const AREAS: &[(&str, &str)] = &[
     ("resources", "Resource exhaustion"),
 ];
 
-/// A scan that collects fewer annotations than this has not seen the tests.
-const LEAST: usize = 80;
+/// The minimum number of annotations. A scan that collects fewer did not read the tests.
+const CLAIMS_MIN: usize = 80;
 
 const WIDTH: usize = 100;
 
-/// What an annotation says.
+/// The content of an annotation.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Claim {
     Promise(String),
@@ -45,9 +45,9 @@ enum Claim {
 /// A test function.
 #[derive(Clone, Debug, PartialEq)]
 struct Test {
-    /// Relative to the project, with `/` as the separator.
+    /// The path relative to the project, with `/` as the separator.
     file: String,
-    /// The path within its crate: `broker::tests::a_batch_is_decided_whole`.
+    /// The path, such as `broker::tests::batch_with_ungranted_name_reads_nothing`.
     path: String,
 }
 
@@ -71,23 +71,23 @@ fn collect(root: &Path) -> Result<Vec<(Claim, Test)>, String> {
         let name = file.strip_prefix(root).expect("the file is below the root").to_string_lossy().into_owned();
         claims.extend(parse(&name, &text)?);
     }
-    if claims.len() < LEAST {
-        return Err(format!("only {} annotations found, at least {LEAST} expected", claims.len()));
+    if claims.len() < CLAIMS_MIN {
+        return Err(format!("only {} annotations found, at least {CLAIMS_MIN} expected", claims.len()));
     }
     Ok(claims)
 }
 
 /// Returns all Rust files below `root`, sorted, except those in build directories and hidden ones.
 fn rust_files(root: &Path) -> Vec<PathBuf> {
-    let (mut files, mut waiting) = (Vec::new(), vec![root.to_owned()]);
-    while let Some(directory) = waiting.pop() {
+    let (mut files, mut pending) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(directory) = pending.pop() {
         for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
             let (path, name) = (entry.path(), entry.file_name());
-            // The type of a symbolic link is neither, so links are not followed.
+            // A symbolic link is neither a directory nor a file here, so links are not followed.
             let Ok(kind) = entry.file_type() else { continue };
             let skipped = name == "target" || name.to_string_lossy().starts_with('.');
             if kind.is_dir() && !skipped {
-                waiting.push(path);
+                pending.push(path);
             } else if kind.is_file() && path.extension().is_some_and(|extension| extension == "rs") {
                 files.push(path);
             }
@@ -103,7 +103,7 @@ fn parse(file: &str, text: &str) -> Result<Vec<(Claim, Test)>, String> {
     let (mut found, mut module) = (Vec::new(), None);
     let mut lines = text.lines().map(str::trim_end).enumerate().peekable();
     while let Some((first, line)) = lines.next() {
-        // The inline modules that matter are those at the top level of a file.
+        // Only inline modules at the top level of a file are part of a path.
         if let Some(name) = line.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(" {")) {
             module = Some(name);
         } else if line == "}" {
@@ -146,7 +146,8 @@ const NOT_ABOVE: &str = "an annotation has to stand directly above the attribute
 const FORM: &str =
     "an annotation has the form `// promise: <sentence>` or `// attack: <area>: <attempt> -> <what stops it>`";
 
-/// Returns `line` without its slashes if it begins an annotation, and an error if it only resembles one.
+/// Returns `line` without its slashes if it begins an annotation, and an error if it only resembles
+/// one.
 fn annotation(line: &str) -> Result<Option<&str>, &'static str> {
     let Some(comment) = line.trim_start().strip_prefix("//") else { return Ok(None) };
     let Some((word, _)) = comment.split_once(':') else { return Ok(None) };
@@ -183,27 +184,28 @@ fn function(line: &str) -> Option<&str> {
     line.split_once(['(', '<']).map(|(name, _)| name)
 }
 
-/// Returns the path of a test: the modules that follow from its file, an inline module, its name.
+/// Returns the path of a test: its crate's folder, the modules of its file, an inline module, and
+/// its name.
 fn test_path(file: &str, module: Option<&str>, function: &str) -> String {
     let parts: Vec<&str> = file.trim_end_matches(".rs").split('/').collect();
-    // Unit tests are below `src`, integration tests below `tests`.
-    let root = ["src", "tests"].iter().find_map(|root| parts.iter().position(|part| part == root));
-    let modules = parts[root.map_or(0, |at| at + 1)..].iter().copied();
-    let modules = modules.filter(|part| !["mod", "lib", "main"].contains(part));
+    let position = |name: &str| parts.iter().position(|part| *part == name);
+    // Unit tests are in `<crate>/src`, integration tests in `tests`.
+    let first = position("src").map_or_else(|| position("tests").map_or(0, |at| at + 1), |at| at.saturating_sub(1));
+    let modules = parts[first..].iter().copied().filter(|part| !["src", "mod", "lib", "main"].contains(part));
     modules.chain(module).chain([function]).collect::<Vec<_>>().join("::")
 }
 
 /// Returns the generated document.
 fn document(claims: &[(Claim, Test)]) -> String {
-    // Claims are listed in the order in which they are first seen.
+    // Lists claims in the order of their first test.
     let mut order: Vec<&Claim> = Vec::new();
     let mut tests: BTreeMap<&Claim, Vec<&Test>> = BTreeMap::new();
     for (claim, test) in claims {
-        let of_claim = tests.entry(claim).or_default();
-        if of_claim.is_empty() {
+        let tests_of_claim = tests.entry(claim).or_default();
+        if tests_of_claim.is_empty() {
             order.push(claim);
         }
-        of_claim.push(test);
+        tests_of_claim.push(test);
     }
 
     let mut text = format!(
@@ -274,7 +276,7 @@ fn capitalized(text: &str) -> String {
 
 #[test]
 fn annotations_are_collected_with_their_tests() {
-    // Each line is quoted, so that the scan of this file does not take them for annotations.
+    // A list of strings, so that the scan of this file does not find annotations in it.
     let text = [
         "fn helper() {}",
         "// promise: One promise that is longer",
@@ -299,23 +301,23 @@ fn annotations_are_collected_with_their_tests() {
     ];
     let text = text.join("\n");
     let promise = |text: &str| Claim::Promise(text.to_owned());
-    let test = |path: &str| Test { file: "host/src/vault/mod.rs".to_owned(), path: path.to_owned() };
+    let test = |path: &str| Test { file: "host/vault/src/cache/mod.rs".to_owned(), path: path.to_owned() };
     let attack =
         Claim::Attack { area: "leak", attempt: "print a value".to_owned(), stopped_by: "the redactor".to_owned() };
-    let claims = parse("host/src/vault/mod.rs", &text).unwrap();
+    let claims = parse("host/vault/src/cache/mod.rs", &text).unwrap();
     let expected = [
-        (promise("One promise that is longer than a line."), test("vault::outer")),
-        (attack, test("vault::outer")),
-        (promise("Another one."), test("vault::tests::inner")),
-        (promise("Another one."), test("vault::last")),
+        (promise("One promise that is longer than a line."), test("vault::cache::outer")),
+        (attack, test("vault::cache::outer")),
+        (promise("Another one."), test("vault::cache::tests::inner")),
+        (promise("Another one."), test("vault::cache::last")),
     ];
     assert_eq!(claims, expected);
 
     let document = document(&claims);
-    let link = |path: &str| format!("  - [`{path}`](../host/src/vault/mod.rs)\n");
-    let grouped = format!("- **Another one.**\n{}{}", link("vault::tests::inner"), link("vault::last"));
+    let link = |path: &str| format!("  - [`{path}`](../host/vault/src/cache/mod.rs)\n");
+    let grouped = format!("- **Another one.**\n{}{}", link("vault::cache::tests::inner"), link("vault::cache::last"));
     assert!(document.contains(&grouped), "{document}");
-    let attack = format!("- **Print a value**\n  Stopped by: the redactor.\n{}", link("vault::outer"));
+    let attack = format!("- **Print a value**\n  Stopped by: the redactor.\n{}", link("vault::cache::outer"));
     assert!(document.contains(&attack), "{document}");
 }
 
@@ -325,7 +327,7 @@ fn annotation_without_test_function_is_rejected() {
         "",
         "fn helper() {}\n",
         "#[cfg(unix)]\nfn helper() {}\n",
-        "\n#[test]\nfn apart() {}\n",
+        "\n#[test]\nfn separate() {}\n",
         "/// Documentation.\n#[test]\nfn test() {}\n",
         "#[test]\n// A remark.\nfn test() {}\n",
         "#[test]\nstruct Test;\n",
@@ -367,15 +369,16 @@ fn project_without_annotations_is_rejected() {
 }
 
 #[test]
-fn test_paths_follow_from_files() {
+fn test_path_has_crate_and_modules() {
     for (file, module, path) in [
-        ("host/src/ids.rs", Some("tests"), "ids::tests::f"),
-        ("host/src/broker/tests.rs", None, "broker::tests::f"),
-        ("host/src/policy/tests/mod.rs", None, "policy::tests::f"),
-        ("crates/vault/src/lib.rs", Some("tests"), "tests::f"),
+        ("host/core/src/ids.rs", Some("tests"), "core::ids::tests::f"),
+        ("host/broker/src/tests.rs", None, "broker::tests::f"),
+        ("host/policy/src/tests/mod.rs", None, "policy::tests::f"),
+        ("host/vault/src/cache/tests.rs", None, "vault::cache::tests::f"),
+        ("host/vault/src/lib.rs", Some("tests"), "vault::tests::f"),
         ("tests/azure/malice.rs", None, "azure::malice::f"),
-        ("tests/keyvault/src/vault/mod.rs", None, "vault::f"),
-        ("crates/vault/tests/cases.rs", None, "cases::f"),
+        ("tests/keyvault/src/vault/mod.rs", None, "keyvault::vault::f"),
+        ("host/vault/tests/cases.rs", None, "cases::f"),
     ] {
         assert_eq!(test_path(file, module, "f"), path, "{file}");
     }

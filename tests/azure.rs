@@ -1,4 +1,5 @@
-//! The real host with a Key Vault as its vault: the test server of `tests/keyvault`, over TLS on loopback.
+//! The real host with the Key Vault test server of `tests/keyvault` as its vault, over TLS on
+//! loopback.
 
 mod base;
 mod cases;

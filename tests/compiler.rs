@@ -1,4 +1,5 @@
-//! Components that are made to break the compiler: it works in a child process under limits, and what goes wrong there ends there.
+//! Components that are made to break the compiler. It runs in a child process with limits, which
+//! confine failures.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -7,10 +8,10 @@ use std::time::Duration;
 use strongroom::record::{Limit, Outcome};
 use strongroom::runtime::ChildCompiler;
 
-use crate::support::inside::{Inside, compiler};
-use crate::support::{Host, apart};
+use crate::support::in_process::{InProcessHost, compiler};
+use crate::support::{Host, isolated};
 
-/// A component whose `train` has this body, after the functions that it calls.
+/// Returns a component with these functions and this body of `train`.
 fn component(functions: &str, body: &str) -> Vec<u8> {
     let text = format!(
         r#"(component
@@ -26,7 +27,8 @@ fn component(functions: &str, body: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap()
 }
 
-/// Functions in which every block can be left for every other: hard work for whoever allocates registers.
+/// Returns functions in which every block can branch to every other block, which makes register
+/// allocation expensive.
 pub(super) fn tangle(functions: usize, blocks: usize) -> Vec<u8> {
     let mut text = String::new();
     for n in 0..functions {
@@ -46,12 +48,12 @@ pub(super) fn tangle(functions: usize, blocks: usize) -> Vec<u8> {
     component(&text, "(drop (call $f0 (i32.const 1)))")
 }
 
-/// Blocks nested so deeply that whoever walks them by recursion runs out of stack.
+/// Returns a component with deeply nested blocks, which exhaust the stack of a recursive pass.
 fn deep(depth: usize) -> Vec<u8> {
     component("", &format!("{}{}", "block ".repeat(depth), "end ".repeat(depth)))
 }
 
-fn kept(folder: &std::path::Path, name: &str, component: &[u8]) -> String {
+fn write_component(folder: &std::path::Path, name: &str, component: &[u8]) -> String {
     let path: PathBuf = folder.join(name);
     std::fs::write(&path, component).unwrap();
     path.to_string_lossy().into_owned()
@@ -60,26 +62,26 @@ fn kept(folder: &std::path::Path, name: &str, component: &[u8]) -> String {
 // attack: resources: make the compiler use minutes, gigabytes or its whole stack -> the compiler is
 // a child process with limits for memory, CPU time and wall time
 #[test]
-fn a_component_that_takes_the_compiler_long_is_stopped() {
+fn slow_compilation_is_stopped_at_compile_time() {
     let host = Host::new();
-    let bomb = kept(host.path(), "tangle.wasm", &tangle(40, 300));
+    let bomb = write_component(host.path(), "tangle.wasm", &tangle(40, 300));
     let run = host.run(&bomb, "version = 1\n[limits]\ncompile-time = \"1s\"", &[]).stopped(Limit::Compile);
     assert!(run.record.reason.unwrap().contains("compile-time"));
-    assert_eq!(run.record.cpu_micros, 0, "none of its code ran");
-    host.audit_is_whole();
+    assert_eq!(run.record.cpu_micros, 0, "its code ran");
+    host.assert_audit_intact();
 }
 
 // promise: A failure of the compiler is confined to its child process.
 // attack: resources: make the compiler use minutes, gigabytes or its whole stack -> the compiler is
 // a child process with limits for memory, CPU time and wall time
 #[test]
-fn a_component_that_takes_the_compiler_much_is_stopped() {
-    apart::passes("compiler::the_compiler_is_held_by_its_own_limits");
+fn compiler_limits_stop_expensive_components() {
+    isolated::assert_passes("compiler::compiler_limits_in_this_process");
 }
 
 #[test]
-#[ignore = "looks at the whole process: `a_component_that_takes_the_compiler_much_is_stopped` runs it apart"]
-fn the_compiler_is_held_by_its_own_limits() {
+#[ignore = "inspects the whole process: `compiler_limits_stop_expensive_components` runs it in a process of its own"]
+fn compiler_limits_in_this_process() {
     let bomb = tangle(40, 300);
     let cases: [(&str, ChildCompiler, &str); 3] = [
         ("memory", ChildCompiler { memory: 256 << 20, ..compiler() }, "MiB of memory"),
@@ -87,15 +89,19 @@ fn the_compiler_is_held_by_its_own_limits() {
         ("wall", ChildCompiler { wall: Duration::from_secs(1), ..compiler() }, "took longer than"),
     ];
     for (limit, compiler, says) in cases {
-        let inside = Inside::with_compiler(&[], compiler);
-        let path = kept(inside.path(), "tangle.wasm", &bomb);
-        let before = apart::kilobytes("VmRSS:");
-        let seen = inside.run(&path, "version = 1", &[]).stopped(Limit::Compile);
-        let reason = seen.record.reason.unwrap();
+        let host = InProcessHost::with_compiler(&[], compiler);
+        let path = write_component(host.path(), "tangle.wasm", &bomb);
+        let before = isolated::kilobytes("VmRSS:");
+        let run = host.run(&path, "version = 1", &[]).stopped(Limit::Compile);
+        let reason = run.record.reason.unwrap();
         assert!(reason.contains(says), "{limit}: {reason}");
-        // What the compiler took was not this process's.
-        assert!(apart::kilobytes("VmRSS:").saturating_sub(before) < 64 << 10, "{limit}");
-        assert_eq!(apart::Holdings::now().children, Vec::<String>::new(), "{limit}: the compiler is still there");
+        // The child process, and not this one, used the memory.
+        assert!(isolated::kilobytes("VmRSS:").saturating_sub(before) < 64 << 10, "{limit}");
+        assert_eq!(
+            isolated::ProcessResources::now().children,
+            Vec::<String>::new(),
+            "{limit}: the compiler is still there"
+        );
     }
 }
 
@@ -103,12 +109,12 @@ fn the_compiler_is_held_by_its_own_limits() {
 // attack: resources: make the compiler use minutes, gigabytes or its whole stack -> the compiler is
 // a child process with limits for memory, CPU time and wall time
 #[test]
-fn what_nests_too_deeply_ends_in_the_child() {
+fn deeply_nested_blocks_do_not_crash_the_host() {
     let host = Host::new();
-    let bomb = kept(host.path(), "deep.wasm", &deep(3_000_000));
+    let bomb = write_component(host.path(), "deep.wasm", &deep(3_000_000));
     let policy = host.file("policy.toml", "version = 1\n[limits]\ncompile-time = \"20s\"");
     let output = host.output(&["run", &bomb, "--json", "--policy", policy.to_str().unwrap()]);
-    // Whether it is invalid, over a limit or fine is the compiler's to say; this process is not what breaks.
+    // The component may be invalid, over a limit or fine, but the host must not crash.
     assert!(
         matches!(output.status.code(), Some(0 | 2 | 4)),
         "{:?} {}",
@@ -120,7 +126,7 @@ fn what_nests_too_deeply_ends_in_the_child() {
 // attack: resources: be gigabytes large or have a thousand instances -> component size and instance
 // count are limited
 #[test]
-fn more_instances_than_a_run_may_have_are_refused() {
+fn component_with_too_many_instances_is_refused() {
     let host = Host::new();
     for (what, count, fits) in [("instance", 60, true), ("instance", 70, false)] {
         let text = format!(
@@ -134,7 +140,7 @@ fn more_instances_than_a_run_may_have_are_refused() {
                 (export "train" (func $train)))"#,
             "(core instance (instantiate $e))".repeat(count)
         );
-        let path = kept(host.path(), &format!("{what}-{count}.wasm"), &wat::parse_str(text).unwrap());
+        let path = write_component(host.path(), &format!("{what}-{count}.wasm"), &wat::parse_str(text).unwrap());
         if fits {
             host.run(&path, "version = 1", &[]).finished();
         } else {
@@ -146,7 +152,7 @@ fn more_instances_than_a_run_may_have_are_refused() {
 // attack: resources: be gigabytes large or have a thousand instances -> component size and instance
 // count are limited
 #[test]
-fn a_component_over_the_greatest_size_is_not_read() {
+fn component_over_maximum_size_is_not_read() {
     let host = Host::new();
     let path = host.path().join("huge.wasm");
     let file = std::fs::File::create(&path).unwrap();
@@ -156,8 +162,8 @@ fn a_component_over_the_greatest_size_is_not_read() {
 }
 
 #[test]
-fn what_goes_wrong_in_the_compiler_is_recorded() {
-    let inside = Inside::with_compiler(&[], ChildCompiler::new("/bin/false"));
-    let seen = inside.run("hello", "version = 1", &[]);
-    assert_eq!(seen.record.outcome, Outcome::HostFault, "{:?}", seen.record.reason);
+fn failed_compiler_is_recorded_as_host_fault() {
+    let host = InProcessHost::with_compiler(&[], ChildCompiler::new("/bin/false"));
+    let run = host.run("hello", "version = 1", &[]);
+    assert_eq!(run.record.outcome, Outcome::HostFault, "{:?}", run.record.reason);
 }

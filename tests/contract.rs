@@ -1,4 +1,4 @@
-//! The guest contract, through honest guests.
+//! The guest contract, tested with honest guests.
 
 use strongroom::record::Outcome;
 
@@ -7,7 +7,7 @@ use crate::support::Host;
 // attack: escape: read the vault's credential, the environment or files of the host, or `/proc` ->
 // a run gets its own environment and two directories and inherits nothing
 #[test]
-fn a_program_gets_what_it_was_given_and_nothing_else() {
+fn program_gets_only_its_own_environment() {
     let host = Host::new();
     let run = host.run("hello", "version = 1\n[environment]\nEPOCHS = \"200\"", &["one", "two words"]).finished();
     let run = run
@@ -19,7 +19,7 @@ fn a_program_gets_what_it_was_given_and_nothing_else() {
 }
 
 #[test]
-fn failure_and_panic_are_the_components_own() {
+fn failed_and_trapped_guests_are_blamed() {
     let host = Host::new();
     let run = host.run("fail", "version = 1", &[]).failed().shows("the data has no rows");
     assert_eq!(run.record.exit_code, Some(1));
@@ -29,7 +29,7 @@ fn failure_and_panic_are_the_components_own() {
 }
 
 #[test]
-fn a_component_without_main_is_called_by_its_train() {
+fn component_without_main_runs_its_train_function() {
     let host = Host::new();
     host.run("plugin", "version = 1", &[]).finished().shows("trained");
     let run = host.run_with("plugin", "version = 1", &["--param", "error=no rows"], &[]).failed();
@@ -37,7 +37,7 @@ fn a_component_without_main_is_called_by_its_train() {
 }
 
 #[test]
-fn secrets_are_read_written_listed_described_and_deleted() {
+fn secret_operations_follow_the_policy() {
     let host = Host::new();
     host.set("db-user", "alice-the-first");
     host.set("db-password", "correct horse battery");
@@ -83,22 +83,22 @@ fn secrets_are_read_written_listed_described_and_deleted() {
         .record
         .secrets
         .iter()
-        .map(|one| (one.name.as_str(), one.operation.as_str(), one.count, one.denied))
+        .map(|usage| (usage.name.as_str(), usage.operation.as_str(), usage.count, usage.denied))
         .collect();
     assert!(uses.contains(&("db-user", "get", 3, 0)), "{uses:?}");
     assert!(uses.contains(&("other", "get", 0, 1)), "{uses:?}");
-    let denied = run.record.secrets.iter().find(|one| one.name == "other").unwrap();
+    let denied = run.record.secrets.iter().find(|usage| usage.name == "other").unwrap();
     assert_eq!(denied.would_allow.as_deref(), Some(r#"other = ["get"]"#));
     assert_eq!(host.get("prod-model-key"), "made-in-the-run");
     assert!(host.ok(&["secret", "list"]).contains("prod-model-key"));
-    host.audit_is_whole();
+    host.assert_audit_intact();
 }
 
 // attack: access: request a granted name together with one that is not granted -> a batch is
 // decided as a whole
 // attack: access: store a value that is one byte too long -> the type of a value enforces the limit
 #[test]
-fn batches_are_all_or_nothing() {
+fn batches_are_applied_completely_or_not_at_all() {
     let host = Host::new();
     host.set("a", "value-of-a");
     let policy = "version = 1\n[secrets]\na = [\"get\", \"set\", \"delete\"]\nb = [\"set\", \"delete\"]";
@@ -125,7 +125,7 @@ fn batches_are_all_or_nothing() {
 // attack: access: read more often than the budget allows, or race for the last use -> uses are
 // taken atomically before the vault is asked
 #[test]
-fn budgets_pins_and_expiry_hold() {
+fn max_uses_versions_and_expiry_are_enforced() {
     let host = Host::new();
     host.set("key", "first-version");
     let described = host.ok(&["secret", "describe", "key", "--json"]);
@@ -144,7 +144,7 @@ fn budgets_pins_and_expiry_hold() {
 }
 
 #[test]
-fn the_context_tells_and_takes_reports() {
+fn context_has_parameters_and_accepts_reports() {
     let host = Host::new();
     let run = host.run_with("context", "version = 1", &["--param", "epochs=3", "--param", "a=b=c"], &[]).finished();
     let id = run.record.id.to_string();
@@ -164,7 +164,7 @@ fn the_context_tells_and_takes_reports() {
 }
 
 #[test]
-fn the_record_is_kept_and_shown() {
+fn record_is_stored_and_shown() {
     let host = Host::new();
     let run = host.run("hello", "version = 1", &[]).finished();
     let shown: strongroom::record::RunRecord =
@@ -184,7 +184,7 @@ fn the_record_is_kept_and_shown() {
 // attack: access: read after the grant has expired, including a value that the run already read ->
 // every read is decided again if its time matters
 #[test]
-fn a_grant_that_expires_while_the_run_goes_on_ends_there() {
+fn grant_that_expires_during_a_run_is_refused() {
     let host = Host::new();
     host.set("key", "a-value-to-be-read");
     let run = |seconds: u64| {
@@ -193,21 +193,21 @@ fn a_grant_that_expires_while_the_run_goes_on_ends_there() {
         let policy = format!("version = 1\n[secrets]\nkey = {{ allow = {all}, expires = {expires:.0} }}");
         host.run("outlive", &policy, &["key"]).finished()
     };
-    // Compiled by the first; where the machine is slow the grant lasts longer.
-    let reads = |seen: &crate::support::Ended| {
-        let line = seen.shown.lines().find(|line| line.contains(" reads, then ")).unwrap().to_owned();
+    // The first run compiles. On a slow machine a longer grant is needed until a read succeeds.
+    let reads = |run: &crate::support::EndedRun| {
+        let line = run.shown.lines().find(|line| line.contains(" reads, then ")).unwrap().to_owned();
         line.split(' ').next().unwrap().parse::<u64>().unwrap()
     };
-    let seen = [1, 2, 8, 32].into_iter().map(run).find(|seen| reads(seen) > 0);
-    let seen = seen.expect("a grant of half a minute serves a read").shows("reads, then error: expired: key");
+    let ended = [1, 2, 8, 32].into_iter().map(run).find(|ended| reads(ended) > 0);
+    let ended = ended.expect("a grant of half a minute serves a read").shows("reads, then error: expired: key");
     for operation in ["get", "get-many", "describe", "set", "delete"] {
         let answer = format!("{operation} error: expired: key");
-        assert_eq!(seen.shown.matches(&answer).count(), 3, "{operation}:\n{}", seen.shown);
+        assert_eq!(ended.shown.matches(&answer).count(), 3, "{operation}:\n{}", ended.shown);
     }
-    assert!(!seen.shown.contains("list ok: [\"key\"]"), "{}", seen.shown);
+    assert!(!ended.shown.contains("list ok: [\"key\"]"), "{}", ended.shown);
     assert_eq!(host.get("key"), "a-value-to-be-read");
-    // The audit has the reads before it, of which only the first asked the vault, and the refusals behind.
-    let events = host.events(&seen.record);
+    // Reads come before refusals in the audit log, and only the first read reached the vault.
+    let events = host.events(&ended.record);
     let at = |outcome: &str| events.iter().position(|event| event["outcome"] == outcome).unwrap();
     assert!(at("released") < at("grant expired"));
     assert_eq!(events.iter().filter(|event| event["outcome"] == "released").count(), 1);

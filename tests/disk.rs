@@ -1,8 +1,9 @@
-//! Disks that are full, cannot be written, or are gone: the answer is no, with an error that says what to do; what was there stays; and with
-//! room everything works again.
+//! Disks that are full, read-only or gone. Requests fail with an error that says what to do,
+//! existing data stays intact, and everything works again once there is space.
 //!
-//! A limit on the size of files makes a write fail half-way, as any user. A small disk of its own, in a mount namespace that ends with the
-//! test, is there where this user may mount; elsewhere those tests say that they did not run.
+//! A limit on the file size makes a write fail half-way for any user. Other tests mount a small
+//! disk in a mount namespace of their own; if this user may not mount, they print so and do
+//! nothing.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -13,33 +14,35 @@ use strongroom::record::{Blame, Outcome, RunRecord};
 
 use crate::support::{Host, guest};
 
-/// The same command, started through another program.
-fn through(wrapper: &[&str], command: &Command) -> Command {
-    let mut wrapped = Command::new(wrapper[0]);
-    wrapped.args(&wrapper[1..]).arg(command.get_program()).args(command.get_args()).env_clear();
-    wrapped.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    wrapped.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    wrapped
+/// Wraps a command in another program.
+fn wrapped_in(wrapper: &[&str], command: &Command) -> Command {
+    let mut command_line = Command::new(wrapper[0]);
+    command_line.args(&wrapper[1..]).arg(command.get_program()).args(command.get_args()).env_clear();
+    command_line.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command_line.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command_line
 }
 
-/// Runs a command to its end with this on its standard input.
+/// Runs a command to its end with `input` on its standard input.
 fn feed(mut command: Command, input: &str) -> Output {
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-    // A command that fails early does not read it.
+    // A command that fails early does not read its input.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }
 
-/// A command under a limit on the size of each file it writes, which it is told by an error and not by a signal.
-fn limited(host: &Host, kilobytes: u32, args: &[&str]) -> Command {
-    // POSIX counts in blocks of 512 bytes.
+/// Returns a command with a limit on the size of each file that it writes. A write over the limit
+/// is an error, not a signal.
+fn with_file_limit(host: &Host, kilobytes: u32, args: &[&str]) -> Command {
+    // POSIX counts blocks of 512 bytes.
     let script = format!("trap '' XFSZ && ulimit -f {} && exec \"$0\" \"$@\"", kilobytes * 2);
-    through(&["sh", "-c", &script], &host.command(args))
+    wrapped_in(&["sh", "-c", &script], &host.command(args))
 }
 
-/// It failed as a host does, said each of these, and gave nothing away.
+/// Asserts that the command failed with a host error that contains each of `parts`, and printed
+/// nothing else.
 #[track_caller]
-fn says_no(output: &Output, parts: &[&str]) {
+fn assert_refused(output: &Output, parts: &[&str]) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(5), "{stderr}");
     assert!(stderr.starts_with("error: "), "{stderr}");
@@ -49,9 +52,9 @@ fn says_no(output: &Output, parts: &[&str]) {
     assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
-/// Everything works, and nobody has changed anything.
+/// Asserts that everything works and that no data has changed.
 #[track_caller]
-fn all_is_well(command: impl Fn(&[&str]) -> Command) {
+fn assert_everything_works(command: impl Fn(&[&str]) -> Command) {
     let run = |args: &[&str], input: &str| {
         let output = feed(command(args), input);
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -63,7 +66,7 @@ fn all_is_well(command: impl Fn(&[&str]) -> Command) {
     run(&["run", guest("hello").to_str().unwrap()], "");
     let verdict = run(&["audit", "verify"], "");
     assert!(!verdict.contains("altered") && !verdict.contains("truncated"), "{verdict}");
-    // No run is left between.
+    // No run is still recorded as running.
     let runs = run(&["runs", "list", "--json"], "");
     assert!(!runs.contains("\"running\""), "{runs}");
 }
@@ -77,30 +80,30 @@ fn host() -> Host {
 // promise: On a full, read-only or removed disk requests fail, existing data stays intact, and work
 // continues once there is space.
 #[test]
-fn a_vault_that_cannot_grow_refuses_a_value_and_keeps_what_it_has() {
+fn vault_that_cannot_grow_refuses_writes_and_keeps_data() {
     let host = host();
-    // More than the limit, less than a value may have.
+    // More than the file limit, less than the maximum length of a value.
     let long = "x".repeat(25_000);
-    says_no(
-        &feed(limited(&host, 40, &["secret", "set", "new"]), &long),
+    assert_refused(
+        &feed(with_file_limit(&host, 40, &["secret", "set", "new"]), &long),
         &["vault.sqlite3", "could not be written", "make room", "ulimit -f"],
     );
-    says_no(
-        &feed(limited(&host, 40, &["secret", "set", "keep"]), &long),
+    assert_refused(
+        &feed(with_file_limit(&host, 40, &["secret", "set", "keep"]), &long),
         &["vault.sqlite3", "could not be written", "make room"],
     );
     assert_eq!(host.get("keep"), "a-value-that-is-kept");
     assert!(!host.ok(&["secret", "list"]).contains("new"));
-    all_is_well(|args| host.command(args));
+    assert_everything_works(|args| host.command(args));
 }
 
 // promise: While the audit log cannot be written, every request is denied.
 #[test]
-fn an_audit_ledger_that_cannot_grow_keeps_every_value_in() {
+fn ledger_that_cannot_grow_releases_nothing() {
     let host = host();
     let dir = host.home().join("audit");
-    // Grown until it is over the limit with the next entry, and before with none: where the limit cuts that entry depends on the length of the
-    // ones before, which have times of various lengths.
+    // Grow the ledger until the next entry exceeds the limit. Where the limit cuts that entry
+    // depends on the lengths of earlier entries, whose times vary in length.
     let ledger = || std::fs::metadata(dir.join("ledger.jsonl")).unwrap().len();
     while ledger() < 64 * 1024 - 400 {
         Audit::open(&dir, SyncMode::Os).unwrap().close().unwrap();
@@ -112,9 +115,9 @@ fn an_audit_ledger_that_cannot_grow_keeps_every_value_in() {
             (&["secret", "set", "keep"], "new"),
             (&["run", guest("hello").to_str().unwrap()], ""),
         ] {
-            let output = feed(limited(&host, 64, args), input);
+            let output = feed(with_file_limit(&host, 64, args), input);
             if output.status.success() {
-                // There was room for the beginning and the end of one more segment.
+                // There was space for the first and last entries of one more segment.
                 assert!(ledger() > before);
                 continue;
             }
@@ -126,24 +129,28 @@ fn an_audit_ledger_that_cannot_grow_keeps_every_value_in() {
             );
         }
     }
-    says_no(&feed(limited(&host, 64, &["secret", "get", "keep"]), ""), &["write the audit ledger", "ulimit -f"]);
-    let left = host.ok(&["audit", "verify"]);
-    assert!(!left.contains("altered") && !left.contains("unlisted"), "{left}");
+    assert_refused(
+        &feed(with_file_limit(&host, 64, &["secret", "get", "keep"]), ""),
+        &["write the audit ledger", "ulimit -f"],
+    );
+    let verdict = host.ok(&["audit", "verify"]);
+    assert!(!verdict.contains("altered") && !verdict.contains("unlisted"), "{verdict}");
     host.set("keep", "a-value-that-is-kept");
-    all_is_well(|args| host.command(args));
+    assert_everything_works(|args| host.command(args));
 }
 
 // promise: On a full, read-only or removed disk requests fail, existing data stays intact, and work
 // continues once there is space.
 #[test]
-fn a_segment_that_cannot_grow_ends_the_run_with_a_record() {
+fn segment_that_cannot_grow_ends_the_run_with_a_record() {
     let host = host();
-    // Each request is denied and audited, until the file may not grow any more. They are for one name, which keeps the record short.
+    // Each request is denied and audited until the file cannot grow. All are for one name, which
+    // keeps the record short.
     let policy = host.file("policy.toml", "version = 1");
     let component = guest("exercise");
     let mut args = vec!["run", component.to_str().unwrap(), "--json", "--policy", policy.to_str().unwrap(), "--"];
     args.extend(["get=nothing"; 1_000]);
-    let output = feed(limited(&host, 64, &args), "");
+    let output = feed(with_file_limit(&host, 64, &args), "");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(5), "{stderr}");
     let record: RunRecord = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{stderr}"));
@@ -152,18 +159,18 @@ fn a_segment_that_cannot_grow_ends_the_run_with_a_record() {
     assert!(reason.contains("the audit could not be written") && reason.contains("see to the disk"), "{reason}");
     let shown: RunRecord = serde_json::from_str(&host.ok(&["runs", "show", "last", "--json"])).unwrap();
     assert_eq!((shown.id, shown.outcome), (record.id, Outcome::HostFault));
-    all_is_well(|args| host.command(args));
+    assert_everything_works(|args| host.command(args));
     assert!(host.ok(&["audit", "verify"]).contains("torn last line"));
 }
 
 // promise: On a full, read-only or removed disk requests fail, existing data stays intact, and work
 // continues once there is space.
 #[test]
-fn a_home_that_is_removed_does_not_hold_up_a_run() {
+fn removed_home_ends_the_run_as_host_fault() {
     let host = host();
     let mut child = host.start("sleep", "version = 1", &["--output", "out"], &[]);
-    let mut said = [0; 8];
-    child.stderr.as_mut().unwrap().read_exact(&mut said).unwrap();
+    let mut printed = [0; 8];
+    child.stderr.as_mut().unwrap().read_exact(&mut printed).unwrap();
     std::fs::remove_dir_all(host.home()).unwrap();
     let signal = rustix::process::Signal::TERM;
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
@@ -174,20 +181,20 @@ fn a_home_that_is_removed_does_not_hold_up_a_run() {
     assert_eq!(record.outcome, Outcome::HostFault, "{record:?}");
     assert!(record.reason.unwrap().contains("the record could not be written"));
     assert!(stderr.contains("error") && stderr.contains("ledger.jsonl"), "{stderr}");
-    // Nothing of it comes back, and the outputs of a run that did not finish are nowhere.
+    // Nothing recreates the home, and a run that did not finish publishes no outputs.
     assert!(!host.home().exists() && !host.path().join("out").exists());
     let error = host.fails(5, &["secret", "get", "keep"]);
     assert!(error.contains("there is no vault") && error.contains("help: "), "{error}");
 }
 
-/// A small disk under a folder, seen by those alone who enter its namespace.
+/// A small disk mounted on a folder in a mount namespace of its own.
 struct Disk {
     holder: Child,
     folder: PathBuf,
 }
 
 impl Disk {
-    /// None where this user may not mount.
+    /// Mounts a disk, or returns `None` if this user may not mount.
     fn mount(folder: &Path, kilobytes: u32) -> Option<Self> {
         std::fs::create_dir_all(folder).unwrap();
         let script = format!("mount -t tmpfs -o mode=700,size={kilobytes}k none \"$0\" && echo mounted && exec cat");
@@ -204,13 +211,13 @@ impl Disk {
         None
     }
 
-    /// A command that sees the disk.
+    /// Returns a command that sees the disk.
     fn command(&self, host: &Host, args: &[&str]) -> Command {
         self.enter(&host.command(args))
     }
 
     fn enter(&self, command: &Command) -> Command {
-        through(&["nsenter", "--mount", "--target", &self.holder.id().to_string(), "--"], command)
+        wrapped_in(&["nsenter", "--mount", "--target", &self.holder.id().to_string(), "--"], command)
     }
 
     fn set(&self, host: &Host, name: &str, value: &str) -> Output {
@@ -224,27 +231,27 @@ impl Disk {
         assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Takes all the room that is left.
+    /// Uses all remaining space.
     fn fill(&self) {
         self.script("! cat /dev/zero > \"$0/filler\" 2> /dev/null");
     }
 
-    fn make_room(&self) {
+    fn free_space(&self) {
         self.script("rm \"$0/filler\"");
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Its last process ends, and with it the namespace and the disk.
+        // The last process of the namespace ends, which removes the namespace and the disk.
         drop(self.holder.stdin.take());
         let _ = self.holder.wait();
     }
 }
 
-/// A host whose home is on a disk of its own.
+/// Creates a host whose home is on a small disk.
 fn host_on_a_small_disk(kilobytes: u32) -> Option<(Host, Disk)> {
-    let host = Host::bare();
+    let host = Host::without_vault();
     let disk = Disk::mount(&host.home(), kilobytes)?;
     assert!(feed(disk.command(&host, &["init"]), "").status.success());
     assert!(disk.set(&host, "keep", "a-value-that-is-kept").status.success());
@@ -254,57 +261,57 @@ fn host_on_a_small_disk(kilobytes: u32) -> Option<(Host, Disk)> {
 // promise: On a full, read-only or removed disk requests fail, existing data stays intact, and work
 // continues once there is space.
 #[test]
-fn a_full_disk_is_told_and_everything_works_when_there_is_room() {
+fn full_disk_fails_requests_until_space_is_freed() {
     let Some((host, disk)) = host_on_a_small_disk(1024) else { return };
     let component = guest("hello");
     let run = ["run", component.to_str().unwrap()];
-    // A run was cut off before, so that there is something left to write for whoever only reads.
+    // A killed run leaves a record that the next command has to update, even if it only reads.
     let policy = host.file("policy.toml", "version = 1");
-    let mut cut = disk
+    let mut killed = disk
         .command(&host, &["run", guest("sleep").to_str().unwrap(), "--json", "--policy", policy.to_str().unwrap()])
         .spawn()
         .unwrap();
-    cut.stderr.as_mut().unwrap().read_exact(&mut [0; 8]).unwrap();
-    cut.kill().unwrap();
-    cut.wait().unwrap();
+    killed.stderr.as_mut().unwrap().read_exact(&mut [0; 8]).unwrap();
+    killed.kill().unwrap();
+    killed.wait().unwrap();
 
     disk.fill();
     for _ in 0..3 {
-        says_no(&disk.set(&host, "new", "x"), &["make room"]);
-        says_no(&feed(disk.command(&host, &["secret", "get", "keep"]), ""), &["make room"]);
-        says_no(&feed(disk.command(&host, &run), ""), &["make room"]);
+        assert_refused(&disk.set(&host, "new", "x"), &["make room"]);
+        assert_refused(&feed(disk.command(&host, &["secret", "get", "keep"]), ""), &["make room"]);
+        assert_refused(&feed(disk.command(&host, &run), ""), &["make room"]);
     }
-    // Reading what needs no new file goes on.
+    // Commands that write nothing succeed.
     for args in [&["audit", "verify"][..], &["audit", "show"], &["runs", "list"], &["runs", "show", "last"]] {
         let output = feed(disk.command(&host, args), "");
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         assert!(!output.stdout.is_empty(), "{args:?}");
     }
-    disk.make_room();
-    all_is_well(|args| disk.command(&host, args));
+    disk.free_space();
+    assert_everything_works(|args| disk.command(&host, args));
 }
 
 // promise: On a full, read-only or removed disk requests fail, existing data stays intact, and work
 // continues once there is space.
 #[test]
-fn a_disk_that_fills_up_during_a_run_ends_it() {
+fn disk_that_fills_during_a_run_ends_it() {
     let Some((host, disk)) = host_on_a_small_disk(1024) else { return };
     let policy = host.file("policy.toml", "version = 1\n[secrets]\n\"name-*\" = [\"get\"]");
     let component = guest("requests");
     let args = ["run", component.to_str().unwrap(), "--json", "--policy", policy.to_str().unwrap()];
-    // A megabyte is full of requests that are granted, of which each is audited, long before the limit on them.
+    // Audited requests fill the disk long before they reach the limit on requests.
     let output = feed(disk.command(&host, &args), "");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(5), "{stderr}");
     let record: RunRecord = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{stderr}"));
     assert_eq!((record.outcome, record.blame), (Outcome::HostFault, Some(Blame::Host)), "{record:?}");
     disk.script("cd \"$0\" && rm -rf code");
-    all_is_well(|args| disk.command(&host, args));
+    assert_everything_works(|args| disk.command(&host, args));
 }
 
 // promise: While the audit log cannot be written, every request is denied.
 #[test]
-fn an_audit_on_a_full_disk_of_its_own_keeps_every_value_in() {
+fn audit_log_on_full_disk_releases_nothing() {
     let host = host();
     let dir = host.home().join("audit");
     let audit = host.path().join("audit-before");
@@ -313,41 +320,41 @@ fn an_audit_on_a_full_disk_of_its_own_keeps_every_value_in() {
     disk.script(&format!("cp -r \"{}\"/. \"$0\"", audit.display()));
     disk.fill();
     let component = guest("hello");
-    says_no(&feed(disk.command(&host, &["secret", "get", "keep"]), ""), &["audit", "make room"]);
-    says_no(&disk.set(&host, "new", "x"), &["audit", "make room"]);
-    says_no(&feed(disk.command(&host, &["run", component.to_str().unwrap()]), ""), &["audit", "make room"]);
-    disk.make_room();
+    assert_refused(&feed(disk.command(&host, &["secret", "get", "keep"]), ""), &["audit", "make room"]);
+    assert_refused(&disk.set(&host, "new", "x"), &["audit", "make room"]);
+    assert_refused(&feed(disk.command(&host, &["run", component.to_str().unwrap()]), ""), &["audit", "make room"]);
+    disk.free_space();
     let listed = feed(disk.command(&host, &["secret", "list"]), "");
-    assert!(!String::from_utf8(listed.stdout).unwrap().contains("new"), "a write without an audit was done");
-    all_is_well(|args| disk.command(&host, args));
+    assert!(!String::from_utf8(listed.stdout).unwrap().contains("new"), "a write was done without an audit event");
+    assert_everything_works(|args| disk.command(&host, args));
 }
 
 // promise: On a full, read-only or removed disk requests fail, existing data stays intact, and work
 // continues once there is space.
 #[test]
-fn a_disk_that_cannot_be_written_is_told() {
+fn read_only_disk_fails_requests() {
     let Some((host, disk)) = host_on_a_small_disk(4096) else { return };
     let component = guest("hello");
     let run = ["run", component.to_str().unwrap()];
     assert!(feed(disk.command(&host, &run), "").status.success());
     disk.script("mount -o remount,ro none \"$0\"");
-    says_no(&disk.set(&host, "new", "x"), &["vault.sqlite3", "read-only", "can be written"]);
-    says_no(
+    assert_refused(&disk.set(&host, "new", "x"), &["vault.sqlite3", "read-only", "can be written"]);
+    assert_refused(
         &feed(disk.command(&host, &["secret", "get", "keep"]), ""),
         &["vault.sqlite3", "read-only", "can be written"],
     );
-    says_no(&feed(disk.command(&host, &run), ""), &["vault.sqlite3", "read-only", "can be written"]);
+    assert_refused(&feed(disk.command(&host, &run), ""), &["vault.sqlite3", "read-only", "can be written"]);
     for args in [&["audit", "verify"][..], &["audit", "show"], &["runs", "list"], &["runs", "show", "last"]] {
         let output = feed(disk.command(&host, args), "");
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
     disk.script("mount -o remount,rw none \"$0\"");
 
-    // The audit alone.
+    // Only the audit folder is read-only.
     disk.script("mount --bind \"$0/audit\" \"$0/audit\" && mount -o remount,bind,ro \"$0/audit\"");
-    says_no(&disk.set(&host, "new", "x"), &["audit", "can be written"]);
-    says_no(&feed(disk.command(&host, &["secret", "get", "keep"]), ""), &["audit", "can be written"]);
-    says_no(&feed(disk.command(&host, &run), ""), &["audit", "can be written"]);
+    assert_refused(&disk.set(&host, "new", "x"), &["audit", "can be written"]);
+    assert_refused(&feed(disk.command(&host, &["secret", "get", "keep"]), ""), &["audit", "can be written"]);
+    assert_refused(&feed(disk.command(&host, &run), ""), &["audit", "can be written"]);
     disk.script("umount \"$0/audit\"");
-    all_is_well(|args| disk.command(&host, args));
+    assert_everything_works(|args| disk.command(&host, args));
 }

@@ -1,4 +1,4 @@
-//! The programs in `host/strongroom/examples`, run as their readers would, and the guide that leads through them.
+//! Runs the programs in `host/strongroom/examples`, and checks the guide that explains them.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -14,8 +14,8 @@ use strongroom::vault::local::{LocalVault, Protection};
 
 use crate::support::{guest, project};
 
-/// An example's program. Cargo builds examples for `cargo test`, but not for `cargo test --test all`: so they are built here, which costs
-/// nothing where they are new.
+/// Returns an example's program. `cargo test` builds the examples, but `cargo test --test all` does
+/// not, so they are built here.
 fn example(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT
@@ -30,7 +30,7 @@ fn example(name: &str) -> PathBuf {
             let mut cargo = Command::new(env!("CARGO"));
             cargo.args(["build", "--locked", "--quiet", "--package", "strongroom", "--examples", "--profile", profile]);
             cargo.arg("--target-dir").arg(built.parent().unwrap()).current_dir(project());
-            // What cargo sets for this test must not reach the build.
+            // The variables that cargo set for this test must not reach the build.
             for (name, _) in std::env::vars().filter(|(name, _)| {
                 ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|prefix| name.starts_with(prefix))
             }) {
@@ -42,7 +42,7 @@ fn example(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// Runs an example, which has to succeed; what it printed.
+/// Runs an example, asserts that it succeeds, and returns what it printed.
 fn run(name: &str, component: &str, args: &[&str]) -> String {
     let output = Command::new(example(name)).arg(guest(component)).args(args).output().unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
@@ -50,19 +50,19 @@ fn run(name: &str, component: &str, args: &[&str]) -> String {
     stdout
 }
 
-/// The record at the end of what an example printed, and the lines before it.
+/// Splits an example's output into the lines before the record and the record.
 fn record(printed: &str) -> (&str, RunRecord) {
     let at = printed.find("{\n").unwrap_or_else(|| panic!("no record in:\n{printed}"));
     (&printed[..at], serde_json::from_str(&printed[at..]).unwrap())
 }
 
-/// What a record says of the uses of secrets, one a line.
+/// Returns the record's uses of secrets.
 fn uses(record: &RunRecord) -> Vec<String> {
-    record.secrets.iter().map(|used| format!("{} {} {}", used.operation, used.name, used.count)).collect()
+    record.secrets.iter().map(|usage| format!("{} {} {}", usage.operation, usage.name, usage.count)).collect()
 }
 
 #[test]
-fn a_run_from_nothing() {
+fn example_run_prints_its_record() {
     let printed = run("run", "exercise", &[]);
     let (before, record) = record(&printed);
     assert_eq!(before, "");
@@ -72,20 +72,20 @@ fn a_run_from_nothing() {
 
 // promise: A run in an embedder's own world is audited and redacted like any other run.
 #[test]
-fn a_world_of_the_embedders_own() {
+fn run_in_own_world_is_audited_and_redacted() {
     let printed = run("own_world", "scorer", &[]);
     let (before, record) = record(&printed);
     assert_eq!(before, "component: looking for [redacted:mark]\n2 rows carry the mark\n");
     assert_eq!((record.outcome, record.redactions), (Outcome::Finished, 1));
     assert_eq!(uses(&record), ["get mark 1"]);
     assert!(record.peak_memory_bytes > 0 && record.log.kept > 0);
-    // The segment's first event, then the run's: begin, decision, outcome, end.
+    // The segment's first event and the run's four: start, decision, outcome, end.
     assert_eq!(record.audit.unwrap().count, 5);
 }
 
 #[test]
-fn a_world_without_what_it_imports_runs_no_code() {
-    // The linker of that world has no `wasi:http`, so its run does not begin.
+fn own_world_with_missing_import_runs_no_code() {
+    // The linker of this world has no `wasi:http`, so the run does not start.
     let output = Command::new(example("own_world")).arg(guest("http")).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && stderr.contains("wasi:http"), "{stderr}");
@@ -94,24 +94,24 @@ fn a_world_without_what_it_imports_runs_no_code() {
 
 // promise: All vault backends pass the same cases.
 #[test]
-fn a_vault_of_the_embedders_own() {
+fn own_vault_passes_its_conformance_cases() {
     let printed = run("own_vault", "exercise", &[]);
     let (before, record) = record(&printed);
-    let (held, all) = (before.split(' ').next().unwrap(), before.split(' ').nth(2).unwrap());
-    let (held, all): (usize, usize) = (held.parse().unwrap(), all.parse().unwrap());
-    assert!(held >= 10 && held < all, "{before}");
+    let (passed, all) = (before.split(' ').next().unwrap(), before.split(' ').nth(2).unwrap());
+    let (passed, all): (usize, usize) = (passed.parse().unwrap(), all.parse().unwrap());
+    assert!(passed >= 10 && passed < all, "{before}");
     assert_eq!(uses(&record), ["get dataset-key 1"]);
 }
 
 #[test]
-fn many_runs_on_one_runner() {
+fn many_runs_on_one_runner_finish() {
     let printed = run("many_runs", "exercise", &["200", "8"]);
     assert!(printed.starts_with("200 of 200 runs finished, at most 8 at once\n"), "{printed}");
-    assert!(printed.contains(" runs a second; told "), "{printed}");
+    assert!(printed.contains(" runs a second; the host was busy "), "{printed}");
 }
 
 #[tokio::test]
-async fn without_room_no_run_begins() {
+async fn runner_at_capacity_starts_no_run() {
     let home = tempfile::tempdir().unwrap();
     let vault = LocalVault::create(&home.path().join("vault"), Protection::KeyFile).unwrap();
     let audit = Audit::open(&home.path().join("audit"), SyncMode::Os).unwrap();
@@ -119,16 +119,16 @@ async fn without_room_no_run_begins() {
     let options = RunnerOptions::new(Arc::new(vault), audit.clone(), Compile::InProcess).temp(home.path()).max_runs(0);
     let runner = Runner::new(options).unwrap();
     let spec = RunSpec::new("/no/such/component");
-    let answer = runner.run(spec, Arc::new(Policy::empty()), Arc::new(Silent), std::future::pending()).await;
-    let Err(error) = answer else { panic!("there is no room") };
+    let result = runner.run(spec, Arc::new(Policy::empty()), Arc::new(Silent), std::future::pending()).await;
+    let Err(error) = result else { panic!("the run started") };
     assert!(matches!(error, StartError::Busy) && error.is_host_fault(), "{error}");
     assert_eq!(error.to_string(), "the host is busy: as many runs are alive as it has room for; try again later");
     assert_eq!(audit.position(), before);
 }
 
-/// The guide shows the examples' own lines, so that what it says is what compiles and runs.
+/// Each line of the guide must appear in an example, which compiles and runs.
 #[test]
-fn the_guide_shows_what_the_examples_hold() {
+fn guide_shows_lines_of_the_examples() {
     let examples: String = ["run", "own_world", "own_vault", "many_runs"]
         .map(|name| std::fs::read_to_string(project().join(format!("host/strongroom/examples/{name}.rs"))).unwrap())
         .join("\n");
@@ -138,8 +138,12 @@ fn the_guide_shows_what_the_examples_hold() {
     for block in guide.split("```rust\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
         let block: Vec<&str> = block.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         for part in block.split(|line| *line == "// ...") {
-            let there = lines.iter().copied().filter(|line| !line.is_empty()).collect::<Vec<_>>();
-            assert!(there.windows(part.len()).any(|window| window == part), "no example holds:\n{}", part.join("\n"));
+            let shown_lines = lines.iter().copied().filter(|line| !line.is_empty()).collect::<Vec<_>>();
+            assert!(
+                shown_lines.windows(part.len()).any(|window| window == part),
+                "no example contains:\n{}",
+                part.join("\n")
+            );
             shown += part.len();
         }
     }

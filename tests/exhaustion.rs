@@ -1,15 +1,15 @@
-//! Components that use up: time, memory, tables, resources, what one call carries, and numbers at the edge of what they can be. Each is stopped
-//! or told no, and the host's own memory stays within bounds.
+//! Components that exhaust time, memory, tables, resources or the size of a call, or pass extreme
+//! numbers. Each is stopped or refused, and the host's own memory stays bounded.
 
 use strongroom::record::{Limit, Outcome};
 
-use crate::support::inside::Inside;
-use crate::support::{Host, apart};
+use crate::support::in_process::InProcessHost;
+use crate::support::{Host, isolated};
 
-/// A short time limit, where the run is to be stopped by it.
+/// A short time limit, for runs that should reach it.
 const SHORT: &str = "version = 1\n[limits]\ntime = \"300ms\"";
 
-/// The ways that a guest says it has.
+/// Returns the modes that a guest lists.
 fn ways(host: &Host, guest: &str, policy: &str) -> Vec<String> {
     let run = host.run(guest, policy, &[]).finished();
     run.shown.lines().filter_map(|line| line.strip_prefix("way: ")).map(str::to_owned).collect()
@@ -19,21 +19,21 @@ fn ways(host: &Host, guest: &str, policy: &str) -> Vec<String> {
 // attack: resources: loop, call the host forever or sleep for an hour -> epoch interruption, and a
 // timeout around everything that the component does
 #[test]
-fn what_does_not_end_is_ended() {
+fn endless_run_is_stopped_at_its_time_limit() {
     let host = Host::new();
     for guest in ["spin", "spin-host", "sleep"] {
         host.run(guest, SHORT, &[]).stopped(Limit::Time);
     }
-    host.audit_is_whole();
+    host.assert_audit_intact();
 }
 
 // promise: Limits stop a run in a loop, in a host call, and before and after its entry function.
 // attack: resources: loop during instantiation, while it receives a reply or during cleanup -> the
 // same timeout covers all of them
 #[test]
-fn loops_outside_the_call_are_ended_too() {
+fn loop_outside_the_entry_function_is_stopped() {
     let host = Host::new();
-    // While it is instantiated, while the host hands over an answer, and while it cleans up.
+    // During instantiation, while the host returns a result, and during cleanup.
     for guest in ["start", "realloc", "post-return"] {
         host.run(guest, SHORT, &[]).stopped(Limit::Time);
     }
@@ -42,9 +42,9 @@ fn loops_outside_the_call_are_ended_too() {
 // attack: resources: wait for a thousand timers -> the number of resources is capped, and waiting
 // counts as run time
 #[test]
-fn waiting_for_many_timers_is_ended() {
+fn waiting_for_many_timers_is_stopped() {
     let host = Host::new();
-    // Each is two resources to the host.
+    // Each timer takes two resources of the host.
     host.run("handles", SHORT, &["poll", "450"]).stopped(Limit::Time).shows("waiting");
     host.run("handles", SHORT, &["poll", "1000"]).stopped(Limit::Resources).never_shows("waiting");
 }
@@ -52,7 +52,7 @@ fn waiting_for_many_timers_is_ended() {
 // attack: resources: grow one or several memories, tables or the stack -> one limiter for all
 // memories, and the limits of the engine
 #[test]
-fn memory_is_bounded_and_measured() {
+fn memory_is_limited_and_measured() {
     let host = Host::new();
     for guest in ["grow", "memories"] {
         let run = host.run(guest, "version = 1\n[limits]\nmemory = \"64MiB\"", &[]).stopped(Limit::Memory);
@@ -64,7 +64,7 @@ fn memory_is_bounded_and_measured() {
 // attack: resources: grow one or several memories, tables or the stack -> one limiter for all
 // memories, and the limits of the engine
 #[test]
-fn tables_and_the_stack_are_bounded() {
+fn tables_and_stack_are_limited() {
     let host = Host::new();
     host.run("tables", "version = 1", &[]).stopped(Limit::Tables);
     host.run("recurse", "version = 1", &[]).stopped(Limit::Stack);
@@ -73,13 +73,13 @@ fn tables_and_the_stack_are_bounded() {
 // attack: resources: hold files, streams, sockets, timers or its own resources -> both handle
 // tables are capped
 #[test]
-fn resources_are_bounded() {
+fn resources_are_limited() {
     let host = Host::new();
     let policy = "version = 1\ntcp = [\"127.0.0.1:9\"]";
     for kind in ["files", "folders", "readers", "writers", "streams", "networks", "sockets", "lookups", "timers"] {
         host.run("handles", policy, &[kind]).stopped(Limit::Resources).never_shows("a million are open");
     }
-    // Those that the component makes for itself.
+    // Resources that the component itself defines.
     host.run("own-resources", policy, &[]).stopped(Limit::Resources);
 }
 
@@ -87,40 +87,40 @@ fn resources_are_bounded() {
 // attack: resources: pass arguments of 128 MiB to each import, a million names or 20,000 existing
 // names -> the size of a call, the size of a batch and the number of requests are limited
 #[test]
-fn what_one_call_carries_is_bounded() {
+fn size_of_a_host_call_is_limited() {
     let host = Host::new();
     let policy = "version = 1\n[secrets]\n\"n*\" = [\"get\", \"set\", \"delete\"]\nkey = [\"set\"]";
     let ways = ways(&host, "large", policy);
     assert_eq!(ways.len(), 32, "{ways:?}");
     for way in ways {
-        // A million names are within what a call may carry and over the limit of requests: nothing is decided.
+        // A million names fit in a call but exceed the limit on requests, so none is decided.
         let limit = if way.starts_with("names") { Limit::Requests } else { Limit::HostCall };
         let run = host.run("large", policy, &[&way]).stopped(limit).never_shows("came back");
-        assert!(run.record.secrets.iter().all(|one| one.count == 0), "{way}");
+        assert!(run.record.secrets.iter().all(|usage| usage.count == 0), "{way}");
     }
 }
 
 // attack: resources: pass arguments of 128 MiB to each import, a million names or 20,000 existing
 // names -> the size of a call, the size of a batch and the number of requests are limited
 #[test]
-fn a_batch_of_many_names_that_exist_is_refused_whole() {
+fn oversized_batch_of_existing_names_reads_nothing() {
     let secrets: Vec<_> = (0..20_000).map(|n| (format!("n{n}"), format!("value-{n}"))).collect();
     let secrets: Vec<_> = secrets.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let inside = Inside::new(&secrets);
+    let host = InProcessHost::new(&secrets);
     let policy = "version = 1\n[secrets]\n\"n*\" = [\"get\"]\n[limits]\nrequests = 100000";
-    let seen = inside.run("batch", policy, &["20000"]).finished();
-    let seen = seen.shows("20000: error: invalid-batch: at most 256 names");
-    assert!(seen.record.secrets.iter().all(|one| one.count == 0), "{:?}", seen.record.secrets);
-    assert_eq!(inside.asked.so_far(), (0, 0));
-    inside.run("batch", policy, &["256"]).finished().shows("256: ok: 256 values");
-    // Under the usual limit the run ends there.
-    inside.run("batch", "version = 1\n[secrets]\n\"n*\" = [\"get\"]", &["20000"]).stopped(Limit::Requests);
+    let run = host.run("batch", policy, &["20000"]).finished();
+    let run = run.shows("20000: error: invalid-batch: at most 256 names");
+    assert!(run.record.secrets.iter().all(|usage| usage.count == 0), "{:?}", run.record.secrets);
+    assert_eq!(host.vault_calls.counts(), (0, 0));
+    host.run("batch", policy, &["256"]).finished().shows("256: ok: 256 values");
+    // With the default limit on requests the run is stopped.
+    host.run("batch", "version = 1\n[secrets]\n\"n*\" = [\"get\"]", &["20000"]).stopped(Limit::Requests);
 }
 
 // attack: resources: pass extreme numbers, such as 2⁶⁴ random bytes, as lengths, offsets, times or
 // timers -> they are refused, limited or charged before anything is allocated
 #[test]
-fn numbers_at_the_edge_harm_nobody() {
+fn extreme_numbers_are_refused_or_limited() {
     let host = Host::new();
     let policy = "version = 1\n[limits]\noutput-bytes = \"1MiB\"\ntime = \"30s\"";
     let ways = ways(&host, "extremes", policy);
@@ -135,7 +135,7 @@ fn numbers_at_the_edge_harm_nobody() {
             | "size"
             | "size that a file system takes" => (Outcome::Limit, Some(Limit::OutputBytes)),
             "nothing far" => (Outcome::Limit, Some(Limit::OutputBytes)),
-            // The engine keeps a note of each handle that a call borrows.
+            // The engine keeps an entry for each handle that a call borrows.
             "poll one many times" => (Outcome::Limit, Some(Limit::Resources)),
             "random" | "insecure random" | "zeroes to stdout" | "blocking zeroes" | "poll nothing"
             | "write unasked" => (Outcome::Failed, None),
@@ -149,7 +149,7 @@ fn numbers_at_the_edge_harm_nobody() {
 // attack: resources: pass texts that grow when they are escaped, or return values outside its
 // memory -> only the beginning of a long text is processed
 #[test]
-fn answers_that_are_none_are_the_component_s_failure() {
+fn invalid_results_are_the_guests_failure() {
     let host = Host::new();
     let run = host.run("wrong-answer", "version = 1", &[]).failed();
     assert!(run.record.reason.unwrap().contains("out of bounds"));
@@ -163,21 +163,22 @@ fn answers_that_are_none_are_the_component_s_failure() {
 // attack: resources: pass texts that grow when they are escaped, or return values outside its
 // memory -> only the beginning of a long text is processed
 #[test]
-fn the_memory_of_the_host_stays_bounded() {
-    apart::passes("exhaustion::what_the_host_takes_for_a_run");
+fn host_memory_stays_bounded() {
+    isolated::assert_passes("exhaustion::host_memory_per_run_in_this_process");
 }
 
-/// What a run makes the host take beyond the component's own memory is a copy of what one call may carry, which is 64 MiB, and little more.
+/// Beyond the component's own memory, a run costs the host at most a copy of one call's data (64
+/// MiB) and a little more.
 #[test]
-#[ignore = "looks at the whole process: `the_memory_of_the_host_stays_bounded` runs it apart"]
-fn what_the_host_takes_for_a_run() {
+#[ignore = "inspects the whole process: `host_memory_stays_bounded` runs it in a process of its own"]
+fn host_memory_per_run_in_this_process() {
     const HOST_MAX: u64 = 128 << 10;
-    let inside = Inside::new(&[]);
-    // Compiled beforehand, and whatever is made once is made.
-    inside.run("hello", "version = 1", &[]).finished();
+    let host = InProcessHost::new(&[]);
+    // Compiles the component and initializes everything that is created once.
+    host.run("hello", "version = 1", &[]).finished();
     let policy = "version = 1\n[limits]\nmemory = \"256MiB\"\ntime = \"30s\"\noutput-bytes = \"1GiB\"";
-    if !apart::forget_the_peak() {
-        println!("the peak cannot be forgotten here: nothing is measured");
+    if !isolated::reset_peak_memory() {
+        println!("the peak cannot be reset here: nothing is measured");
         return;
     }
     let runs: &[(&str, &[&str])] = &[
@@ -199,13 +200,13 @@ fn what_the_host_takes_for_a_run() {
         ("tables", &[]),
     ];
     for (guest, args) in runs {
-        apart::forget_the_peak();
-        let before = apart::kilobytes("VmRSS:");
-        let seen = inside.run(guest, &policy.replace("30s", if *guest == "flood" { "300ms" } else { "30s" }), args);
-        let own = seen.record.peak_memory_bytes >> 10;
-        let took = apart::kilobytes("VmHWM:").saturating_sub(before);
-        println!("{guest} {args:?}: {:?}, own {own} KiB, host {took} KiB", seen.record.outcome);
-        assert!(took.saturating_sub(own) < HOST_MAX, "{guest} {args:?}: {took} KiB, of which {own} KiB its own");
-        assert_ne!(seen.record.outcome, Outcome::HostFault, "{:?}", seen.record.reason);
+        isolated::reset_peak_memory();
+        let before = isolated::kilobytes("VmRSS:");
+        let run = host.run(guest, &policy.replace("30s", if *guest == "flood" { "300ms" } else { "30s" }), args);
+        let own = run.record.peak_memory_bytes >> 10;
+        let used = isolated::kilobytes("VmHWM:").saturating_sub(before);
+        println!("{guest} {args:?}: {:?}, own {own} KiB, host {used} KiB", run.record.outcome);
+        assert!(used.saturating_sub(own) < HOST_MAX, "{guest} {args:?}: {used} KiB, of which {own} KiB its own");
+        assert_ne!(run.record.outcome, Outcome::HostFault, "{:?}", run.record.reason);
     }
 }

@@ -1,10 +1,11 @@
-//! WebAssembly features that this host disables, and names inside a component that are made to hurt whoever formats them.
+//! Disabled WebAssembly features, and names in a component that are expensive or dangerous to
+//! format.
 
 use strongroom::record::{Blame, Outcome};
 
 use crate::support::Host;
 
-/// A component whose core module has these fields, a memory, and a `train` with this body.
+/// Returns a component whose core module has these fields, a memory, and a `train` with this body.
 fn component(imports: &str, fields: &str, body: &str, instantiate: &str) -> Vec<u8> {
     let text = format!(
         r#"(component
@@ -21,11 +22,12 @@ fn component(imports: &str, fields: &str, body: &str, instantiate: &str) -> Vec<
 }
 
 #[test]
-fn component_with_a_disabled_feature_is_refused_by_its_name() {
+fn component_with_disabled_feature_is_refused_by_name() {
     let host = Host::new();
     let memory = r#"(memory (export "memory") 1)"#;
     let cases = [
-        // A call through a table of a declared subtype reaches `unreachable!()` in wasmtime 48.0.8 (RUSTSEC-2026-0570).
+        // A call through a table of a declared subtype reaches `unreachable!()` in wasmtime 48.0.8
+        // (RUSTSEC-2026-0570).
         (
             "(gc)",
             component(
@@ -51,11 +53,11 @@ fn component_with_a_disabled_feature_is_refused_by_its_name() {
             "{message}"
         );
     }
-    host.audit_is_whole();
+    host.assert_audit_intact();
 }
 
 #[test]
-fn composed_components_run() {
+fn composed_component_runs() {
     let host = Host::new();
     let composed = r#"(component
         (component $inner
@@ -90,7 +92,8 @@ fn composed_components_run() {
     host.run(host.path().join("composed.wasm").to_str().unwrap(), "version = 1", &[]).finished();
 }
 
-/// The import of `get-secret`, lowered with a memory of its own, for a module that passes it invalid pointers.
+/// The import of `get-secret`, lowered with its own memory, for a module that passes invalid
+/// pointers to it.
 const GET_SECRET: &str = r#"
     (import "strongroom:training/secrets@0.1.0" (instance $secrets
         (type $cases (variant
@@ -105,7 +108,8 @@ const GET_SECRET: &str = r#"
     (core func $get (canon lower (func $secrets "get-secret")
         (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))"#;
 
-/// A component in which a function of this name passes a pointer outside its memory to `get-secret`, below twenty calls of the same function.
+/// Returns a component whose function `name` calls itself 20 times and then passes `get-secret` a
+/// pointer outside its memory.
 fn invalid_pointer_in(name: &str) -> Vec<u8> {
     component(
         GET_SECRET,
@@ -121,7 +125,7 @@ fn invalid_pointer_in(name: &str) -> Vec<u8> {
     )
 }
 
-/// A mangled C++ function whose parameters double in length from one to the next when they are demangled.
+/// Returns a mangled C++ function whose parameters each double in length when they are demangled.
 fn exponential_symbol(parameters: usize) -> String {
     let digit = |n: usize| char::from_digit(n as u32, 36).unwrap().to_ascii_uppercase();
     let doubled = (0..parameters).map(|n| format!("S_IS{0}_S{0}_E", digit(n)));
@@ -129,7 +133,7 @@ fn exponential_symbol(parameters: usize) -> String {
 }
 
 #[test]
-fn names_in_a_backtrace_are_bounded_and_not_demangled() {
+fn names_in_backtraces_are_bounded_and_not_demangled() {
     let host = Host::new();
     let policy = "version = 1\n[limits]\ntime = \"1s\"\nmemory = \"192KiB\"";
     for (name, shows) in [
@@ -148,7 +152,7 @@ fn names_in_a_backtrace_are_bounded_and_not_demangled() {
             reason.len()
         );
     }
-    // Names that the engine would copy a gigabyte of are refused before anything is compiled.
+    // Names of which the engine would copy a gigabyte are refused before compilation.
     host.file("named.wasm", invalid_pointer_in(&"x".repeat(30 << 20)));
     assert!(host.fails(2, &["run", "named.wasm"]).contains("names a function with 31457280 bytes"));
 }

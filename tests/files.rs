@@ -1,14 +1,14 @@
-//! `/input` and `/output`: what may be done there, the quotas, and the ways out.
+//! `/input` and `/output`: allowed operations, quotas, and attempts to escape.
 
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 
 use strongroom::record::Limit;
 
-use crate::support::{Host, left_over};
+use crate::support::{Host, leftovers};
 
 #[test]
-fn outputs_appear_whole_and_are_listed() {
+fn outputs_are_published_and_listed() {
     let host = Host::new();
     host.file("in/data.txt", "seven");
     let run = host.run_with("folders", "version = 1", &["--input", "in", "--output", "out"], &[]).finished();
@@ -20,16 +20,16 @@ fn outputs_appear_whole_and_are_listed() {
     assert_eq!(run.record.outputs[2].sha256, strongroom::ids::Digest::of(b"second"));
     assert_eq!(std::fs::read_to_string(host.path().join("out/report.txt")).unwrap(), "second");
     assert_eq!(std::fs::read_to_string(host.path().join("in/data.txt")).unwrap(), "seven");
-    nothing_is_left_over(&host);
+    assert_no_leftovers(&host);
 }
 
 #[test]
-fn outputs_of_a_failed_run_do_not_appear() {
+fn outputs_of_a_failed_run_are_not_published() {
     let host = Host::new();
     let policy = "version = 1\n[limits]\noutput-bytes = \"1MiB\"";
     let run = host.run_with("fill", policy, &["--output", "out"], &["file"]).stopped(Limit::OutputBytes);
     assert!(!host.path().join("out").exists() && run.record.outputs.is_empty());
-    nothing_is_left_over(&host);
+    assert_no_leftovers(&host);
 }
 
 // promise: Output quotas are charged before the call that uses them.
@@ -37,7 +37,7 @@ fn outputs_of_a_failed_run_do_not_appear() {
 // race with truncation -> quotas are charged before the call by apparent size, and freed only after
 // pending writes have completed
 #[test]
-fn filling_the_output_is_stopped_in_every_way() {
+fn filling_the_output_is_stopped_at_its_quota() {
     let host = Host::new();
     let policy = "version = 1\n[limits]\noutput-bytes = \"2MiB\"\noutput-files = 100";
     for way in ["file", "append", "sparse", "seek", "removed"] {
@@ -47,14 +47,14 @@ fn filling_the_output_is_stopped_in_every_way() {
     for way in ["files", "folders"] {
         host.run("fill", policy, &[way]).stopped(Limit::OutputFiles);
     }
-    nothing_is_left_over(&host);
+    assert_no_leftovers(&host);
 }
 
 // attack: resources: fill the disk with large, sparse, appended, numerous or removed open files, or
 // race with truncation -> quotas are charged before the call by apparent size, and freed only after
 // pending writes have completed
 #[test]
-fn a_write_that_lands_late_is_not_given_back() {
+fn quota_of_pending_write_is_not_freed_early() {
     let policy = "version = 1\n[limits]\noutput-bytes = \"8MiB\"";
     Host::new().run("pile", policy, &["truncate"]).finished().shows("all were given back");
 }
@@ -62,18 +62,18 @@ fn a_write_that_lands_late_is_not_given_back() {
 // attack: resources: nest directories until they cannot be removed -> removal needs two descriptors
 // at any depth
 #[test]
-fn folders_nested_too_deeply_are_the_component_s_failure_and_go() {
+fn too_deeply_nested_output_fails_and_is_removed() {
     let host = Host::new();
     let run = host.run_with("pile", "version = 1", &["--output", "out"], &["deep"]).failed();
     assert!(run.record.reason.unwrap().contains("nested too deeply"));
     assert!(!host.path().join("out").exists());
-    nothing_is_left_over(&host);
+    assert_no_leftovers(&host);
 }
 
 // attack: resources: hold files, streams, sockets, timers or its own resources -> both handle
 // tables are capped
 #[test]
-fn open_listings_are_bounded() {
+fn open_directory_listings_are_limited() {
     let run = Host::new().run("pile", "version = 1", &["listings"]).finished();
     run.shows("again after one was closed: true");
 }
@@ -82,7 +82,7 @@ fn open_listings_are_bounded() {
 // the run -> input, output and the parent of the output stay open from the check on, and outputs go
 // only there, over nothing but an empty directory
 #[test]
-fn outputs_land_nowhere_when_the_folder_above_is_swapped_for_a_link() {
+fn output_parent_replaced_by_link_gets_no_outputs() {
     let host = Host::new();
     for folder in ["in/swapped", "jobs", "elsewhere"] {
         std::fs::create_dir_all(host.path().join(folder)).unwrap();
@@ -93,20 +93,20 @@ fn outputs_land_nowhere_when_the_folder_above_is_swapped_for_a_link() {
     std::fs::rename(host.path().join("jobs"), host.path().join("moved")).unwrap();
     std::os::unix::fs::symlink("elsewhere", host.path().join("jobs")).unwrap();
     host.file("in/stop", "");
-    let run = crate::support::Ended::from(run.wait_with_output().unwrap());
+    let run = crate::support::EndedRun::from(run.wait_with_output().unwrap());
     assert_eq!((run.code, run.record.outcome), (5, strongroom::record::Outcome::HostFault));
     let reason = run.record.reason.unwrap();
     assert!(reason.contains("the folder above it was moved or replaced while the run went on"), "{reason}");
     for folder in ["elsewhere", "moved"] {
-        let left: Vec<_> = std::fs::read_dir(host.path().join(folder)).unwrap().collect();
-        assert!(left.is_empty(), "{folder}: {left:?}");
+        let entries: Vec<_> = std::fs::read_dir(host.path().join(folder)).unwrap().collect();
+        assert!(entries.is_empty(), "{folder}: {entries:?}");
     }
-    nothing_is_left_over(&host);
+    assert_no_leftovers(&host);
 }
 
 #[test]
-fn only_what_is_there_at_once_counts() {
-    // Three files of 100,000 bytes at once, rewritten again and again.
+fn quota_counts_only_existing_files() {
+    // Three files of 100,000 bytes exist at a time, and are rewritten repeatedly.
     let policy = "version = 1\n[limits]\noutput-bytes = \"400KiB\"\noutput-files = 4";
     let run = Host::new().run("rewrite", policy, &[]).finished().shows("rewritten");
     assert_eq!(run.record.outputs.len(), 2);
@@ -121,7 +121,7 @@ fn only_what_is_there_at_once_counts() {
 // attack: escape: block a thread of the host on a FIFO in `/input` -> only regular files and
 // directories are opened
 #[test]
-fn nothing_outside_its_folders_is_reached() {
+fn component_reaches_nothing_outside_its_folders() {
     let host = Host::new();
     host.file("in/data.txt", "seven");
     host.file("outside.txt", "not for components");
@@ -140,18 +140,18 @@ fn nothing_outside_its_folders_is_reached() {
     let policy = "version = 1\n[limits]\ntime = \"20s\"";
     let run = host.run_with("escape", policy, &["--input", "in", "--output", "out"], &[]).finished();
     let done: Vec<_> = run.shown.lines().filter(|line| line.ends_with(": DONE")).collect();
-    // Its own folders are all that it can see of the root.
+    // Of the root, the component sees only its own folders.
     assert!(done.is_empty() || done == ["list /: DONE"], "{done:?}\n{}", run.shown);
     assert!(run.shown.lines().filter(|line| line.contains(": ")).count() > 60, "{}", run.shown);
-    let made: Vec<_> = run.record.outputs.iter().map(|output| output.path.as_str()).collect();
-    assert_eq!(made, ["file"]);
+    let outputs: Vec<_> = run.record.outputs.iter().map(|output| output.path.as_str()).collect();
+    assert_eq!(outputs, ["file"]);
     for escaped in ["escaped.txt", "in/planted.txt", "in/escaped.txt", "made-by-the-component", "home/escaped.txt"] {
         assert!(!host.path().join(escaped).exists(), "{escaped}");
     }
     assert_eq!(std::fs::read_to_string(host.path().join("outside.txt")).unwrap(), "not for components");
     assert_eq!(std::fs::read_to_string(host.path().join("in/data.txt")).unwrap(), "seven");
     assert!(!std::path::Path::new("/escaped.txt").exists());
-    // No link was made, not even one that nobody follows.
+    // No link was created, not even a dangling one.
     let links = std::fs::read_dir(host.path().join("out")).unwrap();
     assert!(links.map(|entry| entry.unwrap().file_type().unwrap()).all(|kind| !kind.is_symlink()));
 }
@@ -159,9 +159,9 @@ fn nothing_outside_its_folders_is_reached() {
 // attack: escape: change a file of the operator through a hard link in `/input` -> nothing in
 // `/input` can be opened for writing, and outputs are new files
 #[test]
-fn a_hard_link_in_the_input_is_read_and_never_changed() {
+fn hard_link_in_input_is_never_changed() {
     let host = Host::new();
-    // A file of the operator's own elsewhere: to the system it is as much a file of this folder.
+    // For the system, a hard link to an operator's file elsewhere is a file of this folder.
     let outside = host.file("elsewhere/file", "of the operator");
     host.file("in/data.txt", "seven");
     std::fs::hard_link(&outside, host.path().join("in/linked")).unwrap();
@@ -173,18 +173,18 @@ fn a_hard_link_in_the_input_is_read_and_never_changed() {
     assert_eq!(run.shown.lines().filter(|line| line.contains(": ")).count(), 18, "{}", run.shown);
     let after = std::fs::metadata(&outside).unwrap();
     assert_eq!(std::fs::read_to_string(&outside).unwrap(), "of the operator");
-    let facts = |meta: &std::fs::Metadata| (meta.nlink(), meta.ino(), meta.mode(), meta.modified().unwrap());
-    assert_eq!(facts(&after), facts(&before));
-    // What it leaves is a file of its own.
+    let attributes = |meta: &std::fs::Metadata| (meta.nlink(), meta.ino(), meta.mode(), meta.modified().unwrap());
+    assert_eq!(attributes(&after), attributes(&before));
+    // The copy is a separate file.
     let copy = std::fs::metadata(host.path().join("out/copy")).unwrap();
     assert!(copy.nlink() == 1 && copy.ino() != before.ino());
 }
 
 // promise: No path leads out of the directories of a run.
-// attack: escape: use the moment in which somebody replaces a directory by a link -> no path is
-// checked first and used later
+// attack: escape: use the moment in which a directory is replaced by a link -> no path is checked
+// first and used later
 #[test]
-fn a_folder_that_is_swapped_for_a_link_leads_nowhere() {
+fn folder_swapped_for_a_link_is_not_followed() {
     let host = Host::new();
     host.file("in/swapped/file", "inside");
     host.file("outside/file", "outside");
@@ -192,22 +192,22 @@ fn a_folder_that_is_swapped_for_a_link_leads_nowhere() {
     std::os::unix::fs::symlink("../outside", host.path().join("in/link")).unwrap();
     let policy = "version = 1\n[limits]\ntime = \"2m\"";
     let mut run = host.start("race", policy, &["--input", "in"], &[]);
-    let mut said = [0; 7];
-    run.stderr.as_mut().unwrap().read_exact(&mut said).unwrap();
-    assert_eq!(&said, b"reading");
+    let mut printed = [0; 7];
+    run.stderr.as_mut().unwrap().read_exact(&mut printed).unwrap();
+    assert_eq!(&printed, b"reading");
     let folder = rustix::fs::open(host.path().join("in"), rustix::fs::OFlags::DIRECTORY, 0.into()).unwrap();
-    // An even number, so that the folder is back in its place.
+    // An even number of exchanges restores the original folder.
     for _ in 0..4_000 {
         rustix::fs::renameat_with(&folder, "swapped", &folder, "link", rustix::fs::RenameFlags::EXCHANGE).unwrap();
         std::thread::yield_now();
     }
     host.file("in/stop", "");
-    let run = crate::support::Ended::from(run.wait_with_output().unwrap()).finished();
+    let run = crate::support::EndedRun::from(run.wait_with_output().unwrap()).finished();
     run.shows(" outside: 0 ").shows("at last: Ok(\"inside\")");
     assert!(!host.path().join("outside/planted").exists());
 }
 
-/// No private folder of a run is left beside its output, nor anything else that was made for a time.
-fn nothing_is_left_over(host: &Host) {
-    assert_eq!(left_over(host.path(), &host.home()), Vec::<std::path::PathBuf>::new());
+/// Asserts that no staging folder or other temporary file is left.
+fn assert_no_leftovers(host: &Host) {
+    assert_eq!(leftovers(host.path(), &host.home()), Vec::<std::path::PathBuf>::new());
 }

@@ -1,6 +1,9 @@
-//! Components that are made up, each valid by the way it is made: functions full of loads, stores, loops, calls and traps over memories, tables and
-//! globals of any size, with segments that may not fit. What the byte changes of `mutations` seldom get past the reading of, these take through
-//! compiling, instantiation under limits, and running. Whatever one does, it is a run with a record for which the host is not to blame.
+//! Randomly generated components that are valid by construction: functions with loads, stores,
+//! loops, calls and traps over memories, tables and globals of any size, with segments that may not
+//! fit.
+//!
+//! Few inputs of `mutations` get past parsing. These reach compilation, instantiation under limits,
+//! and execution. Each run must have a record, and the host must not be to blame.
 
 use std::fmt::Write as _;
 
@@ -11,7 +14,7 @@ use crate::support::trial::Trial;
 
 const COMPONENTS: usize = 200;
 
-/// How many there may be until each way to end was seen.
+/// The maximum number of components to try until every kind of outcome has occurred.
 const COMPONENTS_MAX: usize = 20 * COMPONENTS;
 
 const POLICY: &str = "version = 1\n[limits]\ntime = \"20ms\"\nmemory = \"4MiB\"\nlog-bytes = \"4KiB\"";
@@ -19,21 +22,21 @@ const POLICY: &str = "version = 1\n[limits]\ntime = \"20ms\"\nmemory = \"4MiB\"\
 // attack: resources: be nearly valid, or valid and absurd -> components are parsed within bounds,
 // and compiled and run under limits
 #[test]
-fn a_component_that_was_made_up_is_a_run_with_a_record() {
+fn generated_component_ends_with_a_run_record() {
     let trial = Trial::new(POLICY);
     let mut random = Random::for_this_test();
     let (mut finished, mut failed, mut limits) = (0, 0, std::collections::BTreeMap::<&str, usize>::new());
     let mut all_seen = false;
-    for made in 0..COMPONENTS_MAX {
-        // All ways to end are there, or the components are too tame to tell anything.
+    for tried in 0..COMPONENTS_MAX {
+        // If some kind of outcome never occurs, the components are too tame to test anything.
         let stopped = |limit: Limit| limits.contains_key(limit.as_str());
         all_seen = finished > 0 && failed > 0 && stopped(Limit::Time) && stopped(Limit::Memory);
-        if all_seen && made >= COMPONENTS {
+        if all_seen && tried >= COMPONENTS {
             break;
         }
-        let text = Made::new(&mut random).component();
-        let made = wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
-        let record = trial.run(&made).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let text = ModuleText::new(&mut random).component();
+        let component = wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let record = trial.run(&component).unwrap_or_else(|error| panic!("{error}\n{text}"));
         match (record.outcome, record.limit) {
             (Outcome::Finished, None) => finished += 1,
             (Outcome::Failed, None) => failed += 1,
@@ -46,8 +49,8 @@ fn a_component_that_was_made_up_is_a_run_with_a_record() {
     assert!(all_seen, "{limits:?}");
 }
 
-/// A module in the making.
-struct Made<'a> {
+/// A module under construction.
+struct ModuleText<'a> {
     random: &'a mut Random,
     functions: u64,
     globals: u64,
@@ -55,16 +58,16 @@ struct Made<'a> {
     text: String,
 }
 
-/// How many locals a function has of each type, its parameter among them.
+/// The number of `i32` locals of a function, including its parameter.
 const LOCALS: u64 = 3;
 
-impl<'a> Made<'a> {
+impl<'a> ModuleText<'a> {
     fn new(random: &'a mut Random) -> Self {
         let (functions, globals, memories) = (1 + random.below(6), random.below(4), 1 + random.below(3));
         Self { random, functions, globals, memories, text: String::new() }
     }
 
-    fn of(&mut self, all: &[&'static str]) -> &'static str {
+    fn choose(&mut self, all: &[&'static str]) -> &'static str {
         all[usize::try_from(self.random.below(all.len() as u64)).unwrap()]
     }
 
@@ -72,17 +75,17 @@ impl<'a> Made<'a> {
         self.text.write_fmt(text).unwrap();
     }
 
-    /// The whole component. Its `train` calls the first function and succeeds, if it gets that far.
+    /// Returns the whole component. Its `train` calls the first function and then succeeds.
     fn component(mut self) -> String {
         self.put(format_args!("(component (core module $m (type $t (func (param i32) (result i32)))"));
         for memory in 0..self.memories {
-            // Seldom one that is over the limit from the beginning.
-            let least = if self.random.below(20) == 0 { 70 } else { self.random.below(4) };
+            // Rarely, the memory exceeds the limit from the start.
+            let minimum = if self.random.below(20) == 0 { 70 } else { self.random.below(4) };
             let export = if memory == 0 { "(export \"memory\")" } else { "" };
-            let most = least + self.random.below(200);
-            self.put(format_args!("(memory {export} {least} {most})"));
+            let maximum = minimum + self.random.below(200);
+            self.put(format_args!("(memory {export} {minimum} {maximum})"));
             if self.random.below(3) == 0 {
-                // Where it does not fit, the instance is not made.
+                // If the segment does not fit, instantiation fails.
                 let at = self.random.below(70_000);
                 self.put(format_args!("(data (memory {memory}) (i32.const {at}) \"made up\")"));
             }
@@ -127,7 +130,7 @@ impl<'a> Made<'a> {
         }
     }
 
-    /// Something that leaves nothing on the stack.
+    /// Writes code that leaves nothing on the stack.
     fn statement(&mut self, depth: u32) {
         let (local, memory) = (self.random.below(LOCALS), self.random.below(self.memories));
         match self.random.below(if depth == 0 { 2 } else { 8 }) {
@@ -137,14 +140,15 @@ impl<'a> Made<'a> {
                 self.wrapped(&format!("(global.set $g{global}"), depth);
             }
             2 => {
-                let store = self.of(&["i32.store", "i32.store8", "i32.store16"]);
+                let store = self.choose(&["i32.store", "i32.store8", "i32.store16"]);
                 self.put(format_args!("({store} {memory} "));
                 self.value(depth - 1);
                 self.value(depth - 1);
                 self.put(format_args!(")"));
             }
             3 => {
-                // A loop that goes on while a value says so: for ever, where that is a constant.
+                // A loop that continues while a value is not zero, and so endlessly if the value is
+                // constant.
                 self.put(format_args!("(loop "));
                 self.statement(depth - 1);
                 self.wrapped("(br_if 0", depth);
@@ -160,7 +164,7 @@ impl<'a> Made<'a> {
                 self.put(format_args!("))"));
             }
             5 => {
-                let bulk = self.of(&["memory.fill", "memory.copy"]);
+                let bulk = self.choose(&["memory.fill", "memory.copy"]);
                 let memories = if bulk == "memory.copy" { format!("{memory} {memory}") } else { memory.to_string() };
                 self.put(format_args!("({bulk} {memories} "));
                 (0..3).for_each(|_| self.value(depth - 1));
@@ -171,14 +175,14 @@ impl<'a> Made<'a> {
         }
     }
 
-    /// A value with this around it.
+    /// Writes a value as the operand of `head`.
     fn wrapped(&mut self, head: &str, depth: u32) {
         self.put(format_args!("{head} "));
         self.value(depth.saturating_sub(1));
         self.put(format_args!(")"));
     }
 
-    /// Something that leaves one `i32` on the stack.
+    /// Writes code that leaves one `i32` on the stack.
     fn value(&mut self, depth: u32) {
         let (local, memory) = (self.random.below(LOCALS), self.random.below(self.memories));
         match self.random.below(if depth == 0 { 2 } else { 9 }) {
@@ -192,7 +196,7 @@ impl<'a> Made<'a> {
                 self.put(format_args!("(global.get $g{global})"));
             }
             3 => {
-                let load = self.of(&["i32.load", "i32.load8_s", "i32.load16_u"]);
+                let load = self.choose(&["i32.load", "i32.load8_s", "i32.load16_u"]);
                 self.wrapped(&format!("({load} {memory}"), depth);
             }
             4 => self.wrapped(&format!("(memory.grow {memory}"), depth),
@@ -212,7 +216,8 @@ impl<'a> Made<'a> {
                 self.put(format_args!(")"));
             }
             _ => {
-                let operation = self.of(&["add", "sub", "mul", "div_s", "rem_u", "and", "xor", "shl", "rotr", "lt_u"]);
+                let operation =
+                    self.choose(&["add", "sub", "mul", "div_s", "rem_u", "and", "xor", "shl", "rotr", "lt_u"]);
                 self.put(format_args!("(i32.{operation} "));
                 self.value(depth - 1);
                 self.value(depth - 1);

@@ -1,8 +1,9 @@
-//! `kill -9` at random moments over the whole life of processes that write and run without pause.
+//! `kill -9` at random moments in the life of processes that continuously write, run or compile.
 //!
-//! A child is this test binary again, running one of the ignored tests below. It says on its standard output what it has acknowledged, a word a
-//! line. A moment is one of its words, drawn evenly, and a part of the time that it takes from one word to the next: kills land before the first
-//! piece of work, in every step of it and behind the last, on a slow machine as on a fast one.
+//! A child is this test binary running one of the ignored tests below. It reports on its standard
+//! output what it has acknowledged, one report per line. A kill happens after a random number of
+//! reports and a random part of the mean time between reports, so kills land before the first piece
+//! of work, in every step, and after the last, on slow and fast machines alike.
 
 mod compiling;
 
@@ -28,37 +29,38 @@ use strongroom::vault::cache::{Cache, Settings};
 use strongroom::vault::local::{LocalVault, Unlock};
 use strongroom::vault::{NewSecret, Operator, VaultError};
 
-use crate::support::inside::compiler;
+use crate::support::in_process::compiler;
 use crate::support::random::Random;
-use crate::support::{Host, files_below, guest, left_over};
+use crate::support::{Host, files_below, guest, leftovers};
 
-/// How many processes are killed while they write, while they run components, and while they compile: more than 200 together.
+/// The number of processes killed while they write, run components, and compile: more than 200 in
+/// total.
 const KILLED_WRITERS: usize = 110;
 const KILLED_RUNNERS: usize = 70;
 const KILLED_COMPILERS: usize = 30;
 
-/// How many changes, and how many pairs of runs, a child makes that nobody kills.
+/// The number of changes, and of pairs of runs, that a child makes if it is not killed.
 const CHANGES: u64 = 12;
 const PAIRS: u64 = 2;
 
-/// When to kill: this long after that many words.
-struct Moment {
-    words: usize,
-    then: Duration,
+/// When to kill a child: after this many reports and this further delay.
+struct KillMoment {
+    reports: usize,
+    delay: Duration,
 }
 
-/// What a child said, and how it ended.
-struct Life {
-    words: Vec<String>,
+/// The reports of a child, and how it ended.
+struct ChildRun {
+    reports: Vec<String>,
     killed: bool,
-    /// From each word to the next, in the mean.
+    /// The mean time between reports.
     gap: Duration,
 }
 
-impl Life {
-    /// Starts a child and kills it at the moment, if there is one.
-    fn live(test: &str, host: &Host, seed: u64, moment: Option<&Moment>) -> Self {
-        let begun = Instant::now();
+impl ChildRun {
+    /// Starts a child, and kills it at the given moment, if any.
+    fn start(test: &str, host: &Host, seed: u64, moment: Option<&KillMoment>) -> Self {
+        let started = Instant::now();
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"])
             .stdin(Stdio::piped())
@@ -68,40 +70,40 @@ impl Life {
             .unwrap();
         writeln!(child.stdin.take().unwrap(), "{seed} {}", host.path().display()).unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut words = Vec::new();
-        while moment.is_none_or(|moment| words.len() < moment.words) && next_word(&mut stdout, &mut words) {}
+        let mut reports = Vec::new();
+        while moment.is_none_or(|moment| reports.len() < moment.reports) && next_report(&mut stdout, &mut reports) {}
         if let Some(moment) = moment {
-            std::thread::sleep(moment.then);
-            // A process that has ended already takes no signal.
+            std::thread::sleep(moment.delay);
+            // Killing fails if the process has ended already.
             let _ = child.kill();
         }
-        // What was said before the signal was acknowledged too.
-        while next_word(&mut stdout, &mut words) {}
+        // Reports written before the signal count as acknowledged.
+        while next_report(&mut stdout, &mut reports) {}
         let status = child.wait().unwrap();
         let mut stderr = String::new();
         child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
         let killed = status.signal() == Some(9);
         assert!(killed || status.success(), "a child failed by itself ({status}):\n{stderr}");
-        assert!(killed || words.last().is_some_and(|word| word == "done"), "a child ended early: {words:?}");
-        let gap = begun.elapsed() / u32::try_from(words.len()).unwrap_or(1).max(1);
-        Self { words, killed, gap }
+        assert!(killed || reports.last().is_some_and(|report| report == "done"), "a child ended early: {reports:?}");
+        let gap = started.elapsed() / u32::try_from(reports.len()).unwrap_or(1).max(1);
+        Self { reports, killed, gap }
     }
 
-    fn said<'a>(&'a self, word: &'a str) -> impl Iterator<Item = Vec<&'a str>> {
-        let parts = self.words.iter().map(|line| line.split(' ').collect::<Vec<_>>());
-        parts.filter(move |parts| parts.first() == Some(&word))
+    fn reports_of<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = Vec<&'a str>> {
+        let parts = self.reports.iter().map(|line| line.split(' ').collect::<Vec<_>>());
+        parts.filter(move |parts| parts.first() == Some(&kind))
     }
 }
 
-/// Reads up to the next word that was said to its end. False where there is none any more.
-fn next_word(stdout: &mut impl BufRead, words: &mut Vec<String>) -> bool {
+/// Reads until the next complete report. Returns false at the end of the output.
+fn next_report(stdout: &mut impl BufRead, reports: &mut Vec<String>) -> bool {
     let mut line = String::new();
     while stdout.read_line(&mut line).unwrap() > 0 {
-        // The test harness writes on the same pipe, also in front of a word.
-        if let Some((_, word)) = line.split_once("child: ")
-            && let Some(word) = word.strip_suffix('\n')
+        // The test harness writes to the same pipe, sometimes on the same line.
+        if let Some((_, report)) = line.split_once("child: ")
+            && let Some(report) = report.strip_suffix('\n')
         {
-            words.push(word.to_owned());
+            reports.push(report.to_owned());
             return true;
         }
         line.clear();
@@ -109,77 +111,80 @@ fn next_word(stdout: &mut impl BufRead, words: &mut Vec<String>) -> bool {
     false
 }
 
-/// Says a word to the test that started this child.
-fn say(word: &str) {
+/// Reports to the test that started this child.
+fn report(text: &str) {
     let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "child: {word}").and_then(|()| stdout.flush()).unwrap();
+    writeln!(stdout, "child: {text}").and_then(|()| stdout.flush()).unwrap();
 }
 
-/// What the test told its child: a seed and the host's folder. None where somebody runs the ignored tests by hand.
-fn told() -> Option<(u64, String)> {
+/// Reads the seed and the host's folder from the test that started this child. Returns `None` if
+/// the ignored test was started by hand.
+fn instructions() -> Option<(u64, String)> {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).unwrap();
     let (seed, folder) = line.trim_end().split_once(' ')?;
     Some((seed.parse().ok()?, folder.to_owned()))
 }
 
-/// Kills children until enough of them died by it, and has what is there looked at after each. The numbers answered are the kills that landed
-/// before the first piece of work was acknowledged, in the middle, and after the last.
-fn kill(test: &str, host: &Host, kills: usize, work: &str, mut look: impl FnMut(u64, &Life)) -> [usize; 3] {
+/// Kills children until enough of them were killed, and calls `check` after each. Returns the
+/// numbers of kills before the first piece of work was acknowledged, in the middle, and after the
+/// last.
+fn kill(test: &str, host: &Host, kills: usize, work: &str, mut check: impl FnMut(u64, &ChildRun)) -> [usize; 3] {
     let mut random = Random::for_this_test();
     let mut landed = [0; 3];
     let seed = random.next();
-    let whole = Life::live(test, host, seed, None);
-    assert!(whole.said(work).count() > 1, "{:?}", whole.words);
-    look(seed, &whole);
+    let whole = ChildRun::start(test, host, seed, None);
+    assert!(whole.reports_of(work).count() > 1, "{:?}", whole.reports);
+    check(seed, &whole);
     for _ in 0..kills * 6 {
         let enough = landed.iter().sum::<usize>() >= kills;
         let everywhere = landed[0] > 0 && landed[1] > kills / 4;
         if enough && everywhere {
             break;
         }
-        let all = whole.words.len() as u64;
-        // On a busy machine chance may have left out the beginning, or the middle: then that is what is tried.
-        let (words, then) = match (enough, landed[0]) {
+        let all = whole.reports.len() as u64;
+        // If chance has missed the beginning or the middle, as on a busy machine, aim there.
+        let (reports, delay) = match (enough, landed[0]) {
             (true, 0) => (0, 0),
             (true, _) => (all / 2, 0),
             (false, _) => (random.below(all + 1), random.below(1_500)),
         };
-        let (words, then) = (usize::try_from(words).unwrap(), u32::try_from(then).unwrap());
-        let moment = Moment { words, then: whole.gap * then / 1_000 };
+        let (reports, delay) = (usize::try_from(reports).unwrap(), u32::try_from(delay).unwrap());
+        let moment = KillMoment { reports, delay: whole.gap * delay / 1_000 };
         let seed = random.next();
-        let life = Life::live(test, host, seed, Some(&moment));
-        let place = match (life.said(work).count(), life.words.last()) {
+        let child = ChildRun::start(test, host, seed, Some(&moment));
+        let part = match (child.reports_of(work).count(), child.reports.last()) {
             (_, Some(last)) if last == "done" => 2,
             (0, _) => 0,
             _ => 1,
         };
-        landed[place] += usize::from(life.killed);
-        look(seed, &life);
+        landed[part] += usize::from(child.killed);
+        check(seed, &child);
     }
     println!("killed before, in the middle of and after the work: {landed:?}");
     assert!(landed.iter().sum::<usize>() >= kills && landed[0] > 0 && landed[1] > kills / 4, "{landed:?}");
     landed
 }
 
-/// What every audit has to be after a kill, before any other process has looked at it; `position` is the last that was acknowledged.
-fn check_audit(host: &Host, life: &Life, position: Option<&str>) {
+/// Checks the audit log after a kill, before another process opens it. `position` is the last
+/// acknowledged position.
+fn check_audit(host: &Host, child: &ChildRun, position: Option<&str>) {
     let dir = host.home().join("audit");
     let expect = position.map(|position| Expect::parse(position).unwrap());
-    // A child that the process was about to start has its files, and their locks, for a moment longer.
+    // A compiler that is about to start briefly inherits the files and their locks.
     let segments = || std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
     let live = |path: PathBuf| audit::is_live(&dir, path.file_stem().and_then(|name| name.to_str()).unwrap());
-    assert!(compiling::comes(|| !segments().any(live)));
+    assert!(compiling::eventually(|| !segments().any(live)));
     let report = audit::verify(&dir, expect.as_ref()).unwrap();
     assert!(!report.overall().is_tampering(), "{report:?}");
     let Some(expect) = expect else { return };
     let own = report.segments.iter().find(|segment| segment.segment == expect.segment()).unwrap();
-    let verdicts: &[Verdict] = match (life.killed, life.words.last().map(String::as_str)) {
+    let verdicts: &[Verdict] = match (child.killed, child.reports.last().map(String::as_str)) {
         (false, _) | (true, Some("done")) => &[Verdict::Intact],
-        // It may have been closed already.
+        // The segment may already be closed.
         _ => &[Verdict::Recovered, Verdict::TornLastLine, Verdict::Intact],
     };
-    assert!(verdicts.contains(&own.verdict), "{own:?} after {:?}", life.words);
+    assert!(verdicts.contains(&own.verdict), "{own:?} after {:?}", child.reports);
 }
 
 /// One change of the vault.
@@ -190,18 +195,19 @@ enum Change {
 }
 
 impl Change {
-    /// The change that a child with this seed makes at this step: a value, a batch of them, or the deletion of what it has just set.
+    /// Returns the change that a child with this seed makes at this step: a value, a batch, or the
+    /// deletion of the previous value.
     fn at(seed: u64, step: u64) -> Self {
         if step % 5 == 4
             && let Self::Set(before) = Self::at(seed, step - 1)
         {
             return Self::Delete(before[0].0.clone());
         }
-        let mut random = Random::of(seed ^ step.wrapping_mul(0xd134_2543_de82_ef95));
+        let mut random = Random::from_seed(seed ^ step.wrapping_mul(0xd134_2543_de82_ef95));
         let count = if random.below(2) == 0 { 1 } else { 2 + random.below(6) };
         let first = random.below(30);
         let values = (0..count).map(|at| {
-            // Now and then one that takes several pages of the database.
+            // Some values take several pages of the database.
             let length = if random.below(6) == 0 { 20_000 } else { random.below(80) };
             let filler = "v".repeat(usize::try_from(length).unwrap());
             (format!("name-{}", (first + at) % 30), format!("{seed:x} {step} {at} {filler}"))
@@ -216,21 +222,21 @@ impl Change {
         }
     }
 
-    async fn make(&self, vault: &LocalVault) -> Result<(), VaultError> {
+    async fn apply_to(&self, vault: &LocalVault) -> Result<(), VaultError> {
         let name = |name: &str| SecretName::parse(name).unwrap();
         match self {
             Self::Set(values) => {
-                let secret = |(called, value): &(String, String)| {
-                    NewSecret::new(name(called), Arc::new(Secret::new(value.clone()).unwrap()))
+                let secret = |(secret_name, value): &(String, String)| {
+                    NewSecret::new(name(secret_name), Arc::new(Secret::new(value.clone()).unwrap()))
                 };
                 Operator::set_many(vault, values.iter().map(secret).collect()).await.map(drop)
             }
-            Self::Delete(called) => Operator::delete(vault, &name(called)).await,
+            Self::Delete(secret_name) => Operator::delete(vault, &name(secret_name)).await,
         }
     }
 }
 
-/// The secrets that are there, each opened.
+/// Returns all secrets, decrypted.
 fn secrets_of(vault: &LocalVault) -> BTreeMap<String, String> {
     runtime().block_on(async {
         let mut secrets = BTreeMap::new();
@@ -252,59 +258,62 @@ fn event(kind: Kind, step: u64) -> Event {
     event
 }
 
-fn opened(home: &Path) -> LocalVault {
+fn open_vault(home: &Path) -> LocalVault {
     LocalVault::open(&home.join("vault"), Unlock::KeyFile).unwrap()
 }
 
 #[test]
-#[ignore = "the child of `a_write_is_there_whole_if_it_was_acknowledged_and_whole_or_not_at_all_if_not`"]
+#[ignore = "the child of `killed_writer_loses_no_acknowledged_write`"]
 fn child_that_writes() {
-    let Some((seed, folder)) = told() else { return };
+    let Some((seed, folder)) = instructions() else { return };
     let home = Path::new(&folder).join("home");
-    let vault = opened(&home);
+    let vault = open_vault(&home);
     let audit = Audit::open(&home.join("audit"), SyncMode::Always).unwrap();
-    say("opened");
+    report("opened");
     runtime().block_on(async {
         for step in 0..CHANGES {
             audit.append(event(Kind::Operator, step)).await.unwrap();
-            Change::at(seed, step).make(&vault).await.unwrap();
+            Change::at(seed, step).apply_to(&vault).await.unwrap();
             let position = audit.append(event(Kind::OperatorOutcome, step)).await.unwrap();
-            say(&format!("changed {}:{}:{}", position.segment, position.count, position.head));
+            report(&format!("changed {}:{}:{}", position.segment, position.count, position.head));
         }
     });
     audit.close().unwrap();
     drop(vault);
-    say("done");
+    report("done");
 }
 
 // promise: An acknowledged write is never lost.
 // promise: After a kill at any moment acknowledged data is present, the audit log verifies, every
 // run has a record, and no staging directory or compiler process is left.
 #[test]
-fn a_write_is_there_whole_if_it_was_acknowledged_and_whole_or_not_at_all_if_not() {
+fn killed_writer_loses_no_acknowledged_write() {
     let host = Host::new();
     let mut secrets = BTreeMap::new();
     let mut unacknowledged = 0;
-    kill("kills::child_that_writes", &host, KILLED_WRITERS, "changed", |seed, life| {
-        let changed: Vec<_> = life.said("changed").collect();
-        check_audit(&host, life, changed.last().map(|parts| parts[1]));
+    kill("kills::child_that_writes", &host, KILLED_WRITERS, "changed", |seed, child| {
+        let changed: Vec<_> = child.reports_of("changed").collect();
+        check_audit(&host, child, changed.last().map(|parts| parts[1]));
 
         let acknowledged = changed.len() as u64;
         (0..acknowledged).for_each(|step| Change::at(seed, step).apply(&mut secrets));
-        // One more change may have been under way: it is there as a whole, or not at all.
+        // The next change may have started: it is applied completely or not at all.
         let mut with_next = secrets.clone();
         if acknowledged < CHANGES {
             Change::at(seed, acknowledged).apply(&mut with_next);
         }
-        let there = secrets_of(&opened(&host.home()));
-        if there != secrets {
-            assert!(there == with_next, "seed {seed:x}, {acknowledged} changes acknowledged: the vault holds neither");
+        let stored = secrets_of(&open_vault(&host.home()));
+        if stored != secrets {
+            assert!(
+                stored == with_next,
+                "seed {seed:x}, {acknowledged} changes acknowledged: the vault contains neither"
+            );
             unacknowledged += 1;
-            secrets = there;
+            secrets = stored;
         }
     });
-    println!("changes that were made and not acknowledged: {unacknowledged}");
-    // The program itself takes the home over.
+    println!("unacknowledged changes that were applied: {unacknowledged}");
+    // The program itself opens the home afterwards.
     let verdict = host.ok(&["audit", "verify"]);
     assert!(verdict.contains("recovered") && !verdict.contains("altered"), "{verdict}");
     for (name, value) in &secrets {
@@ -312,16 +321,17 @@ fn a_write_is_there_whole_if_it_was_acknowledged_and_whole_or_not_at_all_if_not(
     }
 }
 
-/// Says once that a component has printed something, so that it has started.
+/// Reports once that a component has printed something, and so has started.
 struct Started(std::sync::Once);
 
 impl Observer for Started {
     fn output(&self, _: Stream, _: &[u8]) {
-        self.0.call_once(|| say("started"));
+        self.0.call_once(|| report("started"));
     }
 }
 
-/// What one of the two runs of a pair is: one reads a secret and leaves a file, one writes secrets and leaves nothing.
+/// Runs one component of a pair: one reads a secret and writes a file, the other writes secrets and
+/// no file.
 async fn run_one(runner: &Runner, folder: &Path, output: Option<String>) {
     let (component, args, policy) = match &output {
         Some(_) => ("leak.wasm", "key 4096", "[secrets]\nkey = [\"get\"]"),
@@ -340,15 +350,15 @@ async fn run_one(runner: &Runner, folder: &Path, output: Option<String>) {
     assert_eq!(record.outcome, Outcome::Finished, "{record:?}");
     let position = record.audit.unwrap();
     let output = output.unwrap_or_default();
-    say(&format!("ended {}:{}:{} {} {output}", position.segment, position.count, position.head, record.id));
+    report(&format!("ended {}:{}:{} {} {output}", position.segment, position.count, position.head, record.id));
 }
 
-/// A runner as the program has it: the cache before the vault, a compiler in a process of its own, a store of compiled code, run records, and repeated
-/// reads audited in sum.
+/// Creates a runner configured as in the program: cache, compiler child, compiled-code cache, run
+/// records, and aggregated repeat reads.
 fn runner(home: &Path, audit: &Audit, compiler: ChildCompiler) -> Runner {
     let temp = home.join("tmp");
     std::fs::create_dir_all(&temp).unwrap();
-    let vault = Arc::new(Cache::new(Arc::new(opened(home)), Settings::default()));
+    let vault = Arc::new(Cache::new(Arc::new(open_vault(home)), Settings::default()));
     let options = RunnerOptions::new(vault, audit.clone(), Compile::Child(compiler))
         .repeats(Repeats::default())
         .records(Arc::new(RunStore::open(&home.join("runs")).unwrap()))
@@ -358,54 +368,55 @@ fn runner(home: &Path, audit: &Audit, compiler: ChildCompiler) -> Runner {
 }
 
 #[test]
-#[ignore = "the child of `a_run_that_started_has_a_record_and_leaves_no_private_folder`"]
+#[ignore = "the child of `killed_runner_leaves_records_and_no_temporary_files`"]
 fn child_that_runs() {
-    let Some((seed, folder)) = told() else { return };
+    let Some((seed, folder)) = instructions() else { return };
     let folder = Path::new(&folder);
     let home = folder.join("home");
     let audit = Audit::open(&home.join("audit"), SyncMode::Always).unwrap();
     runtime().block_on(async {
         let runner = runner(&home, &audit, compiler());
-        say("opened");
+        report("opened");
         for pair in 0..PAIRS {
             let output = format!("out-{seed:x}-{pair}");
             tokio::join!(run_one(&runner, folder, Some(output)), run_one(&runner, folder, None));
         }
     });
     audit.close().unwrap();
-    say("done");
+    report("done");
 }
 
-/// What the looks before have seen.
+/// State kept between the checks of one test.
 #[derive(Default)]
-struct Known {
+struct SeenRuns {
     runs: BTreeSet<RunId>,
-    /// How many runs the last look found to be cut off.
+    /// The number of lost runs that the last check found.
     lost: usize,
 }
 
-/// The events in the trail, of all runs.
-fn trail(host: &Host) -> impl Iterator<Item = Event> {
+/// Returns all events in the audit log.
+fn all_events(host: &Host) -> impl Iterator<Item = Event> {
     audit::read(&host.home().join("audit")).unwrap().filter_map(|item| item.unwrap().event).map(|line| line.event)
 }
 
-/// Does what the next process does when it starts. Every run has a record then, and nothing private is left.
-fn records_after(host: &Host, life: &Life, known: &mut Known) -> BTreeMap<RunId, RunRecord> {
+/// Does what the next process does at its start, then checks that every run has a record and
+/// nothing temporary is left.
+fn records_after(host: &Host, child: &ChildRun, seen: &mut SeenRuns) -> BTreeMap<RunId, RunRecord> {
     let (home, dir) = (host.home(), host.home().join("audit"));
     let runs = RunStore::open(&home.join("runs")).unwrap();
-    known.lost = runs.mark_lost(|segment| audit::is_live(&dir, segment)).unwrap().len();
+    seen.lost = runs.mark_lost(|segment| audit::is_live(&dir, segment)).unwrap().len();
     let records: BTreeMap<RunId, _> = runs.list().unwrap().map(|(id, record)| (id, record.unwrap())).collect();
-    let new: Vec<_> = records.iter().filter(|(id, _)| known.runs.insert(**id)).map(|(_, record)| record).collect();
-    assert!(new.len() >= life.said("started").count(), "{:?} and only {} records", life.words, new.len());
+    let new: Vec<_> = records.iter().filter(|(id, _)| seen.runs.insert(**id)).map(|(_, record)| record).collect();
+    assert!(new.len() >= child.reports_of("started").count(), "{:?} and only {} records", child.reports, new.len());
     for record in new {
         assert!(matches!(record.outcome, Outcome::Finished | Outcome::Lost), "{record:?}");
     }
-    for run in trail(host).filter_map(|event| event.run) {
+    for run in all_events(host).filter_map(|event| event.run) {
         assert!(records.contains_key(&run), "run {run} is in the audit and has no record");
     }
-    // Opened as a runner opens it, which clears away what was half written.
+    // Opening the cache, as a runner does, removes partly written files.
     drop(CodeStore::open(&home.join("code")).unwrap());
-    assert_eq!(left_over(host.path(), &home), Vec::<PathBuf>::new());
+    assert_eq!(leftovers(host.path(), &home), Vec::<PathBuf>::new());
     records
 }
 
@@ -414,37 +425,37 @@ fn records_after(host: &Host, life: &Life, known: &mut Known) -> BTreeMap<RunId,
 // promise: After a kill at any moment acknowledged data is present, the audit log verifies, every
 // run has a record, and no staging directory or compiler process is left.
 #[test]
-fn a_run_that_started_has_a_record_and_leaves_no_private_folder() {
+fn killed_runner_leaves_records_and_no_temporary_files() {
     let host = Host::new();
     host.set("key", "a-value-that-is-kept");
-    // A child looks for no guest, which may mean to build it.
+    // The child must not look for guests, because that could build them.
     for component in ["leak", "exercise"] {
         std::fs::copy(guest(component), host.path().join(format!("{component}.wasm"))).unwrap();
     }
-    let (mut lost, mut known) = (0, Known::default());
-    kill("kills::child_that_runs", &host, KILLED_RUNNERS, "started", |_, life| {
-        let ended: Vec<_> = life.said("ended").collect();
-        check_audit(&host, life, ended.last().map(|parts| parts[1]));
+    let (mut lost, mut seen) = (0, SeenRuns::default());
+    kill("kills::child_that_runs", &host, KILLED_RUNNERS, "started", |_, child| {
+        let ended: Vec<_> = child.reports_of("ended").collect();
+        check_audit(&host, child, ended.last().map(|parts| parts[1]));
 
-        let records = records_after(&host, life, &mut known);
-        lost += known.lost;
+        let records = records_after(&host, child, &mut seen);
+        lost += seen.lost;
         for parts in ended {
             let record = &records[&RunId::parse(parts[2]).unwrap()];
             assert_eq!(record.outcome, Outcome::Finished);
             let files = if parts[3].is_empty() { 0 } else { files_below(&host.path().join(parts[3])).len() };
             assert_eq!((files, record.outputs.len()), if parts[3].is_empty() { (0, 0) } else { (1, 1) });
         }
-        // Of the repeated reads of a run that ended there is a sum.
-        let events: Vec<_> = trail(&host).collect();
-        for parts in life.said("ended").filter(|parts| parts[3].is_empty()) {
+        // The repeated reads of a completed run are aggregated into one event.
+        let events: Vec<_> = all_events(&host).collect();
+        for parts in child.reports_of("ended").filter(|parts| parts[3].is_empty()) {
             let run = RunId::parse(parts[2]).unwrap();
-            let sums = events.iter().filter(|event| event.run == Some(run) && event.event == Kind::Repeats);
-            assert_eq!(sums.map(|event| event.count).collect::<Vec<_>>(), [Some(2)], "{run}");
+            let aggregated = events.iter().filter(|event| event.run == Some(run) && event.event == Kind::Repeats);
+            assert_eq!(aggregated.map(|event| event.count).collect::<Vec<_>>(), [Some(2)], "{run}");
         }
-        assert_eq!(secrets_of(&opened(&host.home()))["key"], "a-value-that-is-kept");
+        assert_eq!(secrets_of(&open_vault(&host.home()))["key"], "a-value-that-is-kept");
     });
-    println!("runs that were cut off: {lost}");
-    assert!(lost > KILLED_RUNNERS / 4, "only {lost} runs were cut off");
+    println!("lost runs: {lost}");
+    assert!(lost > KILLED_RUNNERS / 4, "only {lost} runs were lost");
     let verdict = host.ok(&["audit", "verify"]);
     assert!(verdict.contains("recovered") && !verdict.contains("altered"), "{verdict}");
 }

@@ -1,26 +1,26 @@
-//! Whatever a component does with a secret, what is shown and stored does not hold it in a covered encoding.
+//! Attempts to leak a secret. Shown and stored text does not contain it in a covered encoding.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
 use crate::support::{Host, files_below, guest};
 
-/// Long, with characters that every encoding treats in its own way, and with several lines.
+/// A long value of several lines, with characters that the encodings treat differently.
 const VALUE: &str = "hunter2-\"Zwiebel\" & / +% correct\\horse\nsecond-line-of-the-secret\nthird=line?of&the:secret";
 
-/// The value and its encodings, as somebody who looks for leaks would search for them.
+/// Returns the value and its encodings, for searching.
 fn forms(value: &str) -> Vec<Vec<u8>> {
     let hex: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
     let mut forms = vec![value.as_bytes().to_vec(), hex.clone().into_bytes(), hex.to_uppercase().into_bytes()];
     for prefix in ["", "a", "ab"] {
         let encoded = BASE64_STANDARD.encode(format!("{prefix}{value}"));
-        // Without the characters that depend on what stands before and after.
+        // Without the characters that depend on the surrounding text.
         forms.push(encoded.as_bytes()[4..encoded.len() - 4].to_vec());
     }
     forms.extend(value.lines().map(|line| line.as_bytes().to_vec()));
     forms
 }
 
-fn holds(text: &[u8], value: &str) -> Option<String> {
+fn find_leak(text: &[u8], value: &str) -> Option<String> {
     forms(value)
         .into_iter()
         .find(|form| text.windows(form.len()).any(|window| window == form.as_slice()))
@@ -30,13 +30,13 @@ fn holds(text: &[u8], value: &str) -> Option<String> {
 // attack: leak: print a secret in an encoding, split across writes -> the redactor finds the
 // covered encodings
 #[test]
-fn a_secret_printed_in_covered_encodings_is_redacted() {
+fn secret_printed_in_covered_encodings_is_redacted() {
     let host = Host::new();
     host.set("key", VALUE);
     let policy = "version = 1\n[secrets]\nkey = [\"get\"]";
     for split in ["1", "2", "7", "100", "100000"] {
         let run = host.run("leak", policy, &["key", split]).finished();
-        assert_eq!(holds(run.shown.as_bytes(), VALUE), None, "split {split}:\n{}", run.shown);
+        assert_eq!(find_leak(run.shown.as_bytes(), VALUE), None, "split {split}:\n{}", run.shown);
         for form in ["raw", "hex", "HEX", "percent", "percent-lower", "form", "percent-all", "json", "line", "base64"] {
             let lines: Vec<_> = run.shown.lines().filter(|line| line.starts_with(&format!("{form}: "))).collect();
             assert!(
@@ -45,7 +45,7 @@ fn a_secret_printed_in_covered_encodings_is_redacted() {
             );
         }
         let record = serde_json::to_vec(&run.record).unwrap();
-        assert_eq!(holds(&record, VALUE), None);
+        assert_eq!(find_leak(&record, VALUE), None);
         assert!(run.record.redactions > 20);
         assert!(run.record.metrics.keys().all(|name| !name.contains("hunter2")));
         assert!(run.record.outputs.iter().all(|output| !output.path.contains("hunter2")), "{:?}", run.record.outputs);
@@ -55,7 +55,7 @@ fn a_secret_printed_in_covered_encodings_is_redacted() {
 // attack: leak: put a secret into a panic, an error, a metric, a progress text, a file name or a
 // requested name -> all text of a component that is stored or shown passes the redactor
 #[test]
-fn a_secret_in_the_text_of_a_failure_is_redacted() {
+fn secret_in_a_failure_message_is_redacted() {
     let host = Host::new();
     host.set("key", "hunter2-hunter2-hunter2");
     let policy = "version = 1\n[secrets]\nkey = [\"get\"]";
@@ -71,7 +71,7 @@ fn a_secret_in_the_text_of_a_failure_is_redacted() {
 // attack: leak: forge the summary, set the terminal title or clipboard, or reverse text -> control
 // and direction characters are shown escaped
 #[test]
-fn terminal_escapes_are_shown_not_obeyed() {
+fn control_characters_in_stored_output_are_escaped() {
     let host = Host::new();
     let run = host.run_with("terminal", "version = 1", &["--output", "out"], &[]).finished();
     assert!(
@@ -84,7 +84,7 @@ fn terminal_escapes_are_shown_not_obeyed() {
     let run = run.shows("\\x1b]0;owned").shows("tab\tand newline stay");
     let record = serde_json::to_string(&run.record).unwrap();
     assert!(!record.contains("\\u001b") && !record.contains('\u{202e}'), "{record}");
-    // And in what the host prints of the run later.
+    // And in what the host prints about the run later.
     let shown = host.ok(&["runs", "show", &run.record.id.to_string()]);
     assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
     for again in [&["runs", "log"][..], &["runs", "show", "--html", "-"]] {
@@ -92,22 +92,23 @@ fn terminal_escapes_are_shown_not_obeyed() {
         let controls = |c: char| (c.is_control() && c != '\n' && c != '\t') || ('\u{202a}'..='\u{202e}').contains(&c);
         assert!(!shown.chars().any(controls) && shown.contains("\\x1b]0;owned"), "{shown:?}");
     }
-    let trail = host.ok(&["audit", "show"]);
-    assert!(!trail.chars().any(|c| c.is_control() && c != '\n'), "{trail:?}");
+    let events = host.ok(&["audit", "show"]);
+    assert!(!events.chars().any(|c| c.is_control() && c != '\n'), "{events:?}");
 }
 
 // promise: Control characters from a component are escaped before the command line prints them.
 // attack: leak: forge the summary, set the terminal title or clipboard, or reverse text -> control
 // and direction characters are shown escaped
 #[test]
-fn what_stands_on_a_terminal_is_shown_not_obeyed() {
+fn control_characters_in_live_output_are_escaped() {
     let host = Host::new();
     // As a person sees it, with the summary at the end.
     let terminal = guest("terminal").display().to_string();
     let output = host.output(&["run", &terminal]);
     let shown = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
     assert!(!shown.chars().any(|c| (c.is_control() && c != '\n' && c != '\t') || c == '\u{202e}'), "{shown:?}");
-    // What would have painted over the host's words stands where it was printed, before them.
+    // The text that would have overwritten the host's output is escaped where it was printed,
+    // before the summary.
     let forged = shown.find("\\x1b[2J\\x1b[1;1Houtcome  finished").unwrap();
     assert!(forged < shown.rfind("finished").unwrap(), "{shown}");
 }
@@ -115,7 +116,7 @@ fn what_stands_on_a_terminal_is_shown_not_obeyed() {
 // promise: Nothing that a run leaves behind contains a secret value.
 // attack: leak: make the host log a secret -> the log targets of the engine are capped in code
 #[test]
-fn the_most_talkative_log_holds_no_value() {
+fn trace_log_contains_no_secret_value() {
     let host = Host::new();
     host.set("key", VALUE);
     let policy = host.file("policy.toml", "version = 1\n[secrets]\nkey = [\"get\", \"set\"]");
@@ -124,15 +125,15 @@ fn the_most_talkative_log_holds_no_value() {
         let mut command = host.command(&["run", &leak, "--policy", policy.to_str().unwrap(), "--", "key", "100"]);
         let output = command.env("STRONGROOM_LOG", filter).output().unwrap();
         assert!(output.status.success());
-        assert_eq!(holds(&output.stderr, VALUE), None, "{}", String::from_utf8_lossy(&output.stderr));
-        assert_eq!(holds(&output.stdout, VALUE), None);
+        assert_eq!(find_leak(&output.stderr, VALUE), None, "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(find_leak(&output.stdout, VALUE), None);
     }
 }
 
 // promise: A process that holds secrets writes no core dump.
 // attack: leak: crash the host for its core dump -> core dumps are disabled
 #[test]
-fn a_process_that_holds_secrets_leaves_no_core() {
+fn running_host_has_core_dumps_disabled() {
     use std::io::Read as _;
     let host = Host::new();
     let mut run = host.start("sleep", "version = 1", &[], &[]);
@@ -141,20 +142,25 @@ fn a_process_that_holds_secrets_leaves_no_core() {
     run.kill().unwrap();
     run.wait().unwrap();
     let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
-    let most: Vec<_> = core.split_whitespace().take(2).collect();
-    assert_eq!(most, ["0", "0"], "{core}");
+    let limits: Vec<_> = core.split_whitespace().take(2).collect();
+    assert_eq!(limits, ["0", "0"], "{core}");
 }
 
 // attack: escape: read the vault's credential, the environment or files of the host, or `/proc` ->
 // a run gets its own environment and two directories and inherits nothing
 #[test]
-fn a_thief_gets_nothing_but_what_was_granted() {
+fn thief_gets_only_granted_secrets() {
     let host = Host::new();
     host.set("dataset-key", "AGE-SECRET-KEY-1QQPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L");
     host.set("model-key", "the-key-of-the-model");
     host.set("db-password", "correct-horse-battery");
     let run = host.run("thief", "version = 1\n[secrets]\ndataset-key = [\"get\"]", &[]).finished();
-    assert_eq!(holds(run.shown.as_bytes(), "AGE-SECRET-KEY-1QQPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L"), None, "{}", run.shown);
+    assert_eq!(
+        find_leak(run.shown.as_bytes(), "AGE-SECRET-KEY-1QQPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L"),
+        None,
+        "{}",
+        run.shown
+    );
     let run = run
         .never_shows("GOT IT")
         .never_shows("the-key-of-the-model")
@@ -164,11 +170,12 @@ fn a_thief_gets_nothing_but_what_was_granted() {
     assert_eq!(run.shown.matches("error: denied: model-key").count(), 2);
 }
 
-/// What the host has to sign in with lies in its environment and in files. A component sees neither, nor the metadata address.
+/// The host's credential is in its environment and in files. A component sees neither, nor the
+/// metadata address.
 // attack: escape: read the Azure credential of the host from the environment, files, the metadata
 // address or error texts -> a run inherits nothing, and upstream text never reaches a component
 #[test]
-fn the_hosts_credential_is_out_of_a_components_reach() {
+fn component_cannot_read_the_hosts_credential() {
     let host = Host::new();
     host.set("dataset-key", "AGE-SECRET-KEY-1QQPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L");
     let token = host.file("federated-token", "token-of-the-pod");
@@ -200,7 +207,7 @@ fn the_hosts_credential_is_out_of_a_components_reach() {
 // attack: leak: put a secret into a panic, an error, a metric, a progress text, a file name or a
 // requested name -> all text of a component that is stored or shown passes the redactor
 #[test]
-fn what_a_run_leaves_behind_holds_no_value() {
+fn files_left_by_a_run_contain_no_secret_value() {
     let host = Host::new();
     host.set("key", VALUE);
     let policy = "version = 1\n[secrets]\nkey = [\"get\", \"describe\"]\nmade = [\"set\", \"get\"]";
@@ -214,18 +221,18 @@ fn what_a_run_leaves_behind_holds_no_value() {
     let leak = runs.last().unwrap().id.to_string();
     host.ok(&["runs", "show", &leak, "--html", page.to_str().unwrap()]);
     assert!(std::fs::read_to_string(&page).unwrap().contains("[redacted:key]"));
-    let kept = std::fs::read_to_string(host.home().join(format!("runs/{leak}.log"))).unwrap();
-    assert!(kept.contains("out raw: [redacted:key]") && kept.contains("err raw: [redacted:key]"), "{kept}");
+    let log_text = std::fs::read_to_string(host.home().join(format!("runs/{leak}.log"))).unwrap();
+    assert!(log_text.contains("out raw: [redacted:key]") && log_text.contains("err raw: [redacted:key]"), "{log_text}");
     let mut searched = 0;
     for file in files_below(host.path()) {
         let content = std::fs::read(&file).unwrap();
         for value in [VALUE, made] {
-            assert_eq!(holds(&content, value), None, "{}", file.display());
-            assert_eq!(holds(file.to_string_lossy().as_bytes(), value), None, "{}", file.display());
+            assert_eq!(find_leak(&content, value), None, "{}", file.display());
+            assert_eq!(find_leak(file.to_string_lossy().as_bytes(), value), None, "{}", file.display());
         }
         searched += 1;
     }
-    // The vault, its key, the audit, the ledger, two records and their logs, the page, the log, the compiled code.
+    // Vault, key, audit segment, ledger, two records and their logs, page, log, compiled code.
     assert!(searched >= 11, "only {searched} files searched");
     assert!(std::fs::metadata(&log).unwrap().len() > 0);
 }
@@ -233,7 +240,7 @@ fn what_a_run_leaves_behind_holds_no_value() {
 // attack: leak: see the values of a simultaneous run -> budgets, versions, redactor and names
 // belong to one run
 #[test]
-fn two_runs_at_once_never_see_each_others_values() {
+fn concurrent_runs_do_not_share_values() {
     let host = Host::new();
     host.set("key-a", "value-of-the-first-run");
     host.set("key-b", "value-of-the-second-run");
@@ -251,5 +258,5 @@ fn two_runs_at_once_never_see_each_others_values() {
         assert!(shown.contains(&format!("get {others}: error: denied: {others}")), "{shown}");
         assert!(!shown.contains("value-of"), "{shown}");
     }
-    host.audit_is_whole();
+    host.assert_audit_intact();
 }

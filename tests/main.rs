@@ -1,6 +1,8 @@
-//! Integration tests: real guests, honest and hostile, in the real host, through its command line; transcripts; and rules over the source.
+//! Integration tests: honest and hostile guests in the real host, command-line transcripts, and
+//! rules for the source.
 //!
-//! Each test has a home of its own in a temporary folder. The guests are built once for a test process, see `support::guests`.
+//! Each test has a home directory of its own. `support::guests` builds the guests once per test
+//! process.
 
 #![allow(
     clippy::unwrap_used,

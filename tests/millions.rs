@@ -1,5 +1,5 @@
-//! Components that really do a million times, or print a gigabyte in one line, what is bounded elsewhere by a small limit: what the host keeps of it
-//! does not grow with it.
+//! Components that do a million operations, or print a gigabyte in one line, where other tests use
+//! small limits. What the host stores must not grow with them.
 
 use std::path::Path;
 
@@ -7,25 +7,25 @@ use strongroom::audit::{self, Kind, Verdict};
 use strongroom::broker::REFUSALS_MAX;
 use strongroom::record::{Limit, METRIC_NAMES_MAX, METRIC_POINTS_MAX};
 
-use crate::support::inside::Inside;
-use crate::support::{Ended, Host, apart, left_over};
+use crate::support::in_process::InProcessHost;
+use crate::support::{EndedRun, Host, isolated, leftovers};
 
 const MILLION: u64 = 1_000_000;
 
-/// A thousand events, each with a name, and a little more.
+/// Enough for a thousand events with a name each.
 const AUDIT_MAX: u64 = 1 << 20;
 
-/// How much the audit of a host has grown to.
+/// Returns the size of a host's audit log.
 fn audit_bytes(host: &Host) -> u64 {
     crate::support::files_below(&host.home().join("audit")).iter().map(|file| file.metadata().unwrap().len()).sum()
 }
 
-fn denied(run: &Ended) -> u64 {
-    run.record.secrets.iter().map(|one| one.denied).sum()
+fn denied(run: &EndedRun) -> u64 {
+    run.record.secrets.iter().map(|usage| usage.denied).sum()
 }
 
-/// The counts of the run's summaries in the audit.
-fn summaries(host: &Host, run: &Ended) -> Vec<u64> {
+/// Returns the counts of the run's summary events.
+fn summaries(host: &Host, run: &EndedRun) -> Vec<u64> {
     let events = host.events(&run.record);
     let summaries = events.iter().filter(|event| event["event"] == "summary");
     summaries.map(|event| event["count"].as_u64().unwrap()).collect()
@@ -36,7 +36,7 @@ fn summaries(host: &Host, run: &Ended) -> Vec<u64> {
 // attack: resources: make a million denied requests -> the `requests` limit of 10,000 by default,
 // and one audit event for each operation beyond the first thousand denials
 #[test]
-fn a_million_denied_requests_are_answered_and_audited_in_sum() {
+fn million_denied_requests_are_audited_as_a_summary() {
     let host = Host::new();
     let policy = format!("version = 1\n[limits]\nrequests = {MILLION}");
     let run = host.run("requests", &policy, &[]).finished().shows("1000000 denied");
@@ -45,7 +45,7 @@ fn a_million_denied_requests_are_answered_and_audited_in_sum() {
     assert_eq!(summaries(&host, &run), [MILLION - REFUSALS_MAX]);
     assert_eq!(host.events(&run.record).len() as u64, REFUSALS_MAX + 3);
     assert!(audit_bytes(&host) < AUDIT_MAX, "{}", audit_bytes(&host));
-    host.audit_is_whole();
+    host.assert_audit_intact();
 }
 
 // promise: The number of audit events for refused requests is bounded, however many requests a run
@@ -53,18 +53,18 @@ fn a_million_denied_requests_are_answered_and_audited_in_sum() {
 // attack: resources: make a million denied requests -> the `requests` limit of 10,000 by default,
 // and one audit event for each operation beyond the first thousand denials
 #[test]
-fn a_million_requests_of_every_shape_are_audited_in_sum() {
-    let inside = Inside::new(&[("key", "a-value")]);
+fn million_requests_of_every_kind_are_audited_as_summaries() {
+    let host = InProcessHost::new(&[("key", "a-value")]);
     let policy = format!("version = 1\n[limits]\nrequests = {MILLION}");
-    let seen = inside.run("requests", &policy, &["shapes"]).finished().shows("1000000 denied");
-    assert_eq!(inside.asked.so_far(), (0, 0));
-    assert_eq!(seen.record.secrets.iter().map(|one| one.denied).sum::<u64>(), MILLION);
-    let dir = inside.path().join("audit");
+    let run = host.run("requests", &policy, &["shapes"]).finished().shows("1000000 denied");
+    assert_eq!(host.vault_calls.counts(), (0, 0));
+    assert_eq!(run.record.secrets.iter().map(|usage| usage.denied).sum::<u64>(), MILLION);
+    let dir = host.path().join("audit");
     let events: Vec<_> = audit::read(&dir).unwrap().map(|item| item.unwrap().event.unwrap().event).collect();
-    let sums: Vec<_> = events.iter().filter(|event| event.event == Kind::Summary).collect();
-    // Of each operation one.
-    assert_eq!(sums.len(), 2, "{sums:?}");
-    assert_eq!(sums.iter().map(|sum| sum.count.unwrap()).sum::<u64>(), MILLION - REFUSALS_MAX);
+    let summaries: Vec<_> = events.iter().filter(|event| event.event == Kind::Summary).collect();
+    // One for each operation.
+    assert_eq!(summaries.len(), 2, "{summaries:?}");
+    assert_eq!(summaries.iter().map(|summary| summary.count.unwrap()).sum::<u64>(), MILLION - REFUSALS_MAX);
     assert!(!audit::verify(&dir, None).unwrap().overall().is_tampering());
     assert_ne!(audit::verify(&dir, None).unwrap().overall(), Verdict::Unlisted);
 }
@@ -72,11 +72,11 @@ fn a_million_requests_of_every_shape_are_audited_in_sum() {
 // attack: resources: make a million denied requests -> the `requests` limit of 10,000 by default,
 // and one audit event for each operation beyond the first thousand denials
 #[test]
-fn of_a_million_denied_requests_the_usual_limit_answers_its_number() {
+fn million_denied_requests_stop_at_the_default_limit() {
     let host = Host::new();
     let run = host.run("requests", "version = 1", &[]).stopped(Limit::Requests);
     assert_eq!(denied(&run), 10_000);
-    // Those that have no event of their own, and the one that the limit cut off.
+    // The denials without an event of their own, and the request that the limit stopped.
     let mut counts = summaries(&host, &run);
     counts.sort_unstable();
     assert_eq!(counts, [1, 10_000 - REFUSALS_MAX]);
@@ -85,7 +85,7 @@ fn of_a_million_denied_requests_the_usual_limit_answers_its_number() {
 // attack: resources: report a million metrics, metric names or progress messages -> the `metrics`
 // limit, and a run record of bounded size
 #[test]
-fn a_million_reports_leave_a_bounded_record_and_nothing_in_the_audit() {
+fn million_reports_leave_a_bounded_record() {
     let host = Host::new();
     let policy = format!("version = 1\n[limits]\nmetrics = {MILLION}");
     let names = METRIC_NAMES_MAX as u64;
@@ -105,7 +105,7 @@ fn a_million_reports_leave_a_bounded_record_and_nothing_in_the_audit() {
             "names" => assert_eq!(metrics.len(), METRIC_NAMES_MAX),
             _ => assert_eq!(run.record.progress.map(|progress| progress.done), Some(MILLION - 1)),
         }
-        // One more is over the limit.
+        // One more exceeds the limit.
         host.run("reports", &policy, &[kind, "1000001"]).stopped(Limit::Metrics);
     }
 }
@@ -114,44 +114,44 @@ fn a_million_reports_leave_a_bounded_record_and_nothing_in_the_audit() {
 // race with truncation -> quotas are charged before the call by apparent size, and freed only after
 // pending writes have completed
 #[test]
-fn of_a_million_files_and_folders_the_usual_limit_makes_its_number() {
+fn million_files_stop_at_the_default_limit() {
     let host = Host::new();
     for way in ["files", "folders"] {
         let run = host.run_with("fill", "version = 1", &["--output", "out"], &[way, "1000000"]);
         let run = run.stopped(Limit::OutputFiles).shows("made 10000").never_shows("made 11000");
         assert!(run.record.outputs.is_empty() && !host.path().join("out").exists());
     }
-    assert_eq!(left_over(host.path(), &host.home()), Vec::<std::path::PathBuf>::new());
+    assert_eq!(leftovers(host.path(), &host.home()), Vec::<std::path::PathBuf>::new());
 }
 
 // attack: resources: print forever, with and without line ends, or a gigabyte in one line -> the
 // `log-bytes` limit and a bounded queue
 #[test]
-fn a_line_of_a_gigabyte_is_cut_and_the_host_does_not_grow() {
-    apart::passes("millions::a_gigabyte_in_one_line");
+fn gigabyte_line_is_cut_with_bounded_host_memory() {
+    isolated::assert_passes("millions::gigabyte_line_in_this_process");
 }
 
-/// Two lines, in truth: one on each stream, both of half a gigabyte and at once.
+/// Prints two lines, one on each stream, of half a gigabyte each and concurrently.
 #[test]
-#[ignore = "looks at the whole process: `a_line_of_a_gigabyte_is_cut_and_the_host_does_not_grow` runs it apart"]
-fn a_gigabyte_in_one_line() {
+#[ignore = "inspects the whole process: `gigabyte_line_is_cut_with_bounded_host_memory` runs it in a process of its own"]
+fn gigabyte_line_in_this_process() {
     const EACH: u64 = 1 << 29;
     const HOST_MAX: u64 = 64 << 10;
-    let inside = Inside::new(&[("key", "a-value-that-the-line-is-searched-for")]);
+    let host = InProcessHost::new(&[("key", "a-value-that-the-line-is-searched-for")]);
     let policy = "version = 1\n[secrets]\nkey = [\"get\"]\n[limits]\ntime = \"10m\"\nlog-bytes = \"64KiB\"";
-    // Whatever is made once is made.
-    inside.run("flood", policy, &["line", "1024", "key"]).finished();
-    let measured = apart::forget_the_peak();
-    let before = apart::kilobytes("VmRSS:");
-    let begun = std::time::Instant::now();
-    let seen = inside.run("flood", policy, &["line", &EACH.to_string(), "key"]).finished();
-    let took = apart::kilobytes("VmHWM:").saturating_sub(before);
-    println!("{:?}, {took} KiB of the host's memory and the component's", begun.elapsed());
-    assert_eq!((seen.record.log.kept, seen.record.log.dropped), (64 << 10, 2 * EACH - (64 << 10)));
-    assert!(seen.shown.len() <= 64 << 10 && !seen.shown.contains('\n'), "{}", seen.shown.len());
-    assert!(!measured || took < HOST_MAX, "{took} KiB");
-    let kept = log_bytes(inside.path());
-    assert!(kept < 1 << 20, "{kept} bytes of what it printed are kept");
+    // Initializes everything that is created once.
+    host.run("flood", policy, &["line", "1024", "key"]).finished();
+    let measured = isolated::reset_peak_memory();
+    let before = isolated::kilobytes("VmRSS:");
+    let started = std::time::Instant::now();
+    let run = host.run("flood", policy, &["line", &EACH.to_string(), "key"]).finished();
+    let used = isolated::kilobytes("VmHWM:").saturating_sub(before);
+    println!("{:?}, {used} KiB of the host's memory and the component's", started.elapsed());
+    assert_eq!((run.record.log.kept, run.record.log.dropped), (64 << 10, 2 * EACH - (64 << 10)));
+    assert!(run.shown.len() <= 64 << 10 && !run.shown.contains('\n'), "{}", run.shown.len());
+    assert!(!measured || used < HOST_MAX, "{used} KiB");
+    let stored = log_bytes(host.path());
+    assert!(stored < 1 << 20, "{stored} bytes of its output are stored");
 }
 
 fn log_bytes(home: &Path) -> u64 {

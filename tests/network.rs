@@ -1,4 +1,5 @@
-//! Reaching out: what is granted is reached, and nothing else, by whatever address and whatever name; nobody listens, no datagram goes out.
+//! Network access: only granted addresses are reachable, in any spelling and by any name, and no
+//! component listens or sends datagrams.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -8,16 +9,16 @@ use strongroom::record::NetworkOperation;
 
 use crate::support::Host;
 
-/// A listener that answers one connection after another, until it is told to end.
+/// A server that answers one connection after another until [`Server::end`].
 struct Server {
-    at: SocketAddr,
+    address: SocketAddr,
     thread: JoinHandle<usize>,
 }
 
 impl Server {
     fn start(address: &str) -> Self {
         let listener = TcpListener::bind(address).unwrap();
-        let at = listener.local_addr().unwrap();
+        let address = listener.local_addr().unwrap();
         let thread = std::thread::spawn(move || {
             for served in 0.. {
                 let (mut stream, _) = listener.accept().unwrap();
@@ -29,17 +30,17 @@ impl Server {
             }
             0
         });
-        Self { at, thread }
+        Self { address, thread }
     }
 
-    /// How many it has served.
+    /// Stops the server and returns the number of connections served.
     fn end(self) -> usize {
-        std::net::TcpStream::connect(self.at).unwrap().write_all(b"end.\n").unwrap();
+        std::net::TcpStream::connect(self.address).unwrap().write_all(b"end.\n").unwrap();
         self.thread.join().unwrap()
     }
 }
 
-/// A listener at which nobody may knock.
+/// A listener that must not be connected to.
 struct Trap(TcpListener);
 
 impl Trap {
@@ -54,12 +55,12 @@ impl Trap {
     }
 
     #[track_caller]
-    fn was_not_touched(&self) {
-        assert!(self.0.accept().is_err(), "somebody has connected to a port that was not granted");
+    fn assert_untouched(&self) {
+        assert!(self.0.accept().is_err(), "a port that was not granted was connected to");
     }
 }
 
-/// What `net` says where it got nothing but connections that were granted.
+/// What `net` prints if it could do nothing beyond granted connections.
 const NOTHING_ELSE: &[&str] = &[
     "look up localhost:80: Err",
     "look up example.com:80: Err",
@@ -84,13 +85,13 @@ const NOTHING_ELSE: &[&str] = &[
 // attack: escape: listen on a socket, by itself or after a permitted bind, or send datagrams ->
 // every use of an address except connecting is refused, and there are no UDP sockets
 #[test]
-fn only_granted_addresses_are_reached() {
+fn run_reaches_only_granted_addresses() {
     let (granted, trap) = (Server::start("127.0.0.1:0"), Trap::at("127.0.0.1:0").unwrap());
     let host = Host::new();
-    let policy = format!("version = 1\ntcp = [\"{}\"]", granted.at);
+    let policy = format!("version = 1\ntcp = [\"{}\"]", granted.address);
     let port = trap.port();
     let targets = [
-        granted.at.to_string(),
+        granted.address.to_string(),
         format!("127.0.0.1:{port}"),
         format!("localhost:{port}"),
         format!("127.1:{port}"),
@@ -101,61 +102,64 @@ fn only_granted_addresses_are_reached() {
         format!("[::127.0.0.1]:{port}"),
         format!("[64:ff9b::7f00:1]:{port}"),
         format!("[2002:7f00:1::]:{port}"),
-        // The granted port, by other addresses than the one that was written.
-        format!("127.0.0.2:{}", granted.at.port()),
-        format!("[::ffff:127.0.0.1]:{}", granted.at.port()),
+        // The granted port at other addresses.
+        format!("127.0.0.2:{}", granted.address.port()),
+        format!("[::ffff:127.0.0.1]:{}", granted.address.port()),
         "169.254.169.254:80".to_owned(),
         "[::ffff:169.254.169.254]:80".to_owned(),
         "[fd00:ec2::254]:80".to_owned(),
     ];
     let run = host.run("net", &policy, &targets.each_ref().map(String::as_str)).finished();
     assert_eq!(run.shown.matches("CONNECTED").count(), 1, "{}", run.shown);
-    let run = run.shows(&format!("connect {}: CONNECTED pong", granted.at)).never_shows("LISTENING");
+    let run = run.shows(&format!("connect {}: CONNECTED pong", granted.address)).never_shows("LISTENING");
     let run = run.shows("listen bound: Err").shows("listen unbound: Err").shows("accept: false");
     let run = NOTHING_ELSE.iter().fold(run.shows("is listening: false"), |run, text| run.shows(text));
-    let granted_at = granted.at.to_string();
+    let granted_at = granted.address.to_string();
     assert_eq!(granted.end(), 1);
-    trap.was_not_touched();
+    trap.assert_untouched();
 
-    // The record and the audit say what it wanted and what it got.
-    let account = &run.record.network;
-    let of = |target: &str| account.iter().find(|used| used.target == target).unwrap_or_else(|| panic!("{account:?}"));
+    // The record and the audit log list the attempts and their results.
+    let usages = &run.record.network;
+    let of = |target: &str| usages.iter().find(|usage| usage.target == target).unwrap_or_else(|| panic!("{usages:?}"));
     let (granted, trapped) = (of(&granted_at), of(&targets[1]));
     assert_eq!((granted.count, granted.denied, granted.entry.as_ref()), (1, 0, Some(&granted_at)));
     assert_eq!((trapped.count, trapped.denied, trapped.would_allow.as_ref()), (0, 1, Some(&targets[1])));
     assert_eq!((of("169.254.169.254:80").denied, of("169.254.169.254:80").would_allow.as_ref()), (1, None));
     assert_eq!((of("example.com").operation, of("example.com").denied), (NetworkOperation::LookUp, 1));
-    let trail = host.audit(&run.record.id.to_string());
-    assert_eq!(trail.matches(r#""event":"network""#).count(), account.len(), "{trail}");
+    let events = host.audit(&run.record.id.to_string());
+    assert_eq!(events.matches(r#""event":"network""#).count(), usages.len(), "{events}");
 
-    // Without a grant a socket leads nowhere, and it is said where it was to lead.
+    // Without a grant a socket connects nowhere, and the denied destination is recorded.
     let run = host.run("net", "version = 1", &[&targets[1], &targets[7]]).finished().never_shows("CONNECTED");
     let run = run.shows("listen bound: Err").shows("listen unbound: Err").shows("accept: false");
     let run = NOTHING_ELSE.iter().fold(run.shows("is listening: false"), |run, text| run.shows(text));
-    assert!(run.record.network.iter().any(|used| used.target == targets[1] && used.denied == 1));
-    trap.was_not_touched();
+    assert!(run.record.network.iter().any(|usage| usage.target == targets[1] && usage.denied == 1));
+    trap.assert_untouched();
 }
 
 // attack: escape: connect to an address that was not granted, by IPv4, IPv6, a mapped or embedding
 // form, or a name -> whole addresses are compared, and the names of the policy are resolved once
 #[test]
-fn a_grant_for_ipv6_is_for_that_address_alone() {
+fn ipv6_grant_covers_only_its_address() {
     let Some(trap) = Trap::at("[::1]:0") else { return println!("no IPv6 on this machine: nothing to try") };
     let granted = Server::start("[::1]:0");
-    let policy = format!("version = 1\ntcp = [\"{}\"]", granted.at);
-    let targets =
-        [granted.at.to_string(), format!("[::1]:{}", trap.port()), format!("127.0.0.1:{}", granted.at.port())];
+    let policy = format!("version = 1\ntcp = [\"{}\"]", granted.address);
+    let targets = [
+        granted.address.to_string(),
+        format!("[::1]:{}", trap.port()),
+        format!("127.0.0.1:{}", granted.address.port()),
+    ];
     let run = Host::new().run("net", &policy, &targets.each_ref().map(String::as_str)).finished();
     assert_eq!(run.shown.matches("CONNECTED").count(), 1, "{}", run.shown);
-    run.shows(&format!("connect {}: CONNECTED pong", granted.at)).never_shows("LISTENING");
+    run.shows(&format!("connect {}: CONNECTED pong", granted.address)).never_shows("LISTENING");
     assert_eq!(granted.end(), 1);
-    trap.was_not_touched();
+    trap.assert_untouched();
 }
 
 // attack: escape: reach a metadata service through an address or name in the policy -> metadata
 // addresses are refused in every form, for names after resolution
 #[test]
-fn a_policy_cannot_grant_what_is_always_refused() {
+fn policy_cannot_grant_forbidden_addresses() {
     let host = Host::new();
     let guest = crate::support::guest("net").display().to_string();
     for address in [
@@ -166,7 +170,7 @@ fn a_policy_cannot_grant_what_is_always_refused() {
         "0.0.0.0:80",
         "224.0.0.1:80",
         "[fe80::1]:80",
-        // A name that leads to the machine itself.
+        // A name that resolves to the machine itself.
         "localhost:80",
     ] {
         host.file("policy.toml", format!("version = 1\ntcp = [\"{address}\"]"));
@@ -178,11 +182,11 @@ fn a_policy_cannot_grant_what_is_always_refused() {
 // attack: escape: listen on a socket, by itself or after a permitted bind, or send datagrams ->
 // every use of an address except connecting is refused, and there are no UDP sockets
 #[test]
-fn no_datagram_leaves() {
+fn run_cannot_send_datagrams() {
     let listener = UdpSocket::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let at = listener.local_addr().unwrap();
-    // Granted as TCP, which is no grant for datagrams.
+    // A grant for TCP is not a grant for datagrams.
     let policy = format!("version = 1\ntcp = [\"{at}\"]");
     let run = Host::new().run("net", &policy, &[]).finished();
     NOTHING_ELSE.iter().fold(run, |run, text| run.shows(text));

@@ -32,12 +32,12 @@ fn component(well: bool) -> Vec<u8> {
     .unwrap()
 }
 
-struct Bench {
+struct Fixture {
     home: tempfile::TempDir,
     runner: Runner,
 }
 
-impl Bench {
+impl Fixture {
     fn new(max_runs: u32) -> Self {
         let home = tempfile::tempdir().unwrap();
         let vault = LocalVault::create(&home.path().join("vault"), Protection::KeyFile).unwrap();
@@ -63,27 +63,27 @@ fn pinned(digest: &Digest) -> Policy {
 // whatever its file contains by then.
 #[tokio::test]
 async fn prepared_run_executes_the_bytes_that_were_checked() {
-    let bench = Bench::new(4);
-    let path = bench.home.path().join("component.wasm");
+    let fixture = Fixture::new(4);
+    let path = fixture.home.path().join("component.wasm");
     let (well, badly) = (component(true), component(false));
     let (digest, other) = (Digest::of(&well), Digest::of(&badly));
     std::fs::write(&path, &well).unwrap();
-    let prepared = bench.prepare(&path, pinned(&digest)).await.unwrap();
-    let unpinned = bench.prepare(&path, Policy::empty()).await.unwrap();
+    let prepared = fixture.prepare(&path, pinned(&digest)).await.unwrap();
+    let unpinned = fixture.prepare(&path, Policy::empty()).await.unwrap();
     assert_eq!(*prepared.component().digest(), digest);
 
     // Another component replaces the file.
     std::fs::write(&path, &badly).unwrap();
-    let record = bench.run(prepared).await;
+    let record = fixture.run(prepared).await;
     assert_eq!((record.outcome, record.component.digest), (Outcome::Finished, digest));
-    let error = bench.prepare(&path, pinned(&digest)).await.unwrap_err();
+    let error = fixture.prepare(&path, pinned(&digest)).await.unwrap_err();
     assert!(matches!(&error, StartError::Pin(pin) if pin.found == other), "{error}");
     // Prepared again, it is the other one that is read, checked and run.
-    let record = bench.run(bench.prepare(&path, pinned(&other)).await.unwrap()).await;
+    let record = fixture.run(fixture.prepare(&path, pinned(&other)).await.unwrap()).await;
     assert_eq!((record.outcome, record.component.digest), (Outcome::Failed, other));
 
     std::fs::remove_file(&path).unwrap();
-    let record = bench.run(unpinned).await;
+    let record = fixture.run(unpinned).await;
     assert_eq!((record.outcome, record.component.digest), (Outcome::Finished, digest));
 }
 
@@ -111,10 +111,10 @@ fn component_without_an_entry_or_over_the_size_limit_is_not_prepared() {
 
 #[tokio::test]
 async fn prepared_run_without_room_is_told_that_the_host_is_busy() {
-    let bench = Bench::new(0);
-    let path = bench.home.path().join("component.wasm");
+    let fixture = Fixture::new(0);
+    let path = fixture.home.path().join("component.wasm");
     std::fs::write(&path, component(true)).unwrap();
-    let prepared = bench.prepare(&path, Policy::empty()).await.unwrap();
-    let error = prepared.run(&bench.runner, Arc::new(Silent), pending()).await.unwrap_err();
+    let prepared = fixture.prepare(&path, Policy::empty()).await.unwrap();
+    let error = prepared.run(&fixture.runner, Arc::new(Silent), pending()).await.unwrap_err();
     assert!(matches!(error, StartError::Busy), "{error}");
 }

@@ -1,50 +1,55 @@
-//! The fuzzers' seeds, and with them the inputs that once broke something: each goes through the check of its fuzzer at every run of the tests, with the
-//! compiler as it is. Making up new ones is what `make fuzz` is for (`docs/fuzzing.md`).
+//! Replays the fuzzers' seeds, including inputs that once broke something, through the fuzzers'
+//! checks.
+//!
+//! `make fuzz` generates new inputs: `docs/fuzzing.md`.
 
+#[path = "../fuzz/checks/audit_bytes.rs"]
+mod audit_bytes;
+#[path = "../fuzz/checks/audit_edits.rs"]
+mod audit_edits;
 #[path = "../fuzz/checks/component.rs"]
 mod component;
+#[allow(unreachable_pub, reason = "a part of another crate")]
+#[path = "../fuzz/src/edits.rs"]
+mod edits;
 #[path = "../fuzz/checks/policy.rs"]
 mod policy;
 #[path = "../fuzz/checks/record.rs"]
 mod record;
 #[path = "../fuzz/checks/redactor.rs"]
 mod redactor;
-#[allow(unreachable_pub, reason = "a crate of its own for the fuzzers")]
-#[path = "../fuzz/src/lib.rs"]
-mod shared;
-#[path = "../fuzz/checks/trail_bytes.rs"]
-mod trail_bytes;
-#[path = "../fuzz/checks/trail_edits.rs"]
-mod trail_edits;
 #[path = "../fuzz/checks/vault.rs"]
 mod vault;
 
 use std::panic::catch_unwind;
 
+// The checks use these names of their parent module.
+use strongroom as host;
+use strongroom::runs;
 use strongroom::runtime::imports;
 
-use crate::support::{apart, files_below, project};
+use crate::support::{files_below, isolated, project};
 
 #[test]
-fn every_seed_passes_the_check_of_its_fuzzer() {
-    // Apart, because the checks leave folders behind.
+fn each_seed_passes_its_fuzzers_check() {
+    // In a process of its own, because the checks leave folders behind.
     let scratch = tempfile::tempdir().unwrap();
-    apart::passes_in(scratch.path(), "seeds::seeds_in_this_process");
+    isolated::assert_passes_in(scratch.path(), "seeds::seeds_replayed_in_this_process");
 }
 
-/// Fails by panicking.
+/// Panics if the input violates an assertion.
 type Check = fn(&[u8]);
 
 #[test]
-#[ignore = "leaves folders behind: `every_seed_passes_the_check_of_its_fuzzer` runs it apart"]
-fn seeds_in_this_process() {
+#[ignore = "leaves folders behind: `each_seed_passes_its_fuzzers_check` runs it in a process of its own"]
+fn seeds_replayed_in_this_process() {
     let checks: [(&str, Check); 7] = [
+        ("audit-bytes", audit_bytes::check),
+        ("audit-edits", audit_edits::check),
         ("component", component::check),
         ("policy", policy::check),
         ("record", record::check),
         ("redactor", redactor::check),
-        ("trail-bytes", trail_bytes::check),
-        ("trail-edits", trail_edits::check),
         ("vault", vault::check),
     ];
     let seeds = project().join("fuzz/seeds");

@@ -1,5 +1,5 @@
-//! What runs share (the pool of memories, the cache, the compiled code, the audit) tells one run nothing of another: runs in one process, at
-//! once and one after the other.
+//! State shared between runs (memory pool, cache, compiled code, audit log) gives a run no
+//! information about another: runs in one process, concurrent and in sequence.
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -7,7 +7,7 @@ use std::io::Read as _;
 use strongroom::record::Outcome;
 
 use crate::support::Host;
-use crate::support::inside::{Inside, Work};
+use crate::support::in_process::{InProcessHost, RunRequest};
 
 const VALUE: &str = "LEFT-BEHIND-by-the-run-before-1234567890";
 
@@ -16,14 +16,14 @@ const VALUE: &str = "LEFT-BEHIND-by-the-run-before-1234567890";
 // attack: leak: find data of an earlier run in memory, tables, globals, files or the environment ->
 // all of these are new in every run, and only a staging directory that was never modified is reused
 #[test]
-fn a_run_finds_nothing_of_the_one_before_it() {
-    let inside = Inside::new(&[("key", VALUE)]);
+fn run_finds_no_data_of_an_earlier_run() {
+    let host = InProcessHost::new(&[("key", VALUE)]);
     let leave = "version = 1\n[secrets]\nkey = [\"get\"]\n[environment]\nMODE = \"leaving\"";
     for _ in 0..5 {
-        inside.run("residue", leave, &["leave", "key"]).finished().shows("left");
-        // The same component, so that the pool gives it the same memory again where it can.
-        let seen = inside.run("residue", "version = 1", &["look", "key"]).finished();
-        seen.shows("values: 0\n")
+        host.run("residue", leave, &["leave", "key"]).finished().shows("left");
+        // The same component, so that the pool reuses its memory if possible.
+        let run = host.run("residue", "version = 1", &["look", "key"]).finished();
+        run.shows("values: 0\n")
             .shows("bytes: 0\n")
             .shows("files: 0\n")
             .shows("environment: []\n")
@@ -34,13 +34,13 @@ fn a_run_finds_nothing_of_the_one_before_it() {
 // attack: leak: find data of an earlier run in memory, tables, globals, files or the environment ->
 // all of these are new in every run, and only a staging directory that was never modified is reused
 #[test]
-fn a_run_that_is_stopped_half_way_leaves_nothing_either() {
-    let inside = Inside::new(&[("key", VALUE)]);
+fn run_finds_no_data_of_an_earlier_stopped_run() {
+    let host = InProcessHost::new(&[("key", VALUE)]);
     let leave = "version = 1\n[secrets]\nkey = [\"get\"]\n[limits]\noutput-bytes = \"1B\"";
     for _ in 0..3 {
-        let seen = inside.run("residue", leave, &["leave", "key"]);
-        assert_eq!(seen.record.outcome, Outcome::Limit);
-        inside.run("residue", "version = 1", &["look", "key"]).finished().shows("values: 0\n").shows("bytes: 0\n");
+        let run = host.run("residue", leave, &["leave", "key"]);
+        assert_eq!(run.record.outcome, Outcome::Limit);
+        host.run("residue", "version = 1", &["look", "key"]).finished().shows("values: 0\n").shows("bytes: 0\n");
     }
 }
 
@@ -48,31 +48,31 @@ fn a_run_that_is_stopped_half_way_leaves_nothing_either() {
 // attack: leak: find data of an earlier run in memory, tables, globals, files or the environment ->
 // all of these are new in every run, and only a staging directory that was never modified is reused
 #[test]
-fn memory_tables_and_globals_are_as_new_in_every_run() {
-    let inside = Inside::new(&[]);
+fn memory_tables_and_globals_are_new_in_every_run() {
+    let host = InProcessHost::new(&[]);
     for _ in 0..20 {
-        inside.run("fresh", "version = 1", &[]).finished();
+        host.run("fresh", "version = 1", &[]).finished();
     }
-    // And in many at once, which take each other's places.
-    let runs: Vec<Work> = (0..60).map(|_| ("fresh", "version = 1".to_owned(), &[][..])).collect();
-    for seen in inside.run_all(&runs, 8) {
-        seen.finished();
+    // Concurrent runs, which reuse each other's memory slots.
+    let runs: Vec<RunRequest> = (0..60).map(|_| ("fresh", "version = 1".to_owned(), &[][..])).collect();
+    for run in host.run_all(&runs, 8) {
+        run.finished();
     }
 }
 
 // attack: access: use a resource handle that the run was not given -> each run has its own handle
 // table
 #[test]
-fn a_handle_that_was_not_given_is_none() {
-    let inside = Inside::new(&[]);
-    // Others hold streams at this moment, each in a table of its own.
-    let mut runs: Vec<Work> = (0..8)
+fn forged_resource_handle_fails() {
+    let host = InProcessHost::new(&[]);
+    // At the same time other runs hold streams, each in its own table.
+    let mut runs: Vec<RunRequest> = (0..8)
         .map(|_| ("handles", "version = 1\n[limits]\ntime = \"500ms\"".to_owned(), &["poll", "100"][..]))
         .collect();
     runs.insert(4, ("forge", "version = 1".to_owned(), &[]));
-    let seen = inside.run_all(&runs, 9).remove(4);
-    assert_eq!(seen.record.outcome, Outcome::Failed);
-    let reason = seen.record.reason.unwrap();
+    let run = host.run_all(&runs, 9).remove(4);
+    assert_eq!(run.record.outcome, Outcome::Failed);
+    let reason = run.record.reason.unwrap();
     assert!(reason.contains("handle"), "{reason}");
 }
 
@@ -80,11 +80,11 @@ fn a_handle_that_was_not_given_is_none() {
 // attack: leak: see the values of a simultaneous run -> budgets, versions, redactor and names
 // belong to one run
 #[test]
-fn runs_at_once_in_one_process_see_only_their_own() {
+fn concurrent_runs_in_one_process_see_only_their_secrets() {
     let secrets: Vec<(String, String)> =
         (0..8).map(|n| (format!("key-{n}"), format!("value-of-run-{n}-only"))).collect();
     let borrowed: Vec<_> = secrets.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let inside = Inside::new(&borrowed);
+    let host = InProcessHost::new(&borrowed);
     const ASK: &[&str] = &[
         "len=key-0",
         "len=key-1",
@@ -97,20 +97,20 @@ fn runs_at_once_in_one_process_see_only_their_own() {
         "list",
     ];
     let policy = |n: usize| format!("version = 1\n[secrets]\nkey-{n} = [\"get\", \"list\"]");
-    let runs: Vec<Work> = (0..64).map(|run| ("exercise", policy(run % 8), ASK)).collect();
+    let runs: Vec<RunRequest> = (0..64).map(|run| ("exercise", policy(run % 8), ASK)).collect();
     let mut identities = BTreeSet::new();
-    for (run, seen) in inside.run_all(&runs, 8).into_iter().enumerate() {
-        let seen = seen.finished();
-        assert!(identities.insert(seen.record.id.to_string()));
+    for (index, run) in host.run_all(&runs, 8).into_iter().enumerate() {
+        let run = run.finished();
+        assert!(identities.insert(run.record.id.to_string()));
         for n in 0..8 {
-            let granted = seen.shown.contains(&format!("len key-{n}: ok: 19"));
-            let denied = seen.shown.contains(&format!("len key-{n}: error: denied: key-{n}"));
-            assert_eq!((granted, denied), (n == run % 8, n != run % 8), "run {run}:\n{}", seen.shown);
+            let granted = run.shown.contains(&format!("len key-{n}: ok: 19"));
+            let denied = run.shown.contains(&format!("len key-{n}: error: denied: key-{n}"));
+            assert_eq!((granted, denied), (n == index % 8, n != index % 8), "run {index}:\n{}", run.shown);
         }
-        let own = run % 8;
-        assert!(seen.shown.contains(&format!("list : ok: [\"key-{own}\"]")), "{}", seen.shown);
-        assert!(!seen.shown.contains("value-of-run"), "{}", seen.shown);
-        assert_eq!(seen.record.secrets.len(), 9, "{:?}", seen.record.secrets);
+        let own = index % 8;
+        assert!(run.shown.contains(&format!("list : ok: [\"key-{own}\"]")), "{}", run.shown);
+        assert!(!run.shown.contains("value-of-run"), "{}", run.shown);
+        assert_eq!(run.record.secrets.len(), 9, "{:?}", run.record.secrets);
     }
 }
 
@@ -120,18 +120,19 @@ fn runs_at_once_in_one_process_see_only_their_own() {
 // its timing -> the policy decides before the cache and the vault, which are not asked, and the
 // reply is the same in both cases
 #[test]
-fn a_name_not_granted_is_answered_alike_in_every_form_operation_and_batch_and_nothing_is_asked() {
+fn ungranted_name_gets_the_same_answer_if_it_exists_or_not() {
     const GIVEN: &str = "given to everybody";
-    let inside = Inside::new(&[("sky-key", VALUE), ("ski-kit", "of no interest to anybody"), ("granted", GIVEN)]);
-    inside.run("exercise", "version = 1\n[secrets]\nsky-key = [\"get\"]", &["len=sky-key"]).finished();
-    let before = inside.asked.so_far();
+    let host = InProcessHost::new(&[("sky-key", VALUE), ("ski-kit", "of no interest to anybody"), ("granted", GIVEN)]);
+    host.run("exercise", "version = 1\n[secrets]\nsky-key = [\"get\"]", &["len=sky-key"]).finished();
+    let before = host.vault_calls.counts();
     assert_eq!(before, (1, 1));
-    // One in the cache, one in the vault alone, two nowhere. Without a grant there is no contact: so no difference in time either.
+    // One name is cached, one is only in the vault, two do not exist. Denied requests reach
+    // neither, so their timing does not differ either.
     let names = ["sky-key", "ski-kit", "sock", "sack"];
     let all = "[\"get\", \"set\", \"describe\", \"delete\"]";
     let long = "x".repeat(127);
     let denied: String = names.iter().chain([&long.as_str()]).map(|name| format!("{name} = []\n")).collect();
-    // Nothing granted; another name; every name but these; what begins with them.
+    // No grants; another name; all names but these; prefixes that start with these names.
     let policies = [
         ("", "version = 1".to_owned()),
         ("granted", format!("version = 1\n[secrets]\ngranted = {all}")),
@@ -139,52 +140,54 @@ fn a_name_not_granted_is_answered_alike_in_every_form_operation_and_batch_and_no
         ("granted", format!("version = 1\n[secrets]\ngranted = {all}\n\"sky-key-*\" = {all}\n\"ski-kit-*\" = {all}")),
     ];
     for (granted, policy) in &policies {
-        let mut seen = None;
+        let mut expected = None;
         for name in names {
             let args: &[&str] = if granted.is_empty() { &[name] } else { &[name, granted] };
-            let run = inside.run("spell", policy, args).finished();
-            assert_eq!(inside.asked.so_far(), before, "`{name}`: the cache or the vault was asked\n{policy}");
-            let answers: Vec<_> = run.shown.lines().map(|line| nameless(line, name)).collect();
-            // 23 spellings, 7 operations, and where a name is granted 6 batches with it; and the list.
+            let run = host.run("spell", policy, args).finished();
+            assert_eq!(host.vault_calls.counts(), before, "`{name}`: the cache or the vault was asked\n{policy}");
+            let answers: Vec<_> = run.shown.lines().map(|line| without_name(line, name)).collect();
+            // 23 spellings with 7 operations each, 6 batches each if another name is granted, and
+            // one list.
             assert_eq!(answers.len(), 23 * if granted.is_empty() { 7 } else { 13 } + 1, "{}", run.shown);
             assert!(answers.iter().all(|line| line.contains(": error: ")), "{}", run.shown);
-            // To the letter, but for the name itself.
-            let first = seen.get_or_insert_with(|| answers.clone());
+            // Identical except for the name.
+            let first = expected.get_or_insert_with(|| answers.clone());
             assert_eq!(&answers, first, "{policy}");
         }
     }
     for (name, value) in [("sky-key", VALUE), ("ski-kit", "of no interest to anybody"), ("granted", GIVEN)] {
         let policy = format!("version = 1\n[secrets]\n{name} = [\"get\"]");
         let length = format!("len {name}: ok: {}", value.len());
-        inside.run("exercise", &policy, &[&format!("len={name}")]).finished().shows(&length);
+        host.run("exercise", &policy, &[&format!("len={name}")]).finished().shows(&length);
     }
 }
 
-/// An answer without the name that it was about, in whatever case.
-fn nameless(line: &str, name: &str) -> String {
+/// Removes the name, in any case, from an answer.
+fn without_name(line: &str, name: &str) -> String {
     let name = name.to_lowercase();
     let folded = line.to_lowercase();
-    // What stands for a letter of the name differs from name to name: the place is told by what follows.
-    let (asked, answer) = folded.split_once("\": ").unwrap_or(("list", &folded));
-    let operation = asked.split(' ').next().unwrap_or_default();
+    // The requested spelling differs between names, so only the operation before it and the answer
+    // after it are kept.
+    let (request, answer) = folded.split_once("\": ").unwrap_or(("list", &folded));
+    let operation = request.split(' ').next().unwrap_or_default();
     format!("{operation}: {}", answer.replace(&name, "NAME"))
 }
 
 // attack: escape: read what another run is writing -> each run has a private staging directory
 #[test]
-fn the_outputs_of_another_run_are_out_of_reach() {
+fn outputs_of_another_run_are_unreachable() {
     let host = Host::new();
-    // One run stands still with a file in its private folder, while another looks around beside it.
+    // One run sleeps with a file in its staging directory, while another explores its surroundings.
     let mut other = host.start("sleep", "version = 1", &["--output", "theirs"], &["what the other run has made"]);
-    let mut said = [0; 8];
-    other.stderr.as_mut().unwrap().read_exact(&mut said).unwrap();
-    assert_eq!(&said, b"sleeping");
+    let mut printed = [0; 8];
+    other.stderr.as_mut().unwrap().read_exact(&mut printed).unwrap();
+    assert_eq!(&printed, b"sleeping");
     let staged: Vec<_> = std::fs::read_dir(host.path())
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.join("private").exists())
         .collect();
-    let [folder] = staged.as_slice() else { panic!("where is its folder? {staged:?}") };
+    let [folder] = staged.as_slice() else { panic!("not one staging directory: {staged:?}") };
     let name = folder.file_name().unwrap().to_string_lossy();
     let paths = [
         format!("/output/../{name}/private"),

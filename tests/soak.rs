@@ -1,18 +1,20 @@
-//! A thousand hostile runs in one process: its memory does not grow, and nothing of them is left.
+//! A thousand hostile runs in one process. Its memory does not grow, and nothing of the runs is
+//! left.
 
 use std::time::Duration;
 
 use strongroom::record::{Limit, Outcome};
 
-use crate::support::apart::{self, Holdings};
-use crate::support::inside::{Inside, Work};
-use crate::support::left_over;
+use crate::support::in_process::{InProcessHost, RunRequest};
+use crate::support::isolated::{self, ProcessResources};
+use crate::support::leftovers;
 
-/// How far the memory may grow from the first rounds to the last, in KiB: what keeping 36 KiB of each run would come to.
+/// The allowed growth of memory between early and late rounds, in KiB. Keeping 36 KiB of each run
+/// would exceed it.
 const GROWTH_MAX: u64 = 16 << 10;
 
 const ROUNDS: usize = 22;
-/// Rounds before anything is compared.
+/// The number of warm-up rounds, which are not compared.
 const WARM: usize = 3;
 const AT_ONCE: usize = 4;
 
@@ -21,14 +23,14 @@ const AT_ONCE: usize = 4;
 // attack: resources: exhaust the host over many runs -> a run leaves no memory, threads,
 // descriptors, processes or files
 #[test]
-fn a_thousand_hostile_runs_leave_nothing() {
-    apart::passes("soak::hostile_runs_in_this_process");
+fn thousand_hostile_runs_leave_no_resources() {
+    isolated::assert_passes("soak::hostile_runs_in_this_process");
 }
 
-/// What each run is to come to.
+/// The expected outcome of a run.
 type Expected = (Outcome, Option<Limit>);
 
-fn work() -> Vec<(Work, Expected)> {
+fn requests() -> Vec<(RunRequest, Expected)> {
     let limit = |limit| (Outcome::Limit, Some(limit));
     let (finished, failed, refused) = ((Outcome::Finished, None), (Outcome::Failed, None), (Outcome::Refused, None));
     let brief = "version = 1\n[limits]\ntime = \"20ms\"\nmemory = \"64MiB\"\nlog-bytes = \"10KiB\"";
@@ -88,53 +90,54 @@ fn work() -> Vec<(Work, Expected)> {
 }
 
 #[test]
-#[ignore = "looks at the whole process: `a_thousand_hostile_runs_leave_nothing` runs it apart"]
+#[ignore = "inspects the whole process: `thousand_hostile_runs_leave_no_resources` runs it in a process of its own"]
 fn hostile_runs_in_this_process() {
-    let inside = Inside::new(&[("key", "hunter2-\"Zwiebel\" & / +% correct\\horse\nsecond-line-of-the-secret")]);
-    let (work, expected): (Vec<Work>, Vec<Expected>) = work().into_iter().unzip();
+    let host = InProcessHost::new(&[("key", "hunter2-\"Zwiebel\" & / +% correct\\horse\nsecond-line-of-the-secret")]);
+    let (requests, expected): (Vec<RunRequest>, Vec<Expected>) = requests().into_iter().unzip();
     let (mut memory, mut before) = (Vec::new(), None);
     for round in 0..ROUNDS {
-        let all = inside.run_all(&work, AT_ONCE);
-        for ((seen, expected), (guest, _, args)) in all.iter().zip(&expected).zip(&work) {
-            let came = (seen.record.outcome, seen.record.limit);
-            assert_eq!(came, *expected, "{guest} {args:?} in round {round}: {:?}", seen.record.reason);
-            assert!(!seen.shown.contains("hunter2"), "{guest} {args:?}");
+        let all = host.run_all(&requests, AT_ONCE);
+        for ((run, expected), (guest, _, args)) in all.iter().zip(&expected).zip(&requests) {
+            let outcome = (run.record.outcome, run.record.limit);
+            assert_eq!(outcome, *expected, "{guest} {args:?} in round {round}: {:?}", run.record.reason);
+            assert!(!run.shown.contains("hunter2"), "{guest} {args:?}");
         }
-        memory.push(apart::kilobytes("VmRSS:"));
-        // By then everything that is made once has been made: code is compiled, pools and thread stacks are there.
+        memory.push(isolated::kilobytes("VmRSS:"));
+        // After the warm-up everything that is created once exists: compiled code, pools, thread
+        // stacks.
         if round + 1 == WARM {
-            before = Some(held(&inside));
+            before = Some(settled_resources(&host));
         }
     }
-    // What the allocator keeps for the next large run comes and goes, so the least of some rounds is compared.
+    // The allocator's reserves fluctuate, so the minima of several rounds are compared.
     let (_, measured) = memory.split_at(WARM);
     let (early, late) = measured.split_at(measured.len() / 2);
-    let least = |rounds: &[u64]| rounds.iter().min().copied().unwrap();
-    println!("{} runs, KiB after each round: {memory:?}", work.len() * ROUNDS);
-    let grown = least(late).saturating_sub(least(early));
+    let minimum = |rounds: &[u64]| rounds.iter().min().copied().unwrap();
+    println!("{} runs, KiB after each round: {memory:?}", requests.len() * ROUNDS);
+    let grown = minimum(late).saturating_sub(minimum(early));
     assert!(grown < GROWTH_MAX, "grown by {grown} KiB: {memory:?}");
-    let holdings = before.unwrap();
-    let mut left = held(&inside);
-    assert_eq!(left.descriptors, holdings.descriptors);
-    assert_eq!(left.children, Vec::<String>::new());
-    // The threads for blocking work come with it and end by themselves; one that was left behind does not, however long it is waited for.
+    let before = before.unwrap();
+    let mut after = settled_resources(&host);
+    assert_eq!(after.descriptors, before.descriptors);
+    assert_eq!(after.children, Vec::<String>::new());
+    // Threads for blocking work end by themselves after a while. A leaked thread would not.
     for _ in 0..600 {
-        if left.threads <= holdings.threads {
+        if after.threads <= before.threads {
             break;
         }
         std::thread::sleep(Duration::from_millis(50));
-        left = Holdings::now();
+        after = ProcessResources::now();
     }
-    assert!(left.threads <= holdings.threads, "{} threads, {} before", left.threads, holdings.threads);
-    assert_eq!(left_over(inside.path(), inside.path()), Vec::<std::path::PathBuf>::new());
+    assert!(after.threads <= before.threads, "{} threads, {} before", after.threads, before.threads);
+    assert_eq!(leftovers(host.path(), host.path()), Vec::<std::path::PathBuf>::new());
 }
 
-/// What the process holds once what was under way has come to rest: what a stopped run has left to the background ends by itself.
-fn held(inside: &Inside) -> Holdings {
-    let mut now = Holdings::now();
+/// Returns the process's resources once background work of stopped runs has ended.
+fn settled_resources(host: &InProcessHost) -> ProcessResources {
+    let mut now = ProcessResources::now();
     for _ in 0..100 {
-        inside.run("hello", "version = 1", &[]).finished();
-        let later = Holdings::now();
+        host.run("hello", "version = 1", &[]).finished();
+        let later = ProcessResources::now();
         if later.descriptors == now.descriptors {
             break;
         }

@@ -1,12 +1,13 @@
-//! Rules over the source that neither the compiler nor Cargo checks: which crates depend on which libraries, who exposes a secret value,
-//! where `unsafe` code and reads of the environment are, and that every guest has a test.
+//! Rules for the source that neither the compiler nor Cargo checks: dependencies of the crates,
+//! callers that expose secret values, the places of `unsafe` code and of reads of the environment,
+//! and that every guest has a test.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::support::{files_below, project};
 
-/// Source without comments and without what is compiled for tests alone.
+/// Returns source text without comments and without inline test modules.
 fn code(text: &str) -> String {
     let text = match text.find("#[cfg(test)]\nmod tests {") {
         Some(at) => &text[..at],
@@ -48,7 +49,8 @@ fn sources() -> Vec<Source> {
     sources
 }
 
-/// The packages that a crate of the workspace depends on in a normal build, directly and indirectly.
+/// Returns the packages that a workspace crate depends on, directly and indirectly, in a normal
+/// build.
 fn dependencies(package: &str) -> BTreeSet<String> {
     let output = std::process::Command::new(env!("CARGO"))
         .args([
@@ -87,23 +89,23 @@ fn crates_depend_only_on_what_their_layer_allows() {
         ("strongroom-runtime", [&azure[..], &["rusqlite", "clap"]].concat()),
         ("strongroom", [&azure[..], &["rusqlite", "clap"]].concat()),
     ] {
-        let found = dependencies(package);
-        assert!(found.contains(&package.replace('-', "_")), "{found:?}");
+        let actual = dependencies(package);
+        assert!(actual.contains(&package.replace('-', "_")), "{actual:?}");
         for name in absent {
-            assert!(!found.contains(name), "`{package}` depends on `{name}`");
+            assert!(!actual.contains(name), "`{package}` depends on `{name}`");
         }
     }
 }
 
 #[test]
-fn wasmtime_stays_in_the_runtime() {
+fn only_the_runtime_names_wasmtime() {
     for Source { krate, path, code } in sources() {
         assert!(krate == "runtime" || !code.contains("wasmtime"), "{} names wasmtime", path.display());
     }
 }
 
 #[test]
-fn the_azure_sdk_stays_in_its_crate() {
+fn only_the_azure_crate_names_the_sdk() {
     for Source { krate, path, code } in sources() {
         for name in ["azure_core", "azure_identity", "azure_security", "reqwest"] {
             assert!(krate == "vault-azure" || !code.contains(name), "{} names `{name}`", path.display());
@@ -130,22 +132,19 @@ fn unsafe_code_is_in_one_file() {
 
 // promise: Every place in the source that exposes a secret value is listed with a reason.
 #[test]
-fn the_callers_of_expose_are_known() {
+fn callers_of_expose_are_listed() {
     let host = project().join("host");
     let callers: BTreeSet<_> = sources()
         .into_iter()
         .filter(|source| source.code.contains(".expose()") || source.code.contains(".expose_shared()"))
         .map(|source| source.path.strip_prefix(&host).unwrap().to_string_lossy().into_owned())
         .collect();
-    let known: BTreeSet<_> = KNOWN_CALLERS.iter().map(|(file, _)| (*file).to_owned()).collect();
-    assert_eq!(
-        callers, known,
-        "a value is exposed somewhere new, or no longer: the list has to say why each place may"
-    );
+    let listed: BTreeSet<_> = EXPOSE_CALLERS.iter().map(|(file, _)| (*file).to_owned()).collect();
+    assert_eq!(callers, listed, "the callers of `expose` have changed: update EXPOSE_CALLERS with the reasons");
 }
 
-/// Where a value leaves its wrapper, and why.
-const KNOWN_CALLERS: &[(&str, &str)] = &[
+/// Files that expose a secret value, with the reason.
+const EXPOSE_CALLERS: &[(&str, &str)] = &[
     ("cli/src/commands/value.rs", "the operator asked to see it"),
     ("redact/src/lib.rs", "its encodings are searched for"),
     ("runtime/src/training.rs", "it is handed to the component that the policy grants it to"),
@@ -154,10 +153,10 @@ const KNOWN_CALLERS: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn a_grant_is_made_in_the_policy_alone() {
+fn only_the_policy_constructs_grants() {
     for Source { krate, path, code } in sources() {
-        let makes = code.contains("Grant::new(") || code.contains("Grant {") && code.contains("impl Grant {");
-        assert!(krate == "policy" || !makes, "{} makes a grant", path.display());
+        let constructs = code.contains("Grant::new(") || code.contains("Grant {") && code.contains("impl Grant {");
+        assert!(krate == "policy" || !constructs, "{} constructs a grant", path.display());
     }
 }
 
@@ -181,7 +180,7 @@ fn every_guest_has_a_test() {
 }
 
 #[test]
-fn every_case_of_redaction_names_a_test_that_exists() {
+fn redaction_cases_name_existing_tests() {
     let sources: String = files_below(&project().join("host"))
         .into_iter()
         .filter(|file| file.extension().is_some_and(|end| end == "rs"))
@@ -196,15 +195,15 @@ fn every_case_of_redaction_names_a_test_that_exists() {
         let names: Vec<_> = tests.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() > 1).collect();
         assert!(!names.is_empty(), "no test is named: {row}");
         for name in names {
-            assert!(sources.contains(&format!("fn {name}(")), "docs/redaction.md names `{name}`, which is not there");
+            assert!(sources.contains(&format!("fn {name}(")), "docs/redaction.md names `{name}`, which does not exist");
         }
         count += 1;
     }
-    assert!(count > 20, "only {count} cases seen");
+    assert!(count > 20, "only {count} cases found");
 }
 
 #[test]
-fn the_licences_of_dependencies_are_known() {
+fn dependencies_have_allowed_licences() {
     let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let output = std::process::Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", &platform])
@@ -217,9 +216,11 @@ fn the_licences_of_dependencies_are_known() {
     assert!(packages.len() > 100);
     for package in packages {
         let licence = package["license"].as_str().unwrap_or_default();
-        // One way out has to be allowed whole.
+        // At least one alternative must consist of allowed licences only.
         let plain = licence.replace(['(', ')'], " ").replace('/', " OR ");
-        let allowed = plain.split(" OR ").any(|way| way.split(" AND ").all(|one| LICENCES.contains(&one.trim())));
+        let allowed = plain
+            .split(" OR ")
+            .any(|alternative| alternative.split(" AND ").all(|licence| LICENCES.contains(&licence.trim())));
         assert!(
             allowed,
             "{} has the licence `{licence}`: decide whether the project may depend on it",
@@ -228,7 +229,7 @@ fn the_licences_of_dependencies_are_known() {
     }
 }
 
-/// Licences that may be in the program.
+/// Licences that dependencies may have.
 const LICENCES: &[&str] = &[
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",

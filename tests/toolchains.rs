@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::support::{Ended, Host, project};
+use crate::support::{EndedRun, Host, project};
 
 const VALUE: &str = "correct-horse-battery-staple";
 
@@ -33,7 +33,7 @@ fn component(name: &str) -> Option<PathBuf> {
 }
 
 /// Runs a component with one granted secret, one parameter and an output folder.
-fn run(host: &Host, component: &Path, args: &[&str]) -> Ended {
+fn run(host: &Host, component: &Path, args: &[&str]) -> EndedRun {
     host.set("key", VALUE);
     host.set("other", "not granted");
     let component = component.to_str().expect("a path in UTF-8");
@@ -42,10 +42,10 @@ fn run(host: &Host, component: &Path, args: &[&str]) -> Ended {
 
 /// Checks the record of a component that reads `key`, asks for `other` and logs the metric `mean`.
 #[track_caller]
-fn used_secrets_and_context(run: &Ended) {
+fn assert_secrets_and_context(run: &EndedRun) {
     let secrets = run.record.secrets.iter();
     let secrets: Vec<_> =
-        secrets.map(|one| (one.operation.as_str(), one.name.as_str(), one.count, one.denied)).collect();
+        secrets.map(|usage| (usage.operation.as_str(), usage.name.as_str(), usage.count, usage.denied)).collect();
     assert_eq!(secrets, [("get", "key", 1, 0), ("get", "other", 0, 1)]);
     let mean = &run.record.metrics["mean"];
     assert_eq!((mean.points.len(), mean.points[0].step, mean.points[0].value.0), (1, Some(1), 0.5));
@@ -61,7 +61,7 @@ fn python_component_uses_secrets_and_context() {
         .shows("other: Error_Denied other")
         .shows(r#"parameters: {"epochs": "3"}"#)
         .never_shows(VALUE);
-    used_secrets_and_context(&run);
+    assert_secrets_and_context(&run);
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn javascript_component_uses_secrets_and_context() {
         .shows("other: denied other")
         .shows(r#"parameters: {"epochs":"3"}"#)
         .never_shows(VALUE);
-    used_secrets_and_context(&run);
+    assert_secrets_and_context(&run);
 }
 
 #[test]

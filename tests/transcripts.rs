@@ -1,12 +1,21 @@
-//! The command line as transcripts: each file in `cases/` holds commands, exit codes and exact output, as a person would see them.
+//! Tests the command line with transcripts: each file in `cases/` contains commands, exit codes and
+//! exact output, as a person would see them.
 //!
-//! A file opens with a line that says what it shows. `$ ` begins a command, which `sh` runs, `> ` goes on with it, `? 2` is its exit code where
-//! that is not 0, and what follows is all it printed, standard output and standard error in the order of writing; `(no newline)` ends output
-//! that ended without one. `# ` begins a remark. What differs from run to run is masked: `[ID]`, `[VERSION]` of a secret, `[DIGEST]`, `[NOW]`,
-//! `[FOLDER]`; and by hand `[..]` for any text within a line, `...` for any lines. Each file has a folder of its own, which its commands
-//! share: `home` is the home of strongroom, `guests` the guests.
+//! A file starts with a comment that says what it shows. `$ ` starts a command, which `sh` runs,
+//! and `> ` continues it. `? 2` is its exit code if that is not
+//! 0. The following lines are everything it printed, standard output and standard error in the
+//!    order of writing; `(no newline)` marks output without a newline at its end. `# ` starts a
+//!    comment.
 //!
-//! `REWRITE_CASES=1 cargo test --test all transcripts` writes what was printed into the files; lines that still match stay as they are.
+//! Values that differ between runs are masked automatically: `[ID]`, `[VERSION]` of a secret,
+//! `[DIGEST]`, `[NOW]`, `[FOLDER]`. Masks written by hand are `[..]` for any text within a line and
+//! `...` for any number of lines.
+//!
+//! The commands of a file share a folder. In it, `home` is the home of strongroom, and `guests`
+//! contains the guests.
+//!
+//! `REWRITE_CASES=1 cargo test --test all transcripts` rewrites the files with the actual output.
+//! Lines that still match stay unchanged.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -18,13 +27,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::support::{files_below, guest, project};
 
-/// A moment this close to now is one that the host read from its clock.
+/// A time within this distance of now counts as read from the clock.
 const NOW: SignedDuration = SignedDuration::from_hours(1);
 
 // attack: escape: get a directory that contains the vault, its key or a credential as input or
 // output -> a run with such a directory does not start
 #[test]
-fn transcripts() {
+fn transcripts_match() {
     let files = files_below(&project().join("tests/cases"));
     assert!(files.len() > 15, "only {} cases found", files.len());
     let guests = guest("hello");
@@ -35,7 +44,7 @@ fn transcripts() {
         for _ in 0..2 {
             scope.spawn(|| {
                 while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(failure) = play(file, guests, rewrite) {
+                    if let Err(failure) = run_case(file, guests, rewrite) {
                         failures.lock().unwrap().push(failure);
                     }
                 }
@@ -43,16 +52,16 @@ fn transcripts() {
         }
     });
     let failures = failures.into_inner().unwrap();
-    assert!(failures.is_empty(), "{}\nwrite what was printed with `REWRITE_CASES=1`", failures.join("\n"));
+    assert!(failures.is_empty(), "{}\nrewrite the files with `REWRITE_CASES=1`", failures.join("\n"));
 }
 
-/// Plays one file in a folder of its own.
-fn play(file: &Path, guests: &Path, rewrite: bool) -> Result<(), String> {
+/// Runs the commands of one file in a new folder.
+fn run_case(file: &Path, guests: &Path, rewrite: bool) -> Result<(), String> {
     let case = Case::parse(&std::fs::read_to_string(file).unwrap())
         .map_err(|problem| format!("{}: {problem}", file.display()))?;
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(guests, folder.path().join("guests")).unwrap();
-    let mut played = Case { title: case.title.clone(), steps: Vec::new() };
+    let mut actual = Case { title: case.title.clone(), steps: Vec::new() };
     let mut failure = String::new();
     for step in &case.steps {
         let (code, output) = shell(&step.command.join("\n"), folder.path());
@@ -62,20 +71,20 @@ fn play(file: &Path, guests: &Path, rewrite: bool) -> Result<(), String> {
             failure += &format!("--- expected\n{}\n", shown(step.code, &step.output));
             failure += &format!("--- printed\n{}\n", shown(code, &output));
         }
-        let output = kept(&step.output, output);
-        played.steps.push(Step { code, output, ..step.clone() });
+        let output = keep_matching(&step.output, output);
+        actual.steps.push(Step { code, output, ..step.clone() });
     }
     if failure.is_empty() {
         return Ok(());
     }
     if rewrite {
-        std::fs::write(file, played.text()).unwrap();
+        std::fs::write(file, actual.text()).unwrap();
         return Ok(());
     }
     Err(format!("{}\n{failure}", file.display()))
 }
 
-/// Runs a command with nothing of this process's environment; its exit code, and what it printed, masked.
+/// Runs a command with a clean environment. Returns its exit code and its masked output.
 fn shell(command: &str, folder: &Path) -> (i32, Vec<String>) {
     let (mut reader, writer) = std::io::pipe().unwrap();
     let programs = Path::new(env!("CARGO_BIN_EXE_strongroom")).parent().expect("a program is in a folder");
@@ -104,7 +113,7 @@ fn shell(command: &str, folder: &Path) -> (i32, Vec<String>) {
     (code, lines)
 }
 
-/// A line without what the clock and the random numbers put into it.
+/// Masks the parts of a line that depend on the clock or on random numbers.
 fn masked(line: &str) -> String {
     let part_of_word = |c: char| c.is_ascii_alphanumeric() || "-:.".contains(c);
     let mut masked = String::new();
@@ -117,7 +126,7 @@ fn masked(line: &str) -> String {
             Ok(moment) if is_now(moment) => "[NOW]".to_owned(),
             _ => word.split_inclusive(['-', ':', '.']).map(masked_word).collect(),
         };
-        // What follows in a table stays in its column.
+        // Keeps the columns of a table aligned.
         let width = if after.starts_with("  ") { word.len() } else { 0 };
         masked.push_str(&format!("{mask:<width$}"));
         let gap = after.find(part_of_word).unwrap_or(after.len());
@@ -128,56 +137,56 @@ fn masked(line: &str) -> String {
 }
 
 fn masked_word(word: &str) -> String {
-    let bare = word.trim_end_matches(['-', ':', '.']);
-    let all = |wanted: fn(u8) -> bool| bare.bytes().all(wanted);
+    let core = word.trim_end_matches(['-', ':', '.']);
+    let all = |expected: fn(u8) -> bool| core.bytes().all(expected);
     let is_hex = |b| matches!(b, b'0'..=b'9' | b'a'..=b'f');
-    let mask = match bare.len() {
+    let mask = match core.len() {
         26 if all(|b| b.is_ascii_digit() || b.is_ascii_uppercase()) => "[ID]",
         32 if all(is_hex) => "[VERSION]",
         64 if all(is_hex) => "[DIGEST]",
-        _ => bare,
+        _ => core,
     };
-    mask.to_owned() + &word[bare.len()..]
+    mask.to_owned() + &word[core.len()..]
 }
 
-/// Empty lines at the end separate a step from the next.
+/// Removes empty lines at the end, which only separate steps.
 fn trim(lines: &mut Vec<String>) {
     while lines.last().is_some_and(String::is_empty) {
         lines.pop();
     }
 }
 
-/// Whether lines are as a transcript has them.
-fn matches(wanted: &[String], lines: &[String]) -> bool {
-    match wanted.split_first() {
+/// Returns whether printed lines match those of a transcript.
+fn matches(expected: &[String], lines: &[String]) -> bool {
+    match expected.split_first() {
         None => lines.is_empty(),
-        Some((first, wanted)) if first == "..." => (0..=lines.len()).any(|at| matches(wanted, &lines[at..])),
-        Some((first, wanted)) => {
-            lines.split_first().is_some_and(|(line, lines)| fits(first, line) && matches(wanted, lines))
+        Some((first, expected)) if first == "..." => (0..=lines.len()).any(|at| matches(expected, &lines[at..])),
+        Some((first, expected)) => {
+            lines.split_first().is_some_and(|(line, lines)| fits(first, line) && matches(expected, lines))
         }
     }
 }
 
-/// Whether a line is as a transcript has it, `[..]` standing for any text.
-fn fits(wanted: &str, line: &str) -> bool {
-    match wanted.split_once("[..]") {
-        None => wanted == line,
-        Some((before, wanted)) => line.strip_prefix(before).is_some_and(|rest| {
-            rest.char_indices().map(|(at, _)| at).chain([rest.len()]).any(|at| fits(wanted, &rest[at..]))
+/// Returns whether a line matches one of a transcript, in which `[..]` stands for any text.
+fn fits(expected: &str, line: &str) -> bool {
+    match expected.split_once("[..]") {
+        None => expected == line,
+        Some((before, expected)) => line.strip_prefix(before).is_some_and(|rest| {
+            rest.char_indices().map(|(at, _)| at).chain([rest.len()]).any(|at| fits(expected, &rest[at..]))
         }),
     }
 }
 
-/// What was printed, in the words of the transcript where those still fit.
-fn kept(wanted: &[String], lines: Vec<String>) -> Vec<String> {
-    if matches(wanted, &lines) {
-        return wanted.to_vec();
+/// Returns the printed lines, with those of the transcript where they still match.
+fn keep_matching(expected: &[String], lines: Vec<String>) -> Vec<String> {
+    if matches(expected, &lines) {
+        return expected.to_vec();
     }
-    let mut wanted = wanted;
-    let keep = |line: String| match wanted.iter().position(|wanted| fits(wanted, &line)) {
+    let mut expected = expected;
+    let keep = |line: String| match expected.iter().position(|expected| fits(expected, &line)) {
         Some(at) => {
-            let same = wanted[at].clone();
-            wanted = &wanted[at + 1..];
+            let same = expected[at].clone();
+            expected = &expected[at + 1..];
             same
         }
         None => line,
@@ -187,7 +196,7 @@ fn kept(wanted: &[String], lines: Vec<String>) -> Vec<String> {
 
 #[derive(Debug, PartialEq)]
 struct Case {
-    /// What stands before the first command.
+    /// The lines before the first command.
     title: Vec<String>,
     steps: Vec<Step>,
 }
@@ -197,7 +206,7 @@ struct Step {
     command: Vec<String>,
     code: i32,
     output: Vec<String>,
-    /// Remarks before the next command.
+    /// Comments before the next command.
     after: Vec<String>,
 }
 
@@ -223,13 +232,13 @@ impl Case {
                 Some(("# ", _)) => step.after.push(line.to_owned()),
                 _ if step.after.is_empty() => step.output.push(line.to_owned()),
                 _ if line.is_empty() => {}
-                _ => return Err(format!("a remark stands in the output, before: {line}")),
+                _ => return Err(format!("a comment within output, before: {line}")),
             }
         }
         trim(&mut case.title);
         case.steps.iter_mut().for_each(|step| trim(&mut step.output));
         if !case.title.first().is_some_and(|line| line.starts_with("# ")) || case.steps.is_empty() {
-            return Err("a case opens with `# ` and what it shows, and has a command".to_owned());
+            return Err("a case starts with `# ` and a description, and has a command".to_owned());
         }
         Ok(case)
     }
@@ -248,7 +257,7 @@ impl Case {
 }
 
 #[test]
-fn a_transcript_is_read_and_written_back() {
+fn transcript_round_trips() {
     let text =
         "# What it shows.\n\n$ one <<end\n> two\n>\n> end\n? 2\nerror: x\n\n  help: y\n\n# A remark.\n\n$ three\n";
     let case = Case::parse(text).unwrap();
@@ -261,9 +270,9 @@ fn a_transcript_is_read_and_written_back() {
 }
 
 #[test]
-fn output_fits_its_transcript_or_does_not() {
+fn output_is_matched_with_its_transcript() {
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
-    for (wanted, printed, fit) in [
+    for (expected, printed, fit) in [
         ("a\nb", "a\nb", true),
         ("a\nb", "a\nc", false),
         ("a", "a\nb", false),
@@ -274,13 +283,13 @@ fn output_fits_its_transcript_or_does_not() {
         ("a\n...\nd", "a\nd", true),
         ("a\n...\nd", "a\nb", false),
     ] {
-        assert_eq!(matches(&lines(wanted), &lines(printed)), fit, "{wanted:?} {printed:?}");
+        assert_eq!(matches(&lines(expected), &lines(printed)), fit, "{expected:?} {printed:?}");
     }
-    assert_eq!(kept(&lines("took [..]\nold\nend"), lines("took 5 s\nnew\nend")), ["took [..]", "new", "end"]);
+    assert_eq!(keep_matching(&lines("took [..]\nold\nend"), lines("took 5 s\nnew\nend")), ["took [..]", "new", "end"]);
 }
 
 #[test]
-fn what_changes_from_run_to_run_is_masked_and_nothing_else() {
+fn only_values_that_vary_are_masked() {
     let (id, digest) = ("01ARZ3NDEKTSV4RRFFQ69G5FAV", "a".repeat(64));
     let line = format!("run {id}: {}, {id}:5:{digest}, sha256:{digest}.", Timestamp::now());
     assert_eq!(masked(&line), "run [ID]: [NOW], [ID]:5:[DIGEST], sha256:[DIGEST].");

@@ -1,36 +1,37 @@
-//! What is read of a component before anything is compiled: its imports, its exports, and what of them is refused.
+//! Reading a component's imports and exports, and refusing imports, before anything is compiled.
 //!
-//! The file of the sandbox that does this is compiled in here by itself, without the engine. Compiling is left to the engine's own fuzzers.
+//! The engine's own fuzzers cover compilation.
 
 use super::imports;
 
-/// A component is at most this long here: what is beyond repeats.
-const MAX: usize = 64 * 1024;
+/// The maximum length of a component in bytes. Longer ones reach no further code.
+const LENGTH_MAX: usize = 64 * 1024;
 
 /// Checks one input.
 pub(crate) fn check(data: &[u8]) {
-    let bytes = &data[..data.len().min(MAX)];
-    // As for a world of an embedder's own: for the host's a component without an entry is an error, before anything else is asserted.
-    let known = imports::inspect(bytes);
+    let bytes = &data[..data.len().min(LENGTH_MAX)];
+    // The host's world requires an entry, which few inputs have. An embedder's world does not.
+    let for_host = imports::inspect(bytes);
     let Ok(interfaces) = imports::inspect_for_world(bytes) else {
-        assert!(known.is_err(), "what is malformed for one world is well-formed for another");
+        assert!(for_host.is_err(), "malformed for an embedder's world, but not for the host's");
         return;
     };
-    if let Ok(known) = known {
-        assert_eq!(known, interfaces);
-        assert!(known.entry().is_some());
+    if let Ok(for_host) = for_host {
+        assert_eq!(for_host, interfaces);
+        assert!(for_host.entry().is_some());
     }
     assert!(interfaces.imports.len() <= imports::ITEMS_MAX && interfaces.exports.len() <= imports::ITEMS_MAX);
     for item in interfaces.imports.iter().chain(&interfaces.exports) {
         assert!(!item.name.chars().any(char::is_control), "{:?}", item.name);
     }
-    // Everything refused is an import, and what is neither ours nor of WASI is refused.
+    // Only imports are refused, and among them each interface that is neither strongroom's nor
+    // WASI's.
     let refused = imports::refused(&interfaces);
     assert!(refused.len() <= interfaces.imports.len());
     for item in &interfaces.imports {
-        let known = item.name.starts_with("wasi:") || item.name.starts_with("strongroom:training/");
-        if !known && item.kind == imports::Kind::Interface {
-            assert!(refused.iter().any(|one| one.import == item.name), "`{}` is not refused", item.name);
+        let is_linkable = item.name.starts_with("wasi:") || item.name.starts_with("strongroom:training/");
+        if !is_linkable && item.kind == imports::Kind::Interface {
+            assert!(refused.iter().any(|refused| refused.import == item.name), "`{}` is not refused", item.name);
         }
     }
 }

@@ -1,19 +1,23 @@
-//! The policy: whatever the text is, reading it does not panic; and what is decided is what an independent reading of the same TOML says.
+//! Parsing a policy does not panic, and its decisions agree with an independent reader of the same
+//! TOML.
 
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use strongroom::ids::SecretName;
-use strongroom::policy::{Decisions, Operation, Policy};
 
-/// What the model says of a name: the operations that its entry allows, and whether anything else restricts them.
+use super::host::ids::SecretName;
+use super::host::policy::{Decisions, Operation, Policy};
+
+/// The operations that a name's entry allows, and whether the entry also has an expiry or a number
+/// of uses.
 #[derive(Default)]
 struct Model {
     allow: BTreeSet<String>,
     restricted: bool,
 }
 
-/// The entry of the exact name, else the one of the longest prefix, by trying all.
+/// Reads the entry of the exact name, or else the one with the longest prefix, by trying all
+/// entries.
 fn model(secrets: &toml::Table, name: &str) -> Model {
     let mut best: Option<(usize, &toml::Value)> = None;
     for (key, value) in secrets {
@@ -50,10 +54,10 @@ pub(crate) fn check(data: &[u8]) {
             return;
         }
     };
-    let table: toml::Table = text.parse().expect("a policy that was read is TOML");
-    let nothing = toml::Table::new();
-    let secrets = table.get("secrets").and_then(toml::Value::as_table).unwrap_or(&nothing);
-    // Names beside every key: the key itself, longer, shorter, in capitals; and some that no key names.
+    let table: toml::Table = text.parse().expect("a parsed policy is TOML");
+    let empty = toml::Table::new();
+    let secrets = table.get("secrets").and_then(toml::Value::as_table).unwrap_or(&empty);
+    // For each key the key itself, longer, shorter and upper-case names; and some unrelated ones.
     let mut names: BTreeSet<String> = ["a", "db-password", "zzz"].map(str::to_owned).into();
     for key in secrets.keys().take(40) {
         let stem = key.trim_end_matches('*');
@@ -67,9 +71,10 @@ pub(crate) fn check(data: &[u8]) {
         for operation in Operation::ALL {
             let explained = policy.explain(operation, &name, now);
             let decided = Decisions::new(Arc::clone(&policy)).decide(operation, &name, now);
-            assert_eq!(explained.allowed(), decided.is_ok(), "explained and decided differ: {operation} {name}");
+            assert_eq!(explained.allowed(), decided.is_ok(), "`explain` and `decide` differ: {operation} {name}");
             let expected = model.allow.contains(operation.as_str());
-            // The clock stands at 1970 and nothing is used yet: what is restricted may still be refused, never allowed beyond the list.
+            // A restricted entry may be refused here, because of its expiry or uses, but never
+            // allows more than it lists.
             let agrees =
                 if model.restricted { expected || !explained.allowed() } else { expected == explained.allowed() };
             assert!(agrees, "{operation} {name}: expected {expected}\n{explained}");

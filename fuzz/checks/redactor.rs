@@ -1,33 +1,37 @@
-//! The redactor: a stream in any chunks, of pieces of what is looked for, gives what the oracle gives for the whole text.
+//! Redacting a stream, in any chunks and with pieces of the needles, gives the same result as the
+//! oracle for the whole text.
 
 use arbitrary::{Arbitrary, Unstructured};
-use strongroom::ids::SecretName;
-use strongroom::redact::Redactor;
-use strongroom::redact::reference::{ReferenceValue, reference_redact, reference_value};
-use strongroom::secret::Secret;
 
-/// What happens to a stream.
+use super::host::ids::SecretName;
+use super::host::redact::Redactor;
+use super::host::redact::reference::{ReferenceValue, reference_redact, reference_value};
+use super::host::secret::Secret;
+
+/// One step of a stream.
 #[derive(Debug)]
 enum Event {
-    /// Bytes that mean nothing.
+    /// Bytes unrelated to any value.
     Noise(Vec<u8>),
-    /// A part of what is looked for: of which value, in which form, from where, how much.
+    /// A part of a needle: index of the value, index of the needle, start, length.
     Piece(u8, u8, u8, u8),
-    /// All of it.
+    /// A whole needle: index of the value, index of the needle.
     Whole(u8, u8),
-    /// The next value is registered.
+    /// Register the next value.
     Register,
 }
 
 #[derive(Debug)]
 struct Input {
     values: Vec<String>,
-    at_first: u8,
-    cuts: Vec<u8>,
+    /// How many values to register before the stream starts.
+    registered_first: u8,
+    chunk_sizes: Vec<u8>,
     events: Vec<Event>,
 }
 
-// By hand, because the engine uses the crate too: with its macros switched on, the host's own build would not be that of its tests.
+// Not derived: the engine depends on `arbitrary` too, and with the feature `derive` it would be
+// built twice.
 impl<'a> Arbitrary<'a> for Event {
     fn arbitrary(input: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
         Ok(match input.int_in_range(0..=3_u8)? {
@@ -41,8 +45,8 @@ impl<'a> Arbitrary<'a> for Event {
 
 impl<'a> Arbitrary<'a> for Input {
     fn arbitrary(input: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
-        let (values, at_first, cuts) = (input.arbitrary()?, input.arbitrary()?, input.arbitrary()?);
-        Ok(Self { values, at_first, cuts, events: input.arbitrary()? })
+        let (values, registered_first, chunk_sizes) = (input.arbitrary()?, input.arbitrary()?, input.arbitrary()?);
+        Ok(Self { values, registered_first, chunk_sizes, events: input.arbitrary()? })
     }
 }
 
@@ -52,7 +56,7 @@ pub(crate) fn check(data: &[u8]) {
     let cut = |text: &String| text.chars().take(60).collect::<String>();
     let values: Vec<String> = input.values.iter().take(5).map(cut).collect();
     let all: Vec<ReferenceValue> = values.iter().map(|value| reference_value("x", value, 0)).collect();
-    let mut sizes = input.cuts.iter().map(|size| usize::from(*size).max(1)).cycle();
+    let mut sizes = input.chunk_sizes.iter().map(|size| usize::from(*size).max(1)).cycle();
     let redactor = Redactor::new();
     let (mut stream, mut text, mut out) = (redactor.stream(), Vec::new(), Vec::new());
     let mut registered: Vec<ReferenceValue> = Vec::new();
@@ -63,7 +67,7 @@ pub(crate) fn check(data: &[u8]) {
             registered.push(reference_value(&name, value, from));
         }
     };
-    (0..input.at_first % 6).for_each(|_| register(&mut registered, 0));
+    (0..input.registered_first % 6).for_each(|_| register(&mut registered, 0));
     for event in input.events.iter().take(12) {
         let needle = |value: u8, form: u8| -> &[u8] {
             let Some(value) = all.get(usize::from(value) % all.len().max(1)) else { return &[] };
@@ -93,6 +97,6 @@ pub(crate) fn check(data: &[u8]) {
     stream.finish(&mut out);
     let (expected, count) = reference_redact(&registered, &text);
     let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert_eq!(shown(&out), shown(&expected), "of {:?}", shown(&text));
+    assert_eq!(shown(&out), shown(&expected), "for the text {:?}", shown(&text));
     assert_eq!((redactor.count(), stream.held()), (count, 0));
 }

@@ -1,16 +1,14 @@
-//! See `check`, which the tests of the host put each seed through as well. The file of the sandbox that reads imports is compiled in here by
-//! itself, without the engine.
+//! Fuzz target: see `check`. `tests/seeds.rs` runs the seeds through the same check.
 #![no_main]
 #![allow(dead_code, reason = "a part of another crate")]
 
-#[path = "../../host/src/runtime"]
+// Included by path, because the crate depends on the engine.
+#[path = "../../host/runtime/src"]
 mod runtime {
     #[rustfmt::skip]
     pub(crate) mod imports;
-
-    mod component {
-        pub(super) mod text;
-    }
+    #[rustfmt::skip]
+    mod text;
 }
 
 #[path = "../checks/component.rs"]

@@ -1,7 +1,9 @@
-//! See `check`, which the tests of the host put each seed through as well.
+//! Fuzz target: see `check`. `tests/seeds.rs` runs the seeds through the same check.
 #![no_main]
 
 #[path = "../checks/redactor.rs"]
 mod check;
+
+use strongroom_fuzz::host;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| check::check(data));

@@ -1,5 +1,5 @@
-//! Who the host is to Azure: every kind of credential against the token endpoint, the metadata address and the tools, and what is said where
-//! none answers.
+//! Every kind of Azure credential, against the token endpoint, the metadata address and the
+//! command-line tools, and the errors if none works.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -8,34 +8,36 @@ use serde_json::json;
 use crate::support::keyvault::write_private;
 use crate::support::{Host, KeyVault};
 
-/// The status names the credential, a run is served, and the vault has seen the principal.
+/// Asserts that the status names the credential, that a run is served, and that the vault received
+/// the principal's token.
 #[track_caller]
-fn serves(server: &KeyVault, host: &Host, kind: &str, principal: &str) {
+fn assert_serves(server: &KeyVault, host: &Host, kind: &str, principal: &str) {
     server.put("key", &json!({"value": "hunter2hunter2"}));
-    server.forget();
+    server.clear_journal();
     let status = host.ok(&["vault", "status"]);
     assert!(status.contains(&format!("credential     `{kind}`")), "{status}");
     assert!(status.contains("read access    yes") && status.contains("list access    yes"), "{status}");
     let run = host.run("exercise", "version = 1\n[secrets]\nkey = [\"get\"]\n", &["get=key"]).finished();
     run.shows("get key: ok: \"[redacted:key]\"").never_shows("hunter2");
-    let seen = server.journal();
-    let with_token: Vec<_> = seen.iter().filter(|seen| seen.service == "vault" && seen.kind != "challenge").collect();
-    assert!(with_token.len() >= 3, "{seen:#?}");
-    assert!(with_token.iter().all(|seen| seen.principal.as_deref() == Some(principal)), "{seen:#?}");
+    let journal = server.journal();
+    let with_token: Vec<_> =
+        journal.iter().filter(|request| request.service == "vault" && request.kind != "challenge").collect();
+    assert!(with_token.len() >= 3, "{journal:#?}");
+    assert!(with_token.iter().all(|request| request.principal.as_deref() == Some(principal)), "{journal:#?}");
 }
 
-/// The status cannot be told; why not.
+/// Asserts that the status fails, and returns its message.
 #[track_caller]
-fn refused(host: &Host) -> String {
-    let said = host.fails(5, &["vault", "status"]);
-    assert!(said.contains("help: docs/azure.md has what each kind of credential needs"), "{said}");
-    // Nor does a run get anything, and it learns nothing of why.
+fn assert_refused(host: &Host) -> String {
+    let message = host.fails(5, &["vault", "status"]);
+    assert!(message.contains("help: docs/azure.md has what each kind of credential needs"), "{message}");
+    // A run gets no secret and does not learn why.
     let run = host.run("exercise", "version = 1\n[secrets]\nkey = [\"get\"]\n", &["get=key"]).finished();
     run.shows("get key: error: unavailable: the vault cannot serve now");
-    said
+    message
 }
 
-/// A folder with a tool of this name that hands out a token of a person's, or says on standard error why it does not.
+/// Installs a tool that prints a person's token, or an error on standard error.
 fn tool(server: &KeyVault, host: &Host, name: &str, answer: Result<&str, &str>) {
     let script = match answer {
         Ok(person) => {
@@ -49,13 +51,13 @@ fn tool(server: &KeyVault, host: &Host, name: &str, answer: Result<&str, &str>) 
             write_private(&host.path().join(format!("bin/{name}.json")), text.to_string());
             format!("#!/bin/sh\nexec cat {}/bin/{name}.json\n", host.path().display())
         }
-        Err(said) => format!("#!/bin/sh\ncat >&2 <<'END'\n{said}\nEND\nexit 1\n"),
+        Err(error) => format!("#!/bin/sh\ncat >&2 <<'END'\n{error}\nEND\nexit 1\n"),
     };
     let script = host.file(&format!("bin/{name}"), script);
     std::fs::set_permissions(script, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// A host whose tools are in a folder of its own.
+/// Gives a host a folder of its own for tools.
 fn with_tools(host: Host) -> Host {
     let bin = host.path().join("bin");
     std::fs::create_dir_all(&bin).unwrap();
@@ -64,103 +66,111 @@ fn with_tools(host: Host) -> Host {
 }
 
 fn person(server: &KeyVault, name: &str) {
-    let may = json!([{"action": "get"}, {"action": "read-metadata"}]);
-    server.new_application(name, &may);
+    let permissions = json!([{"action": "get"}, {"action": "read-metadata"}]);
+    server.new_application(name, &permissions);
 }
 
-/// As a pod with a workload identity finds it.
+/// Sets the environment of a pod with a workload identity.
 fn in_a_pod(server: &KeyVault, host: Host) -> Host {
-    let told = server.told();
-    host.with_env("AZURE_TENANT_ID", &told.tenant)
-        .with_env("AZURE_CLIENT_ID", &told.client_id)
-        .with_env("AZURE_FEDERATED_TOKEN_FILE", &told.federated_token_file)
+    let info = server.info();
+    host.with_env("AZURE_TENANT_ID", &info.tenant)
+        .with_env("AZURE_CLIENT_ID", &info.client_id)
+        .with_env("AZURE_FEDERATED_TOKEN_FILE", &info.federated_token_file)
 }
 
 #[test]
-fn an_application_with_a_secret() {
+fn client_secret_credential_signs_in() {
     let server = KeyVault::start();
-    serves(&server, &server.host(), "client-secret", "application");
-    assert!(server.journal().iter().any(|seen| seen.kind == "token-client-secret"));
+    assert_serves(&server, &server.host(), "client-secret", "application");
+    assert!(server.journal().iter().any(|request| request.kind == "token-client-secret"));
 
     let wrong = server.folder().join("wrong");
     write_private(&wrong, "guessed");
     let azure =
-        server.application().replace(server.told().client_secret_file.to_str().unwrap(), wrong.to_str().unwrap());
-    let said = refused(&server.host_as("client-secret", &azure));
-    assert!(said.contains("`client-secret`: Entra does not accept the application's secret (AADSTS7000215"), "{said}");
-    assert!(said.contains("az ad app credential reset") && !said.contains("guessed"), "{said}");
+        server.application().replace(server.info().client_secret_file.to_str().unwrap(), wrong.to_str().unwrap());
+    let message = assert_refused(&server.host_as("client-secret", &azure));
+    assert!(
+        message.contains("`client-secret`: Entra does not accept the application's secret (AADSTS7000215"),
+        "{message}"
+    );
+    assert!(message.contains("az ad app credential reset") && !message.contains("guessed"), "{message}");
 
     server.change_principal("application", &json!({"disabled": true}));
-    let said = refused(&server.host());
-    assert!(said.contains("AADSTS7000112"), "{said}");
+    let message = assert_refused(&server.host());
+    assert!(message.contains("AADSTS7000112"), "{message}");
 }
 
 #[test]
-fn a_workload_by_the_environment_and_by_the_file() {
+fn workload_identity_signs_in_by_environment_or_file() {
     let server = KeyVault::start();
-    serves(&server, &in_a_pod(&server, server.host_as("workload-identity", "")), "workload-identity", "application");
-    assert!(server.journal().iter().any(|seen| seen.kind == "token-client-assertion"));
+    assert_serves(
+        &server,
+        &in_a_pod(&server, server.host_as("workload-identity", "")),
+        "workload-identity",
+        "application",
+    );
+    assert!(server.journal().iter().any(|request| request.kind == "token-client-assertion"));
 
-    let told = server.told();
+    let info = server.info();
     let azure = format!(
         "tenant-id = \"{}\"\nclient-id = \"{}\"\ntoken-file = \"{}\"\n",
-        told.tenant,
-        told.client_id,
-        told.federated_token_file.display()
+        info.tenant,
+        info.client_id,
+        info.federated_token_file.display()
     );
-    serves(&server, &server.host_as("workload-identity", &azure), "workload-identity", "application");
+    assert_serves(&server, &server.host_as("workload-identity", &azure), "workload-identity", "application");
 
-    // A token of the pod's that Entra does not take.
+    // A pod's token that Entra does not accept.
     let other = server.folder().join("other-token");
-    write_private(&other, std::fs::read_to_string(&told.federated_token_file).unwrap() + "x");
-    let azure = azure.replace(told.federated_token_file.to_str().unwrap(), other.to_str().unwrap());
-    let said = refused(&server.host_as("workload-identity", &azure));
-    assert!(said.contains("`workload-identity`: Entra does not accept the pod's token (AADSTS700027"), "{said}");
-    assert!(said.contains("federated credential"), "{said}");
+    write_private(&other, std::fs::read_to_string(&info.federated_token_file).unwrap() + "x");
+    let azure = azure.replace(info.federated_token_file.to_str().unwrap(), other.to_str().unwrap());
+    let message = assert_refused(&server.host_as("workload-identity", &azure));
+    assert!(message.contains("`workload-identity`: Entra does not accept the pod's token (AADSTS700027"), "{message}");
+    assert!(message.contains("federated credential"), "{message}");
 }
 
 #[test]
-fn a_managed_identity_by_each_of_its_names() {
+fn managed_identity_signs_in_by_each_of_its_ids() {
     let server = KeyVault::start();
-    serves(&server, &server.host_as("managed-identity", ""), "managed-identity", "system-assigned");
-    let assigned = &server.told().user_assigned;
+    assert_serves(&server, &server.host_as("managed-identity", ""), "managed-identity", "system-assigned");
+    let assigned = &server.info().user_assigned;
     for (key, id) in
         [("client-id", &assigned.client_id), ("object-id", &assigned.object_id), ("resource-id", &assigned.resource_id)]
     {
         let host = server.host_as("managed-identity", &format!("{key} = \"{id}\""));
-        serves(&server, &host, "managed-identity", "user-assigned");
-        assert!(server.journal().iter().any(|seen| seen.kind == "token-metadata"));
+        assert_serves(&server, &host, "managed-identity", "user-assigned");
+        assert!(server.journal().iter().any(|request| request.kind == "token-metadata"));
     }
-    let none = server.host_as("managed-identity", "client-id = \"00000000-0000-0000-0000-000000000000\"");
-    let said = refused(&none);
-    assert!(said.contains("`managed-identity`: this machine has no such identity: assign one to it"), "{said}");
+    let host = server.host_as("managed-identity", "client-id = \"00000000-0000-0000-0000-000000000000\"");
+    let message = assert_refused(&host);
+    assert!(message.contains("`managed-identity`: this machine has no such identity: assign one to it"), "{message}");
     server.listen("metadata", false);
-    let said = refused(&server.host_as("managed-identity", ""));
-    assert!(said.contains("this is no machine of Azure's: choose another credential"), "{said}");
+    let message = assert_refused(&server.host_as("managed-identity", ""));
+    assert!(message.contains("this is no machine of Azure's: choose another credential"), "{message}");
 }
 
 #[test]
-fn the_tools_of_a_person() {
+fn command_line_tools_sign_in() {
     let server = KeyVault::start();
     person(&server, "somebody");
     for (kind, tool_name, advice) in
         [("azure-cli", "az", "run `az login`"), ("azure-developer-cli", "azd", "run `azd auth login`")]
     {
         let host = with_tools(server.host_as(kind, ""));
-        let said = refused(&host);
-        assert!(said.contains(&format!("`{kind}`: `{tool_name}` is not on the path: install")), "{said}");
+        let message = assert_refused(&host);
+        assert!(message.contains(&format!("`{kind}`: `{tool_name}` is not on the path: install")), "{message}");
         tool(&server, &host, tool_name, Err("ERROR: nobody has signed in"));
-        let said = refused(&host);
-        assert!(said.contains(&format!("`{tool_name}` gave no token (")) && said.contains(advice), "{said}");
-        assert!(said.contains("nobody has signed in"), "{said}");
+        let message = assert_refused(&host);
+        assert!(message.contains(&format!("`{tool_name}` gave no token (")) && message.contains(advice), "{message}");
+        assert!(message.contains("nobody has signed in"), "{message}");
         tool(&server, &host, tool_name, Ok("somebody"));
-        serves(&server, &host, kind, "somebody");
+        assert_serves(&server, &host, kind, "somebody");
     }
 }
 
 // promise: The search for a credential ends at the first one that is present but refused.
 #[test]
-fn auto_takes_the_first_that_is_there() {
+fn auto_uses_the_first_present_credential() {
     let server = KeyVault::start();
     person(&server, "by-az");
     person(&server, "by-azd");
@@ -170,17 +180,22 @@ fn auto_takes_the_first_that_is_there() {
         tool(&server, &host, "azd", Ok("by-azd"));
         host
     };
-    serves(&server, &everything(in_a_pod(&server, server.host_as("auto", ""))), "workload-identity", "application");
-    assert!(server.journal().iter().all(|seen| seen.service != "metadata"));
+    assert_serves(
+        &server,
+        &everything(in_a_pod(&server, server.host_as("auto", ""))),
+        "workload-identity",
+        "application",
+    );
+    assert!(server.journal().iter().all(|request| request.service != "metadata"));
     let host = everything(server.host_as("auto", ""));
-    serves(&server, &host, "managed-identity", "system-assigned");
+    assert_serves(&server, &host, "managed-identity", "system-assigned");
     server.listen("metadata", false);
-    serves(&server, &host, "azure-cli", "by-az");
+    assert_serves(&server, &host, "azure-cli", "by-az");
     std::fs::remove_file(host.path().join("bin/az")).unwrap();
-    serves(&server, &host, "azure-developer-cli", "by-azd");
+    assert_serves(&server, &host, "azure-developer-cli", "by-azd");
 
     std::fs::remove_file(host.path().join("bin/azd")).unwrap();
-    let said = refused(&host);
+    let message = assert_refused(&host);
     for line in [
         "no credential for Azure answered:",
         "`workload-identity`: this is no pod with a workload identity: label the pod",
@@ -188,56 +203,56 @@ fn auto_takes_the_first_that_is_there() {
         "`azure-cli`: `az` is not on the path: install the Azure CLI",
         "`azure-developer-cli`: `azd` is not on the path: install the Azure Developer CLI",
     ] {
-        assert!(said.contains(line), "{line}: {said}");
+        assert!(message.contains(line), "{line}: {message}");
     }
 }
 
 // promise: The search for a credential ends at the first one that is present but refused.
 #[test]
-fn auto_ends_at_one_that_is_there_and_refused() {
+fn auto_stops_at_a_refused_credential() {
     let server = KeyVault::start();
     person(&server, "by-az");
     server.change_principal("application", &json!({"disabled": true}));
     let host = with_tools(in_a_pod(&server, server.host_as("auto", "")));
     tool(&server, &host, "az", Ok("by-az"));
-    let said = refused(&host);
-    assert!(said.contains("`workload-identity`") && said.contains("AADSTS7000112"), "{said}");
-    let seen = server.journal();
-    assert!(seen.iter().all(|seen| seen.service != "metadata" && seen.principal.is_none()), "{seen:#?}");
+    let message = assert_refused(&host);
+    assert!(message.contains("`workload-identity`") && message.contains("AADSTS7000112"), "{message}");
+    let journal = server.journal();
+    assert!(journal.iter().all(|request| request.service != "metadata" && request.principal.is_none()), "{journal:#?}");
 }
 
 // promise: The search for a credential ends at the first one that is present but refused.
 #[test]
-fn auto_ends_at_a_tool_whose_user_is_refused() {
+fn auto_stops_at_a_tool_with_a_refused_user() {
     let server = KeyVault::start();
     person(&server, "by-azd");
     server.listen("metadata", false);
     let host = with_tools(server.host_as("auto", ""));
     tool(&server, &host, "azd", Ok("by-azd"));
     tool(&server, &host, "az", Err("ERROR: AADSTS50173: The provided grant was revoked. Please run:\naz login"));
-    server.forget();
-    let said = refused(&host);
-    assert!(said.contains("`azure-cli`: `az` gave no token (ERROR: AADSTS50173"), "{said}");
-    let seen = server.journal();
-    assert!(seen.iter().all(|seen| seen.principal.is_none()), "{seen:#?}");
+    server.clear_journal();
+    let message = assert_refused(&host);
+    assert!(message.contains("`azure-cli`: `az` gave no token (ERROR: AADSTS50173"), "{message}");
+    let journal = server.journal();
+    assert!(journal.iter().all(|request| request.principal.is_none()), "{journal:#?}");
 
-    // Nobody is signed in with `az`: whoever is with `azd` is taken, and that is said.
+    // No person is signed in with `az`, so the one signed in with `azd` is used, with a warning.
     tool(&server, &host, "az", Err("ERROR: Please run 'az login' to setup account."));
-    serves(&server, &host, "azure-developer-cli", "by-azd");
-    let warned = host.output(&["vault", "status"]);
-    let warned = String::from_utf8_lossy(&warned.stderr);
-    assert!(warned.contains("azure-cli") && warned.contains("`auto` goes on to the next"), "{warned}");
-    assert_eq!(warned.matches("goes on to the next").count(), 1, "{warned}");
+    assert_serves(&server, &host, "azure-developer-cli", "by-azd");
+    let output = host.output(&["vault", "status"]);
+    let warning = String::from_utf8_lossy(&output.stderr);
+    assert!(warning.contains("azure-cli") && warning.contains("`auto` goes on to the next"), "{warning}");
+    assert_eq!(warning.matches("goes on to the next").count(), 1, "{warning}");
 
     tool(&server, &host, "azd", Err("ERROR: not logged in, run `azd auth login` to login"));
-    let said = refused(&host);
-    assert!(said.contains("no credential for Azure answered:"), "{said}");
+    let message = assert_refused(&host);
+    assert!(message.contains("no credential for Azure answered:"), "{message}");
 }
 
 // attack: escape: get a directory that contains the vault, its key or a credential as input or
 // output -> a run with such a directory does not start
 #[test]
-fn where_a_tool_keeps_its_sign_in_is_no_input_folder() {
+fn folder_with_a_tools_credentials_is_refused_as_input() {
     let server = KeyVault::start();
     let host = server.host_as("auto", "");
     let (az, person) = (host.path().join("of-az"), host.path().join("person"));
@@ -247,14 +262,14 @@ fn where_a_tool_keeps_its_sign_in_is_no_input_folder() {
     let guest = crate::support::guest("folders").display().to_string();
     for folder in [&az, &person, &person.join(".azd"), &person.join(".azd/auth")] {
         let folder = folder.display().to_string();
-        let said = host.fails(2, &["run", &guest, "--input", &folder]);
-        assert!(said.contains("holds what strongroom keeps for itself") && said.contains(&folder), "{said}");
+        let message = host.fails(2, &["run", &guest, "--input", &folder]);
+        assert!(message.contains("holds what strongroom keeps for itself") && message.contains(&folder), "{message}");
     }
 }
 
-/// What a host may do is what its role says, and the status tells it.
+/// The status shows the permissions of the credential's role.
 #[test]
-fn the_status_tells_what_the_credential_may() {
+fn status_shows_permissions_of_the_credential() {
     let server = KeyVault::start();
     let one = server.new_application("one-secret", &json!([{"action": "get", "secret": "key"}]));
     server.put("key", &json!({"value": "hunter2hunter2"}));
@@ -265,7 +280,7 @@ fn the_status_tells_what_the_credential_may() {
     assert!(status.contains("list access    not on the whole vault"), "{status}");
     let policy = "version = 1\n[secrets]\nkey = [\"get\"]\nother = [\"get\"]\n";
     let run = host.run("exercise", policy, &["get=key", "get=other"]).finished().shows("get key: ok");
-    // The component is not told why; the operator is.
+    // The component does not learn the reason; the operator does.
     let run = run.shows("get other: error: unavailable: the vault cannot serve now").shows("Key Vault Secrets User");
     assert!(host.events(&run.record).iter().any(|event| event["outcome"] == "failed: the vault refused the host"));
 }

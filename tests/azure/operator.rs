@@ -1,4 +1,4 @@
-//! Every command of an operator against a Key Vault, and what is said where it cannot be carried out.
+//! An operator's commands against a Key Vault, and their errors.
 
 use std::io::Write as _;
 use std::process::Stdio;
@@ -8,25 +8,26 @@ use serde_json::{Value, json};
 use crate::support::keyvault::write_private;
 use crate::support::{Host, KeyVault};
 
-/// `strongroom secret set` with more options; what it printed, or why not, and its exit code.
+/// Runs `strongroom secret set` with additional options. Returns its exit code and everything it
+/// printed.
 fn set(host: &Host, name: &str, value: &str, more: &[&str]) -> (i32, String) {
     let mut args = vec!["secret", "set", name, "--keep-newline"];
     args.extend(more);
     let mut child = host.command(&args).stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(value.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
-    (output.status.code().unwrap(), said)
+    let printed = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    (output.status.code().unwrap(), printed)
 }
 
 fn json_of(host: &Host, args: &[&str]) -> Value {
     serde_json::from_str(&host.ok(args)).unwrap()
 }
 
-/// An operator's events in the audit, as `operation secret: outcome`.
+/// Returns an operator's events in the audit log, as `operation secret: outcome`.
 fn outcomes(host: &Host) -> Vec<String> {
-    let trail = host.ok(&["audit", "show", "--json"]);
-    let events = trail.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let log = host.ok(&["audit", "show", "--json"]);
+    let events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let outcomes = events.filter(|event| event["event"] == "operator-outcome");
     outcomes
         .map(|event| {
@@ -37,14 +38,14 @@ fn outcomes(host: &Host) -> Vec<String> {
 }
 
 #[test]
-fn what_is_set_is_read_described_and_listed() {
+fn stored_secret_is_read_described_and_listed() {
     let server = KeyVault::start();
     let host = server.host();
     let attributes =
         ["--content-type", "text/plain", "--not-before", "2026-01-01", "--expires", "2127-01-01T08:00:00Z", "--json"];
-    let (code, said) = set(&host, "Db-Password", "first\nline\n", &attributes);
-    assert_eq!(code, 0, "{said}");
-    let first: Value = serde_json::from_str(&said).unwrap();
+    let (code, printed) = set(&host, "Db-Password", "first\nline\n", &attributes);
+    assert_eq!(code, 0, "{printed}");
+    let first: Value = serde_json::from_str(&printed).unwrap();
     let version = first[0]["version"].as_str().unwrap();
     assert_eq!(set(&host, "DB-PASSWORD", "second", &[]).0, 0);
 
@@ -53,22 +54,22 @@ fn what_is_set_is_read_described_and_listed() {
     let described = json_of(&host, &["secret", "describe", "db-password", "--json"]);
     assert_eq!((&described["name"], &described["content_type"]), (&json!("db-password"), &Value::Null));
     let versions = json_of(&host, &["secret", "versions", "db-password", "--json"]);
-    let of = |field: &str| versions.as_array().unwrap().iter().map(|one| one[field].clone()).collect::<Vec<_>>();
+    let of = |field: &str| versions.as_array().unwrap().iter().map(|item| item[field].clone()).collect::<Vec<_>>();
     assert_eq!(of("content_type"), [Value::Null, json!("text/plain")]);
     assert_eq!(of("expires"), [Value::Null, json!("2127-01-01T08:00:00Z")]);
     assert_eq!(of("not_before"), [Value::Null, json!("2026-01-01T00:00:00Z")]);
     assert_eq!(of("version")[1], json!(version));
 
-    // Every spelling is one name, and goes over the wire folded.
-    let asked = server.asked();
-    assert!(asked.iter().any(|line| line == "PUT /secrets/db-password"), "{asked:?}");
-    assert!(asked.iter().all(|line| *line == line.replace("DB", "db").replace("Db", "db").replace("Pass", "pass")));
+    // Every spelling is one name, which is sent in lower case.
+    let requests = server.vault_requests();
+    assert!(requests.iter().any(|line| line == "PUT /secrets/db-password"), "{requests:?}");
+    assert!(requests.iter().all(|line| *line == line.replace("DB", "db").replace("Db", "db").replace("Pass", "pass")));
     let missing = host.fails(2, &["secret", "get", "db-password", "--version", "0123456789abcdef"]);
     assert!(missing.contains("there is no version `0123456789abcdef`"), "{missing}");
 }
 
 #[test]
-fn a_deleted_secret_is_recovered_or_purged() {
+fn deleted_secret_is_recovered_or_purged() {
     let server = KeyVault::start();
     let host = server.host();
     assert_eq!(set(&host, "a", "before", &[]).0, 0);
@@ -77,10 +78,10 @@ fn a_deleted_secret_is_recovered_or_purged() {
     assert!(host.fails(2, &["secret", "get", "a"]).contains("there is no secret `a`"));
     assert!(host.fails(2, &["secret", "versions", "a"]).contains("there is no secret `a`"));
 
-    // What happened, and both ways out; one of them at once.
-    let (code, said) = set(&host, "a", "after", &[]);
+    // The error names both ways to resolve the conflict, and one of them directly.
+    let (code, printed) = set(&host, "a", "after", &[]);
     assert_eq!(
-        (code, said.as_str()),
+        (code, printed.as_str()),
         (
             2,
             "error: the vault cannot write `a`: it was deleted, and the vault keeps it to be recovered: `strongroom secret recover a` brings \
@@ -88,8 +89,8 @@ fn a_deleted_secret_is_recovered_or_purged() {
              help: run `strongroom secret set a --recover` to recover it and store the value as its newest version\n"
         )
     );
-    let (code, said) = set(&host, "a", "after", &["--recover"]);
-    assert_eq!(code, 0, "{said}");
+    let (code, printed) = set(&host, "a", "after", &["--recover"]);
+    assert_eq!(code, 0, "{printed}");
     assert_eq!(host.get("a"), "after");
     assert_eq!(json_of(&host, &["secret", "versions", "a", "--json"]).as_array().unwrap().len(), 2);
 
@@ -115,31 +116,32 @@ fn a_deleted_secret_is_recovered_or_purged() {
     ] {
         assert!(outcomes.iter().any(|outcome| outcome == expected), "{expected}: {outcomes:?}");
     }
-    host.audit_is_whole();
+    host.assert_audit_intact();
 }
 
-/// Azure takes seconds to delete, to recover and to purge. What is asked for meanwhile is told so, and `recover` waits.
+/// Azure takes seconds to delete, recover and purge. Requests in the meantime are explained, and
+/// `recover` waits.
 #[test]
-fn deleting_and_recovering_take_their_time() {
+fn secret_being_deleted_cannot_be_written_yet() {
     let server = KeyVault::start();
     let host = server.host();
     server.set(&json!({"deletion-takes": 3600, "recovery-takes": 3}));
     assert_eq!(set(&host, "a", "before", &[]).0, 0);
     host.ok(&["secret", "delete", "a"]);
     for more in [&[][..], &["--recover"]] {
-        let (code, said) = set(&host, "a", "too early", more);
-        assert!(code == 2 && said.contains("it is being deleted: try again in a few seconds"), "{code}: {said}");
+        let (code, printed) = set(&host, "a", "too early", more);
+        assert!(code == 2 && printed.contains("it is being deleted: try again in a few seconds"), "{code}: {printed}");
     }
     server.clock(&json!({"advance": 3600}));
-    // The vault does not serve it for three seconds, and it is stored once it does.
-    let (code, said) = set(&host, "a", "after", &["--recover"]);
-    assert_eq!(code, 0, "{said}");
+    // The vault does not serve the secret for three seconds; then the value is stored.
+    let (code, printed) = set(&host, "a", "after", &["--recover"]);
+    assert_eq!(code, 0, "{printed}");
     assert_eq!(host.get("a"), "after");
 }
 
 // promise: A partial batch reports exactly which names were written.
 #[test]
-fn a_file_of_many_is_stored_and_a_failure_names_what_was() {
+fn partial_env_file_reports_exactly_the_stored_names() {
     let server = KeyVault::start();
     let host = server.host();
     let lines: String = (0..30).map(|n| format!("KEY_{n}='value number {n}'\n")).collect();
@@ -151,21 +153,21 @@ fn a_file_of_many_is_stored_and_a_failure_names_what_was() {
     assert_eq!(json_of(&host, &["secret", "list", "--json"]).as_array().unwrap().len(), 30);
 
     host.ok(&["secret", "delete", "key-20"]);
-    server.forget();
-    let said = host.fails(2, &args);
-    assert!(said.contains("the vault cannot write `key-20`: it was deleted"), "{said}");
-    assert!(said.contains("help: run `strongroom secret set key-20 --recover`"), "{said}");
-    // Exactly what the server wrote is named, and the audit says the same of each.
+    server.clear_journal();
+    let printed = host.fails(2, &args);
+    assert!(printed.contains("the vault cannot write `key-20`: it was deleted"), "{printed}");
+    assert!(printed.contains("help: run `strongroom secret set key-20 --recover`"), "{printed}");
+    // The error names exactly what the server wrote, and the audit log agrees for each name.
     let mut written: Vec<String> = server
         .journal()
         .into_iter()
-        .filter(|seen| seen.method == "PUT" && seen.status == 200)
-        .map(|seen| seen.path.split(['/', '?']).nth(2).unwrap().to_owned())
+        .filter(|request| request.method == "PUT" && request.status == 200)
+        .map(|request| request.path.split(['/', '?']).nth(2).unwrap().to_owned())
         .collect();
     written.sort();
     let named: Vec<String> = written.iter().map(|name| format!("`{name}`")).collect();
     let expected = format!("only these were written before the failure: {}\n", named.join(", "));
-    assert!(!written.is_empty() && written.len() < 30 && said.contains(&expected), "{expected}: {said}");
+    assert!(!written.is_empty() && written.len() < 30 && printed.contains(&expected), "{expected}: {printed}");
     let outcomes = outcomes(&host);
     let last = &outcomes[outcomes.len() - 30..];
     for n in 0..30 {
@@ -176,7 +178,7 @@ fn a_file_of_many_is_stored_and_a_failure_names_what_was() {
 }
 
 #[test]
-fn a_list_goes_over_several_pages() {
+fn list_covers_several_pages() {
     let server = KeyVault::start();
     for n in 0..60 {
         server.put(&format!("secret-{n:02}"), &json!({"value": "v"}));
@@ -184,24 +186,24 @@ fn a_list_goes_over_several_pages() {
     let host = server.host();
     for empty_first in [false, true] {
         server.set(&json!({"empty-page-first": empty_first}));
-        server.forget();
+        server.clear_journal();
         let listed = json_of(&host, &["secret", "list", "--json"]);
-        let names: Vec<_> = listed.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+        let names: Vec<_> = listed.as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect();
         assert_eq!(names, (0..60).map(|n| format!("secret-{n:02}")).collect::<Vec<_>>());
-        let pages = server.asked().into_iter().filter(|line| line == "GET /secrets").count();
+        let pages = server.vault_requests().into_iter().filter(|line| line == "GET /secrets").count();
         assert_eq!(pages, if empty_first { 4 } else { 3 });
     }
 }
 
 #[test]
-fn a_disabled_secret_is_told_to_the_operator_alone() {
+fn disabled_secret_is_explained_to_the_operator_only() {
     let server = KeyVault::start();
     server.put("off", &json!({"value": "hunter2hunter2", "attributes": {"enabled": false}}));
     server.put("on", &json!({"value": "hunter3hunter3"}));
     let host = server.host();
-    let said = host.fails(2, &["secret", "get", "off"]);
-    assert!(said.contains("the secret `off` is disabled in the vault"), "{said}");
-    assert!(said.contains("help:") && said.contains("set-attributes --name off --enabled true"), "{said}");
+    let printed = host.fails(2, &["secret", "get", "off"]);
+    assert!(printed.contains("the secret `off` is disabled in the vault"), "{printed}");
+    assert!(printed.contains("help:") && printed.contains("set-attributes --name off --enabled true"), "{printed}");
     assert!(host.ok(&["secret", "describe", "off"]).contains("enabled     no"));
     let listed = host.ok(&["secret", "list"]);
     let line = |name: &str| listed.lines().find(|line| line.starts_with(name)).unwrap().trim_end().to_owned();
@@ -216,13 +218,14 @@ fn a_disabled_secret_is_told_to_the_operator_alone() {
     let run = run.shows(r#"get-many on,off: ok: [("on", Some("[redacted:on]")), ("off", None)]"#);
     let run = run.shows(r#"list : ok: ["on"]"#);
     let events = host.events(&run.record);
-    let told = events.iter().filter(|event| event["secret"] == "off" && event["outcome"] == "disabled in the vault");
-    assert!(told.count() >= 2, "{events:#?}");
+    let disabled =
+        events.iter().filter(|event| event["secret"] == "off" && event["outcome"] == "disabled in the vault");
+    assert!(disabled.count() >= 2, "{events:#?}");
 }
 
-/// Somebody else's spelling of a name stays in the vault's answers, in its links too.
+/// Another client's spelling of a name appears in the vault's answers and links.
 #[test]
-fn a_name_that_others_wrote_in_capitals_is_the_same_name() {
+fn mixed_case_name_in_the_vault_is_the_same_name() {
     let server = KeyVault::start();
     for n in 0..30 {
         server.put("Mixed-Case", &json!({"value": format!("value number {n}")}));
@@ -235,7 +238,7 @@ fn a_name_that_others_wrote_in_capitals_is_the_same_name() {
     let policy = "version = 1\n[secrets]\nmixed-case = [\"get\", \"list\"]\n\"m*\" = [\"list\", \"delete\"]\n";
     let run = host.run("exercise", policy, &["get=Mixed-Case", "list", "delete=MIXED-CASE"]).finished();
     let run = run.shows("get Mixed-Case: ok: \"[redacted:mixed-case]\"").shows("list : ok: [\"mixed-case\"]");
-    // The exact entry does not grant it, whatever the prefix does.
+    // The exact entry does not grant it, and so the prefix does not apply.
     run.shows("delete MIXED-CASE: error: denied: mixed-case");
     host.ok(&["secret", "delete", "mixed-CASE"]);
     assert!(host.ok(&["secret", "recover", "MIXED-case"]).starts_with("recovered `mixed-case`"));

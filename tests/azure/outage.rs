@@ -1,4 +1,4 @@
-//! A vault that is gone for a while, with runs under way.
+//! An outage of the vault while runs are in progress.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,19 +10,19 @@ use strongroom::vault::cache::Settings;
 
 use crate::support::KeyVault;
 use crate::support::azure::Gate;
-use crate::support::inside::{Inside, Seen};
+use crate::support::in_process::{InProcessHost, InProcessRun};
 
-/// What the vault says with its errors.
-const MARKER: &str = "a text of the vault's that no component is to see";
+/// A text in the vault's errors.
+const MARKER: &str = "text of the vault that no component may see";
 
-/// How long the vault is gone, at least.
+/// The minimum duration of the outage.
 const OUTAGE: Duration = Duration::from_secs(30);
 
-/// Runs of each host that are under way when the vault goes, and that begin while it is gone.
-const UNDER_WAY: usize = 60;
+/// Runs of each host that are in progress when the outage starts, and that start during it.
+const IN_PROGRESS: usize = 60;
 const LATE: usize = 40;
 
-/// `warm-*` are the same secrets as `during-*`, by names for which no run waits.
+/// `warm-*` are the same secrets as `during-*`, under names for which runs do not wait.
 const POLICY: &str = r#"version = 1
 [secrets]
 before = ["get"]
@@ -45,79 +45,80 @@ warm-2 = { allow = ["get"], stored-as = "during-2" }
 warm-3 = { allow = ["get"], stored-as = "during-3" }
 "#;
 
-/// What the runs ask for: each the line of one of these, in turn.
-const ASKS: [&[&str]; 4] = [
+/// The reads of the runs; run `n` takes the steps `n % 4`.
+const STEPS: [&[&str]; 4] = [
     &["len=before", "len=during-0", "len=cold", "len=after"],
     &["len=before", "len=during-1", "len=cold", "len=after"],
     &["len=before", "len=during-2", "len=cold", "len=after"],
     &["len=before", "len=during-3", "len=cold", "len=after"],
 ];
 
-struct World {
-    inside: Inside,
+struct TestHost {
+    host: InProcessHost,
     gate: Arc<Gate>,
-    runs: Vec<tokio::task::JoinHandle<Seen>>,
+    runs: Vec<tokio::task::JoinHandle<InProcessRun>>,
 }
 
-impl World {
-    /// A host whose cache lets values grow old quickly, and serves them for a while longer or not.
+impl TestHost {
+    /// Creates a host whose cache entries become stale quickly and are served for `grace` longer.
     fn new(server: &KeyVault, grace: Duration) -> Self {
         let settings = Settings { time_to_live: Duration::from_secs(1), grace, ..Settings::default() };
         let gate = Gate::new(server.cached(settings), &["during", "after"]);
-        let room = u32::try_from(UNDER_WAY + LATE + 1).unwrap();
-        Self { inside: Inside::around(Arc::clone(&gate) as _, room), gate, runs: Vec::new() }
+        let max_runs = u32::try_from(IN_PROGRESS + LATE + 1).unwrap();
+        Self { host: InProcessHost::with_vault(Arc::clone(&gate) as _, max_runs), gate, runs: Vec::new() }
     }
 
     fn start(&mut self) {
-        let run = self.inside.start("exercise", POLICY, ASKS[self.runs.len() % ASKS.len()]);
-        self.runs.push(self.inside.runtime().spawn(run));
+        let run = self.host.start("exercise", POLICY, STEPS[self.runs.len() % STEPS.len()]);
+        self.runs.push(self.host.runtime().spawn(run));
     }
 
-    fn gathered(&self, name: &str, count: usize) {
-        self.inside.runtime().block_on(self.gate.gathered(name, count));
+    fn wait_for_arrivals(&self, name: &str, count: usize) {
+        self.host.runtime().block_on(self.gate.wait_for_arrivals(name, count));
     }
 
-    /// Returns when the vault serves this host again.
+    /// Waits until the vault serves this host again.
     fn wait_until_served(&self) {
         for _ in 0..240 {
-            let seen = self.inside.run("exercise", POLICY, &["len=probe"]).finished();
-            if seen.shown.contains("len probe: ok") {
+            let run = self.host.run("exercise", POLICY, &["len=probe"]).finished();
+            if run.shown.contains("len probe: ok") {
                 return;
             }
             std::thread::sleep(Duration::from_millis(250));
         }
-        panic!("the vault is back, and the host has not noticed for a minute");
+        panic!("the host has not noticed for a minute that the vault works again");
     }
 
-    /// The runs' ends, in the order of their starts. Nothing of the vault's texts is in them.
-    fn ends(&mut self) -> Vec<(Seen, Vec<Value>)> {
+    /// Returns the ended runs in the order of their starts. Asserts that none contains text of the
+    /// vault.
+    fn ended_runs(&mut self) -> Vec<(InProcessRun, Vec<Value>)> {
         let runs = std::mem::take(&mut self.runs);
         let ended = runs.into_iter().map(|run| {
-            let seen = self.inside.runtime().block_on(run).expect("no run panics").finished();
-            let events = self.inside.events(&seen.record);
-            let all = format!("{}{}{}", seen.shown, serde_json::to_string(&seen.record).unwrap(), json!(events));
+            let run = self.host.runtime().block_on(run).expect("no run panics").finished();
+            let events = self.host.events(&run.record);
+            let all = format!("{}{}{}", run.shown, serde_json::to_string(&run.record).unwrap(), json!(events));
             assert!(!all.contains(MARKER), "{all}");
             assert_eq!(events.last().unwrap()["event"], "run-end");
-            (seen, events)
+            (run, events)
         });
         ended.collect()
     }
 }
 
-/// What the audit says of the use of a secret.
+/// Returns the last audit event with an outcome for a secret.
 fn outcome<'a>(events: &'a [Value], name: &str) -> &'a Value {
-    let is_it = |event: &&Value| event["secret"] == name && !event["outcome"].is_null();
-    events.iter().rfind(is_it).unwrap_or_else(|| panic!("nothing about `{name}` in {events:?}"))
+    let matches = |event: &&Value| event["secret"] == name && !event["outcome"].is_null();
+    events.iter().rfind(matches).unwrap_or_else(|| panic!("nothing about `{name}` in {events:?}"))
 }
 
-/// Everything fails, in one of several ways.
+/// Makes all requests fail, in one of several ways.
 fn fail(server: &KeyVault) {
-    let some = |what: Value| server.fault(&json!({"what": what, "probability": 0.2}));
-    some(json!({"kind": "status", "code": 429, "message": MARKER}));
-    some(json!({"kind": "throttle", "retry-after": 1}));
-    some(json!({"kind": "reset"}));
-    some(json!({"kind": "reset", "after": 20}));
-    some(json!({"kind": "status", "code": 500, "message": MARKER}));
+    let sometimes = |what: Value| server.fault(&json!({"what": what, "probability": 0.2}));
+    sometimes(json!({"kind": "status", "code": 429, "message": MARKER}));
+    sometimes(json!({"kind": "throttle", "retry-after": 1}));
+    sometimes(json!({"kind": "reset"}));
+    sometimes(json!({"kind": "reset", "after": 20}));
+    sometimes(json!({"kind": "status", "code": 500, "message": MARKER}));
     server.fault(&json!({"what": {"kind": "status", "code": 503, "message": MARKER}}));
 }
 
@@ -126,70 +127,70 @@ fn fail(server: &KeyVault) {
 // attack: vault: show text to a component in an error -> upstream text is shown to the operator
 // only
 #[test]
-fn two_hundred_runs_outlast_a_vault_that_is_gone_for_half_a_minute() {
+fn two_hundred_runs_survive_a_vault_outage() {
     let server = KeyVault::start();
     for name in ["before", "during-0", "during-1", "during-2", "during-3", "cold", "after", "probe"] {
         server.put(name, &json!({"value": format!("the value of {name}")}));
     }
-    let mut worlds = [World::new(&server, Duration::from_secs(3600)), World::new(&server, Duration::ZERO)];
-    for world in &mut worlds {
-        let warm = world.inside.run("exercise", WARM, &["len=warm-0", "len=warm-1", "len=warm-2", "len=warm-3"]);
+    let mut hosts = [TestHost::new(&server, Duration::from_secs(3600)), TestHost::new(&server, Duration::ZERO)];
+    for host in &mut hosts {
+        let warm = host.host.run("exercise", WARM, &["len=warm-0", "len=warm-1", "len=warm-2", "len=warm-3"]);
         warm.finished().shows("len warm-3: ok");
-        (0..UNDER_WAY).for_each(|_| world.start());
+        (0..IN_PROGRESS).for_each(|_| host.start());
     }
-    worlds.iter().for_each(|world| world.gathered("during", UNDER_WAY));
-    // What was read so far is older than the cache would serve from here on.
+    hosts.iter().for_each(|host| host.wait_for_arrivals("during", IN_PROGRESS));
+    // From here on, the cached values are stale.
     std::thread::sleep(Duration::from_millis(1200));
 
-    let gone = Instant::now();
+    let started = Instant::now();
     fail(&server);
-    worlds.iter().for_each(|world| world.gate.open("during"));
+    hosts.iter().for_each(|host| host.gate.open("during"));
     for late in 0..LATE {
         match late {
             n if n == LATE / 3 => server.listen("vault", false),
             n if n == 2 * LATE / 3 => server.listen("vault", true),
             _ => {}
         }
-        worlds.iter_mut().for_each(World::start);
+        hosts.iter_mut().for_each(TestHost::start);
         std::thread::sleep(OUTAGE / u32::try_from(LATE).unwrap());
     }
-    worlds.iter().for_each(|world| world.gathered("after", UNDER_WAY + LATE));
+    hosts.iter().for_each(|host| host.wait_for_arrivals("after", IN_PROGRESS + LATE));
     let counters = server.counters();
-    assert!(gone.elapsed() >= OUTAGE);
-    server.no_faults();
+    assert!(started.elapsed() >= OUTAGE);
+    server.clear_faults();
     for kind in ["throttle", "reset", "status"] {
         assert!(counters["faults"][kind].as_u64() > Some(0), "{counters}");
     }
 
-    // It is back when each host has noticed.
-    for world in &worlds {
-        world.wait_until_served();
-        world.gate.open("after");
+    // The outage is over once each host has noticed.
+    for host in &hosts {
+        host.wait_until_served();
+        host.gate.open("after");
     }
-    let [with, without] = &mut worlds;
+    let [with, without] = &mut hosts;
     let unavailable = "error: unavailable: the vault cannot serve now";
-    for (at, (seen, events)) in with.ends().into_iter().enumerate() {
-        let during = format!("during-{}", at % ASKS.len());
-        let seen = seen.shows("len before: ok: 19").shows(&format!("len {during}: ok: 21"));
-        seen.shows(&format!("len cold: {unavailable}")).shows("len after: ok: 18");
+    for (index, (run, events)) in with.ended_runs().into_iter().enumerate() {
+        let during = format!("during-{}", index % STEPS.len());
+        let run = run.shows("len before: ok: 19").shows(&format!("len {during}: ok: 21"));
+        run.shows(&format!("len cold: {unavailable}")).shows("len after: ok: 18");
         let overdue = outcome(&events, &during);
         assert_eq!(overdue["detail"]["cache"], "overdue: the vault cannot be reached", "{overdue}");
         assert_eq!(outcome(&events, "cold")["outcome"], "failed: the vault cannot be reached");
         assert_ne!(outcome(&events, "after")["detail"]["cache"], overdue["detail"]["cache"]);
     }
-    for (at, (seen, events)) in without.ends().into_iter().enumerate() {
-        let during = format!("during-{}", at % ASKS.len());
-        let seen = seen.shows(&format!("len {during}: {unavailable}")).shows(&format!("len cold: {unavailable}"));
-        seen.shows("len after: ok: 18");
+    for (index, (run, events)) in without.ended_runs().into_iter().enumerate() {
+        let during = format!("during-{}", index % STEPS.len());
+        let run = run.shows(&format!("len {during}: {unavailable}")).shows(&format!("len cold: {unavailable}"));
+        run.shows("len after: ok: 18");
         for name in [&during, "cold"] {
             assert_eq!(outcome(&events, name)["outcome"], "failed: the vault cannot be reached");
         }
     }
-    println!("the vault was gone for {:.1?}; {counters}", gone.elapsed());
+    println!("the outage lasted {:.1?}; {counters}", started.elapsed());
 
-    // The text that was looked for does reach the operator.
+    // The operator does see the vault's text.
     server.fault(&json!({"what": {"kind": "status", "code": 403, "message": MARKER}}));
     let (vault, name) = (server.vault(), SecretName::parse("probe").unwrap());
-    let error = with.inside.runtime().block_on(Operator::get(&vault, &name, None)).unwrap_err();
+    let error = with.host.runtime().block_on(Operator::get(&vault, &name, None)).unwrap_err();
     assert!(error.to_string().contains(MARKER), "{error}");
 }

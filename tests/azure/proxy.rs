@@ -1,5 +1,8 @@
-//! A vault by a name of Azure's, through the proxy of the environment: the way without an emulator. The names lead to the test server because the
-//! proxy leads them there, and its certificate is trusted because the system's are said to be that one.
+//! A vault under an Azure name, through the proxy in the environment, without the emulator
+//! settings.
+//!
+//! The proxy forwards all names to the test server, whose certificate is set as the system's
+//! certificate authority.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -11,26 +14,27 @@ use crate::support::{Host, KeyVault};
 
 const VAULT: &str = "team-vault-01.vault.azure.net";
 
-/// A proxy on loopback that leads every name to one address. It keeps what it was asked, head by head; the rest is TLS.
+/// A proxy on loopback that forwards every name to one address, and stores the heads of the
+/// requests to it.
 struct Proxy {
-    at: String,
+    url: String,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
     fn to(target: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let at = format!("http://{}", listener.local_addr().unwrap());
+        let url = format!("http://{}", listener.local_addr().unwrap());
         let heads = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&heads);
-        // The threads end with the process of the tests; what they hold is a few connections to loopback.
+        let stored = Arc::clone(&heads);
+        // The threads end with the test process. They hold a few connections to loopback.
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let (target, kept) = (target.clone(), Arc::clone(&kept));
-                std::thread::spawn(move || serve(client, &target, &kept));
+                let (target, stored) = (target.clone(), Arc::clone(&stored));
+                std::thread::spawn(move || serve(client, &target, &stored));
             }
         });
-        Self { at, heads }
+        Self { url, heads }
     }
 
     fn heads(&self) -> Vec<String> {
@@ -38,10 +42,10 @@ impl Proxy {
     }
 }
 
-fn serve(mut client: TcpStream, target: &str, kept: &Mutex<Vec<String>>) {
+fn serve(mut client: TcpStream, target: &str, stored: &Mutex<Vec<String>>) {
     let head = head(&mut client);
     let connects = head.starts_with("CONNECT ");
-    kept.lock().unwrap().push(head);
+    stored.lock().unwrap().push(head);
     if !connects {
         let _ = client.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n");
         return;
@@ -55,8 +59,8 @@ fn serve(mut client: TcpStream, target: &str, kept: &Mutex<Vec<String>>) {
             let _ = to.shutdown(Shutdown::Write);
         })
     };
-    let (one, other) = (copy(&client, &server), copy(&server, &client));
-    let _ = (one.join(), other.join());
+    let (upload, download) = (copy(&client, &server), copy(&server, &client));
+    let _ = (upload.join(), download.join());
 }
 
 /// Reads up to the empty line.
@@ -71,18 +75,19 @@ fn head(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&head).into_owned()
 }
 
-/// An identity endpoint as App Service has it, that hands out this token to whoever shows the header.
+/// Starts an identity endpoint like that of App Service, which returns this token if the request
+/// has the header.
 fn identity_endpoint(token: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let at = format!("http://{}/msi/token", listener.local_addr().unwrap());
+    let url = format!("http://{}/msi/token", listener.local_addr().unwrap());
     std::thread::spawn(move || {
         for mut client in listener.incoming().map_while(Result::ok) {
             let head = head(&mut client).to_ascii_lowercase();
-            let known =
+            let is_valid =
                 head.starts_with("get /msi/token?") && head.contains("x-identity-header: header-of-the-app\r\n");
             let body = json!({"access_token": token, "expires_on": "4000000000", "resource": "https://vault.azure.net", "token_type": "Bearer"});
             let (status, body) =
-                if known { ("200 OK", body.to_string()) } else { ("400 Bad Request", "{}".to_owned()) };
+                if is_valid { ("200 OK", body.to_string()) } else { ("400 Bad Request", "{}".to_owned()) };
             let length = body.len();
             let reply = format!(
                 "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
@@ -90,35 +95,36 @@ fn identity_endpoint(token: String) -> String {
             let _ = client.write_all(reply.as_bytes());
         }
     });
-    at
+    url
 }
 
-/// A host whose vault has a name of Azure's, behind a proxy; requests that have no TLS would go to another.
+/// Creates a host whose vault has an Azure name, behind `proxy`. Requests without TLS would go to
+/// `trap`.
 fn host(server: &KeyVault, credential: &str, azure: &str, proxy: &Proxy, trap: &Proxy) -> Host {
-    let told = server.told();
-    let host = Host::bare();
+    let info = server.info();
+    let host = Host::without_vault();
     let text = format!(
         "vault = \"https://{VAULT}\"\ncredential = \"{credential}\"\n[azure]\nauthority = \"{}\"\n{azure}",
-        told.authority
+        info.authority
     );
     host.file("config/strongroom/config.toml", text);
-    host.with_env("HTTPS_PROXY", &proxy.at)
-        .with_env("HTTP_PROXY", &trap.at)
-        .with_env("http_proxy", &trap.at)
+    host.with_env("HTTPS_PROXY", &proxy.url)
+        .with_env("HTTP_PROXY", &trap.url)
+        .with_env("http_proxy", &trap.url)
         .with_env("NO_PROXY", "localhost")
-        .with_env("SSL_CERT_FILE", &told.ca_file)
+        .with_env("SSL_CERT_FILE", &info.ca_file)
 }
 
 // promise: The metadata address and an identity endpoint are never reached through a proxy.
 #[test]
-fn a_vault_of_azures_is_reached_through_the_proxy_and_an_identity_never() {
+fn proxy_is_used_for_the_vault_but_not_for_identities() {
     let server = KeyVault::start_with(&["--name", VAULT]);
     server.put("key", &json!({"value": "hunter2hunter2"}));
-    let vault = server.told().vault.replace("https://localhost", "127.0.0.1");
+    let vault = server.info().vault.replace("https://localhost", "127.0.0.1");
     let (proxy, trap) = (Proxy::to(vault), Proxy::to("127.0.0.1:1".to_owned()));
     let policy = "version = 1\n[secrets]\nkey = [\"get\", \"list\"]\n\"k*\" = [\"list\"]\n";
 
-    // An application: its authority is excepted from the proxy.
+    // An application, whose authority is excluded from the proxy.
     let application = host(&server, "client-secret", &server.application(), &proxy, &trap);
     let status = application.ok(&["vault", "status"]);
     assert!(
@@ -129,7 +135,7 @@ fn a_vault_of_azures_is_reached_through_the_proxy_and_an_identity_never() {
     let run = run.shows("get key: ok: \"[redacted:key]\"").shows("list : ok: [\"key\"]");
     assert_eq!(run.record.vault.as_deref(), Some("https://team-vault-01.vault.azure.net"));
 
-    // An identity: its endpoint is asked directly, whatever the proxies are.
+    // An identity, whose endpoint is contacted directly, whatever the proxies are.
     let token = server.admin("POST", "/tokens", Some(&json!({"principal": "system-assigned"})));
     let endpoint = identity_endpoint(token["token"].as_str().unwrap().to_owned());
     let identity = host(&server, "managed-identity", "", &proxy, &trap)
@@ -148,17 +154,17 @@ fn a_vault_of_azures_is_reached_through_the_proxy_and_an_identity_never() {
     }
 }
 
-/// An emulator is on this machine, and so is its metadata address: a proxy is none of their business.
+/// An emulator and its metadata address are on this machine, so no proxy applies to them.
 // promise: The metadata address and an identity endpoint are never reached through a proxy.
 #[test]
-fn an_emulator_is_never_reached_through_a_proxy() {
+fn emulator_is_not_reached_through_a_proxy() {
     let server = KeyVault::start();
     server.put("key", &json!({"value": "hunter2hunter2"}));
     let trap = Proxy::to("127.0.0.1:1".to_owned());
     for (credential, azure) in [("managed-identity", String::new()), ("client-secret", server.application())] {
         let mut host = server.host_as(credential, &azure);
         for variable in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
-            host = host.with_env(variable, &trap.at);
+            host = host.with_env(variable, &trap.url);
         }
         host.ok(&["vault", "status"]);
         let policy = "version = 1\n[secrets]\nkey = [\"get\"]\n";

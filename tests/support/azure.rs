@@ -1,4 +1,5 @@
-//! The library with the Key Vault test server as its vault; and a gate before a vault, so that events decide when runs go on, and no times.
+//! The library with the Key Vault test server as its vault; and a gate that lets tests order
+//! concurrent reads without timing.
 
 use std::sync::Arc;
 
@@ -14,78 +15,83 @@ use tokio::sync::watch;
 use super::KeyVault;
 
 impl KeyVault {
-    /// This server as a vault of the library, signed in as the application that may do everything.
+    /// Opens this server as a vault of the library, signed in as the application with all
+    /// permissions.
     pub(crate) fn vault(&self) -> AzureVault {
-        let told = self.told();
-        let host = told.vault.strip_prefix("https://").expect("the vault speaks TLS").to_owned();
+        let info = self.info();
+        let host = info.vault.strip_prefix("https://").expect("the vault speaks TLS").to_owned();
         let emulator = Emulator {
             host,
-            ca_file: told.ca_file.clone(),
-            authority: Some(told.authority.clone()),
-            metadata: Some(told.metadata.clone()),
+            ca_file: info.ca_file.clone(),
+            authority: Some(info.authority.clone()),
+            metadata: Some(info.metadata.clone()),
         };
         let exceptions = Exceptions { authority: None, emulator: Some(emulator) };
-        let place = Place::parse(&told.vault, &exceptions).expect("the place of a vault");
+        let place = Place::parse(&info.vault, &exceptions).expect("a vault address");
         let credential = CredentialSettings {
             kind: CredentialKind::ClientSecret,
-            tenant_id: Some(told.tenant.clone()),
-            client_id: Some(told.client_id.clone()),
-            client_secret_file: Some(told.client_secret_file.clone()),
+            tenant_id: Some(info.tenant.clone()),
+            client_id: Some(info.client_id.clone()),
+            client_secret_file: Some(info.client_secret_file.clone()),
             ..CredentialSettings::default()
         };
         AzureVault::open(place, &credential).expect("a vault")
     }
 
-    /// The same behind a cache.
+    /// Opens the vault with a cache in front of it.
     pub(crate) fn cached(&self, settings: Settings) -> Arc<dyn Vault> {
         Arc::new(Cache::new(Arc::new(self.vault()), settings))
     }
 
-    /// How many requests of a kind there were, such as `get-secret`.
+    /// Returns the number of requests of a kind, such as `get-secret`.
     pub(crate) fn count(&self, kind: &str) -> u64 {
         self.counters()["requests"][kind].as_u64().unwrap_or(0)
     }
 }
 
-/// A vault before which reads wait until the test lets them pass: those of certain names, as the component asks for them.
+/// A vault whose reads of certain names block until the test opens the gate. Names are those that
+/// the component requests.
 pub(crate) struct Gate {
     inner: Arc<dyn Vault>,
-    places: Vec<Waiting>,
+    gates: Vec<NameGate>,
 }
 
-struct Waiting {
-    name: &'static str,
-    come: watch::Sender<usize>,
+struct NameGate {
+    prefix: &'static str,
+    arrived: watch::Sender<usize>,
     open: watch::Sender<bool>,
 }
 
 impl Gate {
-    /// Reads of a name that begins like one of these wait.
+    /// Blocks reads of names that start with one of `names`.
     pub(crate) fn new(inner: Arc<dyn Vault>, names: &[&'static str]) -> Arc<Self> {
-        let waiting =
-            |name: &&'static str| Waiting { name, come: watch::Sender::new(0), open: watch::Sender::new(false) };
-        Arc::new(Self { inner, places: names.iter().map(waiting).collect() })
+        let gate = |prefix: &&'static str| NameGate {
+            prefix,
+            arrived: watch::Sender::new(0),
+            open: watch::Sender::new(false),
+        };
+        Arc::new(Self { inner, gates: names.iter().map(gate).collect() })
     }
 
-    fn of(&self, name: &str) -> Option<&Waiting> {
-        self.places.iter().find(|place| name.starts_with(place.name))
+    fn gate(&self, name: &str) -> Option<&NameGate> {
+        self.gates.iter().find(|gate| name.starts_with(gate.prefix))
     }
 
-    /// Returns when so many reads have come to a name's gate.
-    pub(crate) async fn gathered(&self, name: &str, count: usize) {
-        let mut come = self.of(name).expect("a gate").come.subscribe();
-        come.wait_for(|come| *come >= count).await.expect("the gate stands");
+    /// Waits until `count` reads have arrived at a name's gate.
+    pub(crate) async fn wait_for_arrivals(&self, name: &str, count: usize) {
+        let mut arrived = self.gate(name).expect("a gate").arrived.subscribe();
+        arrived.wait_for(|arrived| *arrived >= count).await.expect("the gate exists");
     }
 
-    /// From now on nobody waits for this name.
+    /// Lets all reads of this name pass from now on.
     pub(crate) fn open(&self, name: &str) {
-        self.of(name).expect("a gate").open.send_replace(true);
+        self.gate(name).expect("a gate").open.send_replace(true);
     }
 
     async fn pass(&self, grant: &Grant) {
-        if let Some(place) = self.of(grant.asked().as_str()) {
-            place.come.send_modify(|come| *come += 1);
-            place.open.subscribe().wait_for(|open| *open).await.expect("the gate stands");
+        if let Some(gate) = self.gate(grant.asked().as_str()) {
+            gate.arrived.send_modify(|arrived| *arrived += 1);
+            gate.open.subscribe().wait_for(|open| *open).await.expect("the gate exists");
         }
     }
 }
@@ -97,8 +103,8 @@ impl Vault for Gate {
     }
 
     fn cached(&self, grant: &Grant) -> Option<Result<Stored, VaultError>> {
-        match self.of(grant.asked().as_str()) {
-            Some(place) if !*place.open.borrow() => None,
+        match self.gate(grant.asked().as_str()) {
+            Some(gate) if !*gate.open.borrow() => None,
             _ => self.inner.cached(grant),
         }
     }

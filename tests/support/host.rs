@@ -1,4 +1,4 @@
-//! The real host, in a home of its own.
+//! The real host, with a temporary home.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -8,39 +8,39 @@ use std::process::{Child, Command, Output, Stdio};
 use strongroom::record::{Blame, Limit, Outcome, RunRecord};
 use tempfile::TempDir;
 
-use super::{guest, left_over};
+use super::guest;
 
-/// A host with a home in a temporary folder.
+/// The program `strongroom` with a home in a temporary folder.
 pub(crate) struct Host {
     folder: TempDir,
-    /// More of the environment.
+    /// Additional environment variables.
     env: Vec<(String, OsString)>,
 }
 
 /// A run that has ended.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct EndedRun {
     pub(crate) code: i32,
-    /// What `--json` printed.
+    /// The record that `--json` printed.
     pub(crate) record: RunRecord,
-    /// What the component printed, redacted and escaped, and the host's own words.
+    /// The component's output, redacted and escaped, and the host's messages.
     pub(crate) shown: String,
 }
 
 impl Host {
-    /// A host whose vault has been made.
+    /// Creates a host with an empty vault.
     pub(crate) fn new() -> Self {
-        let host = Self::bare();
+        let host = Self::without_vault();
         host.ok(&["init"]);
         host
     }
 
-    /// A host without a vault.
-    pub(crate) fn bare() -> Self {
+    /// Creates a host without a vault.
+    pub(crate) fn without_vault() -> Self {
         Self { folder: tempfile::tempdir().expect("a temporary folder"), env: Vec::new() }
     }
 
-    /// With a variable in the environment of every command.
+    /// Adds a variable to the environment of every command.
     pub(crate) fn with_env(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.env.push((name.to_owned(), value.into()));
         self
@@ -54,7 +54,7 @@ impl Host {
         self.path().join("home")
     }
 
-    /// Writes a file into the host's folder.
+    /// Writes a file in the host's folder.
     pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path().join(name);
         std::fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("a folder for it");
@@ -82,14 +82,14 @@ impl Host {
         self.command(args).output().expect("the host starts")
     }
 
-    /// A command that has to succeed; its standard output.
+    /// Runs a command, asserts that it succeeds, and returns its standard output.
     pub(crate) fn ok(&self, args: &[&str]) -> String {
         let output = self.output(args);
         assert!(output.status.success(), "{args:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("text")
     }
 
-    /// A command that has to fail with this code; its standard error.
+    /// Runs a command, asserts that it exits with `code`, and returns its standard error.
     pub(crate) fn fails(&self, code: i32, args: &[&str]) -> String {
         let output = self.output(args);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -97,7 +97,7 @@ impl Host {
         stderr
     }
 
-    /// Puts a secret into the vault, as an operator.
+    /// Stores a secret in the vault as an operator.
     pub(crate) fn set(&self, name: &str, value: &str) {
         let mut child = self
             .command(&["secret", "set", name, "--keep-newline"])
@@ -109,7 +109,7 @@ impl Host {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// A secret's value, as an operator.
+    /// Returns a secret's value as an operator.
     pub(crate) fn get(&self, name: &str) -> String {
         self.ok(&["secret", "get", name])
     }
@@ -125,23 +125,24 @@ impl Host {
     }
 
     /// Runs a guest under a policy.
-    pub(crate) fn run(&self, component: &str, policy: &str, args: &[&str]) -> Ended {
+    pub(crate) fn run(&self, component: &str, policy: &str, args: &[&str]) -> EndedRun {
         self.run_with(component, policy, &[], args)
     }
 
-    /// Runs a guest with more options of `strongroom run`.
-    pub(crate) fn run_with(&self, component: &str, policy: &str, more: &[&str], args: &[&str]) -> Ended {
+    /// Runs a guest under a policy, with additional options of `strongroom run`.
+    pub(crate) fn run_with(&self, component: &str, policy: &str, more: &[&str], args: &[&str]) -> EndedRun {
         let all = self.run_args(component, policy, more, args);
         let output = self.output(&all.iter().map(String::as_str).collect::<Vec<_>>());
-        let ended = Ended::from(output);
-        self.audit_tells(&ended.record);
-        self.leaves_nothing(&ended.record);
+        let ended = EndedRun::from(output);
+        self.assert_audit_matches(&ended.record);
+        self.assert_no_leftovers(&ended.record);
         ended
     }
 
-    /// The run's last event in the audit says what its record says, and the record that is kept is the one that was printed.
+    /// Asserts that the run's last audit event agrees with its record, and that the stored record
+    /// equals the printed one.
     #[track_caller]
-    fn audit_tells(&self, record: &RunRecord) {
+    fn assert_audit_matches(&self, record: &RunRecord) {
         let events = self.events(record);
         let end = events.last().expect("a run has events");
         assert_eq!(end["event"], "run-end", "{end}");
@@ -149,48 +150,49 @@ impl Host {
         let detail = |name: &str| end["detail"][name].as_str().map(str::to_owned);
         assert_eq!(detail("limit").as_deref(), record.limit.map(Limit::as_str), "{end}");
         assert_eq!(detail("blame"), record.blame.map(|blame| format!("{blame:?}").to_lowercase()), "{end}");
-        let kept = std::fs::read(self.home().join("runs").join(format!("{}.json", record.id))).expect("a kept record");
-        // As JSON: a metric may be NaN, which is not equal to itself.
+        let stored =
+            std::fs::read(self.home().join("runs").join(format!("{}.json", record.id))).expect("a stored record");
+        // Compared as JSON, because a metric may be NaN, which is not equal to itself.
         let printed = serde_json::to_value(record).expect("a record is JSON");
-        assert_eq!(serde_json::from_slice::<serde_json::Value>(&kept).expect("a record"), printed);
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&stored).expect("a record"), printed);
     }
 
-    /// What the run has made for a time is gone. Others may be under way in the same home.
+    /// Asserts that the run left no temporary files. Other runs may be active in the same home.
     #[track_caller]
-    fn leaves_nothing(&self, record: &RunRecord) {
-        let mut left = left_over(self.path(), &self.home());
+    fn assert_no_leftovers(&self, record: &RunRecord) {
+        let mut leftovers = super::leftovers(self.path(), &self.home());
         let (id, segment) = (record.id.to_string(), &record.segment);
-        left.retain(|path| {
+        leftovers.retain(|path| {
             let name = path.file_name().expect("a name").to_string_lossy();
             name.contains(&id) || name.contains(segment) || name.starts_with(".partial-")
         });
-        assert!(left.is_empty(), "{left:?}");
+        assert!(leftovers.is_empty(), "{leftovers:?}");
     }
 
-    /// A run's events, read from the segment that its process wrote.
+    /// Returns a run's events from its process's audit segment.
     pub(crate) fn events(&self, record: &RunRecord) -> Vec<serde_json::Value> {
         events_in(&self.home().join("audit"), record)
     }
 
-    /// Starts a run and does not wait for it.
+    /// Starts a run without waiting for its end.
     pub(crate) fn start(&self, component: &str, policy: &str, more: &[&str], args: &[&str]) -> Child {
         let all = self.run_args(component, policy, more, args);
         self.command(&all.iter().map(String::as_str).collect::<Vec<_>>()).spawn().expect("the host starts")
     }
 
-    /// The audit's lines of a run, as JSON.
+    /// Returns a run's audit events as lines of JSON.
     pub(crate) fn audit(&self, run: &str) -> String {
         self.ok(&["audit", "show", "--json", "--run", run])
     }
 
-    /// The audit is whole.
-    pub(crate) fn audit_is_whole(&self) {
+    /// Asserts that the audit log is intact.
+    pub(crate) fn assert_audit_intact(&self) {
         let verdict = self.ok(&["audit", "verify"]);
         assert!(!verdict.contains("altered"), "{verdict}");
     }
 }
 
-/// A run's events in an audit's folder.
+/// Returns a run's events from an audit folder.
 pub(crate) fn events_in(audit: &Path, record: &RunRecord) -> Vec<serde_json::Value> {
     let segment = audit.join(format!("{}.jsonl", record.segment));
     let text = std::fs::read_to_string(segment).expect("a segment");
@@ -198,7 +200,7 @@ pub(crate) fn events_in(audit: &Path, record: &RunRecord) -> Vec<serde_json::Val
     events.filter(|event| event["run"] == record.id.to_string()).collect()
 }
 
-impl From<Output> for Ended {
+impl From<Output> for EndedRun {
     fn from(output: Output) -> Self {
         let shown = String::from_utf8_lossy(&output.stderr).into_owned();
         let record = serde_json::from_slice(&output.stdout)
@@ -207,8 +209,8 @@ impl From<Output> for Ended {
     }
 }
 
-impl Ended {
-    /// It finished.
+impl EndedRun {
+    /// Asserts that the run finished.
     #[track_caller]
     pub(crate) fn finished(self) -> Self {
         assert_eq!(self.record.outcome, Outcome::Finished, "{:?}\n{}", self.record.reason, self.shown);
@@ -216,7 +218,7 @@ impl Ended {
         self
     }
 
-    /// The component failed, and is to blame.
+    /// Asserts that the component failed and is to blame.
     #[track_caller]
     pub(crate) fn failed(self) -> Self {
         assert_eq!(self.record.outcome, Outcome::Failed, "{:?}\n{}", self.record.reason, self.shown);
@@ -224,7 +226,7 @@ impl Ended {
         self
     }
 
-    /// It was stopped at this limit, and is to blame.
+    /// Asserts that the run was stopped at a limit and that the component is to blame.
     #[track_caller]
     pub(crate) fn stopped(self, limit: Limit) -> Self {
         assert_eq!(self.record.outcome, Outcome::Limit, "{:?}\n{}", self.record.reason, self.shown);
@@ -232,14 +234,14 @@ impl Ended {
         self
     }
 
-    /// This text was shown.
+    /// Asserts that the text was shown.
     #[track_caller]
     pub(crate) fn shows(self, text: &str) -> Self {
         assert!(self.shown.contains(text), "`{text}` is not in:\n{}", self.shown);
         self
     }
 
-    /// This text was not shown, nor recorded.
+    /// Asserts that the text was neither shown nor recorded.
     #[track_caller]
     pub(crate) fn never_shows(self, text: &str) -> Self {
         let record = serde_json::to_string(&self.record).expect("a record is JSON");

@@ -1,7 +1,7 @@
-//! The Key Vault test server (`tests/keyvault`), and hosts whose vault it is.
+//! The Key Vault test server (`tests/keyvault`), and hosts that use it as their vault.
 //!
-//! It is built once for a test process, as the guests are, and runs as a program of its own: the host meets it over TLS on loopback and nothing
-//! else. A test commands it through its admin port.
+//! It is built once per test process and runs as a separate program. The host reaches it only over
+//! TLS on loopback. Tests control it through its admin port.
 
 use std::fmt::Display;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -17,33 +17,34 @@ use tempfile::TempDir;
 
 use super::Host;
 
-/// A server. It ends when this is dropped, and also when this process is killed, because it serves until its standard input ends.
+/// A running server. It serves until its standard input ends, so it stops when this is dropped or
+/// this process is killed.
 pub(crate) struct KeyVault {
     child: Child,
     folder: TempDir,
-    told: Told,
+    info: ServerInfo,
 }
 
-/// The line that the server prints.
+/// The line that the server prints when it is ready.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) struct Told {
-    /// Where each service is: an origin.
+pub(crate) struct ServerInfo {
+    /// The origin of each service.
     pub(crate) vault: String,
     pub(crate) authority: String,
     pub(crate) metadata: String,
     pub(crate) admin: String,
-    /// The certificate that vouches for vault and authority.
+    /// The certificate authority of the vault and the authority.
     pub(crate) ca_file: PathBuf,
     pub(crate) tenant: String,
-    /// The application that may do everything.
+    /// The application with all permissions.
     pub(crate) client_id: String,
     pub(crate) client_secret_file: PathBuf,
     pub(crate) federated_token_file: PathBuf,
     pub(crate) user_assigned: UserAssigned,
 }
 
-/// The managed identity that is assigned to the machine, by each of its names.
+/// A managed identity that is assigned to the machine, under each of its names.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct UserAssigned {
@@ -55,29 +56,29 @@ pub(crate) struct UserAssigned {
 /// A request that the server answered.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) struct Seen {
+pub(crate) struct LoggedRequest {
     /// `vault`, `authority` or `metadata`.
     pub(crate) service: String,
     pub(crate) method: String,
-    /// Path and query as they came.
+    /// Path and query as received.
     pub(crate) path: String,
-    /// What it was taken for: `get-secret`, `list-secrets`, `challenge`, `token-client-secret`, ...
+    /// The recognized kind: `get-secret`, `list-secrets`, `challenge`, `token-client-secret`, ...
     pub(crate) kind: String,
-    /// Whose token it carried.
+    /// The owner of the request's token.
     pub(crate) principal: Option<String>,
-    /// The status of the reply; 0 where the connection was reset instead.
+    /// The reply's status; 0 if the connection was reset instead.
     pub(crate) status: u16,
-    /// The fault that was at work.
+    /// The active fault.
     pub(crate) fault: Option<String>,
 }
 
 impl KeyVault {
-    /// Starts a server and returns when it serves.
+    /// Starts a server and returns when it is ready.
     pub(crate) fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// The same with more options of the server's.
+    /// Starts a server with additional options.
     pub(crate) fn start_with(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = Command::new(program());
@@ -87,46 +88,47 @@ impl KeyVault {
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe"))
             .read_line(&mut line)
-            .expect("the server tells where it is");
-        let told = serde_json::from_str(&line).unwrap_or_else(|error| panic!("the server said {line:?}: {error}"));
-        Self { child, folder, told }
+            .expect("the server prints its addresses");
+        let info = serde_json::from_str(&line).unwrap_or_else(|error| panic!("the server printed {line:?}: {error}"));
+        Self { child, folder, info }
     }
 
-    /// What the server told.
-    pub(crate) fn told(&self) -> &Told {
-        &self.told
+    /// Returns the server's addresses and credentials.
+    pub(crate) fn info(&self) -> &ServerInfo {
+        &self.info
     }
 
-    /// The server's folder, for files of a test that belong to it.
+    /// Returns the server's folder, which tests may add files to.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The process, for a test that looks at it.
+    /// Returns the server's process ID.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// A host whose vault this is, signed in as the application that may do everything.
+    /// Creates a host that uses this server as its vault, signed in as the application with all
+    /// permissions.
     pub(crate) fn host(&self) -> Host {
         self.host_as("client-secret", &self.application())
     }
 
-    /// A host whose vault this is, with a kind of credential and the lines of `[azure]` that it needs.
+    /// Creates a host that uses this server, with a kind of credential and its lines of `[azure]`.
     pub(crate) fn host_as(&self, credential: &str, azure: &str) -> Host {
         self.host_with(credential, azure, "")
     }
 
-    /// The same, with more of the configuration file: whole tables.
+    /// Like [`Self::host_as`], with additional tables for the configuration file.
     pub(crate) fn host_with(&self, credential: &str, azure: &str, more: &str) -> Host {
-        let host = Host::bare();
+        let host = Host::without_vault();
         host.file("config/strongroom/config.toml", self.configuration(credential, azure, more));
         host
     }
 
-    /// A configuration file that names this server as the vault.
+    /// Returns a configuration file that names this server as the vault.
     pub(crate) fn configuration(&self, credential: &str, azure: &str, more: &str) -> String {
-        let Told { vault, authority, metadata, ca_file, .. } = &self.told;
+        let ServerInfo { vault, authority, metadata, ca_file, .. } = &self.info;
         let host = vault.strip_prefix("https://").expect("the vault speaks TLS");
         let ca_file = ca_file.display();
         format!(
@@ -135,33 +137,35 @@ impl KeyVault {
         )
     }
 
-    /// The lines of `[azure]` for the application and its secret.
+    /// Returns the lines of `[azure]` for the application and its secret.
     pub(crate) fn application(&self) -> String {
-        let Told { tenant, client_id, client_secret_file, .. } = &self.told;
+        let ServerInfo { tenant, client_id, client_secret_file, .. } = &self.info;
         application(tenant, client_id, client_secret_file)
     }
 
-    /// A new application with these permissions, as `[{"action": "get", "secret": "db-password"}]`; the lines of `[azure]` for it.
+    /// Creates an application with permissions such as `[{"action": "get", "secret":
+    /// "db-password"}]`. Returns its lines of `[azure]`.
     pub(crate) fn new_application(&self, name: &str, permissions: &Value) -> String {
         let made = self.admin("POST", "/principals", Some(&json!({"name": name, "permissions": permissions})));
-        let text = |field: &str| made[field].as_str().expect("the server tells it").to_owned();
+        let text = |field: &str| made[field].as_str().expect("a field of the reply").to_owned();
         let file = self.folder().join(format!("secret-of-{name}"));
         write_private(&file, text("client-secret"));
-        application(&self.told.tenant, &text("client-id"), &file)
+        application(&self.info.tenant, &text("client-id"), &file)
     }
 
-    /// Changes a principal, by its name or client id: `{"permissions": [...]}`, `{"disabled": true}`, `"revoke-tokens"`.
+    /// Changes a principal, given by name or client ID: `{"permissions": [...]}`, `{"disabled":
+    /// true}`, `"revoke-tokens"`.
     pub(crate) fn change_principal(&self, name: &str, change: &Value) {
         self.admin("POST", &format!("/principals/{name}"), Some(change));
     }
 
-    /// Adds a fault; `tests/keyvault/README.md` has the fields.
+    /// Adds a fault. `tests/keyvault/README.md` lists the fields.
     pub(crate) fn fault(&self, fault: &Value) {
         self.admin("POST", "/faults", Some(fault));
     }
 
     /// Removes all faults.
-    pub(crate) fn no_faults(&self) {
+    pub(crate) fn clear_faults(&self) {
         self.admin("DELETE", "/faults", None);
     }
 
@@ -175,45 +179,47 @@ impl KeyVault {
         self.admin("POST", "/clock", Some(change));
     }
 
-    /// Stores a secret past all checks of who asks, with the body of the vault's own request: `{"value": "..."}`.
+    /// Stores a secret without authentication. The body is that of the vault's own request:
+    /// `{"value": "..."}`.
     pub(crate) fn put(&self, name: &str, body: &Value) {
         self.admin("PUT", &format!("/secrets/{name}"), Some(body));
     }
 
-    /// Closes a service's port (`vault`, `authority`, `metadata`), or opens it again.
+    /// Closes or opens the port of a service (`vault`, `authority`, `metadata`).
     pub(crate) fn listen(&self, service: &str, open: bool) {
         self.admin("POST", "/listen", Some(&json!({"service": service, "open": open})));
     }
 
-    /// Every request since the start, or since [`Self::forget`].
-    pub(crate) fn journal(&self) -> Vec<Seen> {
+    /// Returns all requests since the start or the last [`Self::clear_journal`].
+    pub(crate) fn journal(&self) -> Vec<LoggedRequest> {
         serde_json::from_value(self.admin("GET", "/journal", None)).expect("a journal")
     }
 
-    /// The requests of the vault that carried a token, as `GET /secrets/a`, without the query and the slash at the end.
-    pub(crate) fn asked(&self) -> Vec<String> {
-        let of_vault = |seen: &Seen| seen.service == "vault" && seen.kind != "challenge";
-        let line = |seen: Seen| {
-            let path = seen.path.split('?').next().unwrap_or_default();
-            format!("{} {}", seen.method, path.trim_end_matches('/'))
+    /// Returns the vault's requests that carried a token, as `GET /secrets/a`, without query and
+    /// trailing slash.
+    pub(crate) fn vault_requests(&self) -> Vec<String> {
+        let to_vault = |request: &LoggedRequest| request.service == "vault" && request.kind != "challenge";
+        let line = |request: LoggedRequest| {
+            let path = request.path.split('?').next().unwrap_or_default();
+            format!("{} {}", request.method, path.trim_end_matches('/'))
         };
-        self.journal().into_iter().filter(of_vault).map(line).collect()
+        self.journal().into_iter().filter(to_vault).map(line).collect()
     }
 
     /// Clears the journal and the counters.
-    pub(crate) fn forget(&self) {
+    pub(crate) fn clear_journal(&self) {
         self.admin("DELETE", "/journal", None);
     }
 
-    /// The counters: `requests` by kind, `statuses`, `faults`, `most-at-once`.
+    /// Returns the counters: `requests` by kind, `statuses`, `faults`, `most-at-once`.
     pub(crate) fn counters(&self) -> Value {
         self.admin("GET", "/counters", None)
     }
 
-    /// A request to the admin port, which has to be carried out.
+    /// Sends a request to the admin port and asserts that it succeeds.
     pub(crate) fn admin(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         let body = body.map(Value::to_string).unwrap_or_default();
-        let (status, answer) = ask(&self.told.admin, method, path, "application/json", &body);
+        let (status, answer) = ask(&self.info.admin, method, path, "application/json", &body);
         assert_eq!(status, 200, "{method} {path}: {answer}");
         serde_json::from_str(&answer).expect("JSON")
     }
@@ -228,20 +234,20 @@ impl Drop for KeyVault {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        // By its process id; a test that is failing already is not made to panic twice.
+        // Does not panic twice if the test is failing already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         assert!(std::thread::panicking(), "the server did not end with its input");
     }
 }
 
-/// The lines of `[azure]` for an application whose secret lies in a file.
+/// Returns the lines of `[azure]` for an application whose secret is in a file.
 fn application(tenant: &str, client: &str, secret_file: &Path) -> String {
     let secret_file = secret_file.display();
     format!("tenant-id = \"{tenant}\"\nclient-id = \"{client}\"\nclient-secret-file = \"{secret_file}\"\n")
 }
 
-/// Writes a file that its owner alone may read.
+/// Writes a file that only its owner may read.
 pub(crate) fn write_private(path: &Path, content: impl AsRef<[u8]>) {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut options = std::fs::OpenOptions::new();
@@ -249,7 +255,8 @@ pub(crate) fn write_private(path: &Path, content: impl AsRef<[u8]>) {
     file.write_all(content.as_ref()).expect("it can be written");
 }
 
-/// One HTTP request without TLS, to a server of a test on loopback. Status and body of the answer.
+/// Sends one HTTP request without TLS to a test server on loopback. Returns the status and body of
+/// the response.
 pub(crate) fn ask(origin: &str, method: &str, path: &str, content_type: &str, body: impl Display) -> (u16, String) {
     let address = origin.strip_prefix("http://").expect("an origin without TLS");
     let body = body.to_string();
@@ -269,13 +276,14 @@ pub(crate) fn ask(origin: &str, method: &str, path: &str, content_type: &str, bo
     (status, body.to_owned())
 }
 
-/// The server's program, built once for a test process.
+/// Builds the server once per test process and returns its path.
 fn program() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let target = super::guests::beside("keyvault");
+        let target = super::guests::build_folder("keyvault");
         let mut command = super::guests::cargo(&super::project().join("tests/keyvault"));
-        // With the tests of its own, whose dependencies switch on features: so this build and that of `make test-keyvault` are one.
+        // Includes the server's own tests, whose dependencies enable features, so that `make
+        // test-keyvault` reuses this build.
         command.args(["build", "--locked", "--quiet", "--bins", "--test", "behaviour", "--target-dir"]).arg(&target);
         assert!(command.status().expect("cargo runs").success(), "the Key Vault test server does not build");
         target.join("debug/keyvault-server")

@@ -1,27 +1,27 @@
-//! Components as a toolchain of another WASI 0.2 patch level would have made them.
+//! Rewrites a component as if a toolchain of another WASI 0.2 patch level had built it.
 //!
-//! Only names at the top level say a patch level: those of imports and of the exported `wasi:cli/run`. They are rewritten in place, with the
-//! lengths that stand before them.
+//! Only top-level names contain a patch level: those of imports and of the exported `wasi:cli/run`.
+//! They are rewritten in place, together with the length before each.
 
 /// The newest patch level that the host links.
 pub(crate) const NEWEST: u64 = strongroom::runtime::imports::WASI_PATCH;
 
-/// The number of a component's import section, and of its export section.
+/// The IDs of a component's import and export sections.
 const IMPORTS: u8 = 10;
 const EXPORTS: u8 = 11;
 
-/// A component for WASI 0.2.`patch`, and how many names were rewritten.
+/// Returns a component for WASI 0.2.`patch`, and the number of names that were rewritten.
 pub(crate) fn to_patch_level(component: &[u8], patch: u64) -> (Vec<u8>, usize) {
     let (header, mut rest) = component.split_at(8);
     let (mut out, mut rewritten) = (header.to_vec(), 0);
-    while let Some((&kind, after)) = rest.split_first() {
+    while let Some((&id, after)) = rest.split_first() {
         let (length, after) = number(after);
         let (section, after) = after.split_at(length);
-        let section = match kind {
+        let section = match id {
             IMPORTS | EXPORTS => rewrite(section, patch, &mut rewritten),
             _ => section.to_vec(),
         };
-        out.push(kind);
+        out.push(id);
         out.extend(encoded(section.len()));
         out.extend(section);
         rest = after;
@@ -29,7 +29,7 @@ pub(crate) fn to_patch_level(component: &[u8], patch: u64) -> (Vec<u8>, usize) {
     (out, rewritten)
 }
 
-/// A section with each `wasi:...@0.2.N` in it rewritten. Such a name stands behind its length, in one byte.
+/// Rewrites each `wasi:...@0.2.N` in a section. The length before such a name takes one byte.
 fn rewrite(section: &[u8], patch: u64, rewritten: &mut usize) -> Vec<u8> {
     let mut out = Vec::new();
     let mut at = 0;
@@ -53,7 +53,7 @@ fn rewrite(section: &[u8], patch: u64, rewritten: &mut usize) -> Vec<u8> {
     out
 }
 
-/// An unsigned LEB128 number and what follows it.
+/// Parses an unsigned LEB128 number and returns it with the rest.
 fn number(bytes: &[u8]) -> (usize, &[u8]) {
     let length = bytes.iter().position(|byte| byte & 0x80 == 0).expect("a number ends") + 1;
     let (number, rest) = bytes.split_at(length);

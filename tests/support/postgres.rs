@@ -1,4 +1,4 @@
-//! A real PostgreSQL with the example's dataset, in a throw-away folder and on a free port.
+//! A PostgreSQL server with the example's dataset, in a temporary folder and on a free port.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-/// A server. It ends when this is dropped, and also when this process is killed, because it serves until its standard input ends.
+/// A running server. It serves until its standard input ends, so it stops when this is dropped or
+/// this process is killed.
 pub(crate) struct Postgres {
     child: Child,
     folder: TempDir,
-    /// Where it listens.
+    /// The address on which it listens.
     pub(crate) address: String,
-    /// The role that may read the table and nothing else.
+    /// A role with read access to the table and nothing else.
     pub(crate) user: String,
     pub(crate) password: String,
     socket: PathBuf,
@@ -21,11 +22,11 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    /// Starts a server, loads the dataset, and returns when it serves.
+    /// Starts a server, loads the dataset, and returns when the server is ready.
     pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let script = super::project().join("scripts/postgres-server.sh");
-        // Standard error is a file, so that a server that does not start can be explained.
+        // A file, so that the panic below can show why a server did not start.
         let log = folder.path().join("log");
         let mut child = Command::new(script)
             .arg(folder.path())
@@ -34,11 +35,11 @@ impl Postgres {
             .stderr(std::fs::File::create(&log).expect("a file can be made"))
             .spawn()
             .expect("the script starts");
-        let told = BufReader::new(child.stdout.take().expect("a pipe"));
-        let told: Vec<String> = told.lines().map_while(Result::ok).take_while(|line| line != "ready").collect();
+        let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        let lines: Vec<String> = stdout.lines().map_while(Result::ok).take_while(|line| line != "ready").collect();
         let value = |word: &str| {
-            let found = told.iter().find_map(|line| line.strip_prefix(word)?.strip_prefix(' '));
-            found.unwrap_or_else(|| panic!("no PostgreSQL: {}", read(&log))).to_owned()
+            let value = lines.iter().find_map(|line| line.strip_prefix(word)?.strip_prefix(' '));
+            value.unwrap_or_else(|| panic!("no PostgreSQL: {}", read(&log))).to_owned()
         };
         Self {
             address: value("address"),
@@ -51,12 +52,12 @@ impl Postgres {
         }
     }
 
-    /// Where the role's name and password lie, as files.
+    /// Returns the folder with the files that hold the role's name and password.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Runs SQL as the superuser; what it prints, without decoration.
+    /// Runs SQL as the superuser and returns its undecorated output.
     pub(crate) fn sql(&self, sql: &str) -> String {
         let (_, port) = self.address.rsplit_once(':').expect("an address has a port");
         let mut command = Command::new(&self.psql);
@@ -67,12 +68,13 @@ impl Postgres {
         String::from_utf8(output.stdout).expect("text").trim().to_owned()
     }
 
-    /// Replaces the rules that say who may log in how, and returns when the server goes by them. The superuser keeps its own.
+    /// Replaces the authentication rules of all other roles, and returns when they are in effect.
     pub(crate) fn admit(&self, rules: &str) {
         let file = self.sql("SHOW hba_file");
         let rules = format!("local all postgres peer map=caller\n{rules}\n");
         std::fs::write(file, rules).expect("the rules can be written");
-        // Each connection tells the moment at which the server, when it accepted it, had last read its files.
+        // A connection reports when the server had last read its files as it accepted that
+        // connection.
         let loaded = || self.sql("SELECT pg_conf_load_time()");
         let before = loaded();
         self.sql("SELECT pg_reload_conf()");
@@ -88,7 +90,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // The script stops the server by its process id, and waits for it.
+        // The script stops the server by its process ID and waits for it.
         drop(self.child.stdin.take());
         let ended = self.child.wait();
         if !std::thread::panicking() {

@@ -1,11 +1,11 @@
-//! Random numbers that can be had again.
+//! Reproducible random numbers.
 
-/// SplitMix64: the same numbers for the same seed, everywhere.
+/// SplitMix64, which yields the same numbers for the same seed on every machine.
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// The numbers of a seed.
-    pub(crate) fn of(seed: u64) -> Self {
+    /// Creates a generator with a seed.
+    pub(crate) fn from_seed(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -21,11 +21,12 @@ impl Random {
         self.next() % bound
     }
 
-    /// A new one for each run of the tests, or the one that a failure has shown.
+    /// Creates a generator with the seed in `STRONGROOM_TEST_SEED`, or with a new one, which is
+    /// printed.
     pub(crate) fn for_this_test() -> Self {
         let seed = std::env::var("STRONGROOM_TEST_SEED").map(|seed| seed.parse().expect("a seed is a number"));
         let seed = seed.unwrap_or_else(|_| std::process::id().into());
-        println!("to see this again: STRONGROOM_TEST_SEED={seed}");
+        println!("to repeat this test: STRONGROOM_TEST_SEED={seed}");
         Self(seed)
     }
 }

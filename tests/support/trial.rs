@@ -1,4 +1,5 @@
-//! A host in this process that tries components one after another: one that panics over a component fails the test.
+//! A host in this process for trying many components in sequence. If it panics on a component, the
+//! test fails.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use strongroom::spec::RunSpec;
 use strongroom::vault::local::{LocalVault, Protection};
 use tempfile::TempDir;
 
-/// The host, and the policy of all its runs.
+/// A host with one policy for all its runs.
 pub(crate) struct Trial {
     folder: TempDir,
     runtime: tokio::runtime::Runtime,
@@ -29,7 +30,7 @@ impl Trial {
         let audit = Audit::open(&folder.path().join("audit"), SyncMode::Os).expect("an audit");
         let temp = folder.path().join("tmp");
         std::fs::create_dir(&temp).expect("a folder");
-        // In this process: a compiler that panics is seen too.
+        // In this process, so that a panic of the compiler fails the test too.
         let options = RunnerOptions::new(Arc::new(vault), audit, Compile::InProcess).temp(temp);
         let runner = {
             let _context = runtime.enter();
@@ -38,7 +39,7 @@ impl Trial {
         Self { folder, runtime, runner, policy: Arc::new(Policy::parse(policy, "policy.toml").expect("a policy")) }
     }
 
-    /// Tries the bytes of a component.
+    /// Runs a component, given as bytes.
     pub(crate) fn run(&self, component: &[u8]) -> Result<RunRecord, StartError> {
         let path: PathBuf = self.folder.path().join("tried.wasm");
         std::fs::write(&path, component).expect("a file can be written");

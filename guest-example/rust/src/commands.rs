@@ -1,49 +1,49 @@
-//! The program's commands, each a few steps in the order in which a failure does the least harm.
+//! The program's commands. Their steps are ordered so that a failure does the least harm.
 //!
-//! A key is stored before the file that it opens is written. The other way round, a run that ends in between would leave
-//! a file that nobody can ever open.
+//! A key is stored before the file that it opens is written. In the other order, a run that ends in
+//! between would leave a file that can never be opened.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::crypt::{CryptError, Key};
 use crate::data::{DataError, Dataset, Samples, Scaler};
-use crate::database::{self, Address, DatabaseError, Login, Place, Table};
+use crate::database::{self, Address, DatabaseError, Login, Table, TableLocation};
 use crate::host::Host;
 use crate::model::{self, Settings};
 use crate::report::{self, Evaluation, Figures, ModelFile};
 
 /// The secret that holds the key of the encrypted dataset.
 pub const DATASET_KEY: &str = "dataset-key";
-/// The secret that holds the name of the database's user.
+/// The secret that holds the database user's name.
 pub const DB_USER: &str = "db-user";
-/// The secret that holds the password of the database's user.
+/// The secret that holds the database user's password.
 pub const DB_PASSWORD: &str = "db-password";
 /// The secret that holds the key of the encrypted model.
 pub const MODEL_KEY: &str = "model-key";
 
-/// The dataset as it comes, in the input folder of `prepare`.
+/// The plain dataset, in the input folder of `prepare`.
 pub const PLAIN_DATASET: &str = "breast_cancer.csv";
-/// The dataset as `prepare` leaves it and `train` expects it.
+/// The encrypted dataset, which `prepare` writes and `train` reads.
 pub const SEALED_DATASET: &str = "breast_cancer.csv.age";
 /// The encrypted model.
 pub const SEALED_MODEL: &str = "model.json.age";
-/// The evaluation, for people.
+/// The evaluation in readable form.
 pub const EVALUATION: &str = "evaluation.md";
 
-/// Why a command failed, in words for the person who runs it.
+/// Why a command failed. The messages are for the person who runs it.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// The host did not give a secret out.
+    /// The host refused to return a secret.
     #[error("cannot read the {what}: {reason}")]
     GetSecret { what: &'static str, reason: String },
-    /// The host did not take a secret.
+    /// The host refused to store a secret.
     #[error("cannot store the {what}: {reason}")]
     SetSecret { what: &'static str, reason: String },
-    /// The host did not take a metric or a progress report.
+    /// The host rejected a metric or a progress report.
     #[error("cannot report to the host: {0}")]
     Report(String),
-    /// A parameter of the run has a value that cannot be used.
+    /// A parameter of the run has an invalid value.
     #[error("the parameter `{name}` has to be {expected}")]
     Parameter { name: &'static str, expected: &'static str },
     /// A file of the input folder could not be read.
@@ -52,13 +52,13 @@ pub enum CommandError {
     /// A file of the output folder could not be written.
     #[error("cannot write {path}: {error}")]
     Write { path: PathBuf, error: std::io::Error },
-    /// The dataset could not be understood.
+    /// The dataset could not be parsed.
     #[error("cannot use the dataset: {0}")]
     Data(#[from] DataError),
-    /// The database did not give the rows.
+    /// The rows could not be read from the database.
     #[error(transparent)]
     Database(#[from] DatabaseError),
-    /// A file could not be sealed or opened.
+    /// A file could not be encrypted or decrypted.
     #[error("{what}: {error}")]
     Crypt { what: &'static str, error: CryptError },
     /// The model could not be written as, or read from, JSON.
@@ -66,7 +66,7 @@ pub enum CommandError {
     ModelFile(String),
 }
 
-/// Where a run reads and writes.
+/// The folders of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Folders<'a> {
     /// Read-only to the component: `/input`.
@@ -87,12 +87,12 @@ impl Folders<'_> {
     }
 }
 
-/// Where `train` takes the rows from.
+/// The source of the rows for `train`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// The encrypted file in the input folder.
     File,
-    /// A table in PostgreSQL, under a user and a password of the vault.
+    /// A table in PostgreSQL, with a user and password from the vault.
     Postgres,
 }
 
@@ -109,16 +109,16 @@ impl Source {
                 Ok(Dataset::parse(&plain)?)
             }
             Self::Postgres => {
-                let place = place(host)?;
+                let location = location(host)?;
                 let login = login(host)?;
-                Ok(database::load(&place, &login)?)
+                Ok(database::load(&location, &login)?)
             }
         }
     }
 }
 
-/// Where the rows are: the run's parameters `db-address`, `db-name` and `db-table`.
-fn place(host: &impl Host) -> Result<Place, CommandError> {
+/// Returns the location of the rows from the parameters `db-address`, `db-name` and `db-table`.
+fn location(host: &impl Host) -> Result<TableLocation, CommandError> {
     fn required<T>(
         host: &impl Host,
         name: &'static str,
@@ -128,7 +128,7 @@ fn place(host: &impl Host) -> Result<Place, CommandError> {
         let value = host.parameter(name).and_then(|text| parse(&text));
         value.ok_or(CommandError::Parameter { name, expected })
     }
-    Ok(Place {
+    Ok(TableLocation {
         address: required(
             host,
             "db-address",
@@ -140,7 +140,8 @@ fn place(host: &impl Host) -> Result<Place, CommandError> {
     })
 }
 
-/// User and password, in one request: the policy grants both or the answer is no, and the audit shows them together.
+/// Reads user and password in one request, so that the policy grants both or neither and the audit
+/// log shows them together.
 fn login(host: &mut impl Host) -> Result<Login, CommandError> {
     let failed = |reason| CommandError::GetSecret { what: "database user and password", reason };
     let mut found = host.get_secrets(&[DB_USER, DB_PASSWORD]).map_err(failed)?.into_iter();
@@ -148,7 +149,7 @@ fn login(host: &mut impl Host) -> Result<Login, CommandError> {
     Ok(Login { user: next(DB_USER)?, password: next(DB_PASSWORD)? })
 }
 
-/// Encrypts the dataset under a fresh key, stores the key, and leaves only the encrypted file.
+/// Encrypts the dataset with a new key, stores the key, and writes only the encrypted file.
 pub fn prepare(host: &mut impl Host, folders: Folders<'_>) -> Result<(), CommandError> {
     let plain = folders.read(PLAIN_DATASET)?;
     let dataset = Dataset::parse(&plain)?;
@@ -162,7 +163,8 @@ pub fn prepare(host: &mut impl Host, folders: Folders<'_>) -> Result<(), Command
     Ok(())
 }
 
-/// Trains, reports, and leaves the model encrypted under a fresh key together with an evaluation that is open to read.
+/// Trains, reports, and writes the model encrypted with a new key, together with a readable
+/// evaluation.
 pub fn train(host: &mut impl Host, folders: Folders<'_>, source: Source) -> Result<(), CommandError> {
     let settings = settings(host)?;
     let dataset = source.load(host, folders)?;
@@ -227,7 +229,7 @@ pub fn open_model(sealed: &[u8], key: &str) -> Result<ModelFile, CommandError> {
     Ok(file)
 }
 
-/// The settings, from the run's parameters `c` and `max-iterations` where these are given.
+/// Returns the settings from the parameters `c` and `max-iterations`, if given.
 fn settings(host: &impl Host) -> Result<Settings, CommandError> {
     let mut settings = Settings::default();
     if let Some(text) = host.parameter("c") {

@@ -1,50 +1,52 @@
-//! Sealing files with [age](https://age-encryption.org): one fresh X25519 key a file, kept as a secret in the vault.
+//! Encrypts files with [age](https://age-encryption.org), with a new X25519 key per file that is
+//! stored as a secret in the vault.
 
 use age::secrecy::{ExposeSecret, SecretString};
 use age::x25519::Identity;
 
-/// Why a file could not be sealed or opened. No message holds a key or data.
+/// Why a file could not be encrypted or decrypted. No message contains a key or data.
 #[derive(Debug, thiserror::Error)]
 pub enum CryptError {
     /// The text is not an age X25519 identity.
     #[error("the key is not an age identity: it has to be one line that starts with `AGE-SECRET-KEY-1`")]
     NotAKey,
-    /// The file was sealed for another key.
+    /// The file was encrypted for another key.
     #[error("this key does not open this file: it was encrypted for another one")]
     WrongKey,
-    /// The file is damaged, or not an age file at all.
+    /// The file is damaged or not an age file.
     #[error("this is not an intact age file")]
     Damaged,
-    /// Sealing failed.
+    /// Encryption failed.
     #[error("cannot encrypt: {0}")]
     Encrypt(String),
 }
 
-/// The key of one file. It opens the file and, because nobody else needs to, seals it too.
+/// The key of one file, which encrypts and decrypts it.
 pub struct Key(Identity);
 
 impl Key {
-    /// A fresh random key.
+    /// Generates a random key.
     pub fn generate() -> Self {
         Self(Identity::generate())
     }
 
-    /// Reads a key as [`Key::to_text`] wrote it. White space around it is ignored.
+    /// Parses a key in the format of [`Key::to_text`]. White space around it is ignored.
     pub fn parse(text: &str) -> Result<Self, CryptError> {
         text.trim().parse().map(Self).map_err(|_| CryptError::NotAKey)
     }
 
-    /// The key as text, to be stored in a vault and nowhere else. It is wiped from memory when dropped.
+    /// Returns the key as text, to be stored only in a vault. The text is wiped from memory when it
+    /// is dropped.
     pub fn to_text(&self) -> SecretText {
         SecretText(self.0.to_string())
     }
 
-    /// Seals `plain` so that this key opens it.
+    /// Encrypts `plain` for this key.
     pub fn encrypt(&self, plain: &[u8]) -> Result<Vec<u8>, CryptError> {
         age::encrypt(&self.0.to_public(), plain).map_err(|error| CryptError::Encrypt(error.to_string()))
     }
 
-    /// Opens what [`Key::encrypt`] sealed.
+    /// Decrypts the output of [`Key::encrypt`].
     pub fn decrypt(&self, sealed: &[u8]) -> Result<Vec<u8>, CryptError> {
         age::decrypt(&self.0, sealed).map_err(|error| match error {
             age::DecryptError::NoMatchingKeys => CryptError::WrongKey,
@@ -53,11 +55,11 @@ impl Key {
     }
 }
 
-/// A key's text. It has neither `Debug` nor `Display`, so that it does not end in a log by accident.
+/// A key as text. Without `Debug` and `Display`, so that it is not logged by accident.
 pub struct SecretText(SecretString);
 
 impl SecretText {
-    /// The text itself.
+    /// Returns the text.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
@@ -68,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stored_key_opens_what_it_sealed() {
+    fn stored_key_decrypts_its_file() {
         let key = Key::generate();
         let sealed = key.encrypt(b"17.99,10.38").unwrap();
         assert!(!sealed.windows(5).any(|part| part == b"17.99"));
@@ -77,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_to_fail_is_told_apart() {
+    fn each_failure_has_its_own_error() {
         let sealed = Key::generate().encrypt(b"rows").unwrap();
         let other = Key::generate();
         assert!(matches!(other.decrypt(&sealed), Err(CryptError::WrongKey)));

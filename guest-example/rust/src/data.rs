@@ -1,9 +1,9 @@
 //! The dataset: reading it, holding rows out, and standardising the features.
 //!
-//! The layout is scikit-learn's: a first line `rows,features,class 0,class 1`, then the features and the class of each row.
-//! Errors name a row, never a value, because the data is confidential.
+//! The layout is scikit-learn's: a first line `rows,features,class 0,class 1`, then the features
+//! and the class of each row. Errors name a row, never a value, because the data is confidential.
 
-/// What the thirty features of a row measure, in the order of the file.
+/// The thirty features of a row, in the order of the file.
 const MEASUREMENTS: [&str; 10] = [
     "radius",
     "texture",
@@ -17,13 +17,13 @@ const MEASUREMENTS: [&str; 10] = [
     "fractal dimension",
 ];
 
-/// How many features a row of this dataset has.
+/// The number of features of this dataset.
 pub const FEATURES: usize = 3 * MEASUREMENTS.len();
 
 /// The names of class 0 and class 1 of this dataset.
 pub const CLASSES: [&str; 2] = ["malignant", "benign"];
 
-/// One row in this many is held out of the training.
+/// One in this many rows is held out.
 const FOLDS: u64 = 5;
 
 /// Why a dataset could not be read.
@@ -32,7 +32,7 @@ pub enum DataError {
     /// The first line is not `rows,features,class 0,class 1`.
     #[error("the first line has to be `rows,features,class 0,class 1`")]
     Header,
-    /// A row has another number of fields, or the file another number of rows, than the first line says.
+    /// The number of fields of a row, or the number of rows, differs from the first line.
     #[error("expected {expected} {what} but found {found}")]
     Count { what: &'static str, expected: usize, found: usize },
     /// A field is not a finite number, or a class is neither 0 nor 1.
@@ -41,27 +41,27 @@ pub enum DataError {
     /// The file is not CSV.
     #[error("row {row} is not readable as CSV")]
     Csv { row: usize },
-    /// The rows do not hold both classes, so that there is nothing to tell apart.
+    /// The rows contain only one class, so there is nothing to distinguish.
     #[error("the training rows hold only one class")]
     OneClass,
 }
 
-/// Feature rows with the class of each.
+/// Rows of features and their classes.
 #[derive(Debug, Clone, Default)]
 pub struct Samples {
-    /// One row of features a sample.
+    /// The features of each sample.
     pub features: Vec<Vec<f64>>,
     /// Whether the sample is of class 1.
     pub positive: Vec<bool>,
 }
 
 impl Samples {
-    /// How many samples there are.
+    /// Returns the number of samples.
     pub fn len(&self) -> usize {
         self.positive.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.positive.is_empty()
     }
@@ -72,36 +72,36 @@ impl Samples {
     }
 }
 
-/// A dataset, split into rows to train on and rows held out to judge the result: row `i`, counted from 0, is held out when
-/// `i % 5 == 4`.
+/// A dataset, split into rows to train on and rows held out to judge the result: row `i`, counted
+/// from 0, is held out when `i % 5 == 4`.
 #[derive(Debug)]
 pub struct Dataset {
     /// The names of class 0 and class 1.
     pub classes: [String; 2],
-    /// Four rows in five.
+    /// Four of five rows.
     pub training: Samples,
     /// Every fifth row.
     pub held_out: Samples,
 }
 
 impl Dataset {
-    /// A dataset without rows.
+    /// Creates a dataset without rows.
     pub fn new(classes: [String; 2]) -> Self {
         Self { classes, training: Samples::default(), held_out: Samples::default() }
     }
 
-    /// Adds the row of this index to the part that it belongs to.
+    /// Adds the row with this index to its part.
     pub fn push(&mut self, index: u64, features: Vec<f64>, positive: bool) {
         let part = if index % FOLDS == FOLDS - 1 { &mut self.held_out } else { &mut self.training };
         part.push(features, positive);
     }
 
-    /// How many rows there are in both parts.
+    /// Returns the number of rows in both parts.
     pub fn rows(&self) -> usize {
         self.training.len() + self.held_out.len()
     }
 
-    /// The dataset, where there is something to learn from it.
+    /// Returns the dataset if it contains both classes.
     pub fn complete(self) -> Result<Self, DataError> {
         if self.training.positive.iter().all(|class| *class) || !self.training.positive.contains(&true) {
             return Err(DataError::OneClass);
@@ -109,7 +109,7 @@ impl Dataset {
         Ok(self)
     }
 
-    /// Reads the file.
+    /// Parses the file.
     pub fn parse(file: &[u8]) -> Result<Self, DataError> {
         let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(file);
         let mut records = reader.records();
@@ -155,7 +155,7 @@ fn parse_row(row: usize, record: &csv::StringRecord, width: usize) -> Result<(Ve
     Ok((features, positive))
 }
 
-/// Names for `width` features: the thirty of this dataset, or numbers where there is another count.
+/// Returns names for `width` features: those of this dataset, or numbers if the count differs.
 pub fn feature_names(width: usize) -> Vec<String> {
     if width != FEATURES {
         return (0..width).map(|index| format!("feature {index}")).collect();
@@ -164,17 +164,18 @@ pub fn feature_names(width: usize) -> Vec<String> {
     [named("mean ", ""), named("", " error"), named("worst ", "")].concat()
 }
 
-/// Shifts and scales features so that each has mean 0 and standard deviation 1 over the rows it was fitted to.
+/// Shifts and scales features so that each has mean 0 and standard deviation 1 over the rows used
+/// to fit it.
 #[derive(Debug, Clone)]
 pub struct Scaler {
-    /// Mean of each feature.
+    /// The mean of each feature.
     pub mean: Vec<f64>,
-    /// Population standard deviation of each feature; 1 for a feature that never changes.
+    /// The population standard deviation of each feature; 1 for a constant feature.
     pub deviation: Vec<f64>,
 }
 
 impl Scaler {
-    /// Measures the rows. Only training rows belong here: held-out rows would leak into the model.
+    /// Fits the scaler to training rows. Held-out rows would leak into the model.
     pub fn fit(rows: &[Vec<f64>]) -> Self {
         let count = rows.len() as f64;
         let width = rows.first().map_or(0, Vec::len);
@@ -187,7 +188,7 @@ impl Scaler {
         Self { mean, deviation }
     }
 
-    /// The standardised rows.
+    /// Returns the standardised rows.
     pub fn transform(&self, rows: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let scales = || self.mean.iter().zip(&self.deviation);
         rows.iter()
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_feature_that_never_changes_is_left_alone() {
+    fn constant_feature_is_only_shifted() {
         let scaler = Scaler::fit(&[vec![3.0], vec![3.0]]);
         assert_eq!(scaler.transform(&[vec![3.0]]), [[0.0]]);
     }
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_where_and_show_no_value() {
+    fn errors_name_the_row_and_show_no_value() {
         let error = |file: &str| Dataset::parse(file.as_bytes()).unwrap_err().to_string();
         assert_eq!(error(""), "the first line has to be `rows,features,class 0,class 1`");
         assert_eq!(error("rows,1,a,b\n"), "the first line has to be `rows,features,class 0,class 1`");

@@ -1,8 +1,9 @@
-//! The dataset from a table in PostgreSQL, over the TCP connection that the policy grants.
+//! Reads the dataset from a table in PostgreSQL, over the TCP connection that the policy grants.
 //!
-//! The connection is not encrypted, so the login is SCRAM-SHA-256 or nothing, see [`ScramOnly`]: the password does not go over the wire,
-//! and a server that does not know it gets no further. What the server says is never repeated in an error: its texts name users, and a
-//! user's name comes from the vault here.
+//! The connection is not encrypted, so only a login with SCRAM-SHA-256 is accepted, see
+//! [`ScramOnly`]: the password is not sent, and a server that does not know it is rejected. Errors
+//! never repeat text from the server, because it contains user names, which come from the vault
+//! here.
 
 mod scram_only;
 #[cfg(test)]
@@ -24,40 +25,41 @@ use tokio_postgres::{Client, Config, NoTls, Row};
 use crate::data::{CLASSES, DataError, Dataset, FEATURES, feature_names};
 use scram_only::{NotScram, ScramOnly};
 
-/// The column that numbers the rows: it decides which are held out.
+/// The column with the number of a row, which decides whether the row is held out.
 const INDEX: &str = "row_index";
-/// The column that holds the name of each row's class.
+/// The column with the name of the row's class.
 const CLASS: &str = "diagnosis";
 
-/// The longest name that PostgreSQL keeps, in bytes.
+/// The maximum length of a name in PostgreSQL, in bytes.
 const MAX_NAME: usize = 63;
 
-/// Why the database did not give the rows. No message holds a value of a row, a secret, or text of the server's.
+/// Why the rows could not be read. No message contains a value, a secret, or text from the server.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    /// The name of the server has no address for this run.
+    /// The server's name has no address for this run.
     #[error("cannot look up `{0}`: a run can look up the names in its policy's `tcp`, and no others")]
     LookUp(Address),
-    /// The host lets this run connect to other addresses only, or to none.
+    /// The policy allows connections to other addresses only, or to none.
     #[error("cannot connect to `{0}`: the policy does not grant it; the line `tcp = [\"{0}\"]` would")]
     NotGranted(Address),
-    /// There is no connection to be had.
+    /// The connection failed.
     #[error("cannot connect to `{address}`: {reason}; does the database run there?")]
     Connect { address: Address, reason: io::ErrorKind },
-    /// This program cannot wait for a connection.
+    /// The program cannot wait for a connection.
     #[error("cannot prepare for a connection: {0}")]
     Runtime(io::ErrorKind),
-    /// The server asks for the password itself, or for none.
+    /// The server requests the password itself, or no login.
     #[error(
         "the database does not log in with SCRAM-SHA-256; its `pg_hba.conf` has to say `scram-sha-256` for this user"
     )]
     NotScram,
-    /// The server does not accept user and password.
+    /// The server rejects user or password.
     #[error(
         "the database does not accept the user or the password: are the secrets `db-user` and `db-password` its own?"
     )]
     Login,
-    /// The server does not accept this user, from here, for this database, whatever the password.
+    /// The server does not allow this user to log in from here to this database, whatever the
+    /// password.
     #[error(
         "the user may not log in to the database `{0}` from here: the server's `pg_hba.conf` and the role decide that"
     )]
@@ -68,36 +70,36 @@ pub enum DatabaseError {
     /// The database has no such table.
     #[error("the database has no table `{0}`")]
     NoTable(Table),
-    /// The user lacks a right.
+    /// The user lacks a privilege.
     #[error("the user may not read the table `{0}`: it needs SELECT on it, and USAGE on its schema")]
     NotAllowed(Table),
-    /// The table is of another kind.
+    /// The table has other columns.
     #[error("the table `{table}` does not hold this dataset: {}", .problems.join("; "))]
     Columns { table: Table, problems: Vec<String> },
     /// The table has no rows for this user.
     #[error("the table `{0}` shows no rows to this user")]
     Empty(Table),
-    /// A value is missing or not one that the column may have.
+    /// A value is missing or invalid for its column.
     #[error("column `{column}` of the row with {INDEX} {row}: no value that can be trained on")]
     Value { row: u64, column: String },
-    /// A row has no usable number.
+    /// A row has no valid number.
     #[error("a row has no {INDEX}, or one below 0")]
     Index,
     /// The connection broke.
     #[error("the connection to the database has ended")]
     Lost,
-    /// Another refusal. PostgreSQL's manual lists the codes.
+    /// Another error. PostgreSQL's manual lists the codes.
     #[error("the database refused, with the SQLSTATE `{0}`")]
     Refused(String),
     /// The server does not follow the protocol.
     #[error("the answer of `{address}` is not what PostgreSQL answers ({what}): does another service run there?")]
     Protocol { address: Address, what: String },
-    /// The rows together cannot be used.
+    /// The rows as a whole are unusable.
     #[error("cannot use the dataset: {0}")]
     Data(#[from] DataError),
 }
 
-/// A server's host, by address or name, and port.
+/// A server's host, as an address or name, and its port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     host: String,
@@ -105,7 +107,7 @@ pub struct Address {
 }
 
 impl Address {
-    /// Reads `ADDRESS:PORT`, `[ADDRESS]:PORT` or `NAME:PORT`.
+    /// Parses `ADDRESS:PORT`, `[ADDRESS]:PORT` or `NAME:PORT`.
     pub fn parse(text: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         let host = match host.strip_prefix('[') {
@@ -128,20 +130,20 @@ impl fmt::Display for Address {
     }
 }
 
-/// A table's name, with its schema where it has one.
+/// A table's name, with an optional schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
     parts: Vec<String>,
 }
 
 impl Table {
-    /// Reads `TABLE` or `SCHEMA.TABLE`, each exactly as PostgreSQL keeps it, upper and lower case told apart.
+    /// Parses `TABLE` or `SCHEMA.TABLE`. Names are case-sensitive and not folded.
     pub fn parse(text: &str) -> Option<Self> {
         let parts: Vec<_> = text.split('.').map(name).collect::<Option<_>>()?;
         (parts.len() <= 2).then_some(Self { parts })
     }
 
-    /// The name as SQL has it.
+    /// Returns the name quoted for SQL.
     fn quoted(&self) -> String {
         self.parts.iter().map(|part| quoted(part)).collect::<Vec<_>>().join(".")
     }
@@ -153,7 +155,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// A name that PostgreSQL can have: neither empty nor too long, without control characters.
+/// Returns a valid PostgreSQL name: neither empty nor too long, without control characters.
 pub fn name(text: &str) -> Option<String> {
     let fits = !text.is_empty() && text.len() <= MAX_NAME && !text.chars().any(char::is_control);
     fits.then(|| text.to_owned())
@@ -163,9 +165,9 @@ fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
-/// Where the rows are.
+/// The location of the rows.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct TableLocation {
     /// The server.
     pub address: Address,
     /// The database on that server.
@@ -174,7 +176,8 @@ pub struct Place {
     pub table: Table,
 }
 
-/// As whom to log in. It has neither `Debug` nor `Display`, so that it does not end in a log by accident.
+/// The credentials of a login. Without `Debug` and `Display`, so that they are not logged by
+/// accident.
 pub struct Login {
     /// The user's name.
     pub user: String,
@@ -183,12 +186,12 @@ pub struct Login {
 }
 
 /// Connects, logs in, and reads the dataset.
-pub fn load(place: &Place, login: &Login) -> Result<Dataset, DatabaseError> {
-    // WASI has no threads here: one thread waits, for the one connection.
+pub fn load(location: &TableLocation, login: &Login) -> Result<Dataset, DatabaseError> {
+    // WASI has no threads, so one thread waits for the one connection.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
     runtime.map_err(|error| DatabaseError::Runtime(error.kind()))?.block_on(async {
-        let stream = connect(&place.address).await?;
-        read(ScramOnly::new(stream), place, login).await
+        let stream = connect(&location.address).await?;
+        read(ScramOnly::new(stream), location, login).await
     })
 }
 
@@ -208,34 +211,34 @@ async fn connect(address: &Address) -> Result<TcpStream, DatabaseError> {
     Err(last)
 }
 
-/// Logs in and reads the dataset over a connection that stands.
-async fn read<S>(stream: S, place: &Place, login: &Login) -> Result<Dataset, DatabaseError>
+/// Logs in and reads the dataset over an established connection.
+async fn read<S>(stream: S, location: &TableLocation, login: &Login) -> Result<Dataset, DatabaseError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut config = Config::new();
-    config.user(&login.user).password(&login.password).dbname(&place.database).application_name("training-example");
+    config.user(&login.user).password(&login.password).dbname(&location.database).application_name("training-example");
     let logged_in = config.connect_raw(stream, NoTls).await;
-    let (client, connection) = logged_in.map_err(|error| explain(&error, place))?;
+    let (client, connection) = logged_in.map_err(|error| explain(&error, location))?;
     let reading = async move {
-        let rows = rows(&client, place).await;
-        // The connection ends when its client is gone.
+        let rows = rows(&client, location).await;
+        // The connection ends when its client is dropped.
         drop(client);
         rows
     };
-    // What breaks the connection shows as an error of the client's.
+    // Connection errors are reported by the client.
     futures_util::future::join(reading, connection).await.0
 }
 
-async fn rows(client: &Client, place: &Place) -> Result<Dataset, DatabaseError> {
-    let failed = |error| explain(&error, place);
-    let table = place.table.quoted();
-    // Prepared and never executed: it tells which columns there are, so that a wrong table is explained before a row is read.
+async fn rows(client: &Client, location: &TableLocation) -> Result<Dataset, DatabaseError> {
+    let failed = |error| explain(&error, location);
+    let table = location.table.quoted();
+    // Prepared but never executed, to check the columns before a row is read.
     let described = client.prepare(&format!("SELECT * FROM {table}")).await.map_err(failed)?;
     let found: Vec<_> = described.columns().iter().map(|column| (column.name(), column.type_())).collect();
     let problems = check(&found);
     if !problems.is_empty() {
-        return Err(DatabaseError::Columns { table: place.table.clone(), problems });
+        return Err(DatabaseError::Columns { table: location.table.clone(), problems });
     }
 
     let query = client.prepare(&select(&table)).await.map_err(failed)?;
@@ -243,22 +246,22 @@ async fn rows(client: &Client, place: &Place) -> Result<Dataset, DatabaseError> 
     let mut stream = pin!(client.query_raw(&query, parameters).await.map_err(failed)?);
     let mut dataset = Dataset::new(CLASSES.map(str::to_owned));
     while let Some(row) = stream.try_next().await.map_err(failed)? {
-        let (index, features, positive) = decode(&row, place)?;
+        let (index, features, positive) = decode(&row, location)?;
         dataset.push(index, features, positive);
     }
     if dataset.rows() == 0 {
-        return Err(DatabaseError::Empty(place.table.clone()));
+        return Err(DatabaseError::Empty(location.table.clone()));
     }
     Ok(dataset.complete()?)
 }
 
-/// The columns of the features, in the order in which the model takes them.
+/// Returns the feature columns in the order of the model.
 fn feature_columns() -> Vec<String> {
     feature_names(FEATURES).iter().map(|name| name.replace(' ', "_")).collect()
 }
 
-/// What the columns of a table lack to hold the dataset. Other columns may be there too.
-fn check(found: &[(&str, &Type)]) -> Vec<String> {
+/// Returns the problems of a table's columns. Additional columns are allowed.
+fn check(columns: &[(&str, &Type)]) -> Vec<String> {
     let whole = |kind: &Type| [Type::INT2, Type::INT4, Type::INT8].contains(kind);
     let number = |kind: &Type| whole(kind) || [Type::FLOAT4, Type::FLOAT8, Type::NUMERIC].contains(kind);
     let text =
@@ -277,15 +280,15 @@ fn check(found: &[(&str, &Type)]) -> Vec<String> {
     own.into_iter().chain(features.iter().map(|column| problem(column, "a number", &number))).flatten().collect()
 }
 
-/// The query, which brings every type that [`check`] lets pass to one.
+/// Returns the query, which casts every type accepted by [`check`] to one type.
 fn select(table: &str) -> String {
     let features: Vec<_> = feature_columns().iter().map(|column| format!("{}::float8", quoted(column))).collect();
     format!("SELECT \"{INDEX}\"::int8, \"{CLASS}\"::text, {} FROM {table} ORDER BY \"{INDEX}\"", features.join(", "))
 }
 
-/// A row: its index, its features, and whether it is of class 1.
-fn decode(row: &Row, place: &Place) -> Result<(u64, Vec<f64>, bool), DatabaseError> {
-    let failed = |error| explain(&error, place);
+/// Decodes a row into its index, its features, and whether it is of class 1.
+fn decode(row: &Row, location: &TableLocation) -> Result<(u64, Vec<f64>, bool), DatabaseError> {
+    let failed = |error| explain(&error, location);
     let index = row.try_get::<_, Option<i64>>(0).map_err(failed)?;
     let index = index.and_then(|index| u64::try_from(index).ok()).ok_or(DatabaseError::Index)?;
     let wrong = |column: &str| DatabaseError::Value { row: index, column: column.to_owned() };
@@ -300,8 +303,8 @@ fn decode(row: &Row, place: &Place) -> Result<(u64, Vec<f64>, bool), DatabaseErr
     Ok((index, features, class == 1))
 }
 
-/// The error in words of our own.
-fn explain(error: &tokio_postgres::Error, place: &Place) -> DatabaseError {
+/// Describes an error without text from the server.
+fn explain(error: &tokio_postgres::Error, location: &TableLocation) -> DatabaseError {
     let Some(code) = error.code() else {
         let broken = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
         return match broken {
@@ -310,25 +313,25 @@ fn explain(error: &tokio_postgres::Error, place: &Place) -> DatabaseError {
                 DatabaseError::Lost
             }
             _ if error.is_closed() => DatabaseError::Lost,
-            // The text is one of the library's own: what the server said is in the error's source alone.
-            _ => DatabaseError::Protocol { address: place.address.clone(), what: error.to_string() },
+            // This text comes from the library. Text from the server is only in the error's source.
+            _ => DatabaseError::Protocol { address: location.address.clone(), what: error.to_string() },
         };
     };
     match code {
         code if *code == SqlState::INVALID_PASSWORD => DatabaseError::Login,
         code if *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
-            DatabaseError::NotAdmitted(place.database.clone())
+            DatabaseError::NotAdmitted(location.database.clone())
         }
-        code if *code == SqlState::INVALID_CATALOG_NAME => DatabaseError::NoDatabase(place.database.clone()),
+        code if *code == SqlState::INVALID_CATALOG_NAME => DatabaseError::NoDatabase(location.database.clone()),
         code if *code == SqlState::UNDEFINED_TABLE || *code == SqlState::INVALID_SCHEMA_NAME => {
-            DatabaseError::NoTable(place.table.clone())
+            DatabaseError::NoTable(location.table.clone())
         }
-        code if *code == SqlState::INSUFFICIENT_PRIVILEGE => DatabaseError::NotAllowed(place.table.clone()),
+        code if *code == SqlState::INSUFFICIENT_PRIVILEGE => DatabaseError::NotAllowed(location.table.clone()),
         code => DatabaseError::Refused(state(code.code())),
     }
 }
 
-/// A SQLSTATE as the standard has it: five digits and capital letters. A server could send anything.
+/// Returns a SQLSTATE if it is valid: five digits or capital letters. A server could send anything.
 fn state(code: &str) -> String {
     let fits = code.len() == 5 && code.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase());
     if fits { code.to_owned() } else { "?????".to_owned() }

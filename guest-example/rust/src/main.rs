@@ -83,7 +83,7 @@ fn parse_arguments() -> Result<Command, lexopt::Error> {
     }
 }
 
-/// The strongroom that runs this component.
+/// The host that runs this component.
 struct Strongroom;
 
 impl Host for Strongroom {
@@ -114,7 +114,7 @@ impl Host for Strongroom {
     }
 }
 
-/// The error in words. Each carries the name it is about, or what to do.
+/// Describes an error. Each message contains the affected name, or what to do.
 fn explain(error: secrets::Error) -> String {
     let (kind, about) = match error {
         secrets::Error::Denied(about) => ("denied", about),

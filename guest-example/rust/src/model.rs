@@ -1,29 +1,31 @@
 //! L2-regularised logistic regression, fitted with Newton's method.
 //!
-//! With `n` rows, features `x`, classes `y` (0 or 1) and `p = 1 / (1 + exp(-(w·x + b)))`, it minimises
+//! With `n` rows, features `x`, classes `y` (0 or 1) and `p = 1 / (1 + exp(-(w·x + b)))`, it
+//! minimises
 //!
 //! ```text
 //! -1/n Σ (y ln p + (1 - y) ln (1 - p))  +  |w|² / (2 C n)
 //! ```
 //!
-//! which has the same minimum as scikit-learn's `LogisticRegression(C=C)`: the intercept `b` is not penalised. The function is
-//! convex, so Newton's method with a halved step where the full one does not help finds that minimum from anywhere, here in about
-//! ten iterations.
+//! which has the same minimum as scikit-learn's `LogisticRegression(C=C)`: the intercept `b` is not
+//! penalised. The function is convex, so Newton's method, with the step halved if necessary, finds
+//! the minimum from any start, here in about ten iterations.
 
 use crate::data::Samples;
 
-/// The fit is done when no component of the gradient is larger than this.
+/// The fit ends when no component of the gradient is larger than this.
 const TOLERANCE: f64 = 1e-8;
 
-/// A step that is halved this often without lowering the loss is lost in rounding: the minimum is reached.
+/// If a step is halved this often without lowering the loss, only rounding errors remain and the
+/// minimum is reached.
 const MAX_HALVINGS: u32 = 30;
 
-/// What steers a fit.
+/// The settings of a fit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
-    /// Inverse strength of the penalty, larger than 0: the smaller, the simpler the model.
+    /// Inverse strength of the penalty, larger than 0. A smaller value gives a simpler model.
     pub c: f64,
-    /// After this many iterations the fit ends, converged or not.
+    /// The maximum number of iterations.
     pub max_iterations: u64,
 }
 
@@ -36,9 +38,9 @@ impl Default for Settings {
 /// A fitted model: the log odds of class 1 are `coefficients · features + intercept`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
-    /// One weight a feature.
+    /// One weight per feature.
     pub coefficients: Vec<f64>,
-    /// The log odds where all features are 0.
+    /// The log odds if all features are 0.
     pub intercept: f64,
 }
 
@@ -63,18 +65,19 @@ impl Model {
     }
 }
 
-/// A model and how the fit came to it.
+/// A model and the course of its fit.
 #[derive(Debug)]
 pub struct Fit {
     /// The model after the last iteration.
     pub model: Model,
-    /// How many iterations there were.
+    /// The number of iterations.
     pub iterations: u64,
     /// Whether the minimum was reached.
     pub converged: bool,
 }
 
-/// Fits a model to standardised samples. `on_iteration` is told the iteration, from 1, and the penalised loss after it.
+/// Fits a model to standardised samples. Calls `on_iteration` with the iteration, from 1, and the
+/// penalised loss after it.
 ///
 /// # Errors
 /// Those of `on_iteration`, which end the fit.
@@ -107,7 +110,7 @@ pub fn fit<E>(
     Ok(Fit { model, iterations: settings.max_iterations, converged })
 }
 
-/// What is minimised. Its vectors hold the coefficients first and the intercept last.
+/// The function to minimise. Its vectors contain the coefficients first and the intercept last.
 struct Problem<'a> {
     samples: &'a Samples,
     penalty: f64,
@@ -144,7 +147,8 @@ impl Problem<'_> {
         (gradient, hessian)
     }
 
-    /// The model one step on and its loss, with the step halved until the loss falls. `None` where it never does.
+    /// Returns the model after one step, halved until the loss falls, and its loss. `None` if the
+    /// loss never falls.
     fn improve(&self, model: &Model, step: &[f64], loss: f64) -> Option<(Model, f64)> {
         let (intercept_step, coefficient_steps) = step.split_last()?;
         (0..MAX_HALVINGS).map(|halvings| 0.5_f64.powi(halvings as i32)).find_map(|part| {
@@ -157,8 +161,8 @@ impl Problem<'_> {
     }
 }
 
-/// Solves `matrix · x = right` for a symmetric positive definite matrix, of which the lower half is given, by Cholesky's method.
-/// `None` where it is not positive definite to working precision.
+/// Solves `matrix · x = right` for a symmetric positive definite matrix, given by its lower half,
+/// with Cholesky's method. Returns `None` if it is not positive definite to working precision.
 fn solve(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Option<Vec<f64>> {
     let size = right.len();
     for i in 0..size {
@@ -221,7 +225,7 @@ mod tests {
 
     /// The figures of scikit-learn, from `guest-example/data/README.md`.
     #[test]
-    fn agrees_with_the_reference() {
+    fn fit_agrees_with_scikit_learn() {
         let (training, held_out) = samples();
         let fit = fit(&training, Settings::default(), quiet).unwrap();
         assert!(fit.converged);
@@ -237,21 +241,21 @@ mod tests {
     }
 
     #[test]
-    fn the_loss_falls_with_each_iteration_and_is_told() {
+    fn loss_falls_and_is_reported_in_each_iteration() {
         let (training, _) = samples();
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         let fit = fit(&training, Settings::default(), |iteration, loss| {
-            told.push((iteration, loss));
+            reported.push((iteration, loss));
             Ok::<_, ()>(())
         })
         .unwrap();
-        assert_eq!(told.len() as u64, fit.iterations);
-        assert!(told.is_sorted_by(|before, after| before.0 + 1 == after.0 && before.1 > after.1));
-        assert!(told[0].1 < std::f64::consts::LN_2, "the first iteration improves on a model that knows nothing");
+        assert_eq!(reported.len() as u64, fit.iterations);
+        assert!(reported.is_sorted_by(|before, after| before.0 + 1 == after.0 && before.1 > after.1));
+        assert!(reported[0].1 < std::f64::consts::LN_2, "the first iteration improves on the initial model");
     }
 
     #[test]
-    fn a_stronger_penalty_makes_smaller_coefficients() {
+    fn stronger_penalty_gives_smaller_coefficients() {
         let (training, _) = samples();
         let size = |c| {
             let fit = fit(&training, Settings { c, ..Settings::default() }, quiet).unwrap();
@@ -261,14 +265,14 @@ mod tests {
     }
 
     #[test]
-    fn a_fit_that_is_cut_short_says_so() {
+    fn fit_with_too_few_iterations_is_not_converged() {
         let (training, _) = samples();
         let fit = fit(&training, Settings { max_iterations: 2, ..Settings::default() }, quiet).unwrap();
         assert_eq!((fit.iterations, fit.converged), (2, false));
     }
 
     #[test]
-    fn an_error_of_the_observer_ends_the_fit() {
+    fn observer_error_ends_the_fit() {
         let (training, _) = samples();
         let mut calls = 0;
         let result = fit(&training, Settings::default(), |_, _| {

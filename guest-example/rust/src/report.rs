@@ -1,4 +1,4 @@
-//! What is written down about a model: the model file and the evaluation for people.
+//! The results of training: the model file and a readable evaluation.
 
 use std::fmt::Write as _;
 
@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use crate::data::{Samples, Scaler, feature_names};
 use crate::model::{Fit, Model, Settings};
 
-/// The layout of [`ModelFile`]; a reader refuses any other.
+/// The format version of [`ModelFile`]. A reader refuses any other.
 pub const FORMAT: &str = "training-example-model-1";
 
-/// How many coefficients the evaluation shows.
+/// The number of coefficients in the evaluation.
 const SHOWN_COEFFICIENTS: usize = 8;
 
-/// Counts of right and wrong answers, with 0.5 as the threshold.
+/// Counts of predictions, with 0.5 as the threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evaluation {
     /// `counts[actual][predicted]`, each class 0 or class 1.
@@ -21,7 +21,7 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Lets the model judge standardised samples.
+    /// Evaluates the model on standardised samples.
     pub fn of(model: &Model, samples: &Samples) -> Self {
         let mut counts = [[0; 2]; 2];
         for (features, positive) in samples.features.iter().zip(&samples.positive) {
@@ -31,7 +31,7 @@ impl Evaluation {
         Self { counts }
     }
 
-    /// The share of right answers, from 0 to 1.
+    /// Returns the share of correct predictions, from 0 to 1.
     pub fn accuracy(&self) -> f64 {
         let right = self.counts[0][0] + self.counts[1][1];
         let all: usize = self.counts.iter().flatten().sum();
@@ -39,7 +39,7 @@ impl Evaluation {
     }
 }
 
-/// The figures by which a model is judged. Log losses are in nats.
+/// The figures that describe a model's quality. Log losses are in nats.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Figures {
@@ -47,11 +47,11 @@ pub struct Figures {
     pub train_log_loss: f64,
     /// Mean log loss over the rows that were held out.
     pub held_out_log_loss: f64,
-    /// Share of held-out rows whose class the model names rightly.
+    /// The share of held-out rows that are classified correctly.
     pub held_out_accuracy: f64,
 }
 
-/// Everything needed to use the model elsewhere, as it stands in `model.json`.
+/// Everything needed to use the model elsewhere: the content of `model.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ModelFile {
@@ -59,28 +59,28 @@ pub struct ModelFile {
     pub format: String,
     /// The names of class 0 and class 1.
     pub classes: [String; 2],
-    /// The names of the features, in the order in which the model takes them.
+    /// The names of the features, in the order of the model.
     pub features: Vec<String>,
-    /// What is subtracted from each feature before the model sees it.
+    /// The value subtracted from each feature.
     pub mean: Vec<f64>,
-    /// What each feature is divided by then.
+    /// The value by which each feature is then divided.
     pub deviation: Vec<f64>,
     /// The weight of each standardised feature in the log odds of class 1.
     pub coefficients: Vec<f64>,
     /// The log odds of class 1 at the mean of all features.
     pub intercept: f64,
-    /// Inverse strength of the penalty that the fit used.
+    /// The inverse strength of the penalty.
     pub c: f64,
-    /// How many iterations the fit took.
+    /// The number of iterations of the fit.
     pub iterations: u64,
     /// Whether the fit reached the minimum.
     pub converged: bool,
-    /// How good the model is.
+    /// The model's quality.
     pub figures: Figures,
 }
 
 impl ModelFile {
-    /// Puts a fit and what it was made from together.
+    /// Combines a fit with its inputs.
     pub fn new(classes: [String; 2], scaler: Scaler, settings: Settings, fit: &Fit, figures: Figures) -> Self {
         Self {
             format: FORMAT.into(),
@@ -97,7 +97,7 @@ impl ModelFile {
         }
     }
 
-    /// Features with their coefficients, the weightiest first.
+    /// Returns the features with their coefficients, largest first.
     pub fn weightiest(&self) -> Vec<(&str, f64)> {
         let mut pairs: Vec<_> =
             self.features.iter().map(String::as_str).zip(self.coefficients.iter().copied()).collect();
@@ -106,7 +106,7 @@ impl ModelFile {
     }
 }
 
-/// The evaluation as Markdown, for people. It holds no row of the data and no secret.
+/// Returns the evaluation as Markdown. It contains no row of the data and no secret.
 pub fn evaluation_markdown(model: &ModelFile, rows: (usize, usize), evaluation: &Evaluation) -> String {
     let [class_0, class_1] = &model.classes;
     let [[right_0, wrong_0], [wrong_1, right_1]] = evaluation.counts;
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_right_and_wrong_answers() {
+    fn predictions_are_counted() {
         let model = Model { coefficients: vec![1.0], intercept: 0.0 };
         let features = [1.0, 1.0, -1.0, -1.0, -1.0].map(|value| vec![value]).to_vec();
         let samples = Samples { features, positive: vec![true, false, false, false, true] };
@@ -171,14 +171,14 @@ mod tests {
     }
 
     #[test]
-    fn a_model_file_survives_json() {
+    fn model_file_round_trips_through_json() {
         let json = serde_json::to_string(&model_file()).unwrap();
         assert!(json.contains(r#""held-out-log-loss":0.04"#), "{json}");
         assert_eq!(serde_json::from_str::<ModelFile>(&json).unwrap(), model_file());
     }
 
     #[test]
-    fn the_evaluation_shows_the_figures() {
+    fn evaluation_shows_the_figures() {
         let text = evaluation_markdown(&model_file(), (4, 4), &Evaluation { counts: [[1, 1], [0, 2]] });
         assert!(text.contains("C = 1; converged after 9 iterations"), "{text}");
         assert!(text.contains("| held out | 4 | 0.04000 | 0.7500 |"), "{text}");

@@ -16,7 +16,7 @@ use wasmtime::{
     WasmFeatures,
 };
 
-use super::{compile, features, text};
+use super::{compile, error_text, features};
 
 /// The stack that a component's own calls may use, in bytes. Deeper recursion is a trap. An interpreter needs more than the engine's
 /// default of 512 KiB.
@@ -122,8 +122,8 @@ pub fn engine_and_allocation(options: &EngineOptions) -> Result<(Engine, Allocat
             Err(error) => tracing::info!(%error, "no pool for the sandbox: instances are allocated one by one"),
         }
     }
-    let engine =
-        Engine::new(&base()).map_err(|error| EngineError::Wasmtime(text::error(&error, compile::MESSAGE_MAX)))?;
+    let engine = Engine::new(&base())
+        .map_err(|error| EngineError::Wasmtime(error_text::format(&error, compile::MESSAGE_MAX)))?;
     Ok((engine, Allocation::OnDemand))
 }
 

@@ -13,6 +13,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx};
 use super::compile::MESSAGE_MAX;
 use super::component::Loaded;
 use super::context::Context;
+use super::error_text;
 use super::guard::{Guard, contain, exhausted};
 use super::imports::{Entry, Interfaces};
 use super::network::{Network, Reachable};
@@ -22,7 +23,6 @@ use super::preopens::Preopens;
 use super::quota::Quota;
 use super::state::RunState;
 use super::stop::StopCell;
-use super::text;
 use super::training::Training;
 use strongroom_broker::{Ended, RunBroker, Timer};
 use strongroom_core::record::{LogCount, Metric, Progress};
@@ -120,8 +120,12 @@ impl Executor {
         broker.timer().lap(|timings| &mut timings.start);
         let (ended, peak_memory_bytes, (metrics, progress)) = match set_up {
             Err(error) => {
-                let broken =
-                    || Ended::HostFault(format!("the sandbox cannot be set up: {}", text::error(&error, MESSAGE_MAX)));
+                let broken = || {
+                    Ended::HostFault(format!(
+                        "the sandbox cannot be set up: {}",
+                        error_text::format(&error, MESSAGE_MAX)
+                    ))
+                };
                 let ended = exhausted(&error).unwrap_or_else(broken);
                 (ended, 0, Default::default())
             }
@@ -163,7 +167,7 @@ impl Executor {
     }
 
     fn link(&self, component: &Component, interfaces: &Interfaces) -> Result<Ready, String> {
-        let pre = self.linker.instantiate_pre(component).map_err(|error| text::error(&error, MESSAGE_MAX))?;
+        let pre = self.linker.instantiate_pre(component).map_err(|error| error_text::format(&error, MESSAGE_MAX))?;
         let entry = match interfaces.entry() {
             Some(Entry::Run(name)) => {
                 let interface = component.get_export_index(None, name);

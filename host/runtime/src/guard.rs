@@ -14,8 +14,8 @@ use wasmtime_wasi::I32Exit;
 use super::limits::{HOST_CALL_BYTES_MAX, RESOURCES_MAX};
 use super::preopens::Unopened;
 use super::stop::StopCell;
-use super::text;
 use super::training::TrainingView;
+use super::{error_text, text};
 use strongroom_broker::{Ended, RunBroker};
 use strongroom_core::record::Limit;
 
@@ -123,7 +123,7 @@ impl Guard {
             // What a panic of most languages ends in; the component has said more on its standard error.
             Some(trap @ Trap::UnreachableCodeReached) => format!("it panicked or aborted (trap: {trap})"),
             Some(trap) => format!("trap: {trap}"),
-            None => text::error(error, REASON_MAX),
+            None => error_text::format(error, REASON_MAX),
         };
         Ended::Failed { exit_code: None, reason: self.shown(&reason) }
     }

@@ -10,6 +10,7 @@ pub mod compile;
 pub mod component;
 mod context;
 pub mod engine;
+mod error_text;
 mod execute;
 mod features;
 mod file_streams;

@@ -1,61 +1,30 @@
-//! Text that comes from a component, or from a library that has read one, made fit for messages: escaped, and bounded while it is formatted.
+//! Escapes and bounds text from a component, or from a library that read one, for use in messages.
+//!
+//! This file does not depend on the engine, because `fuzz/` includes it.
 
 use std::fmt::{self, Display, Write};
 
-use wasmtime::WasmBacktrace;
-
-/// The most causes of an error that are shown.
-const CAUSES_MAX: usize = 8;
-
-/// The most calls of a backtrace that are shown, innermost first.
-const FRAMES_MAX: usize = 8;
-
-/// The most characters of a module's or function's name in a backtrace.
-const FRAME_NAME_MAX: usize = 80;
-
-/// Escapes control characters and shortens to `max` characters, the last an ellipsis where something was cut.
+/// Escapes control characters and shortens the text to `max` characters, with an ellipsis if
+/// anything was cut.
 pub(crate) fn bounded(text: &str, max: usize) -> String {
     display(text, max)
 }
 
-/// Formats a value like [`bounded`] does. Formatting ends where the bound is reached, so that a name of 30 MB inside an error costs nothing.
+/// Formats a value and bounds it like [`bounded`]. Formatting stops at the bound, so that a name of
+/// 30 MB in an error costs nothing.
 pub(crate) fn display(value: &(impl Display + ?Sized), max: usize) -> String {
     let mut writer = BoundedWriter { out: String::new(), left: max };
-    // The writer fails once it is full, and nothing else does.
+    // Only a full writer fails.
     if write!(writer, "{value}").is_err() {
         writer.out.push('…');
     }
     writer.out
 }
 
-/// Formats an error of the engine: its causes, outermost first and without the backtrace, then the innermost calls.
-///
-/// `{:#}` must not be used for such errors: it formats the backtrace, in which every name is the component's to choose.
-pub(crate) fn error(error: &wasmtime::Error, max: usize) -> String {
-    let is_backtrace = |cause: &str| cause.starts_with("error while executing at wasm backtrace:");
-    let causes = error.chain().take(CAUSES_MAX).map(|cause| display(cause, max)).filter(|cause| !is_backtrace(cause));
-    let causes = causes.collect::<Vec<_>>().join(": ");
-    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return bounded(&causes, max) };
-    let calls: Vec<String> = backtrace.frames().iter().take(FRAMES_MAX).map(frame).collect();
-    if calls.is_empty() {
-        bounded(&causes, max)
-    } else {
-        bounded(&format!("{causes} (in {})", calls.join(", called by ")), max)
-    }
-}
-
-fn frame(frame: &wasmtime::FrameInfo) -> String {
-    let module = frame.module().name().map_or_else(|| "<unknown>".to_owned(), |name| bounded(name, FRAME_NAME_MAX));
-    match frame.func_name() {
-        Some(name) => format!("`{module}!{}`", bounded(name, FRAME_NAME_MAX)),
-        None => format!("`{module}!<function {}>`", frame.func_index()),
-    }
-}
-
-/// Escapes what it is given, and fails when it is full.
+/// Escapes the text that is written to it, and fails when it is full.
 struct BoundedWriter {
     out: String,
-    /// How many more characters it takes, before escaping.
+    /// The remaining number of characters, counted before escaping.
     left: usize,
 }
 
@@ -69,7 +38,8 @@ impl Write for BoundedWriter {
     }
 }
 
-/// Whether a character shows itself and does nothing else: no control characters, and none that reorders text or breaks lines.
+/// Returns whether a character is neither a control character nor one that reorders text or breaks
+/// lines.
 fn is_plain(c: char) -> bool {
     !c.is_control()
         && !matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
@@ -80,14 +50,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_escaped_and_bounded() {
+    fn long_text_with_controls_is_escaped_and_cut() {
         assert_eq!(bounded("a\u{1b}[2J\nb\u{202e}", 100), "a\\u{1b}[2J\\u{a}b\\u{202e}");
         assert_eq!(bounded("äöü", 3), "äöü");
         assert_eq!(bounded("äöüß", 3), "äöü…");
     }
 
     #[test]
-    fn formatting_ends_at_the_bound() {
+    fn endless_formatting_stops_at_the_bound() {
         struct Endless<'a>(&'a std::cell::Cell<usize>);
         impl Display for Endless<'_> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,12 +70,5 @@ mod tests {
         let writes = std::cell::Cell::new(0);
         assert_eq!(display(&Endless(&writes), 8), "again ag…");
         assert_eq!(writes.get(), 2);
-    }
-
-    #[test]
-    fn causes_of_an_error_come_outermost_first() {
-        let cause = wasmtime::Error::msg("no\nroom").context("could not grow").context("could not run");
-        assert_eq!(error(&cause, 100), "could not run: could not grow: no\\u{a}room");
-        assert_eq!(error(&cause, 13), "could not run…");
     }
 }

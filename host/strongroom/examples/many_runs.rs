@@ -1,4 +1,5 @@
-//! Many runs at once on one runner: engine, compiled code, vault, cache and audit are shared; budgets, limits and redaction are each run's own.
+//! Many concurrent runs on one runner. Engine, compiled code, vault, cache and audit log are
+//! shared; budgets, limits and redaction belong to each run.
 //!
 //! `cargo run --example many_runs -- COMPONENT [RUNS [AT_ONCE]]`
 
@@ -32,7 +33,8 @@ memory = '64MiB'
 time = '1m'
 ";
 
-/// Runs a component, and waits where the host is busy: nothing has begun then, and nothing was written.
+/// Runs a component. If the host is busy, waits and tries again; in that case nothing was started
+/// or written.
 async fn run(
     runner: &Runner,
     spec: &RunSpec,
@@ -61,7 +63,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let vault = LocalVault::create(&home.path().join("vault"), Protection::KeyFile)?;
     let value = Arc::new(Secret::new("correct horse battery staple".to_owned())?);
     vault.set_many(vec![NewSecret::new(SecretName::parse("dataset-key")?, value)]).await?;
-    // One fetch serves all runs; each of them is decided and audited all the same.
+    // One fetch serves all runs. Each use is still decided and audited.
     let vault = Arc::new(Cache::new(Arc::new(vault), Settings::default()));
     let audit = Audit::open(&home.path().join("audit"), SyncMode::Always)?;
     let options = RunnerOptions::new(vault, audit.clone(), Compile::InProcess).temp(home.path()).max_runs(at_once);
@@ -69,16 +71,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let spec = RunSpec::new(component).args(["get=dataset-key"]);
     let policy = Arc::new(Policy::parse(POLICY, "policy")?);
 
-    // The queue is this program's. It lets in twice as many as the runner has room for, so that some are told that the host is busy.
+    // This program's queue admits twice as many runs as the runner, so that some find the host
+    // busy.
     let queue = Arc::new(Semaphore::new(2 * usize::try_from(at_once)?));
     let busy = Arc::new(AtomicUsize::new(0));
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut tasks = JoinSet::new();
     for _ in 0..runs {
-        let turn = Arc::clone(&queue).acquire_owned().await?;
+        let permit = Arc::clone(&queue).acquire_owned().await?;
         let (runner, spec, policy, busy) = (Arc::clone(&runner), spec.clone(), Arc::clone(&policy), Arc::clone(&busy));
         tasks.spawn(async move {
-            let _turn = turn;
+            let _permit = permit;
             run(&runner, &spec, &policy, &busy).await
         });
     }
@@ -90,13 +93,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
             _ => println!("{}: {}", record.id, record.reason.unwrap_or_default()),
         }
     }
-    let took = begun.elapsed();
+    let elapsed = started.elapsed();
 
     audit.close()?;
     println!("{finished} of {runs} runs finished, at most {at_once} at once");
     println!(
-        "{:.0} runs a second; told {} times that the host is busy",
-        runs as f64 / took.as_secs_f64(),
+        "{:.0} runs a second; the host was busy {} times",
+        runs as f64 / elapsed.as_secs_f64(),
         busy.load(Ordering::Relaxed)
     );
     Ok(())

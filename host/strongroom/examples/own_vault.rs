@@ -1,4 +1,4 @@
-//! A vault of the embedder's own, held against the cases that every vault passes, and then used by a run.
+//! An embedder's own vault, tested with the conformance cases and used by a run.
 //!
 //! `cargo run --example own_vault --features vault-cases -- COMPONENT`
 
@@ -17,14 +17,15 @@ use strongroom::secret::Secret;
 use strongroom::spec::RunSpec;
 use strongroom::vault::{Abilities, Description, Missing, Stored, Vault, VaultError, cases};
 
-/// Secrets in memory, the newest version of each.
+/// Secrets in memory. Only the newest version of each is kept.
 #[derive(Default)]
 struct MapVault(Mutex<Map>);
 
 #[derive(Default)]
 struct Map {
     secrets: BTreeMap<SecretName, Stored>,
-    /// How many versions were ever made: a version's name is not used again, also not after a deletion.
+    /// The number of versions ever created. The ID of a version is never reused, even after a
+    /// deletion.
     versions: u64,
 }
 
@@ -35,8 +36,9 @@ impl MapVault {
 }
 
 impl Map {
-    /// The secret of a grant: under the name in the vault, and only at the version that the grant names, where it names one. This vault keeps no
-    /// old versions, so that a run which has seen one that was replaced meanwhile is told that it is gone, and not shown another.
+    /// Finds the secret of a grant by its name in the vault, at the version that the grant names,
+    /// if any. This vault keeps no old versions: a run that read a version that was replaced since
+    /// gets an error instead of another version.
     fn find(&self, grant: &Grant) -> Result<Stored, VaultError> {
         let stored = self.secrets.get(grant.stored());
         stored
@@ -55,7 +57,7 @@ impl Map {
     }
 }
 
-/// Every method takes grants: nothing else proves that a policy allowed the call.
+/// Every method takes grants, which prove that a policy allowed the call.
 #[async_trait]
 impl Vault for MapVault {
     fn abilities(&self) -> Abilities {
@@ -82,7 +84,7 @@ impl Vault for MapVault {
 
     async fn delete_many(&self, grants: &[Grant]) -> Result<(), VaultError> {
         let mut map = self.lock();
-        // All or none: one that is not there, and none is deleted.
+        // Deletes all or none: if one does not exist, none is deleted.
         grants.iter().try_for_each(|grant| map.find(grant).map(drop))?;
         map.secrets.retain(|name, _| !grants.iter().any(|grant| grant.stored() == name));
         Ok(())
@@ -90,7 +92,8 @@ impl Vault for MapVault {
 
     async fn list(&self, grant: &ListGrant) -> Result<Vec<SecretName>, VaultError> {
         let map = self.lock();
-        // Exact names under the name that the component knows; a prefix is asked about each name that there is.
+        // Exact names are returned as the component knows them; a prefix is matched against each
+        // existing name.
         let exact = grant.exact().filter(|&(stored, _)| map.secrets.contains_key(stored)).map(|(_, asked)| asked);
         let admitted = map.secrets.keys().filter(|stored| grant.admits(stored));
         let names: BTreeSet<_> = exact.chain(admitted).cloned().collect();
@@ -110,7 +113,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let component = std::env::args().nth(1).ok_or("name a component")?;
     let vault = Arc::new(MapVault::default());
 
-    // In a project this is a test. It panics where the vault is wrong.
+    // In a project this is a test. It panics if the vault is wrong.
     let held = cases::run_guest_path(Arc::clone(&vault) as Arc<dyn Vault>, "example").await;
     println!("{} of {} cases concern this vault and hold", held.len(), cases::count());
 

@@ -1,8 +1,10 @@
-//! The secrets interface in a world of the embedder's own: `wit/scoring.wit` imports `strongroom:training/secrets` and an interface of this
-//! program, and exports a function that is neither `wasi:cli/run` nor `train`.
+//! The secrets interface in an embedder's own world: `wit/scoring.wit` imports
+//! `strongroom:training/secrets` and an interface of this program, and exports a function that is
+//! neither `wasi:cli/run` nor `train`.
 //!
-//! The runner knows nothing of such a world, so this program links and calls by itself. What it must not do by itself is decide, audit and
-//! redact: a session gives it the run's way to secrets, and its first and last event.
+//! The runner does not support such a world, so this program links and calls the component itself.
+//! It leaves decisions, audit and redaction to a session, which provides access to secrets and
+//! writes the run's first and last events.
 //!
 //! `cargo run --example own_world -- COMPONENT`
 
@@ -46,7 +48,7 @@ memory = '64MiB'
 time = '10s'
 ";
 
-/// What a store holds: the engine's WASI, this program's own interface, and the state behind `strongroom:training`.
+/// The data of a store: WASI, this program's own interface, and the state of `strongroom:training`.
 struct State {
     wasi: WasiCtx,
     table: ResourceTable,
@@ -72,7 +74,7 @@ impl rows::Host for State {
     }
 }
 
-/// Once for a process. What is not added here does not exist for a component.
+/// Creates the linker once per process. Only what is added here exists for a component.
 fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     p2::add_to_linker_async(&mut linker)?;
@@ -81,7 +83,7 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     Ok(linker)
 }
 
-/// Shows what the component prints. It has been through the redactor; control characters are this program's affair.
+/// Prints the component's output, which is redacted. This program escapes control characters.
 struct Screen;
 
 impl Observer for Screen {
@@ -92,13 +94,13 @@ impl Observer for Screen {
     }
 }
 
-/// One run in this program's world.
+/// Runs a component in this program's world.
 async fn score(session: &mut Session, component: &ScorerPre<State>, rows: Vec<String>) -> Ended {
     let output = Output::start(session.broker().redactor(), session.limits().log_bytes, Arc::new(Screen));
     let mut table = ResourceTable::new();
     table.set_max_capacity(RESOURCES_MAX);
     let state = State {
-        // Neither folders nor network nor environment: this world's components have none.
+        // Neither folders nor network nor environment, which this world's components do not need.
         wasi: WasiCtx::builder().stdout(output.stream(Stream::Stdout)).stderr(output.stream(Stream::Stderr)).build(),
         table,
         rows: rows.into_iter(),
@@ -136,7 +138,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args().nth(1).ok_or("name a component")?;
     let home = tempfile::tempdir()?;
 
-    // Once for a process: where secrets live, where their use is written, and the engine.
+    // Once per process: vault, audit log and engine.
     let vault = LocalVault::create(&home.path().join("vault"), Protection::KeyFile)?;
     let mark = Arc::new(Secret::new("sixteen-bytes-or-more".to_owned())?);
     vault.set_many(vec![NewSecret::new(SecretName::parse("mark")?, mark)]).await?;
@@ -147,7 +149,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let linker = linker(&engine)?;
     let loader = Loader::new(engine, Compile::InProcess, None);
 
-    // What can be found wrong with a component is found before its run begins.
+    // Checks the component before its run starts.
     let spec = RunSpec::new(path);
     let policy = Arc::new(Policy::parse(POLICY, "policy")?);
     let candidate = loader.read_for_world(&spec.component).await?;

@@ -1,4 +1,4 @@
-//! A run in twenty lines: a vault, a policy, a component, and the record of what it did.
+//! A complete run: a vault, a policy, a component, and the run record.
 //!
 //! `cargo run --example run -- COMPONENT`
 
@@ -15,7 +15,7 @@ use strongroom::spec::RunSpec;
 use strongroom::vault::local::{LocalVault, Protection};
 use strongroom::vault::{NewSecret, Operator as _};
 
-/// All that the run may do.
+/// Everything that the run may do.
 const POLICY: &str = "
 version = 1
 

@@ -1,23 +1,23 @@
-//! What the guests share: the bindings of the guest contract, and how answers are printed.
+//! Bindings of the guest contract, and the format of printed results.
 
 wit_bindgen::generate!({ path: "../../wit", world: "program" });
 
 pub use strongroom::training::{context, secrets};
 
-/// The arguments after the program's name.
+/// Returns the arguments after the program's name.
 pub fn args() -> Vec<String> {
     std::env::args().skip(1).collect()
 }
 
-/// The `n`th argument, or nothing.
+/// Returns the `n`th argument, or an empty string.
 pub fn arg(n: usize) -> String {
     args().get(n).cloned().unwrap_or_default()
 }
 
-/// An answer as the tests look for it: `ok: ...` or `error: <kind>: ...`.
-pub fn show<T: std::fmt::Debug>(answer: &Result<T, secrets::Error>) -> String {
+/// Formats a result as the tests expect it: `ok: ...` or `error: <kind>: ...`.
+pub fn show<T: std::fmt::Debug>(result: &Result<T, secrets::Error>) -> String {
     use secrets::Error;
-    let (kind, text) = match answer {
+    let (kind, text) = match result {
         Ok(value) => return format!("ok: {value:?}"),
         Err(Error::Denied(text)) => ("denied", text.clone()),
         Err(Error::NotFound(text)) => ("not-found", text.clone()),

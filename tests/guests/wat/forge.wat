@@ -1,4 +1,4 @@
-;; Uses a handle that nobody gave it.
+;; Uses a resource handle that it was not given.
 (component
   (import "wasi:io/error@0.2.0" (instance $error (export "error" (type (sub resource)))))
   (alias export $error "error" (type $error-type))

@@ -1,5 +1,5 @@
-;; Ends with success where everything that it was given is as new: memory and what memory grows by is zero, table entries are empty, globals
-;; have their first value. Then fills all of it, for the next run to find.
+;; Succeeds if memory and grown memory are zero, table entries are empty, and globals have their
+;; initial values. Then fills all of them, for the next run to find.
 (component
   (core module $m
     (memory (export "memory") 4)
@@ -11,7 +11,7 @@
       (global.set $g (i64.const 0x5ec2e7))
       (if (i32.eq (memory.grow (i32.const 28)) (i32.const -1)) (then (unreachable)))
       (local.set $end (i32.shl (memory.size) (i32.const 16)))
-      ;; The answer lies at address 0 and is read after this: the first eight bytes stay zero.
+      ;; The result at address 0 is read afterwards, so the first eight bytes stay zero.
       (local.set $at (i32.const 8))
       (loop $bytes
         (if (i64.ne (i64.load (local.get $at)) (i64.const 0)) (then (unreachable)))

@@ -1,4 +1,4 @@
-;; Grows four memories in turn, each within what one may have.
+;; Grows four memories in turn, each within the limit for one memory.
 (component
   (core module $m
     (memory $a (export "memory") 1) (memory $b 1) (memory $c 1) (memory $d 1)

@@ -1,4 +1,4 @@
-;; Makes resources of its own without end: the host keeps a table of them.
+;; Creates resources of its own endlessly. The host keeps a table of them.
 (component
   (type $thing (resource (rep i32)))
   (core func $new (canon resource.new $thing))

@@ -1,4 +1,4 @@
-;; Ends with success, and then loops for ever where it is to clean up.
+;; Succeeds, then loops forever in the cleanup function.
 (component
   (core module $m
     (memory (export "memory") 1)

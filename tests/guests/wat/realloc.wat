@@ -1,4 +1,4 @@
-;; Loops for ever where the host asks it for room for an answer.
+;; Loops forever when the host allocates memory for a result.
 (component
   (import "strongroom:training/context@0.1.0" (instance $context
     (export "run-id" (func (result string)))))

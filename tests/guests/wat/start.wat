@@ -1,4 +1,4 @@
-;; Loops for ever before it is called: while it is instantiated.
+;; Loops forever during instantiation.
 (component
   (core module $m
     (func $start (loop (br 0)))

@@ -1,4 +1,4 @@
-;; Grows a table without end.
+;; Grows a table endlessly.
 (component
   (core module $m
     (table $t 1 funcref)

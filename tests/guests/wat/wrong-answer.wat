@@ -1,4 +1,4 @@
-;; Answers with text that lies outside its memory.
+;; Returns a text outside its memory.
 (component
   (core module $m
     (memory (export "memory") 1)

@@ -1,4 +1,4 @@
-;; Imports a function that an interface which is linked does not have.
+;; Imports a function that a linked interface does not have.
 (component
   (import "wasi:cli/environment@0.2.0" (instance (export "set-environment" (func (param "name" string)))))
   (core module $m

@@ -1,4 +1,4 @@
-;; Exports a `train` of another type than the contract's.
+;; Exports a `train` whose type differs from the contract's.
 (component
   (core module $m (func (export "train") (param i32) (result i32) (local.get 0)))
   (core instance $i (instantiate $m))

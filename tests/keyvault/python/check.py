@@ -1,8 +1,9 @@
 """Microsoft's own Key Vault client against the test server.
 
-The server was written from the reference; the client was written against the real service. Where the two disagree, the server is wrong.
+The client was written for the real service. If it disagrees with the test server, the server is wrong.
 
-Usage: check.py LINE, where LINE is what `keyvault-server` printed. The certificate authority comes by REQUESTS_CA_BUNDLE.
+Usage: check.py LINE, where LINE is the line that `keyvault-server` printed. REQUESTS_CA_BUNDLE names the
+certificate authority.
 """
 
 import json
@@ -45,11 +46,11 @@ def admin(method, path, body=None):
         return json.load(response)
 
 
-def fault(what, **more):
-    admin("POST", "/faults", {"what": what, **more})
+def fault(what, **options):
+    admin("POST", "/faults", {"what": what, **options})
 
 
-def secret_of_client():
+def client_secret_from_file():
     with open(SERVER["client-secret-file"], encoding="utf-8") as file:
         return file.read()
 
@@ -58,18 +59,19 @@ def credential(client_id=None, client_secret=None, tenant=None):
     return ClientSecretCredential(
         tenant or SERVER["tenant"],
         client_id or SERVER["client-id"],
-        client_secret or secret_of_client(),
+        client_secret or client_secret_from_file(),
         authority=SERVER["authority"],
-        # The client would ask login.microsoftonline.com whether the authority is one that Microsoft knows.
+        # Otherwise the client asks login.microsoftonline.com whether Microsoft knows the authority.
         disable_instance_discovery=True,
     )
 
 
-def client(credential_=None, **more):
-    # The challenge names https://vault.azure.net, and the client wants the vault's host to be below that name. A server on loopback cannot be:
-    # the comparison takes in the port. `the_challenge_resource_is_checked` shows what happens without this.
-    more.setdefault("verify_challenge_resource", False)
-    return SecretClient(SERVER["vault"], credential_ or credential(), **more)
+def client(credential_=None, **options):
+    # The challenge names https://vault.azure.net, and the client requires the vault's host to be
+    # below that name. A server on loopback cannot be, because the client compares the port too.
+    # `challenge_resource_is_checked` tests this check.
+    options.setdefault("verify_challenge_resource", False)
+    return SecretClient(SERVER["vault"], credential_ or credential(), **options)
 
 
 def raises(kind, call):
@@ -87,34 +89,34 @@ FAST = {"_polling_interval": 0.05}
 
 @check
 def set_and_get():
-    made = VAULT.set_secret("First-Secret", "one")
-    assert made.value == "one" and made.name == "First-Secret" and made.properties.enabled
-    assert made.properties.version and made.properties.vault_url == SERVER["vault"]
-    assert made.properties.recovery_level == "Recoverable+Purgeable" and made.properties.recoverable_days == 90
-    assert abs((made.properties.created_on - datetime.now(timezone.utc)).total_seconds()) < 60
+    created = VAULT.set_secret("First-Secret", "one")
+    assert created.value == "one" and created.name == "First-Secret" and created.properties.enabled
+    assert created.properties.version and created.properties.vault_url == SERVER["vault"]
+    assert created.properties.recovery_level == "Recoverable+Purgeable" and created.properties.recoverable_days == 90
+    assert abs((created.properties.created_on - datetime.now(timezone.utc)).total_seconds()) < 60
     assert VAULT.get_secret("First-Secret").value == "one"
 
 
 @check
-def names_are_compared_without_case():
+def names_are_case_insensitive():
     VAULT.set_secret("fIRST-secret", "two")
     assert VAULT.get_secret("FIRST-SECRET").value == "two"
-    assert [one.name for one in VAULT.list_properties_of_secrets()].count("First-Secret") == 1
+    assert [item.name for item in VAULT.list_properties_of_secrets()].count("First-Secret") == 1
 
 
 @check
-def versions_are_all_there():
-    made = [VAULT.set_secret("versioned", f"value-{n}").properties.version for n in range(30)]
+def all_versions_are_listed():
+    created = [VAULT.set_secret("versioned", f"value-{n}").properties.version for n in range(30)]
     listed = list(VAULT.list_properties_of_secret_versions("versioned"))
-    assert sorted(one.version for one in listed) == sorted(made) and len(set(made)) == 30
-    assert all(one.name == "versioned" for one in listed)
-    assert VAULT.get_secret("versioned").properties.version == made[-1]
-    assert VAULT.get_secret("versioned", made[3]).value == "value-3"
+    assert sorted(item.version for item in listed) == sorted(created) and len(set(created)) == 30
+    assert all(item.name == "versioned" for item in listed)
+    assert VAULT.get_secret("versioned").properties.version == created[-1]
+    assert VAULT.get_secret("versioned", created[3]).value == "value-3"
     raises(ResourceNotFoundError, lambda: VAULT.get_secret("versioned", "0" * 32))
 
 
 @check
-def properties_make_the_round_trip():
+def properties_round_trip():
     begin = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
     end = begin + timedelta(days=4000)
     VAULT.set_secret(
@@ -123,7 +125,7 @@ def properties_make_the_round_trip():
     found = VAULT.get_secret("described").properties
     assert (found.content_type, found.tags) == ("text/plain", {"team": "training"})
     assert (found.not_before, found.expires_on, found.enabled) == (begin, end, True)
-    listed = [one for one in VAULT.list_properties_of_secrets() if one.name == "described"][0]
+    listed = [item for item in VAULT.list_properties_of_secrets() if item.name == "described"][0]
     assert listed.version is None and listed.content_type == "text/plain" and listed.expires_on == end
 
 
@@ -132,24 +134,24 @@ def properties_are_updated():
     version = VAULT.set_secret("changing", "x", content_type="a", tags={"a": "1"}).properties.version
     changed = VAULT.update_secret_properties("changing", version, content_type="b")
     assert changed.content_type == "b" and changed.tags == {"a": "1"} and changed.version == version
-    # Without a version the client sends an empty one, and means the current one.
+    # Without a version the client sends an empty one, which stands for the current version.
     changed = VAULT.update_secret_properties("changing", tags={"b": "2"}, enabled=False)
     assert changed.tags == {"b": "2"} and changed.content_type == "b" and not changed.enabled
     raises(ResourceNotFoundError, lambda: VAULT.update_secret_properties("nowhere", tags={}))
 
 
 @check
-def a_disabled_secret_is_listed_and_not_read():
+def disabled_secret_is_listed_but_not_read():
     error = raises(HttpResponseError, lambda: VAULT.get_secret("changing"))
     assert error.status_code == 403 and error.error.code == "Forbidden"
     assert error.error.innererror["code"] == "SecretDisabled", error.error.innererror
-    assert [one.enabled for one in VAULT.list_properties_of_secrets() if one.name == "changing"] == [False]
+    assert [item.enabled for item in VAULT.list_properties_of_secrets() if item.name == "changing"] == [False]
     VAULT.update_secret_properties("changing", enabled=True)
     assert VAULT.get_secret("changing").value == "x"
 
 
 @check
-def an_expired_secret_is_served():
+def expired_secret_is_served():
     VAULT.set_secret("expired", "old", expires_on=datetime(2020, 1, 1, tzinfo=timezone.utc))
     assert VAULT.get_secret("expired").value == "old"
     VAULT.set_secret("early", "new", not_before=datetime(2099, 1, 1, tzinfo=timezone.utc))
@@ -161,7 +163,7 @@ def lists_come_in_pages_of_25():
     names = {f"many-{n:03}" for n in range(60)}
     for name in names:
         VAULT.set_secret(name, "x")
-    assert names <= {one.name for one in VAULT.list_properties_of_secrets()}
+    assert names <= {item.name for item in VAULT.list_properties_of_secrets()}
     pages = [len(list(page)) for page in VAULT.list_properties_of_secrets().by_page()]
     assert len(pages) >= 3 and set(pages[:-1]) == {25} and sum(pages) >= 60, pages
     pages = [len(list(page)) for page in VAULT.list_properties_of_secrets(max_page_size=10).by_page()]
@@ -171,25 +173,25 @@ def lists_come_in_pages_of_25():
 
 
 @check
-def a_list_may_begin_with_an_empty_page():
-    whole = [one.name for one in VAULT.list_properties_of_secrets()]
+def list_may_start_with_an_empty_page():
+    whole = [item.name for item in VAULT.list_properties_of_secrets()]
     admin("POST", "/settings", {"empty-page-first": True, "page-size": 7})
-    assert [one.name for one in VAULT.list_properties_of_secrets()] == whole
+    assert [item.name for item in VAULT.list_properties_of_secrets()] == whole
     admin("POST", "/settings", {"empty-page-first": False, "page-size": 25})
 
 
 @check
-def a_list_is_resumed_by_its_token():
+def list_is_resumed_by_its_token():
     first = VAULT.list_properties_of_secrets(max_page_size=5).by_page()
-    one = [item.name for item in next(first)]
+    first_page = [item.name for item in next(first)]
     rest = VAULT.list_properties_of_secrets().by_page(continuation_token=first.continuation_token)
-    assert one + [item.name for page in rest for item in page] == [
+    assert first_page + [item.name for page in rest for item in page] == [
         item.name for item in VAULT.list_properties_of_secrets()
     ]
 
 
 @check
-def what_is_not_there_is_not_found():
+def absent_secret_is_not_found():
     error = raises(ResourceNotFoundError, lambda: VAULT.get_secret("nowhere"))
     assert error.error.code == "SecretNotFound" and "nowhere" in error.message
     raises(ResourceNotFoundError, lambda: list(VAULT.list_properties_of_secret_versions("nowhere")))
@@ -200,7 +202,7 @@ def what_is_not_there_is_not_found():
 
 
 @check
-def a_name_is_checked():
+def invalid_name_is_rejected():
     error = raises(HttpResponseError, lambda: VAULT.get_secret("not_a_name"))
     assert error.status_code == 400 and error.error.code == "BadParameter", error
     raises(HttpResponseError, lambda: VAULT.set_secret("a" * 128, "x"))
@@ -208,7 +210,7 @@ def a_name_is_checked():
 
 
 @check
-def sizes_are_checked():
+def oversized_fields_are_rejected():
     VAULT.set_secret("big", "x" * 25 * 1024)
     for call in (
         lambda: VAULT.set_secret("big", "x" * (25 * 1024 + 1)),
@@ -228,9 +230,9 @@ def deletion_recovery_and_purge():
     assert (deleted.scheduled_purge_date - deleted.deleted_date).days == 90
     raises(ResourceNotFoundError, lambda: VAULT.get_secret("doomed"))
     raises(ResourceNotFoundError, lambda: VAULT.begin_delete_secret("doomed"))
-    assert "doomed" not in [one.name for one in VAULT.list_properties_of_secrets()]
+    assert "doomed" not in [item.name for item in VAULT.list_properties_of_secrets()]
     assert VAULT.get_deleted_secret("Doomed").name == "doomed"
-    assert "doomed" in [one.name for one in VAULT.list_deleted_secrets()]
+    assert "doomed" in [item.name for item in VAULT.list_deleted_secrets()]
 
     error = raises(ResourceExistsError, lambda: VAULT.set_secret("DOOMED", "x"))
     assert error.status_code == 409 and error.error.innererror["code"] == "ObjectIsDeletedButRecoverable"
@@ -245,7 +247,7 @@ def deletion_recovery_and_purge():
 
 
 @check
-def deletion_and_recovery_take_a_moment():
+def deletion_and_recovery_take_the_configured_time():
     admin("POST", "/settings", {"deletion-takes": 1000, "recovery-takes": 1000, "purge-takes": 1000})
     VAULT.set_secret("slow", "x")
     poller = VAULT.begin_delete_secret("slow", **FAST)
@@ -271,9 +273,9 @@ def deletion_and_recovery_take_a_moment():
 
 
 @check
-def what_was_not_granted_is_forbidden():
-    made = admin("POST", "/principals", {"name": "narrow", "permissions": [{"action": "get", "secret": "versioned"}]})
-    narrow = client(credential(made["client-id"], made["client-secret"]))
+def ungranted_operation_is_forbidden():
+    created = admin("POST", "/principals", {"name": "narrow", "permissions": [{"action": "get", "secret": "versioned"}]})
+    narrow = client(credential(created["client-id"], created["client-secret"]))
     assert narrow.get_secret("Versioned").value == "value-29"
     for call in (
         lambda: narrow.get_secret("described"),
@@ -287,28 +289,28 @@ def what_was_not_granted_is_forbidden():
 
 
 @check
-def a_wrong_credential_is_told_apart():
+def wrong_credential_gets_a_specific_error():
     error = raises(ClientAuthenticationError, lambda: client(credential(client_secret="wrong")).get_secret("versioned"))
     assert "AADSTS7000215" in error.message, error.message
     other = "00000000-0000-4000-8000-000000000000"
     error = raises(ClientAuthenticationError, lambda: client(credential(client_id=other)).get_secret("versioned"))
     assert "AADSTS700016" in error.message, error.message
-    # The client logs in to the tenant that it was given, and refuses when the challenge names another.
+    # The client signs in to its configured tenant, and fails if the challenge names another one.
     refused = raises(ClientAuthenticationError, lambda: client(credential(tenant=other)).get_secret("versioned"))
     assert "tenant" in refused.message, refused.message
 
-    made = admin("POST", "/principals", {"name": "leaver", "permissions": [{"action": "get"}]})
-    leaver = client(credential(made["client-id"], made["client-secret"]))
+    created = admin("POST", "/principals", {"name": "leaver", "permissions": [{"action": "get"}]})
+    leaver = client(credential(created["client-id"], created["client-secret"]))
     assert leaver.get_secret("versioned").value == "value-29"
     admin("POST", "/principals/leaver", {"disabled": True})
-    assert leaver.get_secret("versioned").value == "value-29", "the token that is out stays good"
+    assert leaver.get_secret("versioned").value == "value-29", "an issued token was refused"
     admin("POST", "/principals/leaver", "revoke-tokens")
     error = raises(ClientAuthenticationError, lambda: leaver.get_secret("versioned"))
     assert "AADSTS7000112" in error.message, error.message
 
 
 @check
-def a_claims_challenge_gets_a_new_token():
+def claims_challenge_gets_a_new_token():
     VAULT.get_secret("versioned")
     before = admin("GET", "/counters")["requests"]["token-client-secret"]
     admin("POST", "/principals/application", "revoke-tokens")
@@ -317,8 +319,8 @@ def a_claims_challenge_gets_a_new_token():
 
 
 @check
-def an_expired_token_is_refused():
-    # The client's clock does not move with the server's, so it has no reason to ask for another token.
+def expired_token_is_refused():
+    # The client's clock does not move with the server's, so the client does not renew its token.
     admin("POST", "/clock", {"advance": 4000})
     error = raises(ClientAuthenticationError, lambda: VAULT.get_secret("versioned"))
     assert error.status_code == 401 and "TokenExpired" in error.message, error.message
@@ -327,17 +329,17 @@ def an_expired_token_is_refused():
 
 
 @check
-def a_token_for_another_resource_is_refused():
-    class Elsewhere:
+def token_for_another_resource_is_refused():
+    class OtherResource:
         def get_token(self, *scopes, **kwargs):
             return credential().get_token("https://management.azure.com/.default")
 
-    error = raises(ClientAuthenticationError, lambda: client(Elsewhere()).get_secret("versioned"))
+    error = raises(ClientAuthenticationError, lambda: client(OtherResource()).get_secret("versioned"))
     assert "AKV10022" in error.message, error.message
 
 
 @check
-def a_workload_exchanges_its_token():
+def workload_exchanges_its_token():
     workload = WorkloadIdentityCredential(
         tenant_id=SERVER["tenant"],
         client_id=SERVER["client-id"],
@@ -350,7 +352,7 @@ def a_workload_exchanges_its_token():
 
 
 @check
-def a_client_signs_with_its_certificate():
+def client_signs_in_with_its_certificate():
     def signing():
         return CertificateCredential(
             SERVER["tenant"],
@@ -369,7 +371,7 @@ def a_client_signs_with_its_certificate():
 
 
 @check
-def managed_identities_come_from_the_metadata_service():
+def managed_identities_use_the_metadata_service():
     os.environ["AZURE_POD_IDENTITY_AUTHORITY_HOST"] = SERVER["metadata"]
     user = SERVER["user-assigned"]
     for arguments in (
@@ -390,13 +392,13 @@ def managed_identities_come_from_the_metadata_service():
 
 
 @check
-def the_challenge_resource_is_checked():
+def challenge_resource_is_checked():
     error = raises(ValueError, lambda: client(verify_challenge_resource=True).get_secret("versioned"))
     assert "does not match the requested domain" in str(error)
 
 
 @check
-def every_version_of_the_interface():
+def all_api_versions_are_accepted():
     for version in ("7.4", "7.5", "7.6", "2025-07-01", "2026-04-01"):
         assert ApiVersion(version)
         assert client(api_version=version).get_secret("versioned").value == "value-29"
@@ -416,14 +418,14 @@ def throttling_is_retried():
 
 
 @check
-def faults_of_the_line_are_seen():
+def network_faults_raise_errors():
     hasty = client(retry_total=0)
     assert hasty.get_secret("versioned").value == "value-29"
     fault({"kind": "status", "code": 503}, times=1)
     assert raises(HttpResponseError, lambda: hasty.get_secret("versioned")).status_code == 503
     fault({"kind": "reset"}, times=1)
     raises(ServiceResponseError, lambda: hasty.get_secret("versioned"))
-    # In the middle of a body. Which of the two the client raises depends on where its library notices.
+    # In the middle of the body, where the error depends on which library detects the reset.
     fault({"kind": "reset", "after": 10}, times=1)
     try:
         hasty.get_secret("versioned")
@@ -437,9 +439,9 @@ def faults_of_the_line_are_seen():
 
 
 @check
-def the_first_request_carries_neither_token_nor_body():
+def first_request_has_neither_token_nor_body():
     admin("DELETE", "/journal")
-    # A new process would ask so; here the cache of challenges is emptied.
+    # Empties the cache of challenges, as in a new process.
     from azure.keyvault.secrets._shared import http_challenge_cache
 
     http_challenge_cache.clear()
@@ -450,13 +452,13 @@ def the_first_request_carries_neither_token_nor_body():
 
 def main():
     for number, function in enumerate(CHECKS, 1):
-        began = time.monotonic()
+        started = time.monotonic()
         try:
             function()
         except BaseException:
             print(f"not ok {number} {function.__name__}", flush=True)
             raise
-        print(f"ok {number} {function.__name__} {time.monotonic() - began:.2f}s", flush=True)
+        print(f"ok {number} {function.__name__} {time.monotonic() - started:.2f}s", flush=True)
     print(f"all {len(CHECKS)} passed", flush=True)
 
 

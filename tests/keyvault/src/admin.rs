@@ -1,4 +1,5 @@
-//! The admin port: what `Server` offers to a test, for tests in other programs. JSON in, JSON out; `README.md` lists the requests.
+//! The admin port: the functions of `Server` for tests in other programs, as JSON over HTTP.
+//! `README.md` lists the requests.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::faults::Fault;
-use crate::http::Asked;
+use crate::http::ServiceRequest;
 use crate::listener::Listeners;
 use crate::lock;
 use crate::principals::{Permission, Principal};
@@ -55,31 +56,36 @@ struct Listen {
     open: bool,
 }
 
-/// Why a request was not carried out.
-struct No(StatusCode, String);
+/// The status and message of a rejected request.
+struct Rejected(StatusCode, String);
 
-fn broken(error: std::io::Error) -> No {
-    No(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+fn internal_error(error: std::io::Error) -> Rejected {
+    Rejected(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }
 
-fn body<T: DeserializeOwned>(asked: &Asked) -> Result<T, No> {
-    serde_json::from_slice(&asked.body).map_err(|error| No(StatusCode::BAD_REQUEST, error.to_string()))
+fn body<T: DeserializeOwned>(request: &ServiceRequest) -> Result<T, Rejected> {
+    serde_json::from_slice(&request.body).map_err(|error| Rejected(StatusCode::BAD_REQUEST, error.to_string()))
 }
 
-pub(crate) async fn answer(shared: &Arc<Shared>, listeners: &Arc<Listeners>, asked: &Asked) -> Reply {
-    match carry_out(shared, listeners, asked).await {
-        Ok(done) => reply::json(StatusCode::OK, &done),
-        Err(No(status, why)) => reply::json(status, &json!({ "error": why })),
+pub(crate) async fn answer(shared: &Arc<Shared>, listeners: &Arc<Listeners>, request: &ServiceRequest) -> Reply {
+    match carry_out(shared, listeners, request).await {
+        Ok(result) => reply::json(StatusCode::OK, &result),
+        Err(Rejected(status, why)) => reply::json(status, &json!({ "error": why })),
     }
 }
 
-async fn carry_out(shared: &Arc<Shared>, listeners: &Arc<Listeners>, asked: &Asked) -> Result<Value, No> {
-    let parts: Vec<&str> = asked.path.split('/').filter(|part| !part.is_empty()).collect();
-    let known = |found: bool| found.then(|| json!({})).ok_or(No(StatusCode::NOT_FOUND, "no such principal".to_owned()));
-    match (asked.method.as_str(), parts.as_slice()) {
+async fn carry_out(
+    shared: &Arc<Shared>,
+    listeners: &Arc<Listeners>,
+    request: &ServiceRequest,
+) -> Result<Value, Rejected> {
+    let parts: Vec<&str> = request.path.split('/').filter(|part| !part.is_empty()).collect();
+    let found =
+        |exists: bool| exists.then(|| json!({})).ok_or(Rejected(StatusCode::NOT_FOUND, "no such principal".to_owned()));
+    match (request.method.as_str(), parts.as_slice()) {
         ("GET", ["clock"]) => Ok(json!({ "now": shared.clock.now() })),
         ("POST", ["clock"]) => {
-            match body(asked)? {
+            match body(request)? {
                 ClockChange::Advance(seconds) => shared.clock.advance(seconds),
                 ClockChange::Set(to) => shared.clock.set(to),
                 ClockChange::Stop => shared.clock.stop(),
@@ -89,18 +95,18 @@ async fn carry_out(shared: &Arc<Shared>, listeners: &Arc<Listeners>, asked: &Ask
         }
         ("GET", ["settings"]) => Ok(json!(shared.settings())),
         ("POST", ["settings"]) => {
-            // What is not named stays as it is.
+            // Settings that are not named keep their values.
             let mut settings = json!(shared.settings());
-            if let (Some(settings), Value::Object(changes)) = (settings.as_object_mut(), body(asked)?) {
+            if let (Some(settings), Value::Object(changes)) = (settings.as_object_mut(), body(request)?) {
                 settings.extend(changes);
             }
-            let settings =
-                serde_json::from_value(settings).map_err(|error| No(StatusCode::BAD_REQUEST, error.to_string()))?;
+            let settings = serde_json::from_value(settings)
+                .map_err(|error| Rejected(StatusCode::BAD_REQUEST, error.to_string()))?;
             *lock(&shared.settings) = settings;
             Ok(json!(settings))
         }
         ("POST", ["faults"]) => {
-            shared.faults.add(body::<Fault>(asked)?);
+            shared.faults.add(body::<Fault>(request)?);
             Ok(json!({}))
         }
         ("DELETE", ["faults"]) => {
@@ -108,56 +114,63 @@ async fn carry_out(shared: &Arc<Shared>, listeners: &Arc<Listeners>, asked: &Ask
             Ok(json!({}))
         }
         ("GET", ["counters"]) => Ok(json!(shared.journal.counters())),
-        ("GET", ["journal"]) => Ok(json!(shared.journal.lines())),
+        ("GET", ["journal"]) => Ok(json!(shared.journal.entries())),
         ("DELETE", ["journal"]) => {
             shared.journal.clear();
             Ok(json!({}))
         }
         ("POST", ["principals"]) => {
-            let NewPrincipal { name, permissions } = body(asked)?;
+            let NewPrincipal { name, permissions } = body(request)?;
             let principal = Principal::application(&name, permissions);
-            let told = json!({ "client-id": principal.client_id, "client-secret": principal.client_secret });
+            let credentials = json!({ "client-id": principal.client_id, "client-secret": principal.client_secret });
             lock(&shared.principals).push(principal);
-            Ok(told)
+            Ok(credentials)
         }
-        ("POST", ["principals", client]) => match body(asked)? {
+        ("POST", ["principals", client]) => match body(request)? {
             PrincipalChange::Permissions(permissions) => {
-                known(shared.change(client, |one| one.permissions = permissions))
+                found(shared.change(client, |principal| principal.permissions = permissions))
             }
-            PrincipalChange::Disabled(disabled) => known(shared.change(client, |one| one.disabled = disabled)),
+            PrincipalChange::Disabled(disabled) => {
+                found(shared.change(client, |principal| principal.disabled = disabled))
+            }
             PrincipalChange::RevokeTokens => {
                 let newest = shared.newest_token();
-                known(shared.change(client, |one| one.revoked = newest))
+                found(shared.change(client, |principal| principal.revoked = newest))
             }
         },
-        // What a tool that somebody signed in with would hand out.
+        // The token that a command-line tool would print for a signed-in person.
         ("POST", ["tokens"]) => {
-            let TokenFor { principal: name } = body(asked)?;
-            let principal = shared.principal(|one| one.name == name || one.client_id == name);
-            let principal = principal.ok_or_else(|| No(StatusCode::NOT_FOUND, "no such principal".to_owned()))?;
-            let (token, claims) = shared.access_token(&principal, &shared.options.resource).map_err(broken)?;
+            let TokenFor { principal: name } = body(request)?;
+            let principal = shared.principal(|principal| principal.name == name || principal.client_id == name);
+            let principal = principal.ok_or_else(|| Rejected(StatusCode::NOT_FOUND, "no such principal".to_owned()))?;
+            let (token, claims) = shared.access_token(&principal, &shared.options.resource).map_err(internal_error)?;
             Ok(json!({ "token": token, "expires": claims.exp }))
         }
         ("POST", ["federated-token"]) => {
-            let subject = shared.principal(|one| one.subject.is_some()).and_then(|one| one.subject).unwrap_or_default();
-            shared.federated_token(&subject).map(|token| json!({ "token": token })).map_err(broken)
+            let subject = shared
+                .principal(|principal| principal.subject.is_some())
+                .and_then(|principal| principal.subject)
+                .unwrap_or_default();
+            shared.federated_token(&subject).map(|token| json!({ "token": token })).map_err(internal_error)
         }
         ("POST", ["client-certificate"]) => {
-            shared.client_certificate().map(|pem| json!({ "pem": pem })).map_err(broken)
+            shared.client_certificate().map(|pem| json!({ "pem": pem })).map_err(internal_error)
         }
-        ("PUT", ["secrets", name]) => match shared.put(name, body::<Change>(asked)?) {
+        ("PUT", ["secrets", name]) => match shared.put(name, body::<Change>(request)?) {
             true => Ok(json!({})),
-            false => Err(No(StatusCode::CONFLICT, "the vault would not take it".to_owned())),
+            false => Err(Rejected(StatusCode::CONFLICT, "the vault would not take it".to_owned())),
         },
         ("POST", ["listen"]) => {
-            let Listen { service, open } = body(asked)?;
+            let Listen { service, open } = body(request)?;
             match (service, open) {
-                (Service::Admin, _) => return Err(No(StatusCode::BAD_REQUEST, "this port stays open".to_owned())),
+                (Service::Admin, _) => {
+                    return Err(Rejected(StatusCode::BAD_REQUEST, "this port stays open".to_owned()));
+                }
                 (service, false) => listeners.close(service).await,
-                (service, true) => listeners.open(shared, service).map_err(broken)?,
+                (service, true) => listeners.open(shared, service).map_err(internal_error)?,
             }
             Ok(json!({}))
         }
-        _ => Err(No(StatusCode::NOT_FOUND, "no such request".to_owned())),
+        _ => Err(Rejected(StatusCode::NOT_FOUND, "no such request".to_owned())),
     }
 }

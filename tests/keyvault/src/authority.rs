@@ -1,11 +1,12 @@
-//! The token endpoint of Microsoft Entra ID, as far as clients of their own right use it: with a secret, or with another issuer's token.
+//! The token endpoint of Microsoft Entra ID for applications that sign in as themselves: with a
+//! secret, a certificate or another issuer's token.
 
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use crate::http::{Asked, Outcome};
+use crate::http::{Outcome, ServiceRequest};
 use crate::principals::{Principal, uuid};
 use crate::reply::{self, Reply};
 use crate::service::Service;
@@ -13,9 +14,9 @@ use crate::shared::{CLUSTER, Shared};
 use crate::tokens::{Certificate, EXCHANGE, Federated};
 
 /// Answers a request to the authority.
-pub(crate) fn answer(shared: &Shared, asked: &Asked) -> Outcome {
-    let parts: Vec<&str> = asked.path.split('/').filter(|part| !part.is_empty()).collect();
-    let get = asked.method == Method::GET;
+pub(crate) fn answer(shared: &Shared, request: &ServiceRequest) -> Outcome {
+    let parts: Vec<&str> = request.path.split('/').filter(|part| !part.is_empty()).collect();
+    let get = request.method == Method::GET;
     match parts.as_slice() {
         ["common", "discovery", "instance"] if get => Outcome::new("discovery", instance(shared)),
         [tenant, ..] if *tenant != shared.tenant => {
@@ -35,7 +36,7 @@ pub(crate) fn answer(shared: &Shared, asked: &Asked) -> Outcome {
         [_, "discovery", "v2.0", "keys"] if get => {
             Outcome::new("discovery", reply::json(StatusCode::OK, &json!({ "keys": [shared.signer.public()] })))
         }
-        [_, "oauth2", "v2.0", "token"] if asked.method == Method::POST => token(shared, asked),
+        [_, "oauth2", "v2.0", "token"] if request.method == Method::POST => token(shared, request),
         _ => Outcome::new("unknown", reply::empty(StatusCode::NOT_FOUND)),
     }
 }
@@ -57,7 +58,8 @@ fn discovery(shared: &Shared) -> Reply {
     )
 }
 
-/// Which hosts are one authority. Clients that are told of an authority they do not know ask for this.
+/// Describes the hosts of this authority. Clients request this for an authority that they do not
+/// know.
 fn instance(shared: &Shared) -> Reply {
     let base = shared.url(Service::Authority);
     let host = base.trim_start_matches("https://");
@@ -110,9 +112,9 @@ impl Refusal {
     }
 }
 
-/// Client credentials: who it is, then for what.
-fn token(shared: &Shared, asked: &Asked) -> Outcome {
-    let form: Vec<(String, String)> = form_urlencoded::parse(&asked.body).into_owned().collect();
+/// Handles client credentials: identifies the client, then the audience.
+fn token(shared: &Shared, request: &ServiceRequest) -> Outcome {
+    let form: Vec<(String, String)> = form_urlencoded::parse(&request.body).into_owned().collect();
     let field = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let issued = client(shared, &field).and_then(|(kind, principal)| {
         let audience = audience(field("scope"))?;
@@ -153,11 +155,11 @@ fn client<'a>(shared: &Shared, field: &impl Fn(&str) -> Option<&'a str>) -> Resu
             if field("client_assertion_type") != Some("urn:ietf:params:oauth:client-assertion-type:jwt-bearer") {
                 return Err(Refusal::bad("invalid_request", 900144, "'client_assertion_type' is not supported."));
             }
-            if Certificate::is_named_by(assertion) {
-                certified(shared, &principal, assertion)?;
+            if Certificate::is_referenced_by(assertion) {
+                check_certificate_assertion(shared, &principal, assertion)?;
                 "token-client-certificate"
             } else {
-                federated(shared, &principal, assertion)?;
+                check_federated_token(shared, &principal, assertion)?;
                 "token-client-assertion"
             }
         }
@@ -172,8 +174,8 @@ fn client<'a>(shared: &Shared, field: &impl Fn(&str) -> Option<&'a str>) -> Resu
     }
 }
 
-/// Whether the other issuer's token is one that the application takes.
-fn federated(shared: &Shared, principal: &Principal, assertion: &str) -> Result<(), Refusal> {
+/// Checks a token of another issuer that the application accepts.
+fn check_federated_token(shared: &Shared, principal: &Principal, assertion: &str) -> Result<(), Refusal> {
     let claims = shared
         .cluster()
         .ok()
@@ -187,11 +189,11 @@ fn federated(shared: &Shared, principal: &Principal, assertion: &str) -> Result<
              case-sensitive comparison.",
         ));
     }
-    in_time(shared, claims.nbf, claims.exp)
+    check_validity(shared, claims.nbf, claims.exp)
 }
 
-/// Whether the client signed the assertion itself, with its certificate, for this endpoint.
-fn certified(shared: &Shared, principal: &Principal, assertion: &str) -> Result<(), Refusal> {
+/// Checks an assertion that the client signed with its certificate for this endpoint.
+fn check_certificate_assertion(shared: &Shared, principal: &Principal, assertion: &str) -> Result<(), Refusal> {
     let certificate = principal.certificate.as_ref();
     let claims = certificate
         .and_then(|certificate| certificate.check(assertion))
@@ -203,10 +205,10 @@ fn certified(shared: &Shared, principal: &Principal, assertion: &str) -> Result<
     if claims.iss != principal.client_id || claims.sub != principal.client_id {
         return Err(Refusal::client(700021, "Client assertion does not match the application identifier."));
     }
-    in_time(shared, claims.nbf.0, claims.exp.0)
+    check_validity(shared, claims.nbf.0, claims.exp.0)
 }
 
-fn in_time(shared: &Shared, from: i64, until: i64) -> Result<(), Refusal> {
+fn check_validity(shared: &Shared, from: i64, until: i64) -> Result<(), Refusal> {
     let now = shared.clock.now();
     match from <= now && now < until {
         true => Ok(()),
@@ -214,7 +216,8 @@ fn in_time(shared: &Shared, from: i64, until: i64) -> Result<(), Refusal> {
     }
 }
 
-/// The audience of a scope. A client of its own right asks for everything that it was given at one resource, and says so by `/.default`.
+/// Returns the audience of a scope. Applications request everything that they were granted at one
+/// resource, with the suffix `/.default`.
 fn audience(scope: Option<&str>) -> Result<&str, Refusal> {
     let scope = scope.ok_or_else(|| {
         Refusal::bad("invalid_request", 900144, "The request body must contain the following parameter: 'scope'.")

@@ -1,4 +1,4 @@
-//! The certificate authority of one server, and the certificate that its services show.
+//! The certificate authority of one server, and the certificate of its services.
 
 use std::io;
 use std::sync::Arc;
@@ -10,8 +10,9 @@ use rcgen::{
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-/// Makes the authority and one certificate for `names`. The first result is the authority's certificate as PEM; its key is dropped here.
-pub(crate) fn make(names: &[String]) -> io::Result<(String, Arc<ServerConfig>)> {
+/// Creates the authority and one certificate for `names`. Returns the authority's certificate as
+/// PEM; its key is discarded.
+pub(crate) fn create(names: &[String]) -> io::Result<(String, Arc<ServerConfig>)> {
     let mut authority = CertificateParams::new(Vec::new()).map_err(io::Error::other)?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -23,7 +24,7 @@ pub(crate) fn make(names: &[String]) -> io::Result<(String, Arc<ServerConfig>)> 
     server.distinguished_name.push(DnType::CommonName, "Key Vault test server");
     server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    // Python from 3.13 asks for it.
+    // Python requires it from version 3.13.
     server.use_authority_key_identifier_extension = true;
     let key = KeyPair::generate().map_err(io::Error::other)?;
     let certificate = server.signed_by(&key, &authority).map_err(io::Error::other)?;

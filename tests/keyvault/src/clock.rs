@@ -1,4 +1,5 @@
-//! The time of the server: it runs with the machine's, and can be set, moved and stopped. Tokens, expiry, deletion and recovery go by it.
+//! The server's clock. It follows the machine's clock and can be set, moved and stopped. Tokens,
+//! expiry, deletion and recovery use it.
 
 use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -7,12 +8,12 @@ use crate::lock;
 
 #[derive(Clone, Copy)]
 enum Time {
-    /// So many seconds ahead of the machine's.
+    /// The offset from the machine's clock in seconds.
     Running(i64),
     Stopped(i64),
 }
 
-/// A clock in whole seconds since 1970, as Key Vault's attributes are.
+/// A clock in whole seconds since 1970, like Key Vault's attributes.
 pub struct Clock(Mutex<Time>);
 
 impl Clock {
@@ -20,15 +21,15 @@ impl Clock {
         Self(Mutex::new(Time::Running(0)))
     }
 
-    /// What the clock shows.
+    /// Returns the current time.
     pub fn now(&self) -> i64 {
         match *lock(&self.0) {
-            Time::Running(ahead) => machine() + ahead,
+            Time::Running(ahead) => machine_time() + ahead,
             Time::Stopped(at) => at,
         }
     }
 
-    /// Moves the clock. It goes on, or stands still, as before.
+    /// Moves the clock, which keeps running or stays stopped.
     pub fn advance(&self, seconds: i64) {
         let mut time = lock(&self.0);
         *time = match *time {
@@ -37,29 +38,29 @@ impl Clock {
         };
     }
 
-    /// Sets the clock. It goes on, or stands still, as before.
+    /// Sets the clock, which keeps running or stays stopped.
     pub fn set(&self, to: i64) {
         let mut time = lock(&self.0);
         *time = match *time {
-            Time::Running(_) => Time::Running(to - machine()),
+            Time::Running(_) => Time::Running(to - machine_time()),
             Time::Stopped(_) => Time::Stopped(to),
         };
     }
 
-    /// Stops the clock where it is.
+    /// Stops the clock at the current time.
     pub fn stop(&self) {
         let now = self.now();
         *lock(&self.0) = Time::Stopped(now);
     }
 
-    /// Lets a stopped clock go on from where it is.
+    /// Lets a stopped clock run again from its current time.
     pub fn run(&self) {
         let now = self.now();
-        *lock(&self.0) = Time::Running(now - machine());
+        *lock(&self.0) = Time::Running(now - machine_time());
     }
 }
 
-fn machine() -> i64 {
+fn machine_time() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX / 2)
 }

@@ -1,4 +1,4 @@
-//! Faults on demand: what goes wrong, for which requests, how often.
+//! Faults on demand: their kind, the requests that they affect, and how often.
 
 use std::sync::Mutex;
 
@@ -9,76 +9,76 @@ use serde::{Deserialize, Serialize};
 use crate::lock;
 use crate::service::Service;
 
-/// What goes wrong.
+/// The kind of a fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
 pub enum Kind {
-    /// 429 with the body that Key Vault sends.
+    /// 429 with Key Vault's body.
     Throttle {
-        /// Seconds in `Retry-After`; without it the header is left out.
+        /// Seconds in `Retry-After`. Without it the header is omitted.
         retry_after: Option<u64>,
     },
-    /// An error of any status.
+    /// An error with any status.
     Status {
         /// The status.
         code: u16,
-        /// What the error says, instead of the service's own words.
+        /// The error's message, instead of the service's own.
         message: Option<String>,
     },
     /// The connection is reset.
     Reset {
-        /// After so many bytes of the body; without it, before the reply.
+        /// After this many bytes of the body. Without it, before the reply.
         after: Option<usize>,
     },
-    /// The reply is late.
+    /// The reply is delayed.
     Slow {
-        /// By so much of the machine's time.
+        /// The delay, in the machine's time.
         milliseconds: u64,
-        /// After the header and so many bytes of the body; without it, before the reply.
+        /// After the header and this many bytes of the body. Without it, before the reply.
         after: Option<usize>,
     },
-    /// Every page of a list has a next one.
+    /// Every page of a list links to another one.
     EndlessPages,
-    /// The next page is said to be at another host.
+    /// The link to the next page leads to another host.
     ForeignNextLink {
         /// The origin, such as `https://127.0.0.1:9`.
         to: String,
     },
-    /// A reply that begins like a secret and goes on.
+    /// A huge reply that starts like a secret.
     Huge {
-        /// For so many bytes.
+        /// The length of the value in bytes.
         bytes: u64,
-        /// Whether the header says how many.
+        /// Whether the header declares the length.
         declared: bool,
     },
-    /// Another type of content.
+    /// Another content type.
     ContentType {
         /// The type.
         value: String,
-        /// Another body too.
+        /// Another body as well.
         body: Option<String>,
     },
-    /// 307 to another place.
+    /// A redirect (307).
     Redirect {
         /// The origin; path and query are kept.
         to: String,
     },
-    /// A 401 that names an authority, or a resource, of somebody else.
+    /// A 401 that names a foreign authority or resource.
     ForeignChallenge {
         /// The authority, with a tenant in its path.
         authority: String,
-        /// The resource; without it, the vault's own.
+        /// The resource. Without it, the vault's own.
         resource: Option<String>,
     },
 }
 
 impl Kind {
-    /// An error of a status, in the service's own words.
+    /// Creates an error with a status and the service's own message.
     pub fn status(code: u16) -> Self {
         Self::Status { code, message: None }
     }
 
-    /// Its name, in the journal.
+    /// Returns the name used in the journal.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Throttle { .. } => "throttle",
@@ -94,38 +94,39 @@ impl Kind {
         }
     }
 
-    /// Whether it is for requests that carry a token. A client's first request to a vault carries none: a fault that is to hit the n-th call
-    /// must not be used up by it.
+    /// Returns whether the fault affects requests with a token. A client's first request to a vault
+    /// has no token, and must not use up a fault meant for the n-th call.
     fn wants_token(&self) -> bool {
         !matches!(self, Self::ForeignChallenge { .. })
     }
 }
 
-/// A fault and when it strikes.
+/// A fault and the requests that it affects.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Fault {
-    /// What goes wrong.
+    /// The kind.
     pub what: Kind,
-    /// Whose requests.
+    /// The affected service.
     #[serde(default)]
     pub service: Service,
-    /// Requests with this method.
+    /// The affected method.
     #[serde(default)]
     pub method: Option<String>,
-    /// Requests whose path begins like this, such as `/secrets/db-`.
+    /// The affected prefix of paths, such as `/secrets/db-`.
     #[serde(default)]
     pub path: Option<String>,
-    /// Requests that pass before it begins.
+    /// The number of requests that pass first.
     #[serde(default)]
     pub skip: u64,
-    /// How often; without it, until it is cleared.
+    /// The number of occurrences. Without it, until the fault is cleared.
     #[serde(default)]
     pub times: Option<u64>,
-    /// How likely, from 0 to 1. The numbers come from the server's seed.
+    /// The probability from 0 to 1, drawn from the server's seed.
     #[serde(default = "always")]
     pub probability: f64,
-    /// Requests of the vault with a token (`true`) or without (`false`). By default those with one, and for a challenge those without.
+    /// Whether it affects requests to the vault with a token (`true`) or without (`false`). The
+    /// default is with a token, and for a challenge without.
     #[serde(default)]
     pub token: Option<bool>,
 }
@@ -135,7 +136,7 @@ fn always() -> f64 {
 }
 
 impl Fault {
-    /// A fault that strikes at every request of the vault.
+    /// Creates a fault that affects every request to the vault.
     pub fn new(what: Kind) -> Self {
         Self {
             what,
@@ -149,22 +150,22 @@ impl Fault {
         }
     }
 
-    /// So many times.
+    /// Limits the number of occurrences.
     pub fn times(self, times: u64) -> Self {
         Self { times: Some(times), ..self }
     }
 
-    /// At paths that begin like this.
+    /// Limits the fault to paths with this prefix.
     pub fn path(self, path: &str) -> Self {
         Self { path: Some(path.to_owned()), ..self }
     }
 
-    /// At another service.
+    /// Moves the fault to another service.
     pub fn at(self, service: Service) -> Self {
         Self { service, ..self }
     }
 
-    fn fits(&self, service: Service, method: &str, path: &str, token: bool) -> bool {
+    fn matches(&self, service: Service, method: &str, path: &str, token: bool) -> bool {
         self.service == service
             && self.times != Some(0)
             && self.method.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(method))
@@ -175,12 +176,12 @@ impl Fault {
 
 pub(crate) struct Faults {
     list: Mutex<Vec<Fault>>,
-    chance: Mutex<SmallRng>,
+    random: Mutex<SmallRng>,
 }
 
 impl Faults {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { list: Mutex::default(), chance: Mutex::new(SmallRng::seed_from_u64(seed)) }
+        Self { list: Mutex::default(), random: Mutex::new(SmallRng::seed_from_u64(seed)) }
     }
 
     pub(crate) fn add(&self, fault: Fault) {
@@ -191,15 +192,15 @@ impl Faults {
         lock(&self.list).clear();
     }
 
-    /// The fault for a request: the first that fits, counted off.
+    /// Returns the fault for a request, if any: the first that matches, whose count is decreased.
     pub(crate) fn take(&self, service: Service, method: &str, path: &str, token: bool) -> Option<Kind> {
         let mut list = lock(&self.list);
-        for fault in list.iter_mut().filter(|fault| fault.fits(service, method, path, token)) {
+        for fault in list.iter_mut().filter(|fault| fault.matches(service, method, path, token)) {
             if fault.skip > 0 {
                 fault.skip -= 1;
                 continue;
             }
-            if fault.probability < 1.0 && !lock(&self.chance).gen_bool(fault.probability.clamp(0.0, 1.0)) {
+            if fault.probability < 1.0 && !lock(&self.random).gen_bool(fault.probability.clamp(0.0, 1.0)) {
                 continue;
             }
             if let Some(times) = &mut fault.times {
@@ -220,11 +221,11 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_strikes_where_and_as_often_as_it_says() {
+    fn fault_affects_only_matching_requests_and_counts() {
         let faults = Faults::new(0);
         faults.add(Fault { skip: 1, ..Fault::new(Kind::status(503)).path("/secrets/a").times(2) });
         assert_eq!(get(&faults, "/secrets/b"), None);
-        assert_eq!(get(&faults, "/secrets/a"), None, "the first passes");
+        assert_eq!(get(&faults, "/secrets/a"), None, "the first request was affected");
         assert_eq!(faults.take(Service::Vault, "GET", "/secrets/a", false), None, "without a token");
         assert_eq!(faults.take(Service::Authority, "GET", "/secrets/a", true), None);
         assert!(get(&faults, "/secrets/a").is_some() && get(&faults, "/secrets/a").is_some());
@@ -232,15 +233,15 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_gives_the_same_faults() {
-        let strikes = |seed| {
+    fn same_seed_gives_the_same_faults() {
+        let affected = |seed| {
             let faults = Faults::new(seed);
             faults.add(Fault { probability: 0.3, ..Fault::new(Kind::EndlessPages) });
             (0..200).map(|_| get(&faults, "/").is_some()).collect::<Vec<_>>()
         };
-        let some = strikes(7).into_iter().filter(|strike| *strike).count();
-        assert!((30..90).contains(&some), "{some} of 200");
-        assert_eq!(strikes(7), strikes(7));
-        assert_ne!(strikes(7), strikes(8));
+        let count = affected(7).into_iter().filter(|is_affected| *is_affected).count();
+        assert!((30..90).contains(&count), "{count} of 200");
+        assert_eq!(affected(7), affected(7));
+        assert_ne!(affected(7), affected(8));
     }
 }

@@ -1,4 +1,4 @@
-//! A request as the services see it, and the way of each one: fault, service, journal.
+//! A request as the services see it, and its processing: fault, service, journal.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +20,8 @@ use crate::shared::Shared;
 use crate::vault::Problem;
 use crate::{admin, authority, metadata, vault};
 
-/// A request, read whole.
-pub(crate) struct Asked {
+/// A request with its complete body.
+pub(crate) struct ServiceRequest {
     pub(crate) method: Method,
     pub(crate) path: String,
     pub(crate) query: Vec<(String, String)>,
@@ -29,8 +29,8 @@ pub(crate) struct Asked {
     pub(crate) body: Bytes,
 }
 
-impl Asked {
-    /// A parameter of the query. As in the real services, names are compared without regard to case.
+impl ServiceRequest {
+    /// Returns a query parameter. As in the real services, names are case-insensitive.
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
@@ -39,7 +39,8 @@ impl Asked {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The origin under which the client knows the service; what it is told to ask next must be there.
+    /// Returns the origin under which the client knows the service. Links in replies must stay
+    /// there.
     pub(crate) fn origin(&self) -> String {
         format!("https://{}", self.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default())
     }
@@ -50,7 +51,7 @@ impl Asked {
     }
 }
 
-/// What a service made of a request.
+/// The result of processing a request.
 pub(crate) struct Outcome {
     pub(crate) kind: &'static str,
     pub(crate) principal: Option<String>,
@@ -63,8 +64,9 @@ impl Outcome {
     }
 }
 
-/// Bodies beyond this are refused: a secret has 25 KB at most, which JSON can make six times as long.
-const BODY: usize = 512 * 1024;
+/// Larger bodies are refused. A secret has at most 25 KB, which JSON can encode in six times as
+/// many bytes.
+const BODY_MAX: usize = 512 * 1024;
 
 /// Answers one request.
 pub(crate) async fn answer(
@@ -74,10 +76,10 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
 ) -> Answer {
     let (parts, body) = request.into_parts();
-    let Ok(body) = Limited::new(body, BODY).collect().await else {
+    let Ok(body) = Limited::new(body, BODY_MAX).collect().await else {
         return reply::empty(StatusCode::PAYLOAD_TOO_LARGE).into();
     };
-    let asked = Asked {
+    let request = ServiceRequest {
         query: form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned().collect(),
         path: parts.uri.path().to_owned(),
         method: parts.method,
@@ -85,33 +87,37 @@ pub(crate) async fn answer(
         body: body.to_bytes(),
     };
     if service == Service::Admin {
-        return admin::answer(shared, listeners, &asked).await.into();
+        return admin::answer(shared, listeners, &request).await.into();
     }
     let _open = (service == Service::Vault).then(|| shared.journal.open());
-    let fault =
-        shared.faults.take(service, asked.method.as_str(), &asked.path, asked.headers.contains_key(AUTHORIZATION));
+    let fault = shared.faults.take(
+        service,
+        request.method.as_str(),
+        &request.path,
+        request.headers.contains_key(AUTHORIZATION),
+    );
     if let Some(Kind::Slow { milliseconds, after: None }) = fault {
         tokio::time::sleep(Duration::from_millis(milliseconds)).await;
     }
-    let mut outcome = match fault.as_ref().and_then(|fault| instead(service, fault, &asked)) {
+    let mut outcome = match fault.as_ref().and_then(|fault| fault_reply(service, fault, &request)) {
         Some(reply) => Outcome::new("fault", reply),
         None => match service {
-            Service::Vault => vault::answer(shared, &asked),
-            Service::Authority => authority::answer(shared, &asked),
-            Service::Metadata | Service::Admin => metadata::answer(shared, &asked),
+            Service::Vault => vault::answer(shared, &request),
+            Service::Authority => authority::answer(shared, &request),
+            Service::Metadata | Service::Admin => metadata::answer(shared, &request),
         },
     };
     let reset = matches!(fault, Some(Kind::Reset { after: None }));
     let name = fault.as_ref().map(Kind::name);
     if let Some(fault) = fault {
-        outcome.reply = spoil(outcome.reply, fault, &asked, &shared.options.resource);
+        outcome.reply = apply_fault(outcome.reply, fault, &request, &shared.options.resource);
     }
     let request_id = uuid();
     outcome.reply.headers_mut().insert("x-ms-request-id", header(&request_id));
-    shared.journal.note(Entry {
+    shared.journal.record(Entry {
         at: shared.clock.now(),
         service,
-        method: asked.method.to_string(),
+        method: request.method.to_string(),
         path: parts.uri.path_and_query().map_or_else(String::new, ToString::to_string),
         kind: outcome.kind,
         principal: outcome.principal,
@@ -122,21 +128,21 @@ pub(crate) async fn answer(
     if reset { Answer::Reset } else { outcome.reply.into() }
 }
 
-/// The reply of a fault that keeps the request from the service.
-fn instead(service: Service, fault: &Kind, asked: &Asked) -> Option<Reply> {
+/// Returns the reply of a fault that keeps the request from the service.
+fn fault_reply(service: Service, fault: &Kind, request: &ServiceRequest) -> Option<Reply> {
     match fault {
         Kind::Throttle { retry_after } => {
-            let mut reply = failed(service, 429, None);
+            let mut reply = error_reply(service, 429, None);
             if let Some(seconds) = retry_after {
                 reply.headers_mut().insert(RETRY_AFTER, header(&seconds.to_string()));
             }
             Some(reply)
         }
-        Kind::Status { code, message } => Some(failed(service, *code, message.as_deref())),
+        Kind::Status { code, message } => Some(error_reply(service, *code, message.as_deref())),
         Kind::Reset { after: None } => Some(reply::empty(StatusCode::OK)),
         Kind::Redirect { to } => {
             let mut reply = reply::empty(StatusCode::TEMPORARY_REDIRECT);
-            reply.headers_mut().insert(LOCATION, header(&format!("{to}{}{}", asked.path, query(&asked.query))));
+            reply.headers_mut().insert(LOCATION, header(&format!("{to}{}{}", request.path, query(&request.query))));
             Some(reply)
         }
         Kind::Huge { bytes, declared } => {
@@ -151,46 +157,49 @@ fn instead(service: Service, fault: &Kind, asked: &Asked) -> Option<Reply> {
     }
 }
 
-/// An error of the kind that the service sends.
-fn failed(service: Service, status: u16, message: Option<&str>) -> Reply {
+/// Returns an error in the service's own format.
+fn error_reply(service: Service, status: u16, message: Option<&str>) -> Reply {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let throttled = status == StatusCode::TOO_MANY_REQUESTS;
     match service {
         Service::Vault => {
-            let problem = if throttled { Problem::throttled() } else { Problem::broken(status) };
+            let problem = if throttled { Problem::throttled() } else { Problem::internal_error(status) };
             match message {
-                Some(message) => problem.saying(message).reply(),
+                Some(message) => problem.with_message(message).reply(),
                 None => problem.reply(),
             }
         }
         _ => {
-            let own = if throttled { "too many requests" } else { "the service is temporarily unavailable" };
-            let description = message.unwrap_or(own);
+            let default = if throttled { "too many requests" } else { "the service is temporarily unavailable" };
+            let description = message.unwrap_or(default);
             reply::json(status, &json!({ "error": "temporarily_unavailable", "error_description": description }))
         }
     }
 }
 
-/// What a fault makes of a good reply.
-fn spoil(mut reply: Reply, fault: Kind, asked: &Asked, resource: &str) -> Reply {
+/// Applies a fault to a good reply.
+fn apply_fault(mut reply: Reply, fault: Kind, request: &ServiceRequest, resource: &str) -> Reply {
     match fault {
         Kind::Reset { after: Some(bytes) } => {
-            // The wait lets what was sent leave before the reset.
-            cut(reply, bytes, [Step::Wait(Duration::from_millis(20)), Step::Reset])
+            // The wait lets the sent bytes leave before the reset.
+            cut_after(reply, bytes, [Step::Wait(Duration::from_millis(20)), Step::Reset])
         }
         Kind::Slow { milliseconds, after: Some(bytes) } => {
             let rest = reply.body().bytes();
             let rest = rest.slice(bytes.min(rest.len())..);
-            cut(reply, bytes, [Step::Wait(Duration::from_millis(milliseconds)), Step::Send(rest)])
+            cut_after(reply, bytes, [Step::Wait(Duration::from_millis(milliseconds)), Step::Send(rest)])
         }
         Kind::EndlessPages => {
-            let page: u64 = asked.parameter("$endless").and_then(|page| page.parse().ok()).unwrap_or(0);
-            let version = asked.parameter("api-version").unwrap_or_default();
-            next_link(reply, &format!("{}{}?api-version={version}&$endless={}", asked.origin(), asked.path, page + 1))
+            let page: u64 = request.parameter("$endless").and_then(|page| page.parse().ok()).unwrap_or(0);
+            let version = request.parameter("api-version").unwrap_or_default();
+            next_link(
+                reply,
+                &format!("{}{}?api-version={version}&$endless={}", request.origin(), request.path, page + 1),
+            )
         }
         Kind::ForeignNextLink { to } => {
-            let version = asked.parameter("api-version").unwrap_or_default();
-            next_link(reply, &format!("{to}{}?api-version={version}&$skiptoken=e30", asked.path))
+            let version = request.parameter("api-version").unwrap_or_default();
+            next_link(reply, &format!("{to}{}?api-version={version}&$skiptoken=e30", request.path))
         }
         Kind::ContentType { value, body } => {
             let body = body.map_or_else(|| reply.body().bytes(), Bytes::from);
@@ -208,7 +217,7 @@ fn spoil(mut reply: Reply, fault: Kind, asked: &Asked, resource: &str) -> Reply 
     }
 }
 
-fn cut(reply: Reply, after: usize, then: [Step; 2]) -> Reply {
+fn cut_after(reply: Reply, after: usize, then: [Step; 2]) -> Reply {
     let (parts, body) = reply.into_parts();
     let bytes = body.bytes();
     let [first, second] = then;

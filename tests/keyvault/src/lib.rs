@@ -1,8 +1,8 @@
-//! A Key Vault to test against: the wire behaviour of Azure Key Vault's secrets, of the token endpoint of Microsoft Entra ID, and of the
-//! metadata service of a virtual machine, on loopback.
+//! A Key Vault test server on loopback: the wire behaviour of Azure Key Vault's secrets, of the
+//! token endpoint of Microsoft Entra ID, and of the metadata service of a virtual machine.
 //!
-//! What it imitates, from which page each rule is, and what it does not imitate: `README.md`. The real service is not at hand in a test, so
-//! something that was not written here vouches for this one: `tests/python.rs` has Microsoft's own client work against it.
+//! `README.md` lists the behaviours with their sources, and what is missing. `tests/python.rs` runs
+//! Microsoft's own client against the server, because the real service is not available in tests.
 //!
 //! ```no_run
 //! use keyvault_server::{Fault, Kind, Options, Server};
@@ -41,7 +41,8 @@ pub use service::Service;
 pub use shared::{Options, Settings};
 pub use vault::{NAME_LIMIT, TAG_LIMIT, VALUE_LIMIT};
 
-/// Locks what nothing leaves half done: a thread that panicked in it changes nothing.
+/// Locks a mutex even if it is poisoned. No code leaves the data inconsistent, so a panic in
+/// another thread does not matter.
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! The sockets: a port for each service, which can be closed and opened again under the same number.
+//! The sockets: one port for each service, which can be closed and reopened under the same number.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,15 +22,16 @@ use crate::reply::Answer;
 use crate::service::Service;
 use crate::shared::Shared;
 
-/// A port. The keeper is bound and never listens: while the listener is closed connections are refused, and no other program gets the number.
+/// A port. A second socket stays bound and never listens: while the listener is closed, connections
+/// are refused and no other program can take the port.
 struct Port {
     service: Service,
     address: SocketAddr,
-    _keeper: TcpSocket,
-    open: Mutex<Option<Opened>>,
+    _reserved: TcpSocket,
+    open: Mutex<Option<Listener>>,
 }
 
-struct Opened {
+struct Listener {
     close: watch::Sender<bool>,
     accepting: JoinHandle<()>,
 }
@@ -49,8 +50,8 @@ fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
 
 impl Port {
     fn reserve(service: Service) -> io::Result<Self> {
-        let keeper = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
-        Ok(Self { service, address: keeper.local_addr()?, _keeper: keeper, open: Mutex::default() })
+        let reserved = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        Ok(Self { service, address: reserved.local_addr()?, _reserved: reserved, open: Mutex::default() })
     }
 }
 
@@ -73,16 +74,16 @@ impl Listeners {
         let listener = bind(port.address)?.listen(4096)?;
         let (close, closed) = watch::channel(false);
         let accepting = tokio::spawn(accept(self.clone(), shared.clone(), service, listener, closed));
-        *open = Some(Opened { close, accepting });
+        *open = Some(Listener { close, accepting });
         Ok(())
     }
 
-    /// Afterwards connections are refused, and those that were open are gone.
+    /// Closes a service's port. Further connections are refused, and open ones are dropped.
     pub(crate) async fn close(&self, service: Service) {
-        let opened = self.ports.iter().find(|port| port.service == service).and_then(|port| lock(&port.open).take());
-        if let Some(opened) = opened {
-            let _ = opened.close.send(true);
-            let _ = opened.accepting.await;
+        let listener = self.ports.iter().find(|port| port.service == service).and_then(|port| lock(&port.open).take());
+        if let Some(listener) = listener {
+            let _ = listener.close.send(true);
+            let _ = listener.accepting.await;
         }
     }
 }
@@ -100,7 +101,8 @@ async fn accept(
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(_) => {
-                    // Out of descriptors, most likely: those of others come back.
+                    // Usually the process is out of descriptors, and other connections will free
+                    // some.
                     tokio::time::sleep(Duration::from_millis(10)).await;
                     continue;
                 }
@@ -119,33 +121,33 @@ async fn accept(
 async fn serve(listeners: Arc<Listeners>, shared: Arc<Shared>, service: Service, stream: TcpStream) {
     let _ = stream.set_nodelay(true);
     if !service.tls() {
-        return converse(listeners, shared, service, stream).await;
+        return serve_connection(listeners, shared, service, stream).await;
     }
     if let Ok(stream) = listeners.tls.accept(stream).await {
-        converse(listeners.clone(), shared, service, stream).await;
+        serve_connection(listeners.clone(), shared, service, stream).await;
     }
 }
 
-/// A connection whose end can be abrupt.
-trait Resets {
+/// A connection that can be reset.
+trait Reset {
     fn reset(self);
 }
 
-impl Resets for TcpStream {
+impl Reset for TcpStream {
     fn reset(self) {
         let _ = self.set_zero_linger();
     }
 }
 
-impl Resets for TlsStream<TcpStream> {
+impl Reset for TlsStream<TcpStream> {
     fn reset(self) {
         self.into_inner().0.reset();
     }
 }
 
-async fn converse<S>(listeners: Arc<Listeners>, shared: Arc<Shared>, service: Service, stream: S)
+async fn serve_connection<S>(listeners: Arc<Listeners>, shared: Arc<Shared>, service: Service, stream: S)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Resets,
+    S: AsyncRead + AsyncWrite + Unpin + Reset,
 {
     let answer = service_fn(|request| {
         Box::pin(async {

@@ -1,5 +1,5 @@
-//! `keyvault-server --dir DIR`: a server for programs that are not written in Rust, or are tested from outside. It prints one line of JSON and
-//! serves until its standard input ends.
+//! `keyvault-server --dir DIR`: the server as a program, for tests in other languages or other
+//! processes. It prints one line of JSON and serves until its standard input ends.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
@@ -22,10 +22,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn arguments(mut from: impl Iterator<Item = String>) -> io::Result<(PathBuf, Options)> {
+fn arguments(mut args: impl Iterator<Item = String>) -> io::Result<(PathBuf, Options)> {
     let (mut dir, mut options) = (None, Options::default());
-    while let Some(argument) = from.next() {
-        let value = from.next().ok_or_else(|| io::Error::other(format!("`{argument}` has no value")))?;
+    while let Some(argument) = args.next() {
+        let value = args.next().ok_or_else(|| io::Error::other(format!("`{argument}` has no value")))?;
         match argument.as_str() {
             "--dir" => dir = Some(PathBuf::from(value)),
             "--name" => options.names.push(value),
@@ -62,7 +62,7 @@ fn serve(dir: &Path, options: Options) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes a file that is new, so that its mode is the given one and no link is followed.
+/// Writes a new file, so that its mode is the given one and no link is followed.
 fn write(path: &Path, mode: u32, text: &str) -> io::Result<()> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot write `{}`: {error}", path.display()));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(named)?;

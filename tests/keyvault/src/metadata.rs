@@ -1,26 +1,26 @@
-//! The metadata service of a virtual machine, as far as it gives tokens to managed identities.
+//! The metadata service of a virtual machine: tokens for managed identities.
 
 use hyper::{Method, StatusCode};
 use serde_json::json;
 
-use crate::http::{Asked, Outcome};
+use crate::http::{Outcome, ServiceRequest};
 use crate::principals::{Identity, Principal};
 use crate::reply::{self, Reply};
 use crate::shared::Shared;
 
 /// Answers a request to the metadata service.
-pub(crate) fn answer(shared: &Shared, asked: &Asked) -> Outcome {
-    if asked.path.trim_end_matches('/') != "/metadata/identity/oauth2/token" {
+pub(crate) fn answer(shared: &Shared, request: &ServiceRequest) -> Outcome {
+    if request.path.trim_end_matches('/') != "/metadata/identity/oauth2/token" {
         return Outcome::new(
             "unknown",
             refused(StatusCode::NOT_FOUND, "not_found", "The requested resource was not found"),
         );
     }
-    if asked.method != Method::GET {
+    if request.method != Method::GET {
         let reply = refused(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", "The method is not allowed");
         return Outcome::new("metadata-refused", reply);
     }
-    match token(shared, asked) {
+    match token(shared, request) {
         Ok((name, reply)) => Outcome { kind: "token-metadata", principal: Some(name), reply },
         Err((error, text)) => Outcome::new("metadata-refused", refused(StatusCode::BAD_REQUEST, error, text)),
     }
@@ -32,31 +32,31 @@ fn refused(status: StatusCode, error: &str, text: &str) -> Reply {
 
 type Refusal = (&'static str, &'static str);
 
-fn token(shared: &Shared, asked: &Asked) -> Result<(String, Reply), Refusal> {
-    // A request that somebody was tricked into sends no such header, and one that came over a proxy has the other.
-    if asked.header("metadata") != Some("true") {
+fn token(shared: &Shared, request: &ServiceRequest) -> Result<(String, Reply), Refusal> {
+    // A forged request lacks the first header, and a proxied one has the second.
+    if request.header("metadata") != Some("true") {
         return Err(("bad_request_102", "Required metadata header not specified"));
     }
-    if asked.header("x-forwarded-for").is_some() {
+    if request.header("x-forwarded-for").is_some() {
         return Err(("invalid_request", "Requests that were forwarded are not served"));
     }
-    match asked.parameter("api-version") {
+    match request.parameter("api-version") {
         None => return Err(("invalid_request", "Required query variable 'api-version' is missing")),
-        // Versions are dates: they compare as text.
+        // Versions are dates, which compare correctly as text.
         Some(version) if version < "2018-02-01" => {
             return Err(("bad_request", "The version of the interface is not supported"));
         }
         Some(_) => {}
     }
     let resource =
-        asked.parameter("resource").ok_or(("invalid_request", "Required query variable 'resource' is missing"))?;
-    let principal = identity(shared, asked)?;
+        request.parameter("resource").ok_or(("invalid_request", "Required query variable 'resource' is missing"))?;
+    let principal = identity(shared, request)?;
     if principal.disabled {
         return Err(("unauthorized_client", "The identity is disabled"));
     }
     let (token, claims) =
         shared.access_token(&principal, resource).map_err(|_| ("unknown", "No token could be signed"))?;
-    // All numbers are text here.
+    // All numbers are strings here.
     let body = json!({
         "access_token": token, "client_id": principal.client_id, "expires_in": (claims.exp - claims.iat).to_string(),
         "expires_on": claims.exp.to_string(), "ext_expires_in": (claims.exp - claims.iat).to_string(),
@@ -65,10 +65,10 @@ fn token(shared: &Shared, asked: &Asked) -> Result<(String, Reply), Refusal> {
     Ok((principal.name, reply::json(StatusCode::OK, &body)))
 }
 
-/// The identity that is asked for: by one of its identifiers, or the machine's own.
-fn identity(shared: &Shared, asked: &Asked) -> Result<Principal, Refusal> {
-    let resource = asked.parameter("msi_res_id").or_else(|| asked.parameter("mi_res_id"));
-    let by = [asked.parameter("client_id"), asked.parameter("object_id"), resource];
+/// Returns the requested identity: by one of its IDs, or the machine's own.
+fn identity(shared: &Shared, request: &ServiceRequest) -> Result<Principal, Refusal> {
+    let resource = request.parameter("msi_res_id").or_else(|| request.parameter("mi_res_id"));
+    let by = [request.parameter("client_id"), request.parameter("object_id"), resource];
     if by.iter().flatten().count() > 1 {
         return Err(("invalid_request", "Only one of client_id, object_id and msi_res_id may be given"));
     }

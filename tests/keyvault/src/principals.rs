@@ -1,4 +1,4 @@
-//! Who may do what: applications and managed identities, and what each was granted.
+//! Applications and managed identities, and their permissions.
 
 use std::sync::Arc;
 
@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::tokens::Certificate;
 
-/// What a principal may do with secrets: the data actions of Azure's role-based access.
+/// An operation on secrets, which is a data action of Azure's role-based access control.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
     /// Read a value.
     Get,
-    /// See names and properties.
+    /// Read names and properties.
     ReadMetadata,
     /// Write a value.
     Set,
@@ -20,14 +20,14 @@ pub enum Action {
     Update,
     /// Delete.
     Delete,
-    /// Recover what was deleted.
+    /// Recover a deleted secret.
     Recover,
-    /// Delete for good.
+    /// Delete permanently.
     Purge,
 }
 
 impl Action {
-    /// All of them, as the role "Key Vault Secrets Officer" has.
+    /// All actions, as the role "Key Vault Secrets Officer" has.
     pub const ALL: [Self; 7] =
         [Self::Get, Self::ReadMetadata, Self::Set, Self::Update, Self::Delete, Self::Recover, Self::Purge];
 
@@ -44,59 +44,59 @@ impl Action {
     }
 }
 
-/// A permission, for the vault or for one secret of it.
+/// A permission for the vault or for one secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Permission {
-    /// What.
+    /// The action.
     pub action: Action,
-    /// On which secret; without it, on all.
+    /// The secret. Without it, all secrets.
     #[serde(default)]
     pub secret: Option<String>,
 }
 
 impl Permission {
-    /// On the whole vault.
+    /// Creates permissions for the whole vault.
     pub fn on_vault(actions: &[Action]) -> Vec<Self> {
         actions.iter().map(|action| Self { action: *action, secret: None }).collect()
     }
 
-    /// On one secret.
+    /// Creates permissions for one secret.
     pub fn on_secret(actions: &[Action], secret: &str) -> Vec<Self> {
         actions.iter().map(|action| Self { action: *action, secret: Some(secret.to_owned()) }).collect()
     }
 }
 
-/// A managed identity, as the metadata service knows it.
+/// A managed identity in the metadata service.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Identity {
     System,
-    /// With the resource's identifier.
+    /// The resource ID.
     User(String),
 }
 
-/// An application or a managed identity. No `Debug`: it holds the client's secret.
+/// An application or a managed identity. Not `Debug`, because it contains the client's secret.
 #[derive(Clone)]
 pub(crate) struct Principal {
-    /// What the journal calls it.
+    /// The name in the journal.
     pub(crate) name: String,
     pub(crate) client_id: String,
     pub(crate) object_id: String,
     pub(crate) client_secret: Option<String>,
-    /// Whose tokens are taken in exchange: `sub` of the federated token.
+    /// The `sub` claim of accepted federated tokens.
     pub(crate) subject: Option<String>,
-    /// What it may sign with.
+    /// The accepted certificate.
     pub(crate) certificate: Option<Arc<Certificate>>,
     pub(crate) identity: Option<Identity>,
     pub(crate) permissions: Vec<Permission>,
-    /// No token for it any more.
+    /// Whether new tokens are refused.
     pub(crate) disabled: bool,
-    /// Tokens up to this number are not taken any more.
+    /// Tokens up to this number are refused.
     pub(crate) revoked: u64,
 }
 
 impl Principal {
-    /// An application with a new secret.
+    /// Creates an application with a new secret.
     pub(crate) fn application(name: &str, permissions: Vec<Permission>) -> Self {
         Self {
             name: name.to_owned(),
@@ -116,14 +116,14 @@ impl Principal {
         self.permissions.iter().filter(|permission| permission.action == action).any(|permission| {
             match (&permission.secret, secret) {
                 (None, _) => true,
-                (Some(granted), Some(asked)) => granted.eq_ignore_ascii_case(asked),
+                (Some(granted), Some(requested)) => granted.eq_ignore_ascii_case(requested),
                 (Some(_), None) => false,
             }
         })
     }
 }
 
-/// A random identifier in the form that Azure's have.
+/// Returns a random UUID of version 4.
 pub(crate) fn uuid() -> String {
     let n = (rand::random::<u128>() & !(0xf << 76) & !(0b11 << 62)) | (0x4 << 76) | (0b10 << 62);
     let text = format!("{n:032x}");
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_permission_on_a_secret_is_for_no_other_and_not_for_the_list() {
+    fn permission_on_a_secret_covers_only_that_secret() {
         let permissions = Permission::on_secret(&[Action::Get, Action::ReadMetadata], "Db-Password");
         let principal = Principal::application("test", permissions);
         assert!(principal.may(Action::Get, Some("db-PASSWORD")));
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identifier_has_the_form_of_version_four() {
+    fn uuid_has_version_four() {
         let text = uuid();
         assert_eq!(text.len(), 36);
         assert_eq!(text.as_bytes()[14], b'4');

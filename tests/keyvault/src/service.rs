@@ -1,4 +1,4 @@
-//! The services, each at a port of its own.
+//! The services, each with its own port.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,9 +11,9 @@ pub enum Service {
     Vault,
     /// The token endpoint and its discovery, over TLS.
     Authority,
-    /// The metadata service of a virtual machine, without TLS as there.
+    /// The metadata service of a virtual machine, without TLS like the real one.
     Metadata,
-    /// What tests steer the server by. Without TLS.
+    /// The controls for tests, without TLS.
     Admin,
 }
 

@@ -1,4 +1,4 @@
-//! What the services share.
+//! State shared between the services.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,15 +15,15 @@ use crate::service::Service;
 use crate::tokens::{Access, EXCHANGE, Federated, Signer, issuer};
 use crate::vault::Store;
 
-/// How a server is made.
+/// Options for starting a server.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Names for the certificate beyond `localhost`, `127.0.0.1` and `::1`, such as `*.vault.azure.net` for a client that resolves names
-    /// itself.
+    /// Names in the certificate besides `localhost`, `127.0.0.1` and `::1`, such as
+    /// `*.vault.azure.net` for a client with its own name resolution.
     pub names: Vec<String>,
-    /// The resource that the vault names in its challenge, and the audience that it wants in tokens.
+    /// The resource in the vault's challenge, and the required audience of tokens.
     pub resource: String,
-    /// For faults that strike with a probability, and nothing else.
+    /// The seed for faults with a probability.
     pub seed: u64,
 }
 
@@ -33,23 +33,23 @@ impl Default for Options {
     }
 }
 
-/// What can be changed while the server runs.
+/// Settings that can change while the server runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Settings {
-    /// Seconds that a deletion takes, by the server's clock.
+    /// The duration of a deletion in seconds, on the server's clock.
     pub deletion_takes: i64,
-    /// Seconds that a recovery takes.
+    /// The duration of a recovery in seconds.
     pub recovery_takes: i64,
-    /// Seconds for which a purged name cannot be used.
+    /// The time in seconds for which a purged name stays unavailable.
     pub purge_takes: i64,
-    /// Days for which what was deleted can be recovered: 7 to 90.
+    /// The number of days for which a deleted secret can be recovered: 7 to 90.
     pub retention_days: i64,
-    /// Seconds for which a token is good.
+    /// The lifetime of a token in seconds.
     pub token_lifetime: i64,
-    /// The most items of a page, where the client asks for no fewer.
+    /// The maximum number of items on a page, if the client does not request fewer.
     pub page_size: usize,
-    /// Whether a list begins with a page that is empty and has a next one.
+    /// Whether a list starts with an empty page that links to another one.
     pub empty_page_first: bool,
 }
 
@@ -76,15 +76,16 @@ pub(crate) struct Shared {
     pub(crate) store: Mutex<Store>,
     pub(crate) faults: Faults,
     pub(crate) journal: Journal,
-    /// Of the authority.
+    /// The authority's key.
     pub(crate) signer: Signer,
-    /// Of the cluster whose workloads exchange tokens. Made when it is first wanted: a key takes a while, and few tests want this one.
+    /// The key of the cluster whose workloads exchange tokens. Created on first use, because that
+    /// takes a while and few tests need it.
     cluster: OnceLock<Signer>,
     addresses: OnceLock<[SocketAddr; 4]>,
     tokens: AtomicU64,
 }
 
-/// Of the cluster that signs federated tokens.
+/// The issuer of federated tokens.
 pub(crate) const CLUSTER: &str = "https://cluster.example/";
 
 impl Shared {
@@ -95,7 +96,7 @@ impl Shared {
             tenant: uuid(),
             clock: Clock::new(),
             settings: Mutex::default(),
-            principals: Mutex::new(first_principals()),
+            principals: Mutex::new(initial_principals()),
             store: Mutex::default(),
             journal: Journal::default(),
             signer,
@@ -109,11 +110,11 @@ impl Shared {
         *lock(&self.settings)
     }
 
-    pub(crate) fn listening(&self, addresses: [SocketAddr; 4]) {
+    pub(crate) fn set_addresses(&self, addresses: [SocketAddr; 4]) {
         let _ = self.addresses.set(addresses);
     }
 
-    /// Where a service is. The name is one of the certificate's.
+    /// Returns the URL of a service, with a host name that the certificate contains.
     pub(crate) fn url(&self, service: Service) -> String {
         let port = self.addresses.get().map_or(0, |[vault, authority, metadata, admin]| {
             match service {
@@ -130,24 +131,24 @@ impl Shared {
         }
     }
 
-    /// A copy of the principal that fits.
-    pub(crate) fn principal(&self, fits: impl Fn(&Principal) -> bool) -> Option<Principal> {
-        lock(&self.principals).iter().find(|principal| fits(principal)).cloned()
+    /// Returns a copy of the first principal that matches.
+    pub(crate) fn principal(&self, matches: impl Fn(&Principal) -> bool) -> Option<Principal> {
+        lock(&self.principals).iter().find(|principal| matches(principal)).cloned()
     }
 
-    /// The number of the newest token.
+    /// Returns the number of the newest token.
     pub(crate) fn newest_token(&self) -> u64 {
         self.tokens.load(Ordering::SeqCst)
     }
 
-    /// A new access token for a principal, and how long it is good.
+    /// Creates an access token for a principal, and returns it with its claims.
     pub(crate) fn access_token(&self, principal: &Principal, audience: &str) -> std::io::Result<(String, Access)> {
         let now = self.clock.now();
         let claims = Access {
             aud: audience.to_owned(),
             iss: issuer(&self.tenant),
             iat: now,
-            // Microsoft's tokens begin five minutes early, for clocks that are behind.
+            // Microsoft's tokens are valid from five minutes earlier, for clocks that are behind.
             nbf: now - 300,
             exp: now + self.settings().token_lifetime,
             appid: principal.client_id.clone(),
@@ -160,7 +161,7 @@ impl Shared {
         Ok((self.signer.sign(&claims)?, claims))
     }
 
-    /// The cluster's key.
+    /// Returns the cluster's key.
     pub(crate) fn cluster(&self) -> std::io::Result<&Signer> {
         if let Some(signer) = self.cluster.get() {
             return Ok(signer);
@@ -169,7 +170,7 @@ impl Shared {
         Ok(self.cluster.get_or_init(|| signer))
     }
 
-    /// What a cluster would put into the file of a workload.
+    /// Returns the token that a cluster would write to a workload's file.
     pub(crate) fn federated_token(&self, subject: &str) -> std::io::Result<String> {
         let now = self.clock.now();
         self.cluster()?.sign(&Federated {
@@ -183,8 +184,9 @@ impl Shared {
     }
 }
 
-/// Those that a server begins with: an application that may do everything, and two managed identities that may read.
-fn first_principals() -> Vec<Principal> {
+/// Returns the initial principals: an application with all permissions, and two managed identities
+/// with read permissions.
+fn initial_principals() -> Vec<Principal> {
     let new = |name: &str, identity, actions: &[Action]| Principal {
         client_secret: None,
         identity,

@@ -1,4 +1,4 @@
-//! Tokens: RS256, with the claims of Microsoft's version 1 tokens that Key Vault looks at.
+//! Tokens with RS256 and those claims of Microsoft's version 1 tokens that Key Vault checks.
 
 use std::io;
 
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::principals::uuid;
 
-/// A key that signs.
+/// A signing key.
 pub(crate) struct Signer {
     id: String,
     sign: EncodingKey,
@@ -46,18 +46,18 @@ impl Signer {
         encode(&header, claims, &self.sign).map_err(io::Error::other)
     }
 
-    /// The claims of a token of this key. Times, issuer and audience are the caller's to check: they go by the server's clock, and each has
-    /// an error of its own.
+    /// Returns the claims of a token signed with this key. The caller checks times, issuer and
+    /// audience, because they depend on the server's clock and each has its own error.
     pub(crate) fn check<T: DeserializeOwned>(&self, token: &str) -> Option<T> {
         if decode_header(token).ok()?.kid.as_deref() != Some(&self.id) {
             return None;
         }
-        signed(token, &self.check, Algorithm::RS256)
+        verified_claims(token, &self.check, Algorithm::RS256)
     }
 }
 
-/// The claims of a token whose signature holds, and nothing else checked.
-fn signed<T: DeserializeOwned>(token: &str, key: &DecodingKey, algorithm: Algorithm) -> Option<T> {
+/// Returns the claims of a token whose signature is valid. Nothing else is checked.
+fn verified_claims<T: DeserializeOwned>(token: &str, key: &DecodingKey, algorithm: Algorithm) -> Option<T> {
     let mut validation = Validation::new(algorithm);
     validation.required_spec_claims.clear();
     validation.validate_exp = false;
@@ -66,7 +66,7 @@ fn signed<T: DeserializeOwned>(token: &str, key: &DecodingKey, algorithm: Algori
     decode::<T>(token, key, &validation).ok().map(|token| token.claims)
 }
 
-/// A client's certificate. The server keeps what a directory would: the public half. No `Debug`: the private one is in `pem` for the client.
+/// A client's certificate. Not `Debug`, because `pem` contains the private key for the client.
 pub(crate) struct Certificate {
     pub(crate) pem: String,
     check: DecodingKey,
@@ -89,12 +89,12 @@ impl Certificate {
         })
     }
 
-    /// Whether a token says that it is signed with some certificate.
-    pub(crate) fn is_named_by(token: &str) -> bool {
+    /// Returns whether a token names a certificate that signed it.
+    pub(crate) fn is_referenced_by(token: &str) -> bool {
         decode_header(token).is_ok_and(|header| header.x5t.is_some() || header.x5t_s256.is_some())
     }
 
-    /// The claims of a token that names this certificate and is signed with its key.
+    /// Returns the claims of a token that names this certificate and is signed with its key.
     pub(crate) fn check(&self, token: &str) -> Option<Assertion> {
         let header = decode_header(token).ok()?;
         let (named, method) = match (&header.x5t_s256, &header.x5t) {
@@ -102,15 +102,15 @@ impl Certificate {
             (None, Some(named)) => (named, &SHA1_FOR_LEGACY_USE_ONLY),
             (None, None) => return None,
         };
-        let print = digest(method, &self.der);
-        // Clients differ in the padding; Microsoft's for Rust writes the other alphabet.
+        let fingerprint = digest(method, &self.der);
+        // Clients use different padding, and Microsoft's client for Rust uses the other alphabet.
         let named = URL_SAFE_NO_PAD.decode(named.trim_end_matches('=').replace('+', "-").replace('/', "_")).ok()?;
-        let known = [Algorithm::RS256, Algorithm::PS256].contains(&header.alg) && named == print.as_ref();
-        known.then(|| signed(token, &self.check, header.alg))?
+        let is_valid = [Algorithm::RS256, Algorithm::PS256].contains(&header.alg) && named == fingerprint.as_ref();
+        is_valid.then(|| verified_claims(token, &self.check, header.alg))?
     }
 }
 
-/// What a client says of itself and signs with its certificate.
+/// The claims that a client signs with its certificate.
 #[derive(Deserialize)]
 pub(crate) struct Assertion {
     pub(crate) aud: String,
@@ -121,19 +121,20 @@ pub(crate) struct Assertion {
     pub(crate) exp: Date,
 }
 
-/// A time in whole seconds, of a number that may have a fraction: Microsoft's client for Python writes those.
+/// A time in whole seconds, parsed from a number that may have a fraction, as Microsoft's client
+/// for Python writes.
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(from = "f64")]
 pub(crate) struct Date(pub(crate) i64);
 
 impl From<f64> for Date {
     fn from(seconds: f64) -> Self {
-        // A number that is too large becomes the largest.
+        // A number that is too large becomes the largest one.
         Self(seconds.floor() as i64)
     }
 }
 
-/// An access token's claims.
+/// The claims of an access token.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Access {
     pub(crate) aud: String,
@@ -145,12 +146,13 @@ pub(crate) struct Access {
     pub(crate) oid: String,
     pub(crate) sub: String,
     pub(crate) tid: String,
-    /// The token's number. Microsoft's is opaque; a number makes "all tokens up to now" exact.
+    /// The token's number. In Microsoft's tokens this is opaque; a number makes "all tokens up to
+    /// now" exact.
     pub(crate) uti: String,
     pub(crate) ver: String,
 }
 
-/// A federated token's claims: what a cluster signs for a workload.
+/// The claims of a federated token, which a cluster signs for a workload.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Federated {
     pub(crate) iss: String,
@@ -161,7 +163,7 @@ pub(crate) struct Federated {
     pub(crate) exp: i64,
 }
 
-/// The audience that Microsoft asks of federated tokens.
+/// The audience of federated tokens.
 pub(crate) const EXCHANGE: &str = "api://AzureADTokenExchange";
 
 pub(crate) fn issuer(tenant: &str) -> String {
@@ -173,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_its_own_tokens_pass() {
+    fn only_own_tokens_are_accepted() {
         let (ours, theirs) = (Signer::new().unwrap(), Signer::new().unwrap());
         let claims = serde_json::json!({ "sub": "x" });
         let good = ours.sign(&claims).unwrap();
@@ -184,7 +186,7 @@ mod tests {
         let changed = format!("{}A.{signature}", &signed[..signed.len() - 1]);
         assert!(ours.check::<serde_json::Value>(&changed).is_none());
 
-        // The same key's name with no signature, and with one that whoever knows the public key can make.
+        // The same key ID without a signature, and with one that can be made with the public key.
         for algorithm in ["none", "HS256"] {
             use base64::Engine as _;
             use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;

@@ -1,7 +1,8 @@
-//! Microsoft's own client against the server, as another program would use both: the binary, its line of JSON, and the admin port.
+//! Runs Microsoft's own Python client against the server, through the program, its line of JSON,
+//! and the admin port.
 //!
-//! The environment is made in the target folder and kept. Where Python or the packages cannot be had the check says so and passes, except in
-//! CI (`CI=true`): there it fails.
+//! The virtual environment is created once in the target folder. If Python or the packages are not
+//! available, the test reports that and passes, except in CI (`CI=true`), where it fails.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
@@ -19,26 +20,27 @@ fn run(command: &mut Command) -> Result<Output, String> {
     }
 }
 
-/// The interpreter of an environment that has the packages.
+/// Returns the interpreter of a virtual environment with the packages.
 fn python() -> Result<PathBuf, String> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let (place, done) = (target.join("venv"), target.join("venv/requirements.txt"));
-    let python = place.join("bin/python");
-    // The packages came whole if the list was written, and the interpreter behind them is still there if it answers.
-    let kept = std::fs::read_to_string(&done).is_ok_and(|had| had == REQUIREMENTS);
-    if kept && run(Command::new(&python).args(["-c", "import azure.keyvault.secrets, azure.identity"])).is_ok() {
+    let (environment, installed) = (target.join("venv"), target.join("venv/requirements.txt"));
+    let python = environment.join("bin/python");
+    // The list is written after all packages were installed. The interpreter may have been removed
+    // since.
+    let is_complete = std::fs::read_to_string(&installed).is_ok_and(|list| list == REQUIREMENTS);
+    if is_complete && run(Command::new(&python).args(["-c", "import azure.keyvault.secrets, azure.identity"])).is_ok() {
         return Ok(python);
     }
-    let _ = std::fs::remove_dir_all(&place);
-    run(Command::new("python3").args(["-m", "venv"]).arg(&place))?;
+    let _ = std::fs::remove_dir_all(&environment);
+    run(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
     let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/requirements.txt");
     let pip = ["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--retries", "2", "-r"];
     run(Command::new(&python).args(pip).arg(requirements))?;
-    std::fs::write(&done, REQUIREMENTS).unwrap();
+    std::fs::write(&installed, REQUIREMENTS).unwrap();
     Ok(python)
 }
 
-/// A process that ends with the test, however that ends.
+/// A process that is killed at the end of the test.
 struct Running(Child);
 
 impl Drop for Running {
@@ -49,16 +51,13 @@ impl Drop for Running {
 }
 
 #[test]
-fn microsofts_client_works_against_the_server() {
+fn microsofts_python_client_works_with_the_server() {
     let python = match python() {
         Ok(python) => python,
         Err(why) => {
-            assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "Microsoft's client cannot be had: {why}");
-            // Past the test's capture of what is printed: a skipped check has to be seen.
-            let _ = writeln!(
-                std::io::stderr(),
-                "SKIPPED: Microsoft's client cannot be had, so nothing vouches for this server today: {why}"
-            );
+            assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "Microsoft's client is not available: {why}");
+            // Not captured by the test harness, so that a skipped check is visible.
+            let _ = writeln!(std::io::stderr(), "SKIPPED: Microsoft's client is not available: {why}");
             return;
         }
     };
@@ -76,7 +75,7 @@ fn microsofts_client_works_against_the_server() {
 
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/check.py");
     let mut check = Command::new(python);
-    // A proxy, or an identity of the machine that runs this, is none of the test's business.
+    // The machine's proxies and Azure identities must not affect the test.
     for (name, _) in std::env::vars().filter(|(name, _)| {
         let name = name.to_ascii_uppercase();
         name.ends_with("_PROXY") || ["AZURE_", "MSI_", "IDENTITY_"].iter().any(|part| name.starts_with(part))
@@ -91,11 +90,11 @@ fn microsofts_client_works_against_the_server() {
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.lines().filter(|line| line.starts_with("ok ")).count() > 25, "{said}");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{printed}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(printed.lines().filter(|line| line.starts_with("ok ")).count() > 25, "{printed}");
 
-    // It serves until its standard input ends.
+    // The server runs until its standard input ends.
     drop(server.0.stdin.take());
     assert!(server.0.wait().unwrap().success());
 }

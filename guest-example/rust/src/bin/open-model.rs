@@ -1,6 +1,7 @@
-//! Opens an encrypted model outside strongroom: for whoever is allowed to fetch its key from the vault.
+//! Decrypts a model outside strongroom, for a person who may read its key from the vault.
 //!
-//! The key comes on standard input, never as an argument, because arguments can be seen by every process of the machine.
+//! The key is read from standard input and never from an argument, because arguments are visible to
+//! every process of the machine.
 
 use std::io::Read;
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ const USAGE: &str = "usage: open-model FILE < KEY
   FILE  a model that `train` encrypted, such as model.json.age
   KEY   the value of the secret `model-key`";
 
-/// No age identity is longer than this, in bytes.
+/// The maximum length of an age identity, in bytes.
 const MAX_KEY: u64 = 4096;
 
 fn main() -> ExitCode {

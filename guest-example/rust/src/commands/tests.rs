@@ -4,7 +4,7 @@ use super::*;
 
 const DATASET: &[u8] = include_bytes!("../../../data/breast_cancer.csv");
 
-/// A host that grants what the test lists, and keeps what it is told.
+/// A host that grants what the test lists and stores what it receives.
 #[derive(Default)]
 struct FakeHost {
     granted: Vec<(&'static str, &'static str)>,
@@ -56,7 +56,7 @@ impl Host for FakeHost {
     }
 }
 
-/// Empty folders for one test.
+/// Temporary folders for one test.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -95,7 +95,7 @@ impl Drop for Scratch {
     }
 }
 
-/// A host after `prepare`, granting `train` what it needs.
+/// Returns a host after `prepare`, with the grants that `train` needs.
 fn prepared(scratch: &Scratch) -> FakeHost {
     let mut host = FakeHost { granted: vec![("set", DATASET_KEY)], ..FakeHost::default() };
     scratch.prepare(&mut host).unwrap();
@@ -104,7 +104,7 @@ fn prepared(scratch: &Scratch) -> FakeHost {
 }
 
 #[test]
-fn prepare_stores_the_key_and_leaves_only_the_encrypted_file() {
+fn prepare_stores_key_and_writes_only_encrypted_file() {
     let scratch = Scratch::new("prepare");
     let host = prepared(&scratch);
     assert_eq!(scratch.files("prepared"), [SEALED_DATASET]);
@@ -114,7 +114,7 @@ fn prepare_stores_the_key_and_leaves_only_the_encrypted_file() {
 }
 
 #[test]
-fn a_key_that_cannot_be_stored_leaves_no_file() {
+fn prepare_without_stored_key_writes_no_file() {
     let scratch = Scratch::new("no-orphan");
     let error = scratch.prepare(&mut FakeHost::default()).unwrap_err();
     assert_eq!(error.to_string(), "cannot store the dataset key: denied: dataset-key");
@@ -128,7 +128,7 @@ fn a_key_that_cannot_be_stored_leaves_no_file() {
 }
 
 #[test]
-fn train_reports_and_leaves_a_model_that_its_key_opens() {
+fn train_writes_a_model_that_its_key_opens() {
     let scratch = Scratch::new("train");
     let mut host = prepared(&scratch);
     scratch.train(&mut host).unwrap();
@@ -155,7 +155,7 @@ fn train_reports_and_leaves_a_model_that_its_key_opens() {
 }
 
 #[test]
-fn train_says_what_it_was_denied() {
+fn train_reports_denied_requests() {
     let scratch = Scratch::new("denied");
     prepared(&scratch);
     let error = scratch.train(&mut FakeHost::default()).unwrap_err();
@@ -163,7 +163,7 @@ fn train_says_what_it_was_denied() {
 }
 
 #[test]
-fn a_wrong_key_is_told_from_no_key() {
+fn wrong_key_and_missing_key_have_different_errors() {
     let scratch = Scratch::new("wrong-key");
     let mut host = prepared(&scratch);
     host.secrets.insert(DATASET_KEY.into(), Key::generate().to_text().expose().into());
@@ -177,7 +177,7 @@ fn a_wrong_key_is_told_from_no_key() {
 }
 
 #[test]
-fn parameters_change_the_fit_and_are_checked() {
+fn training_parameters_are_applied_and_validated() {
     let scratch = Scratch::new("parameters");
     let mut host = prepared(&scratch);
     host.parameters = BTreeMap::from([("c", "0.01"), ("max-iterations", "3")]);
@@ -197,7 +197,7 @@ fn parameters_change_the_fit_and_are_checked() {
 }
 
 #[test]
-fn a_missing_file_is_named() {
+fn error_names_the_missing_file() {
     let scratch = Scratch::new("missing");
     let mut host = prepared(&scratch);
     fs::remove_file(scratch.path("prepared").join(SEALED_DATASET)).unwrap();
@@ -205,7 +205,7 @@ fn a_missing_file_is_named() {
     assert!(error.starts_with("cannot read ") && error.contains(SEALED_DATASET), "{error}");
 }
 
-/// A host that knows where a database would be, and `train --from-postgres` on it.
+/// Runs `train --from-postgres` on a host with the parameters of a database.
 fn train_from_postgres(scratch: &Scratch, host: &mut FakeHost, address: &'static str) -> String {
     host.parameters.extend([("db-address", address), ("db-name", "training"), ("db-table", "breast_cancer")]);
     let folders = Folders { input: &scratch.path("input"), output: &scratch.path("trained") };
@@ -218,9 +218,9 @@ fn train_from_postgres(scratch: &Scratch, host: &mut FakeHost, address: &'static
 }
 
 #[test]
-fn a_database_is_asked_with_user_and_password_of_the_vault_or_not_at_all() {
+fn database_is_contacted_only_with_both_credentials() {
     let scratch = Scratch::new("postgres");
-    // Whoever connects here is counted.
+    // Counts the connections.
     let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     server.set_nonblocking(true).unwrap();
     let address: &'static str = server.local_addr().unwrap().to_string().leak();
@@ -237,7 +237,7 @@ fn a_database_is_asked_with_user_and_password_of_the_vault_or_not_at_all() {
     assert!(server.accept().is_err(), "nothing was to be asked of the database yet");
 
     host.secrets.insert(DB_PASSWORD.into(), "hunter2-hunter2".into());
-    // The server ends each connection at once.
+    // The server closes each connection at once.
     server.set_nonblocking(false).unwrap();
     let accepting = std::thread::spawn(move || drop(server.accept().unwrap()));
     let error = train_from_postgres(&scratch, &mut host, address);
@@ -246,7 +246,7 @@ fn a_database_is_asked_with_user_and_password_of_the_vault_or_not_at_all() {
 }
 
 #[test]
-fn parameters_of_the_database_are_checked_before_a_secret_is_read() {
+fn database_parameters_are_validated_before_secrets_are_read() {
     let scratch = Scratch::new("postgres-parameters");
     let folders = Folders { input: &scratch.path("input"), output: &scratch.path("trained") };
     let all = [("db-address", "127.0.0.1:5432"), ("db-name", "training"), ("db-table", "breast_cancer")];

@@ -1,9 +1,10 @@
-//! A stream on which a PostgreSQL server has to begin with a SCRAM login.
+//! A stream that requires a PostgreSQL server to start with a SCRAM login.
 //!
-//! The server chooses how a client proves who it is. `tokio-postgres` goes along with whatever is asked, so a server that only pretends to be
-//! the database could ask for the password in the clear, or ask for nothing and hand out rows of its own. SCRAM does not tell it the
-//! password, and makes the server prove that it knows it too; what such a server learns still lets it guess weak passwords at leisure.
-//! The first message of the server decides: after it, the library accepts no other way.
+//! The server chooses the login method, and `tokio-postgres` accepts any. A server that
+//! impersonates the database could request the password in clear text, or accept the connection
+//! without a login and return its own rows. SCRAM does not reveal the password and makes the server
+//! prove that it knows it. An impersonator can still guess weak passwords offline. After the
+//! server's first message the library accepts no other method, so only that one is checked.
 
 use std::io;
 use std::pin::Pin;
@@ -11,32 +12,32 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The tag of the server's messages about authentication.
+/// The tag of messages about authentication.
 const AUTHENTICATION: u8 = b'R';
-/// The code of the one that opens SASL, of which the library knows SCRAM-SHA-256 alone.
+/// The code of a message that starts SASL, for which the library supports SCRAM-SHA-256 only.
 const SASL: [u8; 4] = [0, 0, 0, 10];
-/// Tag, length and code.
+/// The length of tag, length field and code.
 const HEAD: usize = 9;
 
-/// The server asks for another login than SCRAM. It stands inside the [`io::Error`] of a read.
+/// The error if the server requests another login method. It is inside the [`io::Error`] of a read.
 #[derive(Debug, thiserror::Error)]
 #[error("the server does not ask for a SCRAM login")]
 pub(super) struct NotScram;
 
-/// The stream, and as much of the server's first message as it has shown.
+/// The stream, and the part of the server's first message received so far.
 pub(super) struct ScramOnly<S> {
     stream: S,
     head: Vec<u8>,
 }
 
 impl<S> ScramOnly<S> {
-    /// Guards a fresh connection.
+    /// Wraps a new connection.
     pub(super) fn new(stream: S) -> Self {
         Self { stream, head: Vec::with_capacity(HEAD) }
     }
 
-    /// Looks at bytes before anybody else does. Other messages than those about authentication pass: an error is told as one, and any
-    /// other is nothing that the library takes as a beginning.
+    /// Checks received bytes before the library sees them. Messages that are not about
+    /// authentication pass: the library reports errors, and rejects any other first message.
     fn check(&mut self, bytes: &[u8]) -> io::Result<()> {
         let missing = HEAD.saturating_sub(self.head.len());
         self.head.extend(bytes.iter().take(missing));

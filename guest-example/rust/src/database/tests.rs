@@ -6,20 +6,21 @@ const USER: &str = "trainer-of-the-vault";
 const PASSWORD: &str = "hunter2-hunter2-hunter2";
 const TABLE_DEFINITION: &str = include_str!("../../../data/breast_cancer.sql");
 
-/// Columns with their types.
+/// Columns and their types.
 type Columns = Vec<(String, Type)>;
 
-/// A server that logs everybody in and answers as the test says, in PostgreSQL's protocol, version 3.
+/// A server that accepts every login and answers as configured, in version 3 of PostgreSQL's
+/// protocol.
 struct Server {
-    /// Instead of a login: this message.
+    /// Sends this message instead of a login.
     greeting: Option<Vec<u8>>,
-    /// What the table looks like; an error where there is none.
+    /// The table's columns, or an error if it does not exist.
     columns: Result<Columns, &'static str>,
-    /// What the query brings, each value as the protocol's binary form has it.
+    /// The rows of the query, with values in the protocol's binary format.
     rows: Vec<Vec<Option<Vec<u8>>>>,
-    /// How the query ends, where it does not end well.
+    /// The error that ends the query, if any.
     failure: Option<&'static str>,
-    /// The connection breaks instead of the query's end.
+    /// Closes the connection instead of ending the query.
     breaks: bool,
 }
 
@@ -82,7 +83,7 @@ fn ready() -> Vec<u8> {
     message(b'Z', b"I")
 }
 
-/// An error as servers word it: with the user's name in it, and, worse than any does, the password.
+/// Returns an error whose text contains the user's name, as real servers do, and also the password.
 fn error(code: &str) -> Vec<u8> {
     message(b'E', format!("SFATAL\0C{code}\0Mno \"{USER}\" with {PASSWORD}\0\0").as_bytes())
 }
@@ -104,7 +105,7 @@ fn data(values: &[Option<Vec<u8>>]) -> Vec<u8> {
     message(b'D', &body)
 }
 
-/// The table as `breast_cancer.sql` makes it.
+/// The columns that `breast_cancer.sql` creates.
 fn columns() -> Columns {
     let features = feature_columns().into_iter().map(|name| (name, Type::FLOAT8));
     [(INDEX.to_owned(), Type::INT4)].into_iter().chain(features).chain([(CLASS.to_owned(), Type::TEXT)]).collect()
@@ -121,8 +122,8 @@ fn row(index: i64, class: &str, first: f64) -> Vec<Option<Vec<u8>>> {
     [Some(index.to_be_bytes().to_vec()), Some(class.as_bytes().to_vec())].into_iter().chain(features).collect()
 }
 
-fn place() -> Place {
-    Place {
+fn location() -> TableLocation {
+    TableLocation {
         address: Address::parse("db.example:5432").unwrap(),
         database: "training".into(),
         table: Table::parse("breast_cancer").unwrap(),
@@ -137,10 +138,10 @@ fn login() -> Login {
     Login { user: USER.into(), password: PASSWORD.into() }
 }
 
-/// What a program that meets this server has.
+/// Reads the dataset from a server.
 fn read_from(server: Server) -> Result<Dataset, DatabaseError> {
     let (near, far) = tokio::io::duplex(1 << 16);
-    wait(async { futures_util::future::join(read(near, &place(), &login()), server.serve(far)).await.0 })
+    wait(async { futures_util::future::join(read(near, &location(), &login()), server.serve(far)).await.0 })
 }
 
 fn failure(server: Server) -> String {
@@ -152,7 +153,7 @@ fn failure(server: Server) -> String {
 }
 
 #[test]
-fn rows_are_decoded_and_split_by_their_index() {
+fn rows_are_decoded_and_split_by_index() {
     let rows = vec![row(3, "malignant", 0.1), row(4, "benign", f64::MIN_POSITIVE), row(8, "benign", -1e300)];
     let dataset = read_from(Server::of(rows)).unwrap();
     assert_eq!(dataset.classes, CLASSES);
@@ -165,7 +166,7 @@ fn rows_are_decoded_and_split_by_their_index() {
 }
 
 #[test]
-fn a_value_that_cannot_be_used_is_located_and_not_shown() {
+fn invalid_value_is_located_but_not_shown() {
     let null = |column: usize| {
         let mut row = row(7, "benign", 1.0);
         row[column] = None;
@@ -191,25 +192,25 @@ fn a_value_that_cannot_be_used_is_located_and_not_shown() {
 }
 
 #[test]
-fn a_table_of_another_kind_is_explained_before_a_row_is_read() {
+fn wrong_table_is_explained_before_rows_are_read() {
     let with = |change: &dyn Fn(&mut Columns)| {
         let mut columns = columns();
         change(&mut columns);
         Server { columns: Ok(columns), ..Server::of(Vec::new()) }
     };
-    let told = failure(with(&|columns| {
+    let message = failure(with(&|columns| {
         columns[0].1 = Type::FLOAT8;
         columns[1].1 = Type::TEXT;
         columns.remove(2);
         columns.last_mut().unwrap().1 = Type::BOOL;
     }));
     assert_eq!(
-        told,
+        message,
         "the table `breast_cancer` does not hold this dataset: `row_index` is of type `float8` where a whole number is needed; \
          `diagnosis` is of type `bool` where text is needed; `mean_radius` is of type `text` where a number is needed; \
          `mean_texture` is missing"
     );
-    // Other types that mean the same, in another order, with more beside them.
+    // Equivalent types, in another order, with additional columns.
     let other = with(&|columns| {
         columns[0].1 = Type::INT8;
         columns[1].1 = Type::NUMERIC;
@@ -222,7 +223,7 @@ fn a_table_of_another_kind_is_explained_before_a_row_is_read() {
 }
 
 #[test]
-fn the_table_definition_fits() {
+fn table_definition_has_the_expected_columns() {
     let defined = |name: &str, kind: &str| TABLE_DEFINITION.contains(&format!("\n    {name} {kind} "));
     assert!(defined(INDEX, "integer") && defined(CLASS, "text"));
     assert!(feature_columns().iter().all(|column| defined(column, "double precision")));
@@ -230,7 +231,7 @@ fn the_table_definition_fits() {
 }
 
 #[test]
-fn refusals_are_told_apart_in_words_of_our_own() {
+fn server_errors_are_described_without_server_text() {
     let greeted = |code| failure(Server { greeting: Some(error(code)), ..Server::of(Vec::new()) });
     assert_eq!(
         greeted("28P01"),
@@ -253,34 +254,34 @@ fn refusals_are_told_apart_in_words_of_our_own() {
 }
 
 #[test]
-fn a_connection_that_breaks_or_makes_no_sense_is_an_error() {
+fn broken_or_invalid_connection_is_an_error() {
     let broken = Server { breaks: true, ..Server::of(vec![row(0, "benign", 1.0), row(1, "malignant", 1.0)]) };
     assert_eq!(failure(broken), "the connection to the database has ended");
-    // Nothing at all; and a beginning that is read as that of a message of more than a gigabyte.
+    // An empty stream, and a message that claims to be over a gigabyte long.
     for greeting in [Vec::new(), b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()] {
         let server = Server { greeting: Some(greeting), ..Server::of(Vec::new()) };
         assert_eq!(failure(server), "the connection to the database has ended");
     }
     let other = "the answer of `db.example:5432` is not what PostgreSQL answers (";
     for greeting in [message(b'R', &[0, 0, 0, 99]), message(b'D', &[0; 2]), message(b'?', b"what")] {
-        let told = failure(Server { greeting: Some(greeting.clone()), ..Server::of(Vec::new()) });
-        assert!(told.starts_with(other), "{greeting:?}: {told}");
+        let message = failure(Server { greeting: Some(greeting.clone()), ..Server::of(Vec::new()) });
+        assert!(message.starts_with(other), "{greeting:?}: {message}");
     }
 }
 
 #[test]
-fn the_password_goes_to_no_server_that_asks_for_another_login() {
-    // In the clear, MD5, no login at all, and a Kerberos login; each also in pieces.
+fn password_is_not_sent_for_other_login_methods() {
+    // Clear text, MD5, no login, and Kerberos; each also in pieces.
     for code in [3, 5, 0, 7_u32] {
         for piece in [1, 4, 100] {
             let greeting = message(b'R', &[code.to_be_bytes().as_slice(), b"salt"].concat());
             let sent = wait(async {
                 let (near, mut far) = tokio::io::duplex(1 << 16);
-                let place = place();
+                let location = location();
                 let login = login();
                 let reading = async {
-                    // The stream is dropped at the end, so that the other side sees one.
-                    read(ScramOnly::new(near), &place, &login).await.unwrap_err()
+                    // Dropping the stream at the end closes it for the other side.
+                    read(ScramOnly::new(near), &location, &login).await.unwrap_err()
                 };
                 let server = async {
                     for part in greeting.chunks(piece) {
@@ -302,12 +303,12 @@ fn the_password_goes_to_no_server_that_asks_for_another_login() {
             assert!(!sent.windows(PASSWORD.len()).any(|part| part == PASSWORD.as_bytes()));
         }
     }
-    // What a real server begins with.
+    // The first message of a real server.
     let greeting = message(b'R', &[&[0, 0, 0, 10], b"SCRAM-SHA-256\0\0".as_slice()].concat());
     let sent = wait(async {
         let (near, mut far) = tokio::io::duplex(1 << 16);
         far.write_all(&greeting).await.unwrap();
-        let (place, login) = (place(), login());
+        let (location, login) = (location(), login());
         let server = async {
             let length = far.read_u32().await.unwrap();
             far.read_exact(&mut vec![0; length as usize - 4]).await.unwrap();
@@ -316,21 +317,21 @@ fn the_password_goes_to_no_server_that_asks_for_another_login() {
             drop(far);
             first
         };
-        futures_util::future::join(read(ScramOnly::new(near), &place, &login), server).await.1
+        futures_util::future::join(read(ScramOnly::new(near), &location, &login), server).await.1
     });
     assert!(sent.starts_with(b"p") && sent.ends_with(b"SCRAM-SHA-256"), "{sent:?}");
 }
 
 #[test]
-fn nothing_listens() {
+fn closed_port_is_an_error() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let place = Place { address: Address::parse(&free.to_string()).unwrap(), ..place() };
-    let error = load(&place, &login()).unwrap_err().to_string();
+    let location = TableLocation { address: Address::parse(&free.to_string()).unwrap(), ..location() };
+    let error = load(&location, &login()).unwrap_err().to_string();
     assert_eq!(error, format!("cannot connect to `{free}`: connection refused; does the database run there?"));
 }
 
 #[test]
-fn what_the_policy_has_to_say_about_tcp_is_said() {
+fn error_shows_the_policy_line_for_tcp() {
     let error = DatabaseError::NotGranted(Address::parse("[::1]:5432").unwrap()).to_string();
     assert_eq!(
         error,

@@ -1,4 +1,4 @@
-//! How many runs can be alive at once, each waiting in a call to the host, and what each takes of the machine.
+//! The number of runs that can be alive concurrently, each waiting in a host call, and their cost.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,31 +27,32 @@ use crate::table::{row, shown};
 pub(crate) fn measure(size: Size) {
     let descriptors = raise_descriptors();
     row("small guest", "");
-    park(&guest("park", size), "16MiB", limited(size.of(10_000, 20), descriptors, SMALL));
+    park(&guest("park", size), "16MiB", limited(size.choose(10_000, 20), descriptors, SMALL));
     row("large guest", "");
     let large = packed(size, Train::Park);
     settle(&large, size);
-    park(&large, "64MiB", limited(size.of(1_000, 3), descriptors, LARGE));
+    park(&large, "64MiB", limited(size.choose(1_000, 3), descriptors, LARGE));
 }
 
-/// What a run takes at most, for a guess how many the machine allows: descriptors, mappings, and memory in KiB.
-struct Each {
+/// Upper estimates of what a run needs, to guess how many the machine allows: descriptors,
+/// mappings, and memory in KiB.
+struct RunCost {
     descriptors: usize,
     mappings: usize,
     memory: usize,
 }
 
-const SMALL: Each = Each { descriptors: 1, mappings: 4, memory: 256 };
-const LARGE: Each = Each { descriptors: 1, mappings: 8, memory: 12 * 1024 };
+const SMALL: RunCost = RunCost { descriptors: 1, mappings: 4, memory: 256 };
+const LARGE: RunCost = RunCost { descriptors: 1, mappings: 8, memory: 12 * 1024 };
 
-/// As many runs as are wanted, or as the machine allows; says what it allows.
-fn limited(wanted: usize, descriptors: usize, each: Each) -> usize {
+/// Returns the wanted number of runs, or as many as the machine allows, and prints that limit.
+fn limited(wanted: usize, descriptors: usize, each: RunCost) -> usize {
     let read = |file: &str| std::fs::read_to_string(file).unwrap();
     let mappings: usize = read("/proc/sys/vm/max_map_count").trim().parse().unwrap();
     let meminfo = read("/proc/meminfo");
     let memory = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:")).unwrap();
     let memory: usize = memory.trim().trim_end_matches(" kB").parse().unwrap();
-    // Of each, the process has some besides.
+    // The process itself needs some of each.
     let limits = [
         ("descriptors", descriptors.saturating_sub(200) / each.descriptors),
         ("mappings", mappings.saturating_sub(2_000) / each.mappings),
@@ -62,7 +63,8 @@ fn limited(wanted: usize, descriptors: usize, each: Each) -> usize {
     wanted.min(least)
 }
 
-/// Starts one run and then so many more, until all wait, lets them go on, and says what each but the first took.
+/// Starts one run and then `runs` more until all wait, lets them continue, and prints the cost of
+/// each but the first.
 fn park(component: &Path, memory: &str, runs: usize) {
     let grants = policy(&format!("[secrets]\nparked = ['get']\n[limits]\nmemory = '{memory}'"));
     let runtime = runtime();
@@ -70,8 +72,8 @@ fn park(component: &Path, memory: &str, runs: usize) {
     let waiting = Arc::new(Semaphore::new(0));
     let vault = Arc::new(Gate { gate, waiting: Arc::clone(&waiting) });
     let folder = tempfile::tempdir().unwrap();
-    let room = u32::try_from(runs + 1).unwrap();
-    let host = Host::with_vault(&runtime, SyncMode::Os, folder, vault, |options| options.max_runs(room));
+    let max_runs = u32::try_from(runs + 1).unwrap();
+    let host = Host::with_vault(&runtime, SyncMode::Os, folder, vault, |options| options.max_runs(max_runs));
     let start = |host: &Host| {
         let (runner, spec, policy) = (Arc::clone(&host.runner), RunSpec::new(component), Arc::clone(&grants));
         async move { runner.run(spec, policy, Arc::new(Silent), std::future::pending()).await }
@@ -79,21 +81,21 @@ fn park(component: &Path, memory: &str, runs: usize) {
     let mut tasks = JoinSet::new();
     let mut quarters = Vec::new();
     runtime.block_on(async {
-        // This one compiles.
+        // This run compiles the component.
         tasks.spawn(start(&host));
         waiting.acquire().await.unwrap().forget();
-        let before = Taken::now();
-        let begun = Instant::now();
+        let before = ProcessUsage::now();
+        let started = Instant::now();
         for n in 1..=runs {
             tasks.spawn(start(&host));
-            // One after the other, so that what one more start takes is seen.
+            // In sequence, which shows the cost of one more start.
             waiting.acquire().await.unwrap().forget();
             if n % (runs / 4).max(1) == 0 {
-                quarters.push(begun.elapsed());
+                quarters.push(started.elapsed());
             }
         }
-        let took = begun.elapsed();
-        let now = Taken::now();
+        let took = started.elapsed();
+        let now = ProcessUsage::now();
         row("  alive at once", &(runs + 1).to_string());
         row("  started in", &shown(took));
         let mut last = Duration::ZERO;
@@ -104,21 +106,21 @@ fn park(component: &Path, memory: &str, runs: usize) {
             })
             .collect();
         row("  one start, in each quarter of them", &each.join(", "));
-        let each = |what: fn(&Taken) -> usize| (what(&now) as f64 - what(&before) as f64) / runs as f64;
+        let each = |what: fn(&ProcessUsage) -> usize| (what(&now) as f64 - what(&before) as f64) / runs as f64;
         row("  resident memory a run", &format!("{:.0} KiB", each(|taken| taken.resident) / 1024.0));
         row(
             "  mappings a run, descriptors a run",
             &format!("{:.2}, {:.2}", each(|taken| taken.mappings), each(|taken| taken.descriptors)),
         );
         let one_more = start(&host).await;
-        assert!(matches!(one_more, Err(StartError::Busy)), "one more is told that the host is busy: {one_more:?}");
+        assert!(matches!(one_more, Err(StartError::Busy)), "one run more was not refused as busy: {one_more:?}");
         open.send_replace(true);
-        let begun = Instant::now();
+        let started = Instant::now();
         while let Some(record) = tasks.join_next().await {
             let record = record.unwrap().unwrap();
             assert_eq!(record.outcome, Outcome::Finished, "{:?}", record.reason);
         }
-        row("  all ended in", &shown(begun.elapsed()));
+        row("  all ended in", &shown(started.elapsed()));
     });
 }
 
@@ -167,7 +169,7 @@ fn unimplemented<T>() -> Result<T, VaultError> {
     Err(VaultError::Refused("no guest of the benchmarks asks for this".to_owned()))
 }
 
-/// Raises the soft limit on descriptors to the hard one, and answers with it.
+/// Raises the soft limit on descriptors to the hard one, and returns it.
 fn raise_descriptors() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let hard = getrlimit(Resource::Nofile).maximum;
@@ -175,14 +177,14 @@ fn raise_descriptors() -> usize {
     usize::try_from(hard.unwrap_or(1 << 20)).unwrap()
 }
 
-/// What this process has of the machine.
-pub(crate) struct Taken {
+/// The resources that this process uses.
+pub(crate) struct ProcessUsage {
     resident: usize,
     mappings: usize,
     descriptors: usize,
 }
 
-impl Taken {
+impl ProcessUsage {
     fn now() -> Self {
         Self {
             resident: status("VmRSS:") * 1024,
@@ -192,7 +194,7 @@ impl Taken {
     }
 }
 
-/// A figure of this process, in KiB.
+/// Returns a field of this process's status in KiB.
 pub(crate) fn status(field: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();

@@ -1,4 +1,4 @@
-//! What training consists of, in a guest and as the same Rust code built for this machine.
+//! The computations of training, in a guest and as the same Rust code built for this machine.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,12 +14,12 @@ use crate::host::{Collected, Host, policy, runtime};
 use crate::table::row;
 
 pub(crate) fn measure(size: Size) {
-    let repeats = size.of(40, 1).to_string();
+    let repeats = size.choose(40, 1).to_string();
     let runtime = runtime();
     let host = Host::new(&runtime, SyncMode::Os);
     let data = project().join("guest-example/data");
     let mut sums = Vec::new();
-    // For size, and for speed, as the example is built.
+    // Optimized for size, and for speed as the example is.
     for level in ["s", "3"] {
         if size == Size::Once && level == "3" {
             continue;
@@ -39,10 +39,10 @@ pub(crate) fn measure(size: Size) {
         }
     }
     sums.dedup();
-    assert_eq!(sums.len(), 1, "the same comes out everywhere");
+    assert_eq!(sums.len(), 1, "the checksums differ");
 }
 
-/// The program `compute`, in a folder of its own for each way to build it.
+/// Builds the program `compute`, in a separate folder for each kind of build.
 fn built(level: &str, flags: &str, triple: Option<&str>) -> PathBuf {
     let kind = if flags.is_empty() { "plain" } else { "simd" };
     let folder = target().join("guests").join(format!("compute-{level}-{kind}"));
@@ -60,7 +60,7 @@ fn existing(folder: &Path, file: &str) -> PathBuf {
     path
 }
 
-/// Prints the figures that the program printed, and answers with the sum of what it made.
+/// Prints the figures that the program printed, and returns its checksum.
 fn show(name: &str, printed: &str) -> String {
     let mut figures = printed.split_whitespace();
     let mut next = || figures.next().unwrap_or_else(|| panic!("{name} printed `{printed}`"));

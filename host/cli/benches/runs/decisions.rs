@@ -1,4 +1,4 @@
-//! What a decision takes, and how that grows with the policy.
+//! The time of a decision, and how it grows with the policy.
 
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -12,8 +12,8 @@ use crate::host::policy;
 use crate::table::{row, shown, take_turns, turn};
 
 pub(crate) fn measure(size: Size) {
-    for entries in [1, 100, size.of(10_000, 1_000)] {
-        // Names as people give them, half of them prefixes.
+    for entries in [1, 100, size.choose(10_000, 1_000)] {
+        // Realistic names, half of them prefixes.
         let mut text = "[secrets]\n".to_owned();
         for n in 0..entries {
             let pattern = if n % 2 == 0 { format!("'team-{n}-db-password'") } else { format!("'team-{n}-*'") };
@@ -36,8 +36,8 @@ pub(crate) fn measure(size: Size) {
                 turn("by a prefix", decide(prefixed)),
                 turn("refused", decide(unknown)),
             ],
-            size.of(50, 1),
-            size.of(2_000, 10),
+            size.choose(50, 1),
+            size.choose(2_000, 10),
         );
         let times = [&exact, &prefixed, &unknown].map(|taken| format!("{} {}", taken.name, shown(taken.fastest)));
         row(&format!("{entries} entries"), &times.join(", "));

@@ -1,4 +1,4 @@
-//! Building what the benchmarks run.
+//! Builds the components that the benchmarks run.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -8,21 +8,22 @@ use std::time::{Duration, SystemTime};
 
 use crate::Size;
 
-/// A file that was changed less than this ago is read anew for each run: strongroom could not tell a later change from the last one.
+/// A file that was changed more recently is read again for each run, because strongroom could not
+/// distinguish a later change.
 const SETTLED: Duration = Duration::from_secs(5);
 
-/// The top of the project.
+/// Returns the project's root folder.
 pub(crate) fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap()
 }
 
-/// The folder of everything that is built.
+/// Returns the build folder.
 pub(crate) fn target() -> PathBuf {
     // .../target/release/deps/runs-<hash>
     std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned()
 }
 
-/// A guest of `benches/guests`, as a component that has [settled](settle).
+/// Returns a guest of `benches/guests` as a component that has [settled](settle).
 pub(crate) fn guest(name: &str, size: Size) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
@@ -35,8 +36,8 @@ pub(crate) fn guest(name: &str, size: Size) -> PathBuf {
     component
 }
 
-/// Waits until a component's file has been left alone for so long that strongroom knows it again. Else the first seconds of a measure would be of
-/// another kind than the rest.
+/// Waits until a component's file is old enough for strongroom to recognize it without reading.
+/// Otherwise the first seconds of a benchmark would differ from the rest.
 pub(crate) fn settle(component: &Path, size: Size) {
     if size == Size::Once {
         return;
@@ -49,12 +50,12 @@ pub(crate) fn settle(component: &Path, size: Size) {
     }
 }
 
-/// Builds a package in release mode, with further flags for the compiler where there are any.
+/// Builds a package in release mode, with additional compiler flags if any.
 pub(crate) fn cargo(folder: &Path, arguments: &[&str], target: &Path, flags: &str) {
     let mut command = Command::new(env!("CARGO"));
     command.current_dir(folder).args(["build", "--locked", "--release", "--quiet"]).args(arguments);
     command.arg("--target-dir").arg(target);
-    // What cargo sets for this program must not reach the build of another package.
+    // The variables that cargo set for this program must not reach the build of another package.
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR")
     {
         command.env_remove(name);

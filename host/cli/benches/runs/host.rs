@@ -1,4 +1,4 @@
-//! strongroom as a process that embeds it would have it.
+//! strongroom in this process, as an embedder uses it.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -18,10 +18,10 @@ use strongroom::vault::{NewSecret, Operator, Vault};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// How many secrets the vault has.
+/// The number of secrets in the vault.
 pub(crate) const SECRETS: usize = 50;
 
-/// The value of each secret, but for its number: what a database's password has.
+/// Returns the value of a secret, of the length of a database password.
 pub(crate) fn value(n: usize) -> String {
     format!("correct-horse-{n:06}")
 }
@@ -29,17 +29,17 @@ pub(crate) fn value(n: usize) -> String {
 pub(crate) struct Host {
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) runner: Arc<Runner>,
-    /// Last, because what is above it writes to it until it ends.
+    // Last, because the other fields write to it until they are dropped.
     pub(crate) folder: TempDir,
 }
 
-/// The executor of both: this program's and raw wasmtime's.
+/// Returns the executor for strongroom and raw wasmtime.
 pub(crate) fn runtime() -> Arc<Runtime> {
     Arc::new(tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap())
 }
 
 impl Host {
-    /// A host with a cache around a local vault, and records in memory.
+    /// Creates a host with a cache, a local vault, and records in memory.
     pub(crate) fn new(runtime: &Arc<Runtime>, sync: SyncMode) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let vault = LocalVault::create(&folder.path().join("vault"), Protection::KeyFile).unwrap();
@@ -87,7 +87,7 @@ impl Host {
         record
     }
 
-    /// Runs a component and answers with what it printed.
+    /// Runs a component and returns its output.
     pub(crate) fn printed(&self, component: &Path, policy: &Arc<Policy>, args: &[&str]) -> String {
         let collected = Arc::new(Collected::default());
         self.run_watched(component, policy, args, Arc::clone(&collected) as Arc<dyn Observer>);
@@ -95,7 +95,7 @@ impl Host {
     }
 }
 
-/// What a run printed.
+/// The output of a run.
 #[derive(Default)]
 pub(crate) struct Collected(Mutex<Vec<u8>>);
 
@@ -111,7 +111,7 @@ impl Observer for Collected {
     }
 }
 
-/// A policy.
+/// Parses a policy.
 pub(crate) fn policy(text: &str) -> Arc<Policy> {
     Arc::new(Policy::parse(&format!("version = 1\n{text}"), "policy").unwrap())
 }

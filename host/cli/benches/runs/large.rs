@@ -1,4 +1,4 @@
-//! A component of 18 MB: a packed Python interpreter, where one can be packed.
+//! A component of 18 MB: a packed Python interpreter, if one can be packed.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::guests::settle;
 use crate::host::{Host, policy, runtime};
 use crate::packed::{Train, packed};
 use crate::raw::Raw;
-use crate::table::{Taken, ratio, row, shown, take_turns, turn};
+use crate::table::{Measurement, ratio, row, shown, take_turns, turn};
 
 pub(crate) fn measure(size: Size) {
     let component = packed(size, Train::Nothing);
@@ -29,29 +29,29 @@ fn loading(size: Size, component: &Path) {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("code");
     let engine = engine(&EngineOptions::default()).unwrap();
-    // What a new process does: an engine's loader knows nothing. Both phases are measured apart.
+    // As in a new process, whose loader has nothing cached. Both phases are measured separately.
     let phases = RefCell::new((Vec::new(), Vec::new()));
     let load = || {
         let loader = Loader::new(engine.clone(), Compile::InProcess, Some(CodeStore::open(&store).unwrap()));
         runtime.block_on(async {
-            let begun = Instant::now();
+            let started = Instant::now();
             let candidate = loader.read(component).await.unwrap();
-            let read = begun.elapsed();
+            let read = started.elapsed();
             let loaded = loader.compile(&candidate, Duration::from_secs(600), &Silent).await.unwrap();
             let mut phases = phases.borrow_mut();
             phases.0.push(read);
-            phases.1.push(begun.elapsed() - read);
+            phases.1.push(started.elapsed() - read);
             loaded.component
         })
     };
-    let begun = Instant::now();
+    let started = Instant::now();
     let code = engine.precompile_component(&std::fs::read(component).unwrap()).unwrap();
-    row("compiled by raw wasmtime", &shown(begun.elapsed()));
+    row("compiled by raw wasmtime", &shown(started.elapsed()));
     row("its code", &megabytes(code.len() as u64));
-    let begun = Instant::now();
+    let started = Instant::now();
     drop(load());
-    row("read, digested, compiled, stored and loaded by strongroom", &shown(begun.elapsed()));
-    // The phases of that one are no loading.
+    row("read, digested, compiled, stored and loaded by strongroom", &shown(started.elapsed()));
+    // The phases of that step are not those of loading.
     phases.take();
     let plain = folder.path().join("plain.cwasm");
     std::fs::write(&plain, code).unwrap();
@@ -64,14 +64,14 @@ fn loading(size: Size, component: &Path) {
                 (0..count).for_each(|_| drop(load()))
             }),
         ],
-        size.of(20, 1),
+        size.choose(20, 1),
         1,
     );
     plain.show();
     ours.show();
     let (read, load) = phases.take();
-    Taken::new("  of it, the component read and digested", read).show();
-    Taken::new("  of it, its code looked up, copied, checked and mapped", load).show();
+    Measurement::new("  of it, the component read and digested", read).show();
+    Measurement::new("  of it, its code looked up, copied, checked and mapped", load).show();
 }
 
 fn megabytes(bytes: u64) -> String {
@@ -80,7 +80,8 @@ fn megabytes(bytes: u64) -> String {
 
 #[allow(unsafe_code, reason = "the file was made a moment ago in a folder of this program's alone")]
 pub(crate) fn deserialize(engine: &strongroom::runtime::wasmtime::Engine, file: &Path) -> Component {
-    // SAFETY: `precompile_component` of this engine made the bytes, and nobody else can write where they lie.
+    // SAFETY: `precompile_component` of this engine created the bytes, and no other process can
+    // write to the file.
     unsafe { Component::deserialize_file(engine, file) }.unwrap()
 }
 
@@ -88,7 +89,7 @@ fn running(size: Size, component: &Path) {
     let runtime = runtime();
     let (host, raw) = (Host::new(&runtime, SyncMode::Os), Raw::new(&runtime));
     let policy = policy("");
-    // Two runs: the first compiles, the second remembers the file.
+    // Two runs: the first compiles, the second recognizes the file.
     (0..2).for_each(|_| drop(host.run(component, &policy, &[])));
     let plain = raw.ready_plugin(component);
     let [plain, ours] = take_turns(
@@ -96,8 +97,8 @@ fn running(size: Size, component: &Path) {
             turn("warm run by raw wasmtime", |count| (0..count).for_each(|_| plain.run())),
             turn("warm run by strongroom", |count| (0..count).for_each(|_| drop(host.run(component, &policy, &[])))),
         ],
-        size.of(60, 1),
-        size.of(5, 1),
+        size.choose(60, 1),
+        size.choose(5, 1),
     );
     plain.show();
     ours.show();

@@ -1,10 +1,12 @@
-//! What strongroom costs over the engine that it stands on.
+//! The cost of strongroom compared with its engine.
 //!
-//! `cargo bench --bench runs`, or with the names of some measures behind `--`. Raw wasmtime, the floor of the guarantee and strongroom take turns
-//! within one run of this program, so that a ratio holds on a machine that is busy with something else as well; a figure is the fastest turn.
-//! What came out, and what limits it, is in `docs/benchmarks.md`.
+//! Run it with `cargo bench --bench runs`, optionally with names of benchmarks after `--`. Raw
+//! wasmtime, the minimum cost of the guarantees, and strongroom take turns within one run of this
+//! program, so that ratios hold on a busy machine too. A figure is the fastest turn.
+//! `docs/benchmarks.md` has the results and their targets.
 //!
-//! Without `--bench`, which `cargo bench` adds, each measure is taken once and small: whether it works is all that counts then.
+//! Without `--bench`, which `cargo bench` adds, each benchmark runs once with small inputs, to
+//! check that it works.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,6 +17,7 @@
 )]
 
 mod alive;
+mod audit;
 mod calls;
 mod compute;
 mod decisions;
@@ -26,28 +29,27 @@ mod packed;
 mod process;
 mod raw;
 mod table;
-mod trail;
 mod warm;
 
-/// How much is measured.
+/// How much to measure.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Size {
-    /// Enough for a figure.
+    /// Enough for reliable figures.
     Whole,
-    /// Once, to see that it works.
+    /// Once, to check that the benchmark works.
     Once,
 }
 
 impl Size {
-    /// A number of turns, runs or events.
-    pub(crate) fn of(self, whole: usize, once: usize) -> usize {
+    /// Selects a number of turns, runs or events.
+    pub(crate) fn choose(self, whole: usize, once: usize) -> usize {
         if self == Self::Whole { whole } else { once }
     }
 }
 
 type Measure = fn(Size);
 
-/// The measures by name, in the order of the document.
+/// The benchmarks by name, in the order of the document.
 const MEASURES: &[(&str, Measure)] = &[
     ("warm", warm::measure),
     ("calls", calls::measure),
@@ -56,7 +58,7 @@ const MEASURES: &[(&str, Measure)] = &[
     ("many", many::measure),
     ("alive", alive::measure),
     ("decisions", decisions::measure),
-    ("trail", trail::measure),
+    ("audit", audit::measure),
     ("compute", compute::measure),
 ];
 

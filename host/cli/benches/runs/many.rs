@@ -1,4 +1,4 @@
-//! Many runs under policies of their own, one process, as fast as it goes.
+//! Many runs under separate policies in one process, as fast as possible.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,18 +16,18 @@ use crate::raw::Raw;
 use crate::table::row;
 
 pub(crate) fn measure(size: Size) {
-    let runs = size.of(10_000, 20);
+    let runs = size.choose(10_000, 20);
     let runtime = runtime();
     let cores = std::thread::available_parallelism().unwrap().get();
     let (host, raw) = (Host::new(&runtime, SyncMode::Os), Raw::new(&runtime));
     let component = guest("calls", size);
     let ready = Arc::new(raw.ready(&component));
-    let begun = Instant::now();
+    let started = Instant::now();
     each(&runtime, cores, runs, move |_| {
         let ready = Arc::clone(&ready);
         async move { ready.run_in_task(&["1", "0"]).await }
     });
-    let plain = begun.elapsed();
+    let plain = started.elapsed();
 
     let policies: Vec<_> =
         (0..runs).map(|n| policy(&format!("[secrets]\nkey-0 = ['get']\nkey-of-{n} = ['get']"))).collect();
@@ -36,7 +36,7 @@ pub(crate) fn measure(size: Size) {
     let (policies, component) = (Arc::new(policies), Arc::new(component));
     let ours = || {
         let (runner, policies, component) = (Arc::clone(&host.runner), Arc::clone(&policies), Arc::clone(&component));
-        let begun = Instant::now();
+        let started = Instant::now();
         each(&runtime, cores, runs, move |n| {
             let (runner, policy) = (Arc::clone(&runner), Arc::clone(&policies[n]));
             let spec = RunSpec::new(component.as_path()).args(["1", "0"]);
@@ -45,7 +45,7 @@ pub(crate) fn measure(size: Size) {
                 assert_eq!(record.exit_code, Some(0), "{:?}", record.reason);
             }
         });
-        begun.elapsed()
+        started.elapsed()
     };
     let (new, known) = (ours(), ours());
     let rate = |took: std::time::Duration| {
@@ -58,7 +58,7 @@ pub(crate) fn measure(size: Size) {
     }
 }
 
-/// Does the work `runs` times, on each core one after the other.
+/// Performs the work `runs` times, in sequence on each core.
 fn each<F: Future<Output = ()> + Send + 'static>(
     runtime: &tokio::runtime::Runtime,
     cores: usize,

@@ -1,4 +1,5 @@
-//! Large components: Python with a program in it, where that can be packed, and else one that is made up.
+//! Large components: packed Python with a program, or a generated component if Python cannot be
+//! packed.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use crate::Size;
 use crate::guests::{project, target};
 use crate::table::row;
 
-/// What packs Python; of this version, so that the figures can be compared.
+/// The tool that packs Python, in a fixed version so that figures are comparable.
 const PACKER: &str = "componentize-py==0.25.0";
 
 /// What a component's `train` does.
@@ -16,7 +17,7 @@ const PACKER: &str = "componentize-py==0.25.0";
 pub(crate) enum Train {
     /// Nothing.
     Nothing,
-    /// Asks for one secret, which the benchmark's vault answers when it likes.
+    /// Reads one secret, for which the benchmark's vault waits.
     Park,
 }
 
@@ -38,7 +39,7 @@ impl Train {
     }
 }
 
-/// A component to measure: Python for figures, where it can be had, and else one that is made up.
+/// Returns a component to measure: packed Python if available, otherwise a generated one.
 pub(crate) fn packed(size: Size, train: Train) -> PathBuf {
     let folder = target().join("bench");
     std::fs::create_dir_all(&folder).unwrap();
@@ -48,14 +49,14 @@ pub(crate) fn packed(size: Size, train: Train) -> PathBuf {
             Err(why) => row("Python is not measured, but made-up functions", &why),
         }
     }
-    let path = folder.join(format!("made-up-{}-{}.wasm", train.name(), size.of(18, 1)));
+    let path = folder.join(format!("made-up-{}-{}.wasm", train.name(), size.choose(18, 1)));
     if !path.exists() {
-        std::fs::write(&path, made_up(size.of(18_000, 400), train)).unwrap();
+        std::fs::write(&path, generated(size.choose(18_000, 400), train)).unwrap();
     }
     path
 }
 
-/// Packs a program in Python.
+/// Packs a Python program.
 fn python(folder: &Path, train: Train) -> Result<PathBuf, String> {
     let (name, packed) = (train.name(), format!("python-{}.wasm", train.name()));
     let made = folder.join(&packed);
@@ -88,8 +89,8 @@ fn python(folder: &Path, train: Train) -> Result<PathBuf, String> {
     Ok(made)
 }
 
-/// A component of so many functions of about 1 KB, which exports `train`.
-fn made_up(functions: usize, train: Train) -> Vec<u8> {
+/// Generates a component with `functions` functions of about 1 KB, which exports `train`.
+fn generated(functions: usize, train: Train) -> Vec<u8> {
     let (before, imports, call, given) = match train {
         Train::Nothing => ("", "(memory (export \"memory\") 1)", "", ""),
         Train::Park => (
@@ -120,7 +121,8 @@ fn made_up(functions: usize, train: Train) -> Vec<u8> {
     wat::parse_str(&text).unwrap()
 }
 
-/// What a component needs to ask for the secret `parked`, whose name lies at the beginning of its memory.
+/// The imports and memory for reading the secret `parked`, whose name is at the start of the
+/// memory.
 const PARKING: &str = r#"
     (import "strongroom:training/secrets@0.1.0" (instance $secrets
         (type $cases (variant

@@ -1,4 +1,4 @@
-//! `strongroom run` as a process, beside `wasmtime run`.
+//! `strongroom run` as a process, compared with `wasmtime run`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,12 +9,12 @@ use strongroom::runtime::{EngineOptions, engine};
 
 use crate::Size;
 use crate::guests::{cargo, guest, project, target};
-use crate::table::{Taken, row, shown, take_turns, turn};
+use crate::table::{Measurement, row, shown, take_turns, turn};
 
-/// The version of wasmtime's own program that is compared with: that of the engine in use.
+/// The version of wasmtime's own program to compare with: that of the engine in use.
 const VERSION: &str = "48.0.8";
 
-/// What this program is told to be one around raw wasmtime.
+/// The argument that makes this program a minimal one around raw wasmtime.
 pub(crate) const RAW: &str = "run-stored";
 
 pub(crate) fn measure(size: Size) {
@@ -32,13 +32,14 @@ pub(crate) fn measure(size: Size) {
     std::fs::write(home.join("config.toml"), "[audit]\nsync = \"os\"\n").unwrap();
     strongroom(&home, &["init"]);
     let component_path = component.to_str().unwrap();
-    // `--help` because the example has to do the same in both, and wasmtime's program has no secrets to give.
+    // `--help`, because the example has to do the same in both, and wasmtime's program cannot
+    // provide secrets.
     let arguments = ["run", component_path, "--", "--help"];
     // The first run compiles and stores the code.
     strongroom(&home, &arguments);
-    let (rounds, count) = (size.of(40, 1), size.of(5, 1));
+    let (rounds, count) = (size.choose(40, 1), size.choose(5, 1));
     let ours = |count: usize| (0..count).for_each(|_| strongroom(&home, &arguments));
-    // A program around raw wasmtime that does nothing else: this one, told so.
+    // A minimal program around raw wasmtime: this one with that argument.
     let stored = folder.path().join("example.code");
     let engine = engine(&EngineOptions::default()).unwrap();
     std::fs::write(&stored, engine.precompile_component(&std::fs::read(&component).unwrap()).unwrap()).unwrap();
@@ -64,7 +65,8 @@ pub(crate) fn measure(size: Size) {
     phases(&home, &component);
     match wasmtime() {
         Ok(program) => {
-            // It has nothing to give for the example's imports, and an import that traps takes WASI's own with it: so a program that needs none.
+            // It cannot provide the example's imports, and replacing them by traps also replaces
+            // WASI's. So a program without them is used.
             let (empty, code) = (guest("empty", size), folder.path().join("empty.cwasm"));
             let made = Command::new(&program).arg("compile").arg(&empty).arg("-o").arg(&code).status().unwrap();
             assert!(made.success(), "wasmtime compiles the program");
@@ -92,8 +94,8 @@ pub(crate) fn measure(size: Size) {
     }
 }
 
-/// Where the time of a run in a process of its own goes, as `--timings` has it: of several, the one whose phases sum up to the least. What the process
-/// does before and after its run is not among them.
+/// Prints the phases of a run in its own process, as `--timings` reports them, from the fastest of
+/// several runs. The start and end of the process are not included.
 fn phases(home: &Path, component: &Path) {
     let timings = || {
         let mut command = command(home, &["run", "--json", "--timings", component.to_str().unwrap(), "--", "--help"]);
@@ -107,7 +109,7 @@ fn phases(home: &Path, component: &Path) {
     }
 }
 
-fn compare(what: &str, ours: &Taken, plain: &Taken) {
+fn compare(what: &str, ours: &Measurement, plain: &Measurement) {
     for (which, ours, plain) in [("fastest", ours.fastest, plain.fastest), ("in the middle", ours.middle, plain.middle)]
     {
         let target = plain.mul_f64(1.2).max(plain + Duration::from_millis(5));
@@ -132,7 +134,8 @@ fn finish(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// wasmtime's own program, from the variable `WASMTIME` or from the search path; else why there is nothing to compare with.
+/// Finds wasmtime's own program through the variable `WASMTIME` or the search path, or returns why
+/// there is none.
 fn wasmtime() -> Result<PathBuf, String> {
     let program = PathBuf::from(std::env::var_os("WASMTIME").unwrap_or_else(|| "wasmtime".into()));
     let Ok(output) = Command::new(&program).arg("--version").output() else {

@@ -1,4 +1,5 @@
-//! wasmtime without strongroom: the same engine settings, the same WASI, nothing decided, written or limited.
+//! wasmtime without strongroom: the same engine settings and WASI, without decisions, audit,
+//! records and limits.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -27,7 +28,7 @@ impl WasiView for State {
     }
 }
 
-/// The error of the interface, which this never answers with.
+// The interface's error, which is never returned here.
 #[derive(ComponentType, Lower)]
 #[component(variant)]
 #[allow(dead_code, reason = "the type has to be that of the interface")]
@@ -60,7 +61,7 @@ pub(crate) struct Raw {
     runtime: Arc<Runtime>,
 }
 
-/// A component that is linked, so that each run instantiates and calls only.
+/// A linked component, so that each run only instantiates and calls it.
 pub(crate) struct Ready<P> {
     engine: Engine,
     runtime: Arc<Runtime>,
@@ -73,14 +74,14 @@ impl Raw {
         Self { linker: linker(&engine), engine, runtime: Arc::clone(runtime) }
     }
 
-    /// A program.
+    /// Links a program.
     pub(crate) fn ready(&self, component: &Path) -> Ready<CommandPre<State>> {
         let component = Component::from_file(&self.engine, component).unwrap();
         let pre = CommandPre::new(self.linker.instantiate_pre(&component).unwrap()).unwrap();
         Ready { engine: self.engine.clone(), runtime: Arc::clone(&self.runtime), pre }
     }
 
-    /// A component that exports `train`, and uses nothing of what it imports besides.
+    /// Links a component that exports `train` and uses no other import.
     pub(crate) fn ready_plugin(&self, component: &Path) -> Ready<InstancePre<State>> {
         let component = Component::from_file(&self.engine, component).unwrap();
         let pre = self.linker.instantiate_pre(&component).unwrap();
@@ -88,7 +89,8 @@ impl Raw {
     }
 }
 
-/// WASI, and the guest contract: one function that answers, and others that no guest of the benchmarks calls.
+/// Returns a linker with WASI and the guest contract: one function that answers, and others that
+/// the benchmarks' guests do not call.
 fn linker(engine: &Engine) -> Linker<State> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
@@ -139,12 +141,12 @@ impl Ready<CommandPre<State>> {
         self.runtime.block_on(self.call(self.store(WasiCtx::builder().build())));
     }
 
-    /// The same within a task.
+    /// Runs the component in a task.
     pub(crate) async fn run_in_task(&self, args: &[&str]) {
         self.call(self.store(WasiCtx::builder().arg("guest").args(args).build())).await;
     }
 
-    /// Runs the component and answers with what it printed.
+    /// Runs the component and returns its output.
     pub(crate) fn printed(&self, args: &[&str]) -> String {
         let pipe = MemoryOutputPipe::new(64 * 1024);
         let wasi = WasiCtx::builder().stdout(pipe.clone()).arg("guest").args(args).build();
@@ -165,7 +167,8 @@ impl Ready<InstancePre<State>> {
     }
 }
 
-/// Runs stored code in a process of its own, as a program around raw wasmtime would that does this alone: [`Raw`] makes more room than one run needs.
+/// Runs stored code in a separate process, like a minimal program around raw wasmtime. [`Raw`]
+/// reserves more memory than one run needs.
 pub(crate) fn run_stored(code: &Path, args: &[String]) {
     let options = EngineOptions { pooling: false, ..EngineOptions::default() };
     let engine = engine(&options).unwrap();
@@ -176,7 +179,7 @@ pub(crate) fn run_stored(code: &Path, args: &[String]) {
     ready.runtime.block_on(ready.call(ready.store(wasi)));
 }
 
-/// What one event of the audit costs at least: one hash over a line and one append to a file.
+/// The minimum cost of an audit event: one hash over a line and one append to a file.
 pub(crate) struct Floor {
     file: File,
     line: Vec<u8>,

@@ -1,41 +1,42 @@
-//! Turns, and how their figures are shown.
+//! Turns, and the format of their figures.
 
 use std::time::{Duration, Instant};
 
-/// What takes turns with others: does its work `count` times.
+/// A measured task that repeats its work `count` times.
 pub(crate) struct Turn<'a> {
     pub(crate) name: String,
     pub(crate) work: Box<dyn FnMut(usize) + 'a>,
 }
 
-/// Something that takes turns.
+/// Creates a task.
 pub(crate) fn turn<'a>(name: impl Into<String>, work: impl FnMut(usize) + 'a) -> Turn<'a> {
     Turn { name: name.into(), work: Box::new(work) }
 }
 
-/// Lets all take turns, `rounds` times, and answers with the time of each for one piece of its work, in the fastest turn and in the middle one.
-pub(crate) fn take_turns<const N: usize>(mut turns: [Turn<'_>; N], rounds: usize, count: usize) -> [Taken; N] {
+/// Runs all tasks in turn, `rounds` times, and returns for each the time per repetition in the
+/// fastest and the median turn.
+pub(crate) fn take_turns<const N: usize>(mut turns: [Turn<'_>; N], rounds: usize, count: usize) -> [Measurement; N] {
     let mut times = [const { Vec::new() }; N];
     for _ in 0..rounds {
         for (turn, times) in turns.iter_mut().zip(&mut times) {
-            let begun = Instant::now();
+            let started = Instant::now();
             (turn.work)(count);
-            times.push(begun.elapsed() / u32::try_from(count).unwrap());
+            times.push(started.elapsed() / u32::try_from(count).unwrap());
         }
     }
     let names = turns.map(|turn| turn.name);
-    let mut taken = names.into_iter().zip(times).map(|(name, times)| Taken::new(name, times));
+    let mut taken = names.into_iter().zip(times).map(|(name, times)| Measurement::new(name, times));
     std::array::from_fn(|_| taken.next().unwrap())
 }
 
-/// How long something took.
-pub(crate) struct Taken {
+/// Measured times.
+pub(crate) struct Measurement {
     pub(crate) name: String,
     pub(crate) fastest: Duration,
     pub(crate) middle: Duration,
 }
 
-impl Taken {
+impl Measurement {
     pub(crate) fn new(name: impl Into<String>, mut times: Vec<Duration>) -> Self {
         times.sort();
         Self { name: name.into(), fastest: times[0], middle: times[times.len() / 2] }
@@ -47,7 +48,7 @@ impl Taken {
     }
 }
 
-/// Prints a ratio of two fastest turns, beside what it should be at most.
+/// Prints the ratio of two fastest turns and its target.
 pub(crate) fn ratio(what: &str, time: Duration, over: Duration, target: f64) {
     let ratio = time.as_secs_f64() / over.as_secs_f64();
     let verdict = if ratio <= target { "" } else { ", missed" };
@@ -59,7 +60,7 @@ pub(crate) fn row(what: &str, figure: &str) {
     println!("  {what:<62} {figure}");
 }
 
-/// A time with three digits.
+/// Formats a time with three digits.
 pub(crate) fn shown(time: Duration) -> String {
     let nanos = time.as_secs_f64() * 1e9;
     match nanos {

@@ -1,4 +1,4 @@
-//! A run of a program that does nothing, whose code is at hand.
+//! A run of an empty program whose code is loaded.
 
 use strongroom::audit::SyncMode;
 
@@ -8,7 +8,7 @@ use crate::host::{Host, policy, runtime};
 use crate::raw::{Floor, Raw};
 use crate::table::{ratio, take_turns, turn};
 
-/// A run's first event and its last.
+/// A run's first and last event.
 const EVENTS: u32 = 2;
 
 pub(crate) fn measure(size: Size) {
@@ -25,8 +25,8 @@ pub(crate) fn measure(size: Size) {
             }),
             turn("floor of one event", |count| (0..count).for_each(|_| floor.event())),
         ],
-        size.of(60, 1),
-        size.of(500, 2),
+        size.choose(60, 1),
+        size.choose(500, 2),
     );
     [&plain, &floor, &ours].iter().for_each(|taken| taken.show());
     ratio("strongroom / (raw + floor of two events)", ours.fastest, plain.fastest + EVENTS * floor.fastest, 1.5);

@@ -10,8 +10,8 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::{MESSAGE_MAX, wire};
 use crate::engine::{EngineHash, compiling_engine};
+use crate::error_text;
 use crate::features::{self, Unacceptable};
-use crate::text;
 
 /// The descriptors that the process may have: the three it is born with, and a few for the system's libraries.
 const DESCRIPTORS: u64 = 16;
@@ -132,7 +132,7 @@ fn compile(args: impl Iterator<Item = OsString>) -> Result<(), Failure> {
     let engine = compiling_engine().map_err(|error| Failure(wire::FAILED, error.to_string()))?;
     let code = engine
         .precompile_component(&component)
-        .map_err(|error| Failure(wire::INVALID, text::error(&error, MESSAGE_MAX)))?;
+        .map_err(|error| Failure(wire::INVALID, error_text::format(&error, MESSAGE_MAX)))?;
     let mut out = std::io::stdout().lock();
     let written = out
         .write_all(&wire::header(&EngineHash::of(&engine), &code))

@@ -18,7 +18,7 @@ pub(super) use self::parent::ChildOutput;
 use super::engine::EngineHash;
 use super::features::{self, Unacceptable};
 use super::store::AuthenticatedCode;
-use super::text;
+use super::{error_text, text};
 
 /// The hidden first argument by which the binary knows that it is to compile. See [`as_child`].
 pub const CHILD_ARGUMENT: &str = "__compile";
@@ -72,7 +72,7 @@ impl Compile {
                         Unacceptable::Unsupported(why) => unsupported(&why),
                     })?;
                     AuthenticatedCode::compile(&engine, &component)
-                        .map_err(|error| invalid(&text::error(&error, MESSAGE_MAX)))
+                        .map_err(|error| invalid(&error_text::format(&error, MESSAGE_MAX)))
                 });
                 match compiling.await {
                     Ok(compiled) => compiled,

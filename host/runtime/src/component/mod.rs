@@ -28,7 +28,7 @@ use super::execute::Linked;
 use super::imports::Interfaces;
 use super::observer::Observer;
 use super::store::{AuthenticatedCode, CodeStore, Found};
-use super::text;
+use super::{error_text, text};
 use strongroom_core::ids::Digest;
 
 /// The largest component that is accepted, in bytes, unless told otherwise. A packed Python interpreter has 18 MB.
@@ -242,7 +242,7 @@ impl Inner {
             Found::Code(code) => match code.load(&engine) {
                 Ok(component) => Ok(Some((component, code.len()))),
                 Err(error) => {
-                    let why = text::error(&error, super::compile::MESSAGE_MAX);
+                    let why = error_text::format(&error, super::compile::MESSAGE_MAX);
                     Err(format!("the stored code of this component cannot be loaded: {why}; it was compiled again"))
                 }
             },
@@ -285,7 +285,7 @@ fn load_and_keep(
 ) -> Result<(Component, usize, Option<String>), CompileError> {
     let component = code.load(engine).map_err(|error| {
         // The code is this engine's own, so what is wrong is what it asks for: too many instances, memories or tables.
-        let message = text::error(&error, super::compile::MESSAGE_MAX);
+        let message = error_text::format(&error, super::compile::MESSAGE_MAX);
         CompileError::Invalid(format!("needs more than a run may have: {message}; build it smaller"))
     })?;
     let kept = store.map_or(Ok(()), |store| store.put(digest, engine_hash, code));

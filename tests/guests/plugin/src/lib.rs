@@ -1,5 +1,5 @@
-//! A component without `main`: it exports `train`. The parameter `error` makes it fail with that text, the parameter `secret` with the value of
-//! that secret in it, as a careless author would.
+//! A component without `main` that exports `train`. The parameter `error` makes it fail with that
+//! text, and the parameter `secret` with the value of that secret, as a careless author would.
 
 wit_bindgen::generate!({ path: "../../../wit", world: "plugin" });
 

@@ -1,5 +1,5 @@
-//! A component for the world of an embedder (`host/strongroom/examples/wit/scoring.wit`): counts the rows that end with the secret `mark`, and prints it, as
-//! a careless author would.
+//! A component for the world of an embedder (`host/strongroom/examples/wit/scoring.wit`). It counts
+//! the rows that end with the secret `mark`, and prints the secret, as a careless author would.
 
 wit_bindgen::generate!({
     path: ["../../../wit", "../../../host/strongroom/examples/wit"],

@@ -1,4 +1,4 @@
-//! Uses all of the context interface, rightly and wrongly.
+//! Uses all of the context interface, with valid and invalid arguments.
 use strongroom_test_guests::context;
 
 fn main() {

@@ -1,5 +1,5 @@
-//! Tries to leave its folders: `..`, absolute paths, links made in `/output` or present in `/input`, renames, and the paths that its arguments name.
-//! Prints what came of each.
+//! Tries to leave its folders by `..`, absolute paths, links created in `/output` or present in
+//! `/input`, renames, and the paths in its arguments. Prints each result.
 use std::fs;
 use std::io;
 use wasip2::filesystem::preopens::get_directories;
@@ -66,11 +66,11 @@ fn main() {
     report("remove input", fs::remove_file("/input/data.txt"));
     report("read fifo", fs::read("/input/fifo"));
     report("write fifo", fs::write("/input/fifo", "x"));
-    moved();
+    try_moved_folder();
 }
 
-/// Handles of folders that were moved since, so that `..` leads elsewhere than it did.
-fn moved() {
+/// Uses handles of folders that were moved, so that `..` leads elsewhere than before.
+fn try_moved_folder() {
     let output = output();
     for path in ["a", "a/b", "a/b/c"] {
         output.create_directory_at(path).unwrap();
@@ -81,17 +81,17 @@ fn moved() {
     };
     let deep = folder("a/b/c");
     output.rename_at("a/b/c", &output, "moved").unwrap();
-    let at = |what: &str, done: bool| println!("{what} from a moved folder: {}", if done { "DONE" } else { "no" });
+    let report = |what: &str, done: bool| println!("{what} from a moved folder: {}", if done { "DONE" } else { "no" });
     for path in ["..", "../..", "../outside.txt", "../../outside.txt", "../../../etc/passwd", "/etc/passwd"] {
         let opened = deep.open_at(PathFlags::SYMLINK_FOLLOW, path, OpenFlags::empty(), DescriptorFlags::READ);
-        at(&format!("open {path}"), opened.is_ok());
-        at(&format!("stat {path}"), deep.stat_at(PathFlags::SYMLINK_FOLLOW, path).is_ok());
-        at(&format!("hash {path}"), deep.metadata_hash_at(PathFlags::empty(), path).is_ok());
+        report(&format!("open {path}"), opened.is_ok());
+        report(&format!("stat {path}"), deep.stat_at(PathFlags::SYMLINK_FOLLOW, path).is_ok());
+        report(&format!("hash {path}"), deep.metadata_hash_at(PathFlags::empty(), path).is_ok());
     }
-    at("make ../escaped.txt", deep.create_directory_at("../escaped.txt").is_ok());
-    at("rename .", output.rename_at(".", &deep, "x").is_ok());
-    at("rename onto ..", output.rename_at("file", &deep, "../../escaped.txt").is_ok());
-    at("remove ..", deep.remove_directory_at("..").is_ok());
+    report("make ../escaped.txt", deep.create_directory_at("../escaped.txt").is_ok());
+    report("rename .", output.rename_at(".", &deep, "x").is_ok());
+    report("rename onto ..", output.rename_at("file", &deep, "../../escaped.txt").is_ok());
+    report("remove ..", deep.remove_directory_at("..").is_ok());
 }
 
 fn output() -> Descriptor {

@@ -1,4 +1,5 @@
-//! Does what its arguments say, one operation an argument, such as `get=NAME`, `set=NAME=VALUE`, `get-many=A,B`; prints each answer.
+//! Performs one operation for each argument, such as `get=NAME`, `set=NAME=VALUE`, `get-many=A,B`,
+//! and prints each result.
 use strongroom_test_guests::{args, secrets, show};
 
 fn main() {
@@ -9,15 +10,15 @@ fn main() {
             let pair = |pair: &str| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
             rest.split(',').filter_map(pair).collect::<Vec<_>>()
         };
-        let answer = match operation {
+        let result = match operation {
             "get" => show(&secrets::get_secret(rest)),
-            // Only the length, where the value itself is of no interest.
+            // Prints only the length of the value.
             "len" => show(&secrets::get_secret(rest).map(|value| value.len())),
             "set" => {
                 let (name, value) = rest.split_once('=').unwrap_or((rest, ""));
                 show(&secrets::set_secret(name, value))
             }
-            // A value of that many bytes.
+            // A value of this many bytes.
             "set-long" => {
                 let (name, length) = rest.split_once('=').unwrap_or((rest, "0"));
                 show(&secrets::set_secret(name, &"x".repeat(length.parse().unwrap())))
@@ -30,6 +31,6 @@ fn main() {
             "delete-many" => show(&secrets::delete_secrets(&many())),
             other => panic!("no operation `{other}`"),
         };
-        println!("{operation} {rest}: {answer}");
+        println!("{operation} {rest}: {result}");
     }
 }

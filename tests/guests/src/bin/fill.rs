@@ -1,11 +1,12 @@
-//! Fills `/output` without end, or as often as its second argument says, in the way that its first names.
+//! Fills `/output` in the way that its first argument names, endlessly or as often as the second
+//! says.
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};
 use strongroom_test_guests::arg;
 
 fn main() {
     let block = vec![1; 1 << 16];
-    let most = arg(1).parse().unwrap_or(u64::MAX);
+    let count = arg(1).parse().unwrap_or(u64::MAX);
     match arg(0).as_str() {
         "file" => {
             let mut file = File::create("/output/file").unwrap();
@@ -31,7 +32,7 @@ fn main() {
             println!("wrote far away");
         }
         "files" => {
-            for n in 0..most {
+            for n in 0..count {
                 File::create(format!("/output/{n}")).unwrap();
                 if n % 1_000 == 999 {
                     println!("made {}", n + 1);
@@ -39,14 +40,14 @@ fn main() {
             }
         }
         "folders" => {
-            for n in 0..most {
+            for n in 0..count {
                 fs::create_dir(format!("/output/{n}")).unwrap();
                 if n % 1_000 == 999 {
                     println!("made {}", n + 1);
                 }
             }
         }
-        // Removed files that are still open occupy space all the same.
+        // Removed files that are still open occupy space.
         "removed" => {
             let mut open = Vec::new();
             for n in 0.. {

@@ -1,5 +1,5 @@
-//! Prints without end on both streams; with `line`, one line that never ends. A number, alone or behind `line`, is how many bytes of it go to each
-//! stream; a name behind that is a secret that is read before.
+//! Prints endlessly on both streams; with `line`, a single line that never ends. A number, alone or
+//! after `line`, limits the bytes for each stream. A name after that is a secret to read first.
 use std::io::Write as _;
 use strongroom_test_guests::{arg, secrets};
 
@@ -13,11 +13,11 @@ fn main() {
         secrets::get_secret(&arg(2)).unwrap();
     }
     let number = |n: usize| arg(n).parse::<usize>().ok();
-    let mut left = number(0).or(number(1)).unwrap_or(usize::MAX);
-    while left > 0 {
-        let piece = &text.as_bytes()[..text.len().min(left)];
+    let mut remaining = number(0).or(number(1)).unwrap_or(usize::MAX);
+    while remaining > 0 {
+        let piece = &text.as_bytes()[..text.len().min(remaining)];
         out.write_all(piece).unwrap();
         err.write_all(piece).unwrap();
-        left = left.saturating_sub(piece.len());
+        remaining = remaining.saturating_sub(piece.len());
     }
 }

@@ -1,4 +1,5 @@
-//! Reads `/input`, writes nested files to `/output`, rewrites, renames and removes some, and tries to write `/input`.
+//! Reads `/input`, writes nested files to `/output`, rewrites, renames and removes some, and tries
+//! to write `/input`.
 use std::fs;
 
 fn main() {

@@ -1,4 +1,4 @@
-//! Takes memory until there is none.
+//! Allocates memory endlessly.
 fn main() {
     let mut all: Vec<Vec<u8>> = Vec::new();
     loop {

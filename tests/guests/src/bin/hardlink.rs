@@ -1,4 +1,5 @@
-//! Reads a file in `/input` that is also a file elsewhere, and tries to change it in every way that there is.
+//! Reads a file in `/input` that is a hard link to a file elsewhere, and tries every way to change
+//! it.
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use wasip2::filesystem::preopens::get_directories;

@@ -1,4 +1,4 @@
-//! An honest program: shows what it was given, and exits with success.
+//! An honest program that prints its arguments and environment and succeeds.
 use strongroom_test_guests::args;
 
 fn main() {

@@ -1,4 +1,4 @@
-//! Imports wasi:http, which nobody granted. None of this code must run.
+//! Imports `wasi:http`, which is not linked. None of this code may run.
 fn main() {
     println!("guest code runs");
     let request = wasip2::http::types::OutgoingRequest::new(wasip2::http::types::Fields::new());

@@ -1,5 +1,6 @@
-//! Prints a secret in each covered encoding, split across writes at a place that its argument names; then as a metric's name, in progress, as a
-//! file's name, as the name of a secret, and in the text of its failure.
+//! Prints a secret in each covered encoding, in writes of as many bytes as its argument says. Then
+//! uses it as a metric's name, in progress, as a file's name, as the name of a secret, and in a
+//! failure message.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use strongroom_test_guests::{arg, context, secrets, show};

@@ -1,4 +1,5 @@
-//! Connects to each address that its arguments name; then tries to look names up, bind, listen, and send datagrams. Prints what came of each.
+//! Connects to each address in its arguments, then tries to look up names, bind, listen, and send
+//! datagrams. Prints each result.
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs as _, UdpSocket};
 use strongroom_test_guests::args;
@@ -19,14 +20,14 @@ fn main() {
         }
     }
     for name in ["localhost:80", "example.com:80", "secret-value.attacker.example:53", "metadata.google.internal:80"] {
-        println!("look up {name}: {:?}", name.to_socket_addrs().map(|found| found.count()).map_err(|_| "no"));
+        println!("look up {name}: {:?}", name.to_socket_addrs().map(|addresses| addresses.count()).map_err(|_| "no"));
     }
     for address in ["127.0.0.1:0", "0.0.0.0:0", "[::]:0", "[::1]:0"] {
         println!("listen {address}: {:?}", TcpListener::bind(address).map(|_| "LISTENING").map_err(|_| "no"));
         let sent = UdpSocket::bind(address).and_then(|socket| socket.send_to(b"x", "127.0.0.1:9"));
         println!("udp {address}: {:?}", sent.map_err(|_| "no"));
     }
-    // Step by step, as no library would.
+    // With the individual calls, which no library makes in this order.
     let any = IpSocketAddress::Ipv4(Ipv4SocketAddress { port: 0, address: (0, 0, 0, 0) });
     match tcp_create_socket::create_tcp_socket(IpAddressFamily::Ipv4) {
         Err(code) => println!("socket: {code:?}"),

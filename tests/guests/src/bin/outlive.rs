@@ -1,4 +1,4 @@
-//! Reads a secret again and again until that is refused, and then in every other way, its own copy in hand.
+//! Reads a secret repeatedly until that is refused, then tries every other operation on it.
 use strongroom_test_guests::{arg, secrets, show};
 
 fn main() {

@@ -1,4 +1,5 @@
-//! Piles up what the host has to keep, in the way that its argument names: bytes that were given back, nested folders, open listings.
+//! Accumulates state that the host has to track, as its argument says: truncated files, nested
+//! folders, open listings.
 use strongroom_test_guests::arg;
 use wasip2::filesystem::preopens::get_directories;
 use wasip2::filesystem::types::{Descriptor, DescriptorFlags, OpenFlags, PathFlags};
@@ -11,7 +12,7 @@ fn main() {
     let output = output();
     let file = DescriptorFlags::READ | DescriptorFlags::WRITE;
     match arg(0).as_str() {
-        // A write that is charged before a file is shortened and lands after.
+        // A write that is charged before its file is truncated and completes afterwards.
         "truncate" => {
             let block = vec![7; 1 << 16];
             for n in 0..1_000 {
@@ -28,7 +29,7 @@ fn main() {
                 }
                 stream.blocking_flush().unwrap();
                 drop(stream);
-                assert_eq!(open.stat().unwrap().size, 0, "bytes for nothing");
+                assert_eq!(open.stat().unwrap().size, 0, "bytes remain after truncation");
             }
             println!("all were given back");
         }

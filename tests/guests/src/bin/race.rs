@@ -1,4 +1,5 @@
-//! Reads, lists and writes through a name in `/input` that somebody outside swaps between a folder and a link to another one. Counts what it got.
+//! Reads, lists and writes through a name in `/input` that the test swaps between a folder and a
+//! link to another folder. Counts the results.
 use std::fs;
 
 fn main() {

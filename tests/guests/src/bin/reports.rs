@@ -1,16 +1,17 @@
-//! Metrics, metrics of as many names, or progress reports: as many as its second argument says, or without end.
+//! Reports metrics, metrics under different names, or progress, endlessly or as often as its second
+//! argument says.
 use strongroom_test_guests::{arg, context};
 
 fn main() {
-    let (kind, most) = (arg(0), arg(1).parse().unwrap_or(u64::MAX));
+    let (kind, count) = (arg(0), arg(1).parse().unwrap_or(u64::MAX));
     let mut refused = 0;
-    for n in 0..most {
-        let answer = match kind.as_str() {
-            "progress" => context::report_progress(n, most, "on"),
+    for n in 0..count {
+        let result = match kind.as_str() {
+            "progress" => context::report_progress(n, count, "on"),
             "names" => context::log_metric(&format!("loss-{n}"), n as f64, Some(n)),
             _ => context::log_metric("loss", n as f64, Some(n)),
         };
-        refused += u64::from(answer.is_err());
+        refused += u64::from(result.is_err());
     }
-    println!("{most} reported, {refused} refused");
+    println!("{count} reported, {refused} refused");
 }

@@ -1,7 +1,9 @@
-//! Leaves a secret wherever it can, or looks for what a run before it left: in memory that it has not touched, files, environment, arguments.
+//! Leaves a secret wherever it can, or looks for what an earlier run left in untouched memory,
+//! files, environment and arguments.
 use strongroom_test_guests::{arg, secrets};
 
-/// The beginning of the value, each byte flipped so that this text itself is not found.
+/// The beginning of the value. Each byte is flipped, so that the search does not find this
+/// constant.
 const FLIPPED: [u8; 12] = flipped(*b"LEFT-BEHIND-");
 const PAGES: usize = 1024;
 
@@ -14,11 +16,11 @@ const fn flipped(mut text: [u8; 12]) -> [u8; 12] {
     text
 }
 
-/// All of the memory that is there after it has grown.
+/// Grows the memory and returns all of it.
 fn memory() -> &'static mut [u8] {
     assert_ne!(core::arch::wasm32::memory_grow(0, PAGES), usize::MAX);
     let end = core::arch::wasm32::memory_size(0) << 16;
-    // Everything from the first kilobyte on: data, stack, heap, and what was just added.
+    // From the first kilobyte: data, stack, heap, and the new pages.
     unsafe { std::slice::from_raw_parts_mut(1024 as *mut u8, end - 1024) }
 }
 
@@ -28,8 +30,8 @@ fn main() {
             let value = secrets::get_secret(&arg(1)).unwrap();
             let memory = memory();
             let added = memory.len() - (PAGES << 16);
-            for place in memory[added..].chunks_exact_mut(value.len()) {
-                place.copy_from_slice(value.as_bytes());
+            for chunk in memory[added..].chunks_exact_mut(value.len()) {
+                chunk.copy_from_slice(value.as_bytes());
             }
             std::fs::write("/output/left", &value).unwrap();
             std::fs::create_dir("/output/folder").unwrap();
@@ -37,9 +39,9 @@ fn main() {
         }
         "look" => {
             let memory = memory();
-            let found =
+            let matches =
                 memory.windows(12).filter(|at| at.iter().zip(FLIPPED).all(|(byte, flipped)| *byte == flipped ^ 0x55));
-            println!("values: {}", found.count());
+            println!("values: {}", matches.count());
             let added = memory.len() - (PAGES << 16);
             println!("bytes: {}", memory[added..].iter().filter(|byte| **byte != 0).count());
             println!("files: {}", std::fs::read_dir("/output").unwrap().count());

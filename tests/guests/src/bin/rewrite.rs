@@ -1,5 +1,5 @@
-//! An honest program near its quota: rewrites a checkpoint many times, by truncation, by replacement and by removal. Only what is there at
-//! once counts.
+//! An honest program near its quota that rewrites a checkpoint many times, by truncation,
+//! replacement and removal. Only existing files count towards the quota.
 use std::fs;
 
 fn main() {

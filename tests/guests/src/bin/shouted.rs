@@ -1,4 +1,5 @@
-//! Asks for names of 60 MiB that are all control characters, which the host has to escape wherever it writes them down.
+//! Requests names of 60 MiB of control characters, which the host has to escape wherever it writes
+//! them.
 use strongroom_test_guests::{arg, secrets};
 
 fn main() {

@@ -1,4 +1,4 @@
-//! Sleeps for an hour, blocked in the host. With an argument, it leaves that text in a file before.
+//! Sleeps for an hour in a host call. With an argument, it first writes that text to a file.
 use strongroom_test_guests::args;
 
 fn main() {

@@ -1,5 +1,6 @@
-//! Asks for one name in many spellings, and for what is no name, through every operation: alone and, where its second argument is a name that is
-//! granted, beside that one in a batch. Prints each answer.
+//! Requests one name in many spellings, and invalid names, through every operation. If its second
+//! argument is a granted name, it also requests batches that contain that one too. Prints each
+//! result.
 use strongroom_test_guests::{arg, secrets, show};
 
 fn main() {
@@ -7,7 +8,7 @@ fn main() {
     let upper = name.to_uppercase();
     let mixed: String =
         name.chars().enumerate().map(|(i, c)| if i % 2 == 0 { c.to_ascii_uppercase() } else { c }).collect();
-    // Of the greatest length, and one character over it.
+    // The maximum length, and one character more.
     let [long, longer] = [127, 128].map(|length| "x".repeat(length));
     let spellings = [
         name.as_str(),
@@ -26,7 +27,7 @@ fn main() {
         &format!("{name}*"),
         &longer,
         &format!("{name}\u{e4}"),
-        // Of these the usual foldings of case make an ASCII k and s.
+        // Common case folding turns these characters into an ASCII k and s.
         &name.replace('k', "\u{212a}"),
         &name.replace('s', "\u{17f}"),
         &format!("{name}\0"),
@@ -50,9 +51,9 @@ fn main() {
     println!("list: {}", show(&secrets::list_secrets()));
 }
 
-fn batches(spelling: &str, place: &str, names: &[String]) {
-    println!("get-many{place} {spelling:?}: {}", show(&secrets::get_secrets(names)));
+fn batches(spelling: &str, suffix: &str, names: &[String]) {
+    println!("get-many{suffix} {spelling:?}: {}", show(&secrets::get_secrets(names)));
     let values: Vec<_> = names.iter().map(|name| (name.clone(), "overwritten".to_owned())).collect();
-    println!("set-many{place} {spelling:?}: {}", show(&secrets::set_secrets(&values)));
-    println!("delete-many{place} {spelling:?}: {}", show(&secrets::delete_secrets(names)));
+    println!("set-many{suffix} {spelling:?}: {}", show(&secrets::set_secrets(&values)));
+    println!("delete-many{suffix} {spelling:?}: {}", show(&secrets::delete_secrets(names)));
 }

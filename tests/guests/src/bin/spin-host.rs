@@ -1,4 +1,4 @@
-//! Calls the host for ever.
+//! Calls the host forever.
 use strongroom_test_guests::context;
 
 fn main() {

@@ -1,4 +1,4 @@
-//! Loops for ever.
+//! Loops forever.
 fn main() {
     let mut n: u64 = 0;
     loop {

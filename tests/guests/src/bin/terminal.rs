@@ -1,4 +1,5 @@
-//! Terminal escapes: a title, the clipboard, a forged summary, overwritten lines, reversed text; on both streams, and in names.
+//! Prints terminal escapes on both streams and in names: a title, the clipboard, a forged summary,
+//! overwritten lines, reversed text.
 use strongroom_test_guests::{context, secrets};
 
 fn main() {

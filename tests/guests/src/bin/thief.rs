@@ -1,5 +1,6 @@
-//! Was granted one key. Prints it in base64 pieces, and tries every other way to get something: other names, the host's files and environment, the
-//! metadata service. Each line says what was tried and what came of it.
+//! Has one granted key. Prints it in pieces of base64, and tries every other way to get something:
+//! other names, the host's files and environment, the metadata service. Each line shows an attempt
+//! and its result.
 use std::net::TcpStream;
 use std::time::Duration;
 

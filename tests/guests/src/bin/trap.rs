@@ -1,4 +1,5 @@
-//! Panics. With a name as argument, the panic message holds that secret's value.
+//! Panics. With the name of a secret as its argument, the panic message contains that secret's
+//! value.
 use strongroom_test_guests::{arg, secrets};
 
 fn main() {

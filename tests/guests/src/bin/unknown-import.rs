@@ -1,4 +1,4 @@
-//! Imports an interface that does not exist, and one that does. None of this code must run.
+//! Imports an interface that the host does not have. None of this code may run.
 wit_bindgen::generate!({
     inline: "
         package example:nowhere@1.2.3;

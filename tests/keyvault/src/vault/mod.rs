@@ -1,4 +1,5 @@
-//! Key Vault's data plane: secrets, and as much of keys and certificates as shows that somebody reached them.
+//! Key Vault's data plane: secrets, and enough of keys and certificates to show that a request
+//! reached them.
 
 mod access;
 mod problem;
@@ -13,40 +14,40 @@ use serde_json::{Value, json};
 pub(crate) use problem::Problem;
 pub(crate) use store::{Change, Now, Page, Store};
 
-use crate::http::{Asked, Outcome};
+use crate::http::{Outcome, ServiceRequest};
 use crate::lock;
 use crate::principals::{Action, Principal};
 use crate::reply::{self, Reply};
 use crate::shared::Shared;
 
-/// The longest name.
+/// The maximum length of a name.
 pub const NAME_LIMIT: usize = 127;
-/// The longest value, in bytes.
+/// The maximum length of a value in bytes.
 pub const VALUE_LIMIT: usize = 25 * 1024;
-/// The most tags of a version.
+/// The maximum number of tags of a version.
 pub const TAG_LIMIT: usize = 15;
 const TAG_TEXT_LIMIT: usize = 512;
 const CONTENT_TYPE_LIMIT: usize = 255;
 const PAGE_LIMIT: usize = 25;
 
-/// The versions of the interface that have all that is imitated here.
+/// The API versions that have everything implemented here.
 const API_VERSIONS: [&str; 5] = ["7.4", "7.5", "7.6", "2025-07-01", "2026-04-01"];
 
-/// Answers a request to the vault.
-pub(crate) fn answer(shared: &Shared, asked: &Asked) -> Outcome {
-    let principal = match access::authenticate(shared, asked) {
+/// Handles a request to the vault.
+pub(crate) fn answer(shared: &Shared, request: &ServiceRequest) -> Outcome {
+    let principal = match access::authenticate(shared, request) {
         Ok(principal) => principal,
         Err(unauthorized) => return Outcome::new(unauthorized.kind, unauthorized.reply(shared)),
     };
-    let segments = segments(&asked.path);
+    let segments = segments(&request.path);
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-    let (kind, operation) = operation(&asked.method, &segments);
-    let done = version(asked).and_then(|()| operation?.run(shared, asked, &principal));
+    let (kind, operation) = operation(&request.method, &segments);
+    let done = version(request).and_then(|()| operation?.run(shared, request, &principal));
     Outcome { kind, principal: Some(principal.name), reply: done.unwrap_or_else(|problem| problem.reply()) }
 }
 
-/// The parts of a path as the real service takes it: decoded once, then without empty parts and dot segments. A name that was put into a path
-/// without care reaches another secret here too, or a key.
+/// Splits a path like the real service: decodes it once, then removes empty parts and dot segments.
+/// A name that is inserted into a path without encoding reaches another secret, or a key, here too.
 fn segments(path: &str) -> Vec<String> {
     let decoded = percent_decode_str(path).decode_utf8_lossy();
     let mut segments = Vec::new();
@@ -62,8 +63,8 @@ fn segments(path: &str) -> Vec<String> {
     segments
 }
 
-fn version(asked: &Asked) -> Result<(), Problem> {
-    match asked.parameter("api-version") {
+fn version(request: &ServiceRequest) -> Result<(), Problem> {
+    match request.parameter("api-version") {
         None | Some("") => Err(Problem::bad_parameter("api-version must be specified")),
         Some(version) if API_VERSIONS.contains(&version) => Ok(()),
         Some(version) => Err(Problem::bad_parameter(format!(
@@ -73,7 +74,7 @@ fn version(asked: &Asked) -> Result<(), Problem> {
     }
 }
 
-/// What a request asks for.
+/// A requested operation.
 enum Operation<'a> {
     Set(&'a str),
     Get(&'a str, Option<&'a str>),
@@ -85,25 +86,26 @@ enum Operation<'a> {
     ListDeleted,
     Recover(&'a str),
     Purge(&'a str),
-    /// A key or a certificate: not what this server is for, so it answers and the journal shows it.
-    Elsewhere(&'a str),
+    /// Access to a key or a certificate, which this server does not implement. It answers, so that
+    /// the journal shows the request.
+    Other(&'a str),
 }
 
-/// The operation of a method and a path, and what the journal calls it.
+/// Returns the operation of a method and a path, and its kind in the journal.
 fn operation<'a>(method: &Method, segments: &[&'a str]) -> (&'static str, Result<Operation<'a>, Problem>) {
-    let Some((room, rest)) = segments.split_first() else { return ("unknown", Err(Problem::unknown_resource())) };
-    let room = room.to_ascii_lowercase();
-    let found = match (room.as_str(), method.as_str(), rest) {
-        ("keys", _, rest) => ("keys", Operation::Elsewhere(rest.first().copied().unwrap_or_default())),
-        ("certificates", _, rest) => ("certificates", Operation::Elsewhere(rest.first().copied().unwrap_or_default())),
+    let Some((collection, rest)) = segments.split_first() else { return ("unknown", Err(Problem::unknown_resource())) };
+    let collection = collection.to_ascii_lowercase();
+    let (kind, operation) = match (collection.as_str(), method.as_str(), rest) {
+        ("keys", _, rest) => ("keys", Operation::Other(rest.first().copied().unwrap_or_default())),
+        ("certificates", _, rest) => ("certificates", Operation::Other(rest.first().copied().unwrap_or_default())),
         ("secrets", "GET", []) => ("list-secrets", Operation::List),
         ("secrets", "POST", ["restore"]) | ("secrets", "POST", [_, "backup"]) => {
-            return ("backup", Err(Problem::not_imitated()));
+            return ("backup", Err(Problem::not_implemented()));
         }
         ("secrets", "PUT", [name]) => ("set-secret", Operation::Set(name)),
         ("secrets", "GET", [name]) => ("get-secret", Operation::Get(name, None)),
         ("secrets", "DELETE", [name]) => ("delete-secret", Operation::Delete(name)),
-        // The reference asks for a version here; Microsoft's own clients leave it out for the current one.
+        // The reference requires a version; Microsoft's own clients omit it for the current one.
         ("secrets", "PATCH", [name]) => ("update-secret", Operation::Update(name, None)),
         ("secrets", "GET", [name, versions]) if versions.eq_ignore_ascii_case("versions") => {
             ("list-versions", Operation::Versions(name))
@@ -119,11 +121,11 @@ fn operation<'a>(method: &Method, segments: &[&'a str]) -> (&'static str, Result
         ("secrets" | "deletedsecrets", _, [] | [_] | [_, _]) => return ("unknown", Err(Problem::method_not_allowed())),
         _ => return ("unknown", Err(Problem::unknown_resource())),
     };
-    (found.0, Ok(found.1))
+    (kind, Ok(operation))
 }
 
 impl Operation<'_> {
-    /// What it needs, on which secret.
+    /// Returns the required permission and the secret.
     fn needs(&self) -> Option<(Action, Option<&str>)> {
         Some(match self {
             Self::Set(name) => (Action::Set, Some(name)),
@@ -134,11 +136,11 @@ impl Operation<'_> {
             Self::Versions(name) | Self::GetDeleted(name) => (Action::ReadMetadata, Some(name)),
             Self::Recover(name) => (Action::Recover, Some(name)),
             Self::Purge(name) => (Action::Purge, Some(name)),
-            Self::Elsewhere(_) => return None,
+            Self::Other(_) => return None,
         })
     }
 
-    fn run(self, shared: &Shared, asked: &Asked, principal: &Principal) -> Result<Reply, Problem> {
+    fn run(self, shared: &Shared, request: &ServiceRequest, principal: &Principal) -> Result<Reply, Problem> {
         if let Some((action, secret)) = self.needs() {
             if let Some(name) = secret.filter(|name| !name_is_valid(name)) {
                 return Err(Problem::bad_name(name));
@@ -147,13 +149,13 @@ impl Operation<'_> {
                 return Err(Problem::forbidden(principal, &shared.tenant, action, secret));
             }
         }
-        let origin = asked.origin();
+        let origin = request.origin();
         let now = Now { at: shared.clock.now(), settings: shared.settings(), origin: &origin };
         let mut store = lock(&shared.store);
         let body = match self {
-            Self::Set(name) => store.set(name, change(asked)?, now)?,
+            Self::Set(name) => store.set(name, change(request)?, now)?,
             Self::Get(name, version) => store.get(name, version, now)?,
-            Self::Update(name, version) => store.update(name, version, change(asked)?, now)?,
+            Self::Update(name, version) => store.update(name, version, change(request)?, now)?,
             Self::Delete(name) => store.delete(name, now)?,
             Self::GetDeleted(name) => store.get_deleted(name, now)?,
             Self::Recover(name) => store.recover(name, now)?,
@@ -161,10 +163,10 @@ impl Operation<'_> {
                 store.purge(name, now)?;
                 return Ok(reply::empty(StatusCode::NO_CONTENT));
             }
-            Self::List => listed(asked, now, |after, most| Ok(store.list(after, most, now)))?,
-            Self::ListDeleted => listed(asked, now, |after, most| Ok(store.list_deleted(after, most, now)))?,
-            Self::Versions(name) => listed(asked, now, |after, most| store.versions(name, after, most, now))?,
-            Self::Elsewhere(name) => json!({ "key": { "kid": format!("{origin}/keys/{name}"), "kty": "RSA" } }),
+            Self::List => paginated(request, now, |after, limit| Ok(store.list(after, limit, now)))?,
+            Self::ListDeleted => paginated(request, now, |after, limit| Ok(store.list_deleted(after, limit, now)))?,
+            Self::Versions(name) => paginated(request, now, |after, limit| store.versions(name, after, limit, now))?,
+            Self::Other(name) => json!({ "key": { "kid": format!("{origin}/keys/{name}"), "kty": "RSA" } }),
         };
         Ok(reply::json(StatusCode::OK, &body))
     }
@@ -174,39 +176,39 @@ pub(crate) fn name_is_valid(name: &str) -> bool {
     (1..=NAME_LIMIT).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-fn change(asked: &Asked) -> Result<Change, Problem> {
-    // What the parser says could repeat the body: the client is told the position alone.
-    serde_json::from_slice(&asked.body)
+fn change(request: &ServiceRequest) -> Result<Change, Problem> {
+    // The parser's error could repeat the body, so the reply contains only the position.
+    serde_json::from_slice(&request.body)
         .map_err(|error| Problem::bad_parameter(format!("The request body is not valid at column {}", error.column())))
 }
 
-/// A page, with the way to the next one: an absolute address with an opaque token.
-fn listed(
-    asked: &Asked,
+/// Returns a page, with an absolute link to the next page that contains an opaque token.
+fn paginated(
+    request: &ServiceRequest,
     now: Now<'_>,
     list: impl FnOnce(&str, usize) -> Result<Page, Problem>,
 ) -> Result<Value, Problem> {
-    let wanted = match asked.parameter("maxresults") {
+    let requested = match request.parameter("maxresults") {
         None => None,
         Some(text) => match text.parse::<usize>() {
-            Ok(most @ 1..=PAGE_LIMIT) => Some(most),
+            Ok(limit @ 1..=PAGE_LIMIT) => Some(limit),
             _ => return Err(Problem::bad_parameter(format!("maxresults has to be from 1 to {PAGE_LIMIT}"))),
         },
     };
-    let after = match asked.parameter("$skiptoken") {
+    let after = match request.parameter("$skiptoken") {
         None => None,
         Some(token) => Some(marker(token).ok_or_else(|| Problem::bad_parameter("$skiptoken is not valid"))?),
     };
-    let most = wanted.unwrap_or(PAGE_LIMIT).min(now.settings.page_size.max(1));
+    let limit = requested.unwrap_or(PAGE_LIMIT).min(now.settings.page_size.max(1));
     let page = match &after {
         None if now.settings.empty_page_first => Page { items: Vec::new(), next: Some(String::new()) },
-        after => list(after.as_deref().unwrap_or_default(), most)?,
+        after => list(after.as_deref().unwrap_or_default(), limit)?,
     };
     let next = page.next.map(|next| {
         let token = URL_SAFE_NO_PAD.encode(json!({ "NextMarker": next }).to_string());
-        let version = asked.parameter("api-version").unwrap_or_default();
-        let most = wanted.map_or_else(String::new, |most| format!("&maxresults={most}"));
-        format!("{}{}?api-version={version}&$skiptoken={token}{most}", now.origin, asked.path)
+        let version = request.parameter("api-version").unwrap_or_default();
+        let limit = requested.map_or_else(String::new, |limit| format!("&maxresults={limit}"));
+        format!("{}{}?api-version={version}&$skiptoken={token}{limit}", now.origin, request.path)
     });
     Ok(json!({ "value": page.items, "nextLink": next }))
 }
@@ -221,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_decoded_once_and_then_resolved() {
+    fn path_is_decoded_once_and_then_resolved() {
         for (path, expected) in [
             ("/secrets/a/", "secrets a"),
             ("//secrets//a", "secrets a"),
@@ -237,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_has_letters_digits_and_dashes() {
+    fn name_has_only_letters_digits_and_dashes() {
         let longest = "a".repeat(NAME_LIMIT);
         for good in ["a", "A-1", "-", "0", longest.as_str()] {
             assert!(name_is_valid(good), "{good}");

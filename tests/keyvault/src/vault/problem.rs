@@ -1,4 +1,5 @@
-//! Key Vault's errors: an outer code, a text, and for some an inner code that tells cases of one status apart.
+//! Key Vault's errors: a code, a message, and for some an inner code that distinguishes cases with
+//! the same status.
 
 use hyper::StatusCode;
 use serde_json::json;
@@ -21,8 +22,8 @@ impl Problem {
         Self { status, code, message: message.into(), inner: None }
     }
 
-    /// The same with another text.
-    pub(crate) fn saying(self, message: &str) -> Self {
+    /// Replaces the message.
+    pub(crate) fn with_message(self, message: &str) -> Self {
         Self { message: message.to_owned(), ..self }
     }
 
@@ -66,7 +67,7 @@ impl Problem {
         Self { inner: Some("SecretDisabled"), ..Self::new(StatusCode::FORBIDDEN, "Forbidden", message) }
     }
 
-    /// No such secret, or no such version of it.
+    /// The secret or version does not exist.
     pub(crate) fn not_found(name: &str) -> Self {
         let message = format!(
             "A secret with (name/id) {name} was not found in this key vault. If you recently deleted this secret you may be able to recover it \
@@ -115,8 +116,8 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "ResourceNotFound", "The resource was not found.")
     }
 
-    pub(crate) fn not_imitated() -> Self {
-        Self::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", "The test server does not imitate this.")
+    pub(crate) fn not_implemented() -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", "The test server does not implement this.")
     }
 
     pub(crate) fn throttled() -> Self {
@@ -125,7 +126,7 @@ impl Problem {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "Throttled", message)
     }
 
-    pub(crate) fn broken(status: StatusCode) -> Self {
+    pub(crate) fn internal_error(status: StatusCode) -> Self {
         let code = if status == StatusCode::SERVICE_UNAVAILABLE { "ServiceUnavailable" } else { "InternalServerError" };
         Self::new(status, code, "An unexpected error occurred.")
     }

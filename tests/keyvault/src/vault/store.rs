@@ -1,4 +1,5 @@
-//! The secrets: versions, attributes, and the ways between live, deleted and gone. Nothing here knows of HTTP or of the machine's time.
+//! The secrets: versions, attributes, and the transitions between live, deleted and purged.
+//! Independent of HTTP and of the machine's clock.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use super::problem::Problem;
 use super::{CONTENT_TYPE_LIMIT, TAG_LIMIT, TAG_TEXT_LIMIT, VALUE_LIMIT};
 use crate::shared::Settings;
 
-/// What a client sends about a version. A field that is there with `null` counts as not there.
+/// The body of a request that changes a version. A field that is `null` counts as absent.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Change {
@@ -53,7 +54,7 @@ impl Change {
     }
 }
 
-/// A version. No `Debug`: it holds the value.
+/// A version. Not `Debug`, because it contains the value.
 struct Version {
     id: String,
     value: String,
@@ -76,31 +77,31 @@ enum Phase {
 }
 
 struct Secret {
-    /// As it was first spelled.
+    /// The name as first spelled.
     name: String,
-    /// In the order in which they were set: the last is the current one.
+    /// In the order of their creation; the last one is current.
     versions: Vec<Version>,
     phase: Phase,
     retention_days: i64,
 }
 
-/// All secrets of a vault, by their folded names.
+/// All secrets of a vault, by their lower-case names.
 #[derive(Default)]
 pub(crate) struct Store(BTreeMap<String, Secret>);
 
-/// The point in time of an operation, and what is set.
+/// The time of an operation, and the settings.
 #[derive(Clone, Copy)]
 pub(crate) struct Now<'a> {
     pub(crate) at: i64,
     pub(crate) settings: Settings,
-    /// The vault's origin, for the identifiers in replies.
+    /// The vault's origin, for the IDs in replies.
     pub(crate) origin: &'a str,
 }
 
-/// A part of a list.
+/// A page of a list.
 pub(crate) struct Page {
     pub(crate) items: Vec<Value>,
-    /// After which the next page begins.
+    /// The key after which the next page starts.
     pub(crate) next: Option<String>,
 }
 
@@ -111,7 +112,7 @@ fn fold(name: &str) -> String {
 }
 
 impl Secret {
-    /// Where the secret is by now.
+    /// Returns the secret's phase at a time, or `None` once it is purged.
     fn phase(&self, now: i64) -> Option<Phase> {
         let phase = match self.phase {
             Phase::Deleting { at, until } if until <= now => Phase::Deleted { at },
@@ -126,11 +127,11 @@ impl Secret {
     }
 
     fn attributes(&self, version: &Version) -> Value {
-        let customized =
+        let recovery_level =
             if self.retention_days == 90 { "Recoverable+Purgeable" } else { "CustomizedRecoverable+Purgeable" };
         let mut attributes = json!({
             "enabled": version.enabled, "created": version.created, "updated": version.updated,
-            "recoveryLevel": customized, "recoverableDays": self.retention_days,
+            "recoveryLevel": recovery_level, "recoverableDays": self.retention_days,
         });
         for (name, time) in [("nbf", version.nbf), ("exp", version.exp)] {
             if let (Some(time), Some(attributes)) = (time, attributes.as_object_mut()) {
@@ -140,7 +141,7 @@ impl Secret {
         attributes
     }
 
-    /// A version without its value; `id` with the version or, in a list of secrets, without.
+    /// Describes a version without its value. The ID includes the version if `with_version` is set.
     fn item(&self, version: &Version, origin: &str, with_version: bool) -> Value {
         let mut id = format!("{origin}/secrets/{}", self.name);
         if with_version {
@@ -177,7 +178,7 @@ impl Secret {
 }
 
 impl Store {
-    /// Forgets what is gone, and gives back the secret and where it is.
+    /// Returns a secret and its phase. Removes it first if it is purged by now.
     fn find(&mut self, name: &str, now: Now<'_>) -> Option<(&mut Secret, Phase)> {
         let name = fold(name);
         if self.0.get(&name)?.phase(now.at).is_none() {
@@ -231,9 +232,9 @@ impl Store {
     }
 
     pub(crate) fn get(&mut self, name: &str, version: Option<&str>, now: Now<'_>) -> Result<Value, Problem> {
-        let asked = version.map_or_else(|| name.to_owned(), |version| format!("{name}/{version}"));
+        let requested = version.map_or_else(|| name.to_owned(), |version| format!("{name}/{version}"));
         let secret = self.live(name, now)?;
-        let version = secret.version(version).ok_or_else(|| Problem::not_found(&asked))?;
+        let version = secret.version(version).ok_or_else(|| Problem::not_found(&requested))?;
         if !version.enabled {
             return Err(Problem::disabled());
         }
@@ -267,18 +268,19 @@ impl Store {
             .ok_or(Problem::not_found(name))
     }
 
-    /// The current version of every secret that is there, by name.
-    pub(crate) fn list(&mut self, after: &str, most: usize, now: Now<'_>) -> Page {
+    /// Lists the current versions of all live secrets, by name.
+    pub(crate) fn list(&mut self, after: &str, limit: usize, now: Now<'_>) -> Page {
         let live = self.0.iter().filter(|(_, secret)| matches!(secret.phase(now.at), Some(Phase::Live)));
-        page(live, after, most, |secret| Some(secret.item(secret.versions.last()?, now.origin, false)))
+        page(live, after, limit, |secret| Some(secret.item(secret.versions.last()?, now.origin, false)))
     }
 
-    /// The versions of a secret. The order is that of their identifiers, which are random: the reference promises none, and the real one's
-    /// is this.
-    pub(crate) fn versions(&mut self, name: &str, after: &str, most: usize, now: Now<'_>) -> Result<Page, Problem> {
+    /// Lists the versions of a secret in the order of their IDs, which are random. The reference
+    /// promises no order, and the real service uses this one.
+    pub(crate) fn versions(&mut self, name: &str, after: &str, limit: usize, now: Now<'_>) -> Result<Page, Problem> {
         let secret = self.live(name, now)?;
-        let by_id: BTreeMap<String, &Version> = secret.versions.iter().map(|one| (one.id.clone(), one)).collect();
-        Ok(page(by_id.iter(), after, most, |version| Some(secret.item(version, now.origin, true))))
+        let by_id: BTreeMap<String, &Version> =
+            secret.versions.iter().map(|version| (version.id.clone(), version)).collect();
+        Ok(page(by_id.iter(), after, limit, |version| Some(secret.item(version, now.origin, true))))
     }
 
     pub(crate) fn delete(&mut self, name: &str, now: Now<'_>) -> Result<Value, Problem> {
@@ -298,9 +300,9 @@ impl Store {
         .ok_or_else(|| Problem::deleted_not_found(name))
     }
 
-    pub(crate) fn list_deleted(&mut self, after: &str, most: usize, now: Now<'_>) -> Page {
+    pub(crate) fn list_deleted(&mut self, after: &str, limit: usize, now: Now<'_>) -> Page {
         let deleted = self.0.iter().filter(|(_, secret)| matches!(secret.phase(now.at), Some(Phase::Deleted { .. })));
-        page(deleted, after, most, |secret| match secret.phase(now.at) {
+        page(deleted, after, limit, |secret| match secret.phase(now.at) {
             Some(Phase::Deleted { at }) => secret.deleted(now.origin, at, false),
             _ => None,
         })
@@ -338,17 +340,18 @@ fn with_value(bundle: &mut Value, value: &str) {
     }
 }
 
-/// The items after a key. Keys compare as text, so a page stays where it is while others write.
+/// Returns the items after a key. Keys compare as text, so pages are stable while other clients
+/// write.
 fn page<'a, T: 'a>(
     all: impl Iterator<Item = (&'a String, T)>,
     after: &str,
-    most: usize,
+    limit: usize,
     show: impl Fn(T) -> Option<Value>,
 ) -> Page {
     let mut rest = all.filter(|(key, _)| key.as_str() > after);
     let mut items = Vec::new();
     let mut last = None;
-    for (key, item) in rest.by_ref().take(most) {
+    for (key, item) in rest.by_ref().take(limit) {
         items.extend(show(item));
         last = Some(key.clone());
     }

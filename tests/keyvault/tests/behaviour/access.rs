@@ -1,11 +1,11 @@
-//! Who may: the challenge, the checks of a token, permissions.
+//! Authentication and permissions: the challenge, and the checks of a token.
 
 use keyvault_server::{Action, Options, Permission, Server};
 use serde_json::{Value, json};
 
-use crate::support::{Setting, agent, start};
+use crate::support::{TestServer, agent, start};
 
-fn challenge(vault: &Setting) -> String {
+fn challenge(vault: &TestServer) -> String {
     format!(
         "Bearer authorization=\"{}/{}\", resource=\"https://vault.azure.net\"",
         vault.server.authority_url(),
@@ -14,59 +14,59 @@ fn challenge(vault: &Setting) -> String {
 }
 
 #[test]
-fn a_request_without_a_token_is_challenged() {
+fn request_without_token_is_challenged() {
     let vault = start();
     let url = format!("{}/secrets/x?api-version=7.4", vault.server.vault_url());
     for headers in [vec![], vec![("authorization", "Basic eDp5")], vec![("authorization", "Bearer")]] {
-        let got = vault.send("GET", &url, &headers, "").unwrap().fails(401, "Unauthorized", None);
-        assert_eq!(got.header("www-authenticate"), challenge(&vault));
-        assert!(got.text.contains("AKV10000"));
+        let reply = vault.send("GET", &url, &headers, "").unwrap().fails(401, "Unauthorized", None);
+        assert_eq!(reply.header("www-authenticate"), challenge(&vault));
+        assert!(reply.text.contains("AKV10000"));
     }
-    // Also where the name is wrong and the version is missing: who asks comes first.
+    // Authentication comes first, even if the name is invalid and the version is missing.
     let url = format!("{}/secrets/not_a_name", vault.server.vault_url());
     vault.send("PUT", &url, &[("content-length", "0")], "").unwrap().fails(401, "Unauthorized", None);
     assert_eq!(vault.server.counters().of("challenge"), 4);
 }
 
 #[test]
-fn a_token_has_to_be_the_authoritys() {
+fn token_of_another_issuer_is_refused() {
     let vault = start();
     let other = start();
     let (signed, _) = vault.token.rsplit_once('.').unwrap();
     for token in [other.token.as_str(), "nonsense", "a.b.c", signed, &format!("{signed}.AAAA")] {
-        let got = vault.with(token, "GET", "/secrets", &Value::Null).unwrap().fails(401, "Unauthorized", None);
-        assert!(got.text.contains("AKV10046"));
-        assert_eq!(got.header("www-authenticate"), format!("{}, error=\"invalid_token\"", challenge(&vault)));
+        let reply = vault.with(token, "GET", "/secrets", &Value::Null).unwrap().fails(401, "Unauthorized", None);
+        assert!(reply.text.contains("AKV10046"));
+        assert_eq!(reply.header("www-authenticate"), format!("{}, error=\"invalid_token\"", challenge(&vault)));
     }
     assert_eq!(vault.server.counters().of("unauthorized"), 5);
 }
 
 #[test]
-fn a_token_has_to_be_for_the_vault() {
+fn token_for_another_audience_is_refused() {
     let vault = start();
     let token = vault.login(&vault.server.client(), "https://management.azure.com/.default");
-    let got = vault.with(&token, "GET", "/secrets", &Value::Null).unwrap().fails(401, "Unauthorized", None);
+    let reply = vault.with(&token, "GET", "/secrets", &Value::Null).unwrap().fails(401, "Unauthorized", None);
     assert!(
-        got.text.contains("AKV10022: Invalid audience. Expected https://vault.azure.net, found: https://management")
+        reply.text.contains("AKV10022: Invalid audience. Expected https://vault.azure.net, found: https://management")
     );
-    // Both spellings of the vault's own are in use.
+    // Both spellings of the vault's audience are in use.
     let token = vault.login(&vault.server.client(), "https://vault.azure.net//.default");
     vault.with(&token, "GET", "/secrets", &Value::Null).unwrap().expect(200);
 }
 
 #[test]
-fn the_resource_is_that_of_the_cloud() {
+fn challenge_names_the_configured_resource() {
     let options = Options { resource: "https://vault.azure.cn".to_owned(), ..Options::default() };
     let server = Server::start(options).unwrap();
-    let vault = Setting { agent: agent(&server), server, token: String::new() };
-    let got = vault.get("/secrets").expect(401);
-    assert!(got.header("www-authenticate").ends_with("resource=\"https://vault.azure.cn\""));
+    let vault = TestServer { agent: agent(&server), server, token: String::new() };
+    let reply = vault.get("/secrets").expect(401);
+    assert!(reply.header("www-authenticate").ends_with("resource=\"https://vault.azure.cn\""));
     let token = vault.login(&vault.server.client(), "https://vault.azure.cn/.default");
     vault.with(&token, "GET", "/secrets", &Value::Null).unwrap().expect(200);
 }
 
 #[test]
-fn a_token_expires_by_the_servers_clock() {
+fn token_expires_by_the_servers_clock() {
     let vault = start();
     vault.server.clock().stop();
     let token = vault.login(&vault.server.client(), "https://vault.azure.net/.default");
@@ -82,7 +82,7 @@ fn a_token_expires_by_the_servers_clock() {
 }
 
 #[test]
-fn each_operation_needs_its_permission() {
+fn operation_requires_its_permission() {
     let vault = start();
     let client = vault.server.add_client("narrow", Vec::new());
     let token = vault.login(&client, "https://vault.azure.net/.default");
@@ -110,35 +110,35 @@ fn each_operation_needs_its_permission() {
         }
         let others: Vec<Action> = Action::ALL.into_iter().filter(|other| *other != action).collect();
         vault.server.permit("narrow", Permission::on_vault(&others));
-        let got = vault.with(&token, method, path, body).unwrap().fails(403, "Forbidden", Some("ForbiddenByRbac"));
-        assert!(got.text.contains(&client.id) && got.text.contains("DeniedWithNoValidRBAC"));
+        let reply = vault.with(&token, method, path, body).unwrap().fails(403, "Forbidden", Some("ForbiddenByRbac"));
+        assert!(reply.text.contains(&client.id) && reply.text.contains("DeniedWithNoValidRBAC"));
         vault.server.permit(&client.id, Permission::on_vault(&[action]));
-        let got = vault.with(&token, method, path, body).unwrap();
-        assert!(got.status < 300, "{method} {path}: {}", got.text);
+        let reply = vault.with(&token, method, path, body).unwrap();
+        assert!(reply.status < 300, "{method} {path}: {}", reply.text);
     }
 }
 
 #[test]
-fn what_is_forbidden_looks_the_same_whether_it_exists() {
+fn forbidden_secret_gets_the_same_error_if_it_exists() {
     let vault = start();
     vault.set("there", "v");
     let client = vault.server.add_client("narrow", Permission::on_secret(&[Action::Get], "mine"));
     let token = vault.login(&client, "https://vault.azure.net/.default");
     let [there, nowhere] = ["there", "nowhere"].map(|name| {
-        let got = vault.with(&token, "GET", &format!("/secrets/{name}"), &Value::Null).unwrap().expect(403);
-        got.text.replace(name, "NAME")
+        let reply = vault.with(&token, "GET", &format!("/secrets/{name}"), &Value::Null).unwrap().expect(403);
+        reply.text.replace(name, "NAME")
     });
     assert_eq!(there, nowhere);
     vault.with(&token, "GET", "/secrets/MINE", &Value::Null).unwrap().fails(404, "SecretNotFound", None);
 }
 
 #[test]
-fn revoked_tokens_get_a_claims_challenge_and_new_ones_pass() {
+fn revoked_token_gets_a_claims_challenge() {
     let vault = start();
     assert!(vault.server.revoke_tokens("application"));
     assert!(!vault.server.revoke_tokens("nobody"));
-    let got = vault.get("/secrets").fails(401, "Unauthorized", None);
-    assert!(got.header("www-authenticate").contains("error=\"insufficient_claims\", claims=\"ey"));
+    let reply = vault.get("/secrets").fails(401, "Unauthorized", None);
+    assert!(reply.header("www-authenticate").contains("error=\"insufficient_claims\", claims=\"ey"));
     let token = vault.login(&vault.server.client(), "https://vault.azure.net/.default");
     vault.with(&token, "GET", "/secrets", &Value::Null).unwrap().expect(200);
 }

@@ -7,21 +7,21 @@ use keyvault_server::Permission;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use serde_json::{Value, json};
 
-use crate::support::{Got, Setting, start};
+use crate::support::{ReceivedReply, TestServer, start};
 
 const SCOPE: &str = "https://vault.azure.net/.default";
 const BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 #[track_caller]
-fn refused(got: Got, status: u16, error: &str, code: u32) {
-    let got = got.expect(status).json();
-    assert_eq!((got["error"].as_str().unwrap(), &got["error_codes"][0]), (error, &code.into()), "{got}");
-    assert!(got["error_description"].as_str().unwrap().starts_with(&format!("AADSTS{code}: ")));
-    let time = got["timestamp"].as_str().unwrap();
+fn refused(reply: ReceivedReply, status: u16, error: &str, code: u32) {
+    let reply = reply.expect(status).json();
+    assert_eq!((reply["error"].as_str().unwrap(), &reply["error_codes"][0]), (error, &code.into()), "{reply}");
+    assert!(reply["error_description"].as_str().unwrap().starts_with(&format!("AADSTS{code}: ")));
+    let time = reply["timestamp"].as_str().unwrap();
     assert!(time.len() == 20 && time.ends_with('Z') && time.as_bytes()[10] == b' ', "{time}");
 }
 
-fn with_secret(vault: &Setting, change: &[(&str, Option<&str>)]) -> Got {
+fn with_secret(vault: &TestServer, change: &[(&str, Option<&str>)]) -> ReceivedReply {
     let client = vault.server.client();
     let mut form = vec![
         ("grant_type", "client_credentials"),
@@ -36,7 +36,7 @@ fn with_secret(vault: &Setting, change: &[(&str, Option<&str>)]) -> Got {
     vault.token_endpoint(&form)
 }
 
-fn with_assertion(vault: &Setting, token: &str) -> Got {
+fn with_assertion(vault: &TestServer, token: &str) -> ReceivedReply {
     let client = vault.server.client();
     vault.token_endpoint(&[
         ("grant_type", "client_credentials"),
@@ -48,7 +48,7 @@ fn with_assertion(vault: &Setting, token: &str) -> Got {
 }
 
 #[test]
-fn the_configuration_leads_to_the_endpoints() {
+fn discovery_leads_to_the_endpoints() {
     let vault = start();
     let base = format!("{}/{}", vault.server.authority_url(), vault.server.tenant());
     for path in ["/v2.0/.well-known/openid-configuration", "/.well-known/openid-configuration"] {
@@ -56,7 +56,7 @@ fn the_configuration_leads_to_the_endpoints() {
         assert_eq!(found["token_endpoint"], format!("{base}/oauth2/v2.0/token"));
         let keys = vault.send("GET", found["jwks_uri"].as_str().unwrap(), &[], "").unwrap().expect(200).json();
         assert_eq!(keys["keys"][0]["alg"], "RS256");
-        assert!(keys["keys"][0].get("d").is_none(), "the public part alone");
+        assert!(keys["keys"][0].get("d").is_none(), "the private part of the key is published");
     }
     let instance = format!("{}/common/discovery/instance?api-version=1.1", vault.server.authority_url());
     let found = vault.send("GET", &instance, &[], "").unwrap().expect(200).json();
@@ -64,17 +64,17 @@ fn the_configuration_leads_to_the_endpoints() {
 }
 
 #[test]
-fn a_client_with_its_secret_gets_a_token() {
+fn client_with_its_secret_gets_a_token() {
     let vault = start();
-    let got = with_secret(&vault, &[]).expect(200).json();
-    assert_eq!((&got["token_type"], &got["expires_in"]), (&"Bearer".into(), &3599.into()));
-    let token = got["access_token"].as_str().unwrap();
+    let reply = with_secret(&vault, &[]).expect(200).json();
+    assert_eq!((&reply["token_type"], &reply["expires_in"]), (&"Bearer".into(), &3599.into()));
+    let token = reply["access_token"].as_str().unwrap();
     vault.with(token, "GET", "/secrets", &Value::Null).unwrap().expect(200);
     assert_eq!(vault.server.counters().of("token-client-secret"), 1);
 }
 
 #[test]
-fn what_is_wrong_with_a_client_is_told() {
+fn invalid_client_request_gets_a_specific_error() {
     let vault = start();
     let unknown = "00000000-0000-4000-8000-000000000000";
     let ask = |name, value| with_secret(&vault, &[(name, value)]);
@@ -85,14 +85,14 @@ fn what_is_wrong_with_a_client_is_told() {
     refused(ask("grant_type", Some("password")), 400, "unsupported_grant_type", 70003);
     refused(ask("scope", None), 400, "invalid_request", 900144);
     refused(ask("scope", Some("https://vault.azure.net/user_impersonation")), 400, "invalid_scope", 1002012);
-    // An identity of a machine has no secret, and none can be given for it.
+    // A managed identity has no secret and cannot sign in with one.
     let (identity, _, _) = vault.server.user_assigned();
     refused(ask("client_id", Some(&identity)), 400, "unauthorized_client", 700016);
     assert_eq!(vault.server.counters().of("token-refused"), 8);
 }
 
 #[test]
-fn another_tenant_is_not_found() {
+fn unknown_tenant_is_refused() {
     let vault = start();
     let url = format!("{}/other/oauth2/v2.0/token", vault.server.authority_url());
     refused(vault.send("POST", &url, &[], "").unwrap(), 400, "invalid_request", 90002);
@@ -101,7 +101,7 @@ fn another_tenant_is_not_found() {
 }
 
 #[test]
-fn a_disabled_client_gets_no_token_and_keeps_those_it_has() {
+fn disabled_client_gets_no_new_token() {
     let vault = start();
     vault.server.disable("application", true);
     refused(with_secret(&vault, &[]), 401, "invalid_client", 7000112);
@@ -111,17 +111,17 @@ fn a_disabled_client_gets_no_token_and_keeps_those_it_has() {
 }
 
 #[test]
-fn a_workload_exchanges_its_clusters_token() {
+fn workload_exchanges_its_federated_token() {
     let vault = start();
     let token = vault.server.federated_token().unwrap();
-    let got = with_assertion(&vault, &token).expect(200).json();
-    let access = got["access_token"].as_str().unwrap();
+    let reply = with_assertion(&vault, &token).expect(200).json();
+    let access = reply["access_token"].as_str().unwrap();
     vault.with(access, "GET", "/secrets", &Value::Null).unwrap().expect(200);
     assert_eq!(vault.server.counters().of("token-client-assertion"), 1);
 }
 
 #[test]
-fn a_federated_token_is_checked() {
+fn invalid_federated_token_is_refused() {
     let vault = start();
     let other = start();
     let token = vault.server.federated_token().unwrap();
@@ -131,7 +131,7 @@ fn a_federated_token_is_checked() {
     vault.server.clock().advance(3600);
     refused(with_assertion(&vault, &token), 401, "invalid_client", 700024);
     vault.server.clock().advance(-3600);
-    // It is the application's and no other's.
+    // The token belongs to this application only.
     let client = vault.server.add_client("other", Permission::on_vault(&[]));
     let form = [
         ("grant_type", "client_credentials"),
@@ -144,7 +144,7 @@ fn a_federated_token_is_checked() {
 }
 
 #[test]
-fn a_client_signs_with_its_certificate() {
+fn client_signs_in_with_its_certificate() {
     let vault = start();
     let pem = vault.server.client_certificate().unwrap();
     let (key, certificate) = pem.split_once("-----BEGIN CERTIFICATE-----").unwrap();
@@ -168,7 +168,7 @@ fn a_client_signs_with_its_certificate() {
     with_assertion(&vault, &sign(Algorithm::RS256, &|_, _| {})).expect(200);
     with_assertion(&vault, &sign(Algorithm::PS256, &|_, _| {})).expect(200);
     with_assertion(&vault, &sign(Algorithm::RS256, &by_sha1)).expect(200);
-    // As Microsoft's client for Rust names it.
+    // The format of Microsoft's client for Rust.
     let padded = STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &der));
     let by_padded = |_: &mut Value, header: &mut Header| {
         header.x5t_s256 = None;

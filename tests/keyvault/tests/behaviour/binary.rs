@@ -1,4 +1,4 @@
-//! The binary.
+//! The server as a program.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -11,20 +11,20 @@ fn binary() -> Command {
 }
 
 #[test]
-fn it_prints_one_line_and_serves_until_its_input_ends() {
+fn program_serves_until_its_input_ends() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = binary().arg("--dir").arg(dir.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     out.read_line(&mut line).unwrap();
-    let told: Value = serde_json::from_str(&line).unwrap();
+    let info: Value = serde_json::from_str(&line).unwrap();
     for name in ["vault", "authority", "metadata", "admin"] {
-        let url = told[name].as_str().unwrap();
+        let url = info[name].as_str().unwrap();
         let address = url.rsplit('/').next().unwrap().replace("localhost", "127.0.0.1");
         std::net::TcpStream::connect(address).unwrap();
     }
     for (name, mode) in [("ca-file", 0o644), ("client-secret-file", 0o600), ("federated-token-file", 0o600)] {
-        let path = told[name].as_str().unwrap();
+        let path = info[name].as_str().unwrap();
         assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, mode, "{name}");
         assert!(!line.contains(&std::fs::read_to_string(path).unwrap()), "{name}");
     }
@@ -36,7 +36,7 @@ fn it_prints_one_line_and_serves_until_its_input_ends() {
 }
 
 #[test]
-fn it_says_what_is_wrong_with_its_arguments() {
+fn invalid_arguments_are_explained() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("ca.pem"), "somebody's").unwrap();
     let dir = dir.path().to_str().unwrap();
@@ -49,8 +49,11 @@ fn it_says_what_is_wrong_with_its_arguments() {
     ] {
         let output = binary().args(&arguments).stdin(Stdio::null()).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(said.starts_with("error: ") && said.contains(expected) && said.contains("\nhelp: usage: "), "{said}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            message.starts_with("error: ") && message.contains(expected) && message.contains("\nhelp: usage: "),
+            "{message}"
+        );
         assert!(output.stdout.is_empty());
     }
 }

@@ -1,17 +1,17 @@
-//! What a server tells about itself, and the admin port.
+//! The journal, the counters, the clock, and the admin port.
 
 use keyvault_server::{Fault, Kind, Service};
 use serde_json::{Value, json};
 
-use crate::support::{Got, Setting, start};
+use crate::support::{ReceivedReply, TestServer, start};
 
-fn admin(vault: &Setting, method: &str, path: &str, body: &Value) -> Got {
+fn admin(vault: &TestServer, method: &str, path: &str, body: &Value) -> ReceivedReply {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     vault.send(method, &format!("{}{path}", vault.server.admin_url()), &[], &body).unwrap()
 }
 
 #[test]
-fn every_request_is_in_the_journal_and_no_secret_is() {
+fn journal_has_every_request_and_no_secret() {
     let vault = start();
     let value = "hunter2-hunter2";
     vault.set("x", value).expect(200);
@@ -40,13 +40,13 @@ fn every_request_is_in_the_journal_and_no_secret_is() {
 }
 
 #[test]
-fn every_reply_has_an_identifier_of_its_own() {
+fn each_reply_has_its_own_request_id() {
     let vault = start();
-    let [one, two] = [vault.get("/secrets"), vault.get("/secrets/nowhere")];
-    let (one, two) = (one.header("x-ms-request-id").to_owned(), two.header("x-ms-request-id").to_owned());
-    assert!(one.len() == 36 && one != two);
+    let [first, second] = [vault.get("/secrets"), vault.get("/secrets/nowhere")];
+    let (first, second) = (first.header("x-ms-request-id").to_owned(), second.header("x-ms-request-id").to_owned());
+    assert!(first.len() == 36 && first != second);
     let noted: Vec<_> = vault.server.journal().into_iter().map(|line| line.request_id).collect();
-    assert_eq!(noted, [one, two]);
+    assert_eq!(noted, [first, second]);
 }
 
 #[test]
@@ -64,10 +64,10 @@ fn requests_are_counted_by_kind_and_status() {
 }
 
 #[test]
-fn the_most_requests_at_once_are_counted() {
+fn maximum_of_concurrent_requests_is_counted() {
     let vault = start();
     vault.server.fault(Fault::new(Kind::Slow { milliseconds: 200, after: None }));
-    // On a busy machine the requests of one round may miss each other.
+    // On a busy machine the requests of one round may not overlap.
     let met = (0..50).any(|_| {
         std::thread::scope(|scope| {
             for _ in 0..4 {
@@ -80,7 +80,7 @@ fn the_most_requests_at_once_are_counted() {
 }
 
 #[test]
-fn the_clock_is_set_moved_and_stopped() {
+fn clock_is_set_moved_and_stopped() {
     let vault = start();
     let clock = vault.server.clock();
     clock.stop();
@@ -96,7 +96,7 @@ fn the_clock_is_set_moved_and_stopped() {
 }
 
 #[test]
-fn the_admin_port_steers_what_the_library_steers() {
+fn admin_port_has_the_functions_of_the_library() {
     let vault = start();
     let post = |path: &str, body: Value| admin(&vault, "POST", path, &body);
 
@@ -151,7 +151,7 @@ fn the_admin_port_steers_what_the_library_steers() {
 }
 
 #[test]
-fn the_admin_port_says_what_it_does_not_understand() {
+fn admin_port_rejects_invalid_requests() {
     let vault = start();
     let post = |path: &str, body: Value| admin(&vault, "POST", path, &body);
     post("/faults", json!({ "what": { "kind": "unheard-of" } })).expect(400);
@@ -162,7 +162,7 @@ fn the_admin_port_says_what_it_does_not_understand() {
 }
 
 #[test]
-fn a_fault_written_as_json_is_the_one_that_was_meant() {
+fn fault_is_parsed_from_json() {
     for (text, kind) in [
         (r#"{"kind":"reset","after":10}"#, Kind::Reset { after: Some(10) }),
         (r#"{"kind":"reset"}"#, Kind::Reset { after: None }),

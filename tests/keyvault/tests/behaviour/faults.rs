@@ -1,4 +1,4 @@
-//! Faults, as a client meets them.
+//! Faults as a client experiences them.
 
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
@@ -10,20 +10,20 @@ use ureq::http::Request;
 use crate::support::start;
 
 #[test]
-fn throttling_comes_with_and_without_the_time_to_wait() {
+fn throttling_sends_retry_after_if_configured() {
     let vault = start();
     vault.server.fault(Fault::new(Kind::Throttle { retry_after: Some(7) }).times(1));
     vault.server.fault(Fault::new(Kind::Throttle { retry_after: None }).times(1));
-    let got = vault.get("/secrets").fails(429, "Throttled", None);
-    assert_eq!(got.header("retry-after"), "7");
-    let got = vault.get("/secrets").fails(429, "Throttled", None);
-    assert!(got.headers.get("retry-after").is_none());
+    let reply = vault.get("/secrets").fails(429, "Throttled", None);
+    assert_eq!(reply.header("retry-after"), "7");
+    let reply = vault.get("/secrets").fails(429, "Throttled", None);
+    assert!(reply.headers.get("retry-after").is_none());
     vault.get("/secrets").expect(200);
     assert_eq!(vault.server.counters().faults["throttle"], 2);
 }
 
 #[test]
-fn a_fault_spares_the_request_without_a_token() {
+fn fault_does_not_affect_requests_without_token() {
     let vault = start();
     vault.server.fault(Fault::new(Kind::status(503)).times(1));
     let url = format!("{}/secrets?api-version=7.4", vault.server.vault_url());
@@ -33,18 +33,18 @@ fn a_fault_spares_the_request_without_a_token() {
 }
 
 #[test]
-fn an_error_says_what_a_test_wants_it_to() {
+fn error_has_the_configured_message() {
     let vault = start();
     let saying = |code| Kind::Status { code, message: Some("a text to look for".to_owned()) };
     vault.server.fault(Fault::new(saying(429)).times(1));
     vault.server.fault(Fault::new(saying(502)).at(Service::Authority).times(1));
-    let got = vault.get("/secrets").fails(429, "Throttled", None);
-    assert_eq!(got.json()["error"]["message"], "a text to look for");
+    let reply = vault.get("/secrets").fails(429, "Throttled", None);
+    assert_eq!(reply.json()["error"]["message"], "a text to look for");
     assert_eq!(vault.token_endpoint(&[]).expect(502).json()["error_description"], "a text to look for");
 }
 
 #[test]
-fn the_token_endpoint_and_the_metadata_service_fail_too() {
+fn faults_affect_token_endpoint_and_metadata_service() {
     let vault = start();
     for service in [Service::Authority, Service::Metadata] {
         vault.server.fault(Fault::new(Kind::status(500)).at(service).times(1));
@@ -56,7 +56,7 @@ fn the_token_endpoint_and_the_metadata_service_fail_too() {
 }
 
 #[test]
-fn a_connection_is_reset_before_and_within_a_reply() {
+fn connection_is_reset_before_or_during_a_reply() {
     let vault = start();
     vault.set("x", "hunter2");
     vault.server.fault(Fault::new(Kind::Reset { after: None }).times(1));
@@ -69,20 +69,20 @@ fn a_connection_is_reset_before_and_within_a_reply() {
 }
 
 #[test]
-fn a_reset_is_one_for_the_socket() {
+fn reset_reaches_the_socket() {
     let vault = start();
     vault.server.fault(Fault::new(Kind::Reset { after: Some(5) }).at(Service::Metadata));
     let address = vault.server.metadata_url().replace("http://", "");
     let mut stream = std::net::TcpStream::connect(address).unwrap();
     stream.write_all(b"GET /metadata/identity/oauth2/token HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    let mut got = Vec::new();
-    let error = stream.read_to_end(&mut got).unwrap_err();
+    let mut reply = Vec::new();
+    let error = stream.read_to_end(&mut reply).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
-    assert!(String::from_utf8(got).unwrap().ends_with("\r\n\r\n{\"err"));
+    assert!(String::from_utf8(reply).unwrap().ends_with("\r\n\r\n{\"err"));
 }
 
 #[test]
-fn a_reply_is_late_at_its_beginning_or_within() {
+fn reply_is_delayed_before_or_during_its_body() {
     let vault = start();
     vault.set("x", "hunter2");
     for after in [None, Some(5)] {
@@ -94,7 +94,7 @@ fn a_reply_is_late_at_its_beginning_or_within() {
 }
 
 #[test]
-fn pages_have_no_end() {
+fn endless_pages_never_end() {
     let vault = start();
     vault.set("x", "1");
     vault.server.fault(Fault::new(Kind::EndlessPages).path("/secrets"));
@@ -104,14 +104,14 @@ fn pages_have_no_end() {
     for _ in 0..20 {
         let page = vault.send("GET", &url, &[("authorization", &bearer)], "").unwrap().expect(200).json();
         page["nextLink"].as_str().unwrap().clone_into(&mut url);
-        assert!(!seen.contains(&url), "each link is another");
+        assert!(!seen.contains(&url), "a link was repeated");
         seen.push(url.clone());
     }
     assert!(vault.get("/secrets/x").expect(200).json().get("nextLink").is_none());
 }
 
 #[test]
-fn the_next_page_is_at_another_host() {
+fn next_page_link_leads_to_another_host() {
     let vault = start();
     vault.server.fault(Fault::new(Kind::ForeignNextLink { to: "https://evil.example".to_owned() }));
     let page = vault.get("/secrets").expect(200).json();
@@ -120,7 +120,7 @@ fn the_next_page_is_at_another_host() {
 }
 
 #[test]
-fn a_reply_is_huge_and_comes_as_it_is_read() {
+fn huge_reply_is_generated_as_it_is_read() {
     let vault = start();
     for (bytes, declared) in [(3_000_000, false), (3_000_000, true), (10 << 30, true)] {
         vault.server.fault(Fault::new(Kind::Huge { bytes, declared }).times(1));
@@ -129,7 +129,7 @@ fn a_reply_is_huge_and_comes_as_it_is_read() {
         let mut response = vault.agent.run(request).unwrap();
         let length = response.headers().get("content-length").map(|length| length.to_str().unwrap().to_owned());
         assert_eq!(length, declared.then(|| (bytes + 12).to_string()));
-        // Of the big one only the beginning: nobody waits for ten gigabytes, and nobody keeps them.
+        // Reads only the beginning of the ten gigabytes.
         let mut text = Vec::new();
         response.body_mut().as_reader().take(4_000_000).read_to_end(&mut text).unwrap();
         assert_eq!(text.len() as u64, (bytes + 12).min(4_000_000));
@@ -138,26 +138,26 @@ fn a_reply_is_huge_and_comes_as_it_is_read() {
 }
 
 #[test]
-fn the_content_is_of_another_type() {
+fn reply_has_the_configured_content_type() {
     let vault = start();
     let html = || Some("<html>".to_owned());
     for (body, expected) in [(html(), "<html>"), (None, "{\"nextLink\":null,\"value\":[]}")] {
         vault.server.fault(Fault::new(Kind::ContentType { value: "text/html".to_owned(), body }).times(1));
-        let got = vault.get("/secrets").expect(200);
-        assert_eq!((got.header("content-type"), got.text.as_str()), ("text/html", expected));
+        let reply = vault.get("/secrets").expect(200);
+        assert_eq!((reply.header("content-type"), reply.text.as_str()), ("text/html", expected));
     }
 }
 
 #[test]
-fn a_redirect_leads_to_another_host() {
+fn redirect_leads_to_another_host() {
     let vault = start();
     vault.server.fault(Fault::new(Kind::Redirect { to: "https://evil.example".to_owned() }).times(1));
-    let got = vault.get("/secrets/x").expect(307);
-    assert_eq!(got.header("location"), "https://evil.example/secrets/x?api-version=2025-07-01");
+    let reply = vault.get("/secrets/x").expect(307);
+    assert_eq!(reply.header("location"), "https://evil.example/secrets/x?api-version=2025-07-01");
 }
 
 #[test]
-fn a_challenge_names_an_authority_of_somebody_else() {
+fn challenge_names_a_foreign_authority() {
     let vault = start();
     let authority = "https://evil.example/tenant".to_owned();
     vault.server.fault(Fault::new(Kind::ForeignChallenge { authority: authority.clone(), resource: None }).times(1));
@@ -165,14 +165,14 @@ fn a_challenge_names_an_authority_of_somebody_else() {
     vault.server.fault(Fault::new(Kind::ForeignChallenge { authority, resource: other }).times(1));
     let url = format!("{}/secrets?api-version=7.4", vault.server.vault_url());
     for resource in ["https://vault.azure.net", "https://evil.example"] {
-        let got = vault.send("GET", &url, &[], "").unwrap().expect(401);
+        let reply = vault.send("GET", &url, &[], "").unwrap().expect(401);
         let expected = format!("Bearer authorization=\"https://evil.example/tenant\", resource=\"{resource}\"");
-        assert_eq!(got.header("www-authenticate"), expected);
+        assert_eq!(reply.header("www-authenticate"), expected);
     }
 }
 
 #[test]
-fn a_closed_port_refuses_and_opens_again_under_its_number() {
+fn closed_port_refuses_and_reopens_under_its_number() {
     let vault = start();
     let url = vault.server.vault_url();
     vault.get("/secrets").expect(200);
@@ -180,7 +180,7 @@ fn a_closed_port_refuses_and_opens_again_under_its_number() {
         vault.server.listen(service, false).unwrap();
         vault.server.listen(service, false).unwrap();
     }
-    // The client had a connection open: that is gone too.
+    // The client's open connection is gone too.
     assert!(vault.with(&vault.token, "GET", "/secrets", &Value::Null).is_err());
     let address = url.replace("https://localhost", "127.0.0.1");
     let error = std::net::TcpStream::connect(&address).unwrap_err();

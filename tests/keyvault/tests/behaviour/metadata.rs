@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use crate::support::{Got, Setting, start};
+use crate::support::{ReceivedReply, TestServer, start};
 
-fn ask(vault: &Setting, query: &str, headers: &[(&str, &str)]) -> Got {
+fn request(vault: &TestServer, query: &str, headers: &[(&str, &str)]) -> ReceivedReply {
     let url = format!("{}/metadata/identity/oauth2/token{query}", vault.server.metadata_url());
     vault.send("GET", &url, headers, "").unwrap()
 }
@@ -13,32 +13,32 @@ const WHAT: &str = "?api-version=2018-02-01&resource=https%3A%2F%2Fvault.azure.n
 const METADATA: (&str, &str) = ("Metadata", "true");
 
 #[test]
-fn the_machines_identity_gets_a_token() {
+fn system_assigned_identity_gets_a_token() {
     let vault = start();
-    let got = ask(&vault, WHAT, &[METADATA]).expect(200).json();
-    assert_eq!((&got["expires_in"], &got["token_type"]), (&"3599".into(), &"Bearer".into()));
-    assert!(got["expires_on"].as_str().unwrap().parse::<i64>().unwrap() > vault.server.clock().now());
-    let token = got["access_token"].as_str().unwrap();
+    let reply = request(&vault, WHAT, &[METADATA]).expect(200).json();
+    assert_eq!((&reply["expires_in"], &reply["token_type"]), (&"3599".into(), &"Bearer".into()));
+    assert!(reply["expires_on"].as_str().unwrap().parse::<i64>().unwrap() > vault.server.clock().now());
+    let token = reply["access_token"].as_str().unwrap();
     vault.with(token, "GET", "/secrets", &Value::Null).unwrap().expect(200);
     assert_eq!(vault.server.journal()[0].principal.as_deref(), Some("system-assigned"));
 }
 
 #[test]
-fn a_user_assigned_identity_is_named_in_three_ways() {
+fn user_assigned_identity_is_found_by_each_id() {
     let vault = start();
     let (client, object, resource) = vault.server.user_assigned();
     for (name, value) in
         [("client_id", &client), ("object_id", &object), ("msi_res_id", &resource), ("mi_res_id", &resource)]
     {
-        ask(&vault, &format!("{WHAT}&{name}={value}"), &[METADATA]).expect(200);
+        request(&vault, &format!("{WHAT}&{name}={value}"), &[METADATA]).expect(200);
     }
     let who: Vec<_> = vault.server.journal().into_iter().filter_map(|line| line.principal).collect();
     assert_eq!(who, ["user-assigned"; 4]);
-    ask(&vault, &format!("{WHAT}&client_id={client}&object_id={object}"), &[METADATA]).expect(400);
+    request(&vault, &format!("{WHAT}&client_id={client}&object_id={object}"), &[METADATA]).expect(400);
 }
 
 #[test]
-fn what_is_wrong_with_a_request_is_told() {
+fn invalid_request_gets_a_specific_error() {
     let vault = start();
     let application = vault.server.client().id;
     for (query, headers, error) in [
@@ -51,7 +51,7 @@ fn what_is_wrong_with_a_request_is_told() {
         (&format!("{WHAT}&client_id=nobody") as &str, vec![METADATA], "invalid_request"),
         (&format!("{WHAT}&client_id={application}") as &str, vec![METADATA], "invalid_request"),
     ] {
-        assert_eq!(ask(&vault, query, &headers).expect(400).json()["error"], error, "{query}");
+        assert_eq!(request(&vault, query, &headers).expect(400).json()["error"], error, "{query}");
     }
     assert_eq!(vault.server.counters().of("metadata-refused"), 8);
     let url = format!("{}/metadata/instance?api-version=2021-02-01", vault.server.metadata_url());

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::support::start;
 
 #[test]
-fn a_secret_is_set_and_got() {
+fn secret_is_set_and_read() {
     let vault = start();
     let set = vault.set("Db-Password", "hunter2").expect(200).json();
     let id = set["id"].as_str().unwrap();
@@ -23,19 +23,19 @@ fn a_secret_is_set_and_got() {
 }
 
 #[test]
-fn names_are_one_whatever_their_case() {
+fn names_are_case_insensitive() {
     let vault = start();
     vault.set("db-ADMIN", "1");
     vault.set("DB-admin", "2");
-    let got = vault.get("/secrets/Db-Admin").expect(200).json();
-    assert_eq!(got["value"], "2");
-    assert!(got["id"].as_str().unwrap().contains("/secrets/db-ADMIN/"), "the first spelling stays");
+    let reply = vault.get("/secrets/Db-Admin").expect(200).json();
+    assert_eq!(reply["value"], "2");
+    assert!(reply["id"].as_str().unwrap().contains("/secrets/db-ADMIN/"), "the first spelling stays");
     assert_eq!(vault.all("/secrets").0.len(), 1);
     assert_eq!(vault.all("/SECRETS/dB-aDMIN/Versions").0.len(), 2);
 }
 
 #[test]
-fn what_is_not_there_is_not_found() {
+fn absent_secret_is_not_found() {
     let vault = start();
     vault.set("there", "x");
     for path in ["/secrets/nowhere", "/secrets/there/0123", "/deletedsecrets/there", "/secrets/nowhere/versions"] {
@@ -43,14 +43,14 @@ fn what_is_not_there_is_not_found() {
     }
     vault.delete("/secrets/nowhere").fails(404, "SecretNotFound", None);
     vault.delete("/deletedsecrets/there").fails(404, "SecretNotFound", None);
-    vault.ask("POST", "/deletedsecrets/there/recover", &Value::Null).fails(404, "SecretNotFound", None);
+    vault.request("POST", "/deletedsecrets/there/recover", &Value::Null).fails(404, "SecretNotFound", None);
     vault.get("/elsewhere").fails(404, "ResourceNotFound", None);
-    vault.ask("POST", "/secrets/there", &Value::Null).expect(405);
-    vault.ask("POST", "/secrets/there/backup", &Value::Null).expect(501);
+    vault.request("POST", "/secrets/there", &Value::Null).expect(405);
+    vault.request("POST", "/secrets/there/backup", &Value::Null).expect(501);
 }
 
 #[test]
-fn names_are_checked() {
+fn invalid_name_is_rejected() {
     let vault = start();
     vault.set(&"a".repeat(NAME_LIMIT), "x").expect(200);
     let long = "a".repeat(NAME_LIMIT + 1);
@@ -61,9 +61,9 @@ fn names_are_checked() {
 }
 
 #[test]
-fn sizes_are_checked() {
+fn oversized_fields_are_rejected() {
     let vault = start();
-    let set = |body: &Value| vault.ask("PUT", "/secrets/x", body);
+    let set = |body: &Value| vault.request("PUT", "/secrets/x", body);
     let tags = |count: usize, length: usize| {
         (0..count).map(|n| (n.to_string(), "t".repeat(length).into())).collect::<serde_json::Map<_, _>>()
     };
@@ -79,17 +79,17 @@ fn sizes_are_checked() {
 }
 
 #[test]
-fn a_body_is_checked_and_not_repeated() {
+fn invalid_body_is_rejected_and_not_repeated() {
     let vault = start();
-    let set = |body: &Value| vault.ask("PUT", "/secrets/x", body);
+    let set = |body: &Value| vault.request("PUT", "/secrets/x", body);
     for body in [json!({}), json!({ "value": null }), json!({ "value": 7 }), json!(["hunter2"]), Value::Null] {
-        let got = set(&body).fails(400, "BadParameter", None);
-        assert!(!got.text.contains("hunter2"));
+        let reply = set(&body).fails(400, "BadParameter", None);
+        assert!(!reply.text.contains("hunter2"));
     }
 }
 
 #[test]
-fn the_version_of_the_interface_is_wanted() {
+fn api_version_is_required() {
     let vault = start();
     vault.set("x", "1");
     let bearer = format!("Bearer {}", vault.token);
@@ -106,7 +106,7 @@ fn the_version_of_the_interface_is_wanted() {
 }
 
 #[test]
-fn a_list_has_pages_of_25_without_values() {
+fn list_has_pages_of_25_without_values() {
     let vault = start();
     for n in 0..51 {
         vault.server.put(&format!("name-{n:02}"), "hunter2");
@@ -124,7 +124,7 @@ fn a_list_has_pages_of_25_without_values() {
 }
 
 #[test]
-fn a_page_has_as_many_as_are_asked_for_up_to_25() {
+fn page_size_can_be_requested_up_to_25() {
     let vault = start();
     for n in 0..30 {
         vault.server.put(&format!("name-{n:02}"), "x");
@@ -141,7 +141,7 @@ fn a_page_has_as_many_as_are_asked_for_up_to_25() {
 }
 
 #[test]
-fn a_page_that_is_full_to_the_brim_is_the_last() {
+fn full_last_page_has_no_next_link() {
     let vault = start();
     for n in 0..25 {
         vault.server.put(&format!("name-{n:02}"), "x");
@@ -150,7 +150,7 @@ fn a_page_that_is_full_to_the_brim_is_the_last() {
 }
 
 #[test]
-fn pages_hold_still_while_others_write() {
+fn pages_are_stable_during_writes() {
     let vault = start();
     for n in 0..30 {
         vault.server.put(&format!("name-{n:02}"), "x");
@@ -166,7 +166,7 @@ fn pages_hold_still_while_others_write() {
 }
 
 #[test]
-fn a_list_can_begin_with_an_empty_page() {
+fn list_can_start_with_an_empty_page() {
     let vault = start();
     vault.set("x", "1");
     vault.server.configure(Settings { empty_page_first: true, ..vault.server.settings() });
@@ -177,7 +177,7 @@ fn a_list_can_begin_with_an_empty_page() {
 }
 
 #[test]
-fn versions_are_in_the_order_of_their_identifiers() {
+fn versions_are_ordered_by_id() {
     let vault = start();
     let set: Vec<String> = (0..30)
         .map(|_| vault.set("x", "1").json()["id"].as_str().unwrap().rsplit('/').next().unwrap().to_owned())
@@ -185,57 +185,61 @@ fn versions_are_in_the_order_of_their_identifiers() {
     let (items, pages) = vault.all("/secrets/x/versions");
     let listed: Vec<_> =
         items.iter().map(|item| item["id"].as_str().unwrap().rsplit('/').next().unwrap().to_owned()).collect();
-    assert!(listed.is_sorted() && listed != set, "not that of time");
+    assert!(listed.is_sorted() && listed != set, "versions are in order of time");
     assert_eq!((listed.len(), pages), (30, 2));
     assert!(items.iter().all(|item| item.get("value").is_none()));
     let current = vault.get("/secrets/x").json();
-    assert!(current["id"].as_str().unwrap().ends_with(set.last().unwrap()), "the current one is the newest");
+    assert!(current["id"].as_str().unwrap().ends_with(set.last().unwrap()), "the current version is not the newest");
 }
 
 #[test]
-fn attributes_are_changed_one_by_one() {
+fn attributes_are_updated_individually() {
     let vault = start();
     let set = json!({
         "value": "v", "contentType": "a", "tags": { "t": "1" }, "attributes": { "nbf": 10, "exp": 20, "enabled": true },
     });
-    let first = vault.ask("PUT", "/secrets/x", &set).expect(200).json();
+    let first = vault.request("PUT", "/secrets/x", &set).expect(200).json();
     let version = first["id"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
     vault.set("x", "newer");
     vault.server.clock().advance(100);
 
     let path = format!("/secrets/x/{version}");
-    let changed = vault.ask("PATCH", &path, &json!({ "contentType": "b", "attributes": { "exp": 30 } })).expect(200);
+    let changed =
+        vault.request("PATCH", &path, &json!({ "contentType": "b", "attributes": { "exp": 30 } })).expect(200);
     assert!(changed.json().get("value").is_none());
-    let got = vault.get(&path).expect(200).json();
-    assert_eq!((&got["value"], &got["contentType"], &got["tags"]), (&json!("v"), &json!("b"), &json!({ "t": "1" })));
-    assert_eq!((&got["attributes"]["nbf"], &got["attributes"]["exp"]), (&json!(10), &json!(30)));
-    let (created, updated) = (&got["attributes"]["created"], &got["attributes"]["updated"]);
+    let reply = vault.get(&path).expect(200).json();
+    assert_eq!(
+        (&reply["value"], &reply["contentType"], &reply["tags"]),
+        (&json!("v"), &json!("b"), &json!({ "t": "1" }))
+    );
+    assert_eq!((&reply["attributes"]["nbf"], &reply["attributes"]["exp"]), (&json!(10), &json!(30)));
+    let (created, updated) = (&reply["attributes"]["created"], &reply["attributes"]["updated"]);
     assert!(updated.as_i64().unwrap() >= created.as_i64().unwrap() + 100);
 
-    vault.ask("PATCH", &path, &json!({ "tags": {} })).expect(200);
+    vault.request("PATCH", &path, &json!({ "tags": {} })).expect(200);
     assert_eq!(vault.get(&path).json()["tags"], json!({}), "tags are replaced as a whole");
-    assert!(vault.get("/secrets/x").json().get("contentType").is_none(), "the other version is as it was");
-    // Without a version the current one is meant.
-    vault.ask("PATCH", "/secrets/x/", &json!({ "contentType": "c" })).expect(200);
+    assert!(vault.get("/secrets/x").json().get("contentType").is_none(), "the other version was changed");
+    // Without a version, the current one is updated.
+    vault.request("PATCH", "/secrets/x/", &json!({ "contentType": "c" })).expect(200);
     assert_eq!(vault.get("/secrets/x").json()["contentType"], "c");
 }
 
 #[test]
-fn a_disabled_secret_is_forbidden_and_listed() {
+fn disabled_secret_is_forbidden_but_listed() {
     let vault = start();
-    vault.ask("PUT", "/secrets/x", &json!({ "value": "v", "attributes": { "enabled": false } })).expect(200);
+    vault.request("PUT", "/secrets/x", &json!({ "value": "v", "attributes": { "enabled": false } })).expect(200);
     vault.get("/secrets/x").fails(403, "Forbidden", Some("SecretDisabled"));
     assert_eq!(vault.all("/secrets").0[0]["attributes"]["enabled"], false);
-    vault.ask("PATCH", "/secrets/x", &json!({ "attributes": { "enabled": true } })).expect(200);
+    vault.request("PATCH", "/secrets/x", &json!({ "attributes": { "enabled": true } })).expect(200);
     vault.get("/secrets/x").expect(200);
 }
 
 #[test]
-fn an_expired_secret_is_still_served() {
+fn expired_secret_is_still_served() {
     let vault = start();
     let now = vault.server.clock().now();
     let body = json!({ "value": "v", "attributes": { "nbf": now + 10, "exp": now + 20 } });
-    vault.ask("PUT", "/secrets/x", &body).expect(200);
+    vault.request("PUT", "/secrets/x", &body).expect(200);
     for _ in 0..3 {
         assert_eq!(vault.get("/secrets/x").expect(200).json()["value"], "v");
         vault.server.clock().advance(15);
@@ -243,7 +247,7 @@ fn an_expired_secret_is_still_served() {
 }
 
 #[test]
-fn a_deleted_secret_is_kept_and_holds_its_name() {
+fn deleted_secret_keeps_its_name_reserved() {
     let vault = start();
     vault.set("Gone", "v");
     let deleted = vault.delete("/secrets/gone").expect(200).json();
@@ -261,12 +265,12 @@ fn a_deleted_secret_is_kept_and_holds_its_name() {
 }
 
 #[test]
-fn a_deleted_secret_is_recovered_with_all_its_versions() {
+fn deleted_secret_is_recovered_with_all_versions() {
     let vault = start();
     vault.set("x", "1");
     let current = vault.set("x", "2").json();
     vault.delete("/secrets/x").expect(200);
-    let recovered = vault.ask("POST", "/deletedsecrets/x/recover", &Value::Null).expect(200).json();
+    let recovered = vault.request("POST", "/deletedsecrets/x/recover", &Value::Null).expect(200).json();
     assert_eq!(recovered["id"], current["id"]);
     assert!(recovered.get("value").is_none());
     assert_eq!(vault.get("/secrets/x").expect(200).json()["value"], "2");
@@ -274,7 +278,7 @@ fn a_deleted_secret_is_recovered_with_all_its_versions() {
 }
 
 #[test]
-fn a_purged_secret_is_gone_and_its_name_free() {
+fn purged_secret_frees_its_name() {
     let vault = start();
     vault.set("x", "1");
     vault.delete("/secrets/x").expect(200);
@@ -286,13 +290,13 @@ fn a_purged_secret_is_gone_and_its_name_free() {
 }
 
 #[test]
-fn a_deleted_secret_is_purged_when_its_time_is_over() {
+fn deleted_secret_is_purged_after_its_retention() {
     let vault = start();
     vault.server.clock().stop();
     vault.server.configure(Settings { retention_days: 7, ..vault.server.settings() });
     assert_eq!(vault.set("x", "1").json()["attributes"]["recoveryLevel"], "CustomizedRecoverable+Purgeable");
     vault.delete("/secrets/x").expect(200);
-    // A token is not good for so long; the clock alone decides.
+    // The old token has expired by then, so a new one is needed.
     vault.server.configure(Settings { token_lifetime: 1_000_000, ..vault.server.settings() });
     vault.server.clock().advance(7 * 24 * 60 * 60 - 1);
     let token = vault.login(&vault.server.client(), "https://vault.azure.net/.default");
@@ -303,7 +307,7 @@ fn a_deleted_secret_is_purged_when_its_time_is_over() {
 }
 
 #[test]
-fn deletion_recovery_and_purge_take_as_long_as_is_set() {
+fn deletion_recovery_and_purge_take_the_configured_time() {
     let vault = start();
     vault.server.clock().stop();
     let settings = Settings { deletion_takes: 5, recovery_takes: 5, purge_takes: 5, ..vault.server.settings() };
@@ -315,7 +319,7 @@ fn deletion_recovery_and_purge_take_as_long_as_is_set() {
     vault.get("/deletedsecrets/x").fails(404, "SecretNotFound", None);
     vault.set("x", "2").fails(409, "Conflict", Some("ObjectIsBeingDeleted"));
     vault.delete("/deletedsecrets/x").fails(409, "Conflict", Some("ObjectIsBeingDeleted"));
-    let recover = || vault.ask("POST", "/deletedsecrets/x/recover", &Value::Null);
+    let recover = || vault.request("POST", "/deletedsecrets/x/recover", &Value::Null);
     recover().fails(409, "Conflict", Some("ObjectIsBeingDeleted"));
     vault.server.clock().advance(5);
     vault.get("/deletedsecrets/x").expect(200);
@@ -337,12 +341,12 @@ fn deletion_recovery_and_purge_take_as_long_as_is_set() {
 }
 
 #[test]
-fn a_name_put_into_a_path_without_care_reaches_elsewhere_and_it_is_seen() {
+fn unencoded_name_in_path_reaches_another_resource() {
     let vault = start();
     vault.set("admin", "root");
     vault.set("b", "1");
     let version = vault.set("a", "1").json()["id"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
-    // The client must not tidy the path up before it is sent.
+    // The client must send the path without normalizing it.
     for (path, kind) in [
         ("/secrets/team/%2e%2e/admin", "get-secret"),
         ("/secrets/%2e%2e/keys/x", "keys"),

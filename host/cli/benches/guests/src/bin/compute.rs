@@ -1,12 +1,14 @@
-//! What training consists of, and how long it takes here: the example's training loop, and the product of two dense matrices.
+//! Measures the computations of training: the example's training loop, and the product of two dense
+//! matrices.
 //!
-//! `compute REPEATS`, with the example's data as `/input/breast_cancer.csv`, or where the variable `DATA` says. Prints the fastest fit and the fastest product in microseconds, and a
-//! sum of what came out, which has to be the same wherever this runs.
+//! `compute REPEATS` reads the example's data from `/input/breast_cancer.csv` or the file named by
+//! `DATA`. It prints the fastest fit and the fastest product in microseconds, and a checksum of the
+//! results, which must be the same everywhere.
 
-#[path = "../../../../../guest-example/rust/src/data.rs"]
+#[path = "../../../../../../guest-example/rust/src/data.rs"]
 #[allow(dead_code, reason = "the example uses more of it")]
 mod data;
-#[path = "../../../../../guest-example/rust/src/model.rs"]
+#[path = "../../../../../../guest-example/rust/src/model.rs"]
 #[allow(dead_code, reason = "the example uses more of it")]
 mod model;
 
@@ -16,7 +18,7 @@ use std::time::Instant;
 
 use strongroom_bench_guests::number;
 
-/// Rows and columns of the matrices.
+/// The number of rows and columns of the matrices.
 const SIDE: usize = 256;
 
 fn main() {
@@ -28,13 +30,13 @@ fn main() {
     let (a, b) = (matrix(1), matrix(2));
     let (mut fit, mut product, mut sum) = (f64::INFINITY, f64::INFINITY, 0.0);
     for _ in 0..number(0).max(1) {
-        let begun = Instant::now();
+        let started = Instant::now();
         let fitted =
             model::fit(black_box(&samples), model::Settings::default(), |_, _| Ok::<(), Infallible>(())).unwrap();
-        fit = fit.min(begun.elapsed().as_secs_f64());
-        let begun = Instant::now();
+        fit = fit.min(started.elapsed().as_secs_f64());
+        let started = Instant::now();
         let c = multiply(black_box(&a), black_box(&b));
-        product = product.min(begun.elapsed().as_secs_f64());
+        product = product.min(started.elapsed().as_secs_f64());
         sum = fitted.model.coefficients.iter().sum::<f64>() + f64::from(c.iter().sum::<f32>());
     }
     println!("{:.1} {:.1} {sum:.3}", fit * 1e6, product * 1e6);
@@ -49,7 +51,7 @@ fn matrix(seed: u32) -> Vec<f32> {
     (0..SIDE * SIDE).map(|_| next()).collect()
 }
 
-/// Row by row, so that the inner loop runs along memory and a compiler can use wide registers.
+/// Multiplies row by row, so that the inner loop is contiguous in memory and can be vectorized.
 fn multiply(a: &[f32], b: &[f32]) -> Vec<f32> {
     let mut c = vec![0.0; SIDE * SIDE];
     for (row, out) in a.chunks_exact(SIDE).zip(c.chunks_exact_mut(SIDE)) {

@@ -1,4 +1,4 @@
-//! Asks for one secret, which the benchmark's vault answers when it likes.
+//! Reads one secret, for which the benchmark's vault waits.
 
 fn main() {
     #[cfg(target_family = "wasm")]

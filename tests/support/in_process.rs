@@ -1,4 +1,4 @@
-//! The library in this process: a runner as a host that embeds it would have.
+//! The library in this process: a `Runner`, as an embedder has it.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,24 +22,24 @@ use tempfile::TempDir;
 
 use super::guest;
 
-/// A host process within the test's own.
-pub(crate) struct Inside {
+/// A host in the test's own process.
+pub(crate) struct InProcessHost {
     folder: TempDir,
     runtime: tokio::runtime::Runtime,
     runner: Arc<Runner>,
-    /// What goes past the cache, and what goes to the cache.
-    pub(crate) asked: Arc<Counted>,
+    /// Counts the calls that reach the cache and the vault.
+    pub(crate) vault_calls: Arc<CountingVault>,
 }
 
 /// A run that has ended.
 #[derive(Debug)]
-pub(crate) struct Seen {
+pub(crate) struct InProcessRun {
     pub(crate) record: RunRecord,
     pub(crate) shown: String,
 }
 
-impl Inside {
-    /// A host whose vault holds these secrets.
+impl InProcessHost {
+    /// Creates a host whose vault contains these secrets.
     pub(crate) fn new(secrets: &[(&str, &str)]) -> Self {
         Self::with_compiler(secrets, compiler())
     }
@@ -54,39 +54,41 @@ impl Inside {
             runtime.block_on(Operator::set_many(&local, secrets.collect())).expect("the secrets are set");
             Arc::new(Cache::new(Arc::new(local), Settings::default())) as Arc<dyn Vault>
         };
-        Self::make(local, compiler, |options, folder| {
+        Self::build(local, compiler, |options, folder| {
             let records = RunStore::open(&folder.join("runs")).expect("a folder for records");
             options.records(Arc::new(records)).code_store(folder.join("code"))
         })
     }
 
-    /// A host with another vault, which brings its cache, and room for so many runs at once. It keeps neither records nor compiled code.
-    pub(crate) fn around(vault: Arc<dyn Vault>, max_runs: u32) -> Self {
-        Self::make(|_, _| vault, compiler(), |options, _| options.max_runs(max_runs))
+    /// Creates a host with another vault, which brings its own cache, and at most `max_runs`
+    /// concurrent runs. It stores neither records nor compiled code.
+    pub(crate) fn with_vault(vault: Arc<dyn Vault>, max_runs: u32) -> Self {
+        Self::build(|_, _| vault, compiler(), |options, _| options.max_runs(max_runs))
     }
 
-    fn make(
+    fn build(
         vault: impl FnOnce(&tokio::runtime::Runtime, &Path) -> Arc<dyn Vault>,
         compiler: ChildCompiler,
         more: impl FnOnce(RunnerOptions, &Path) -> RunnerOptions,
     ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        // Threads for blocking work end soon after it, so that those that are there can be counted.
+        // Threads for blocking work end soon after it, so that the tests can count threads.
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(2).thread_keep_alive(Duration::from_millis(20)).enable_all().build();
         let runtime = runtime.expect("threads");
-        let (runner, asked) = {
+        let (runner, vault_calls) = {
             let _context = runtime.enter();
             let inner = vault(&runtime, folder.path());
-            let asked = Arc::new(Counted { inner, calls: AtomicUsize::new(0), looks: AtomicUsize::new(0) });
+            let vault_calls =
+                Arc::new(CountingVault { inner, calls: AtomicUsize::new(0), cache_lookups: AtomicUsize::new(0) });
             let temp = folder.path().join("tmp");
             std::fs::create_dir(&temp).expect("a folder");
             let audit = Audit::open(&folder.path().join("audit"), SyncMode::Os).expect("an audit");
-            let vault = Arc::clone(&asked) as Arc<dyn Vault>;
+            let vault = Arc::clone(&vault_calls) as Arc<dyn Vault>;
             let options = RunnerOptions::new(vault, audit, Compile::Child(compiler)).temp(temp);
-            (Arc::new(Runner::new(more(options, folder.path())).expect("a runner")), asked)
+            (Arc::new(Runner::new(more(options, folder.path())).expect("a runner")), vault_calls)
         };
-        Self { folder, runtime, runner, asked }
+        Self { folder, runtime, runner, vault_calls }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -94,16 +96,17 @@ impl Inside {
     }
 
     /// Runs a guest to its end.
-    pub(crate) fn run(&self, component: &str, policy: &str, args: &[&str]) -> Seen {
+    pub(crate) fn run(&self, component: &str, policy: &str, args: &[&str]) -> InProcessRun {
         self.runtime.block_on(self.start(component, policy, args))
     }
 
-    /// Runs many guests, `at_once` of them at any time. Each answer comes with the run's place in the list.
-    pub(crate) fn run_all(&self, runs: &[Work], at_once: usize) -> Vec<Seen> {
+    /// Runs many guests, at most `at_once` concurrently. Returns the results in the order of
+    /// `runs`.
+    pub(crate) fn run_all(&self, runs: &[RunRequest], at_once: usize) -> Vec<InProcessRun> {
         use futures_util::StreamExt as _;
         let started = runs.iter().map(|(component, policy, args)| {
             let run = self.start(component, policy, args);
-            // A task each, so that both of the runtime's threads work.
+            // A task for each run, so that both threads of the runtime are used.
             let task = self.runtime.spawn(run);
             async move { task.await.expect("no run panics") }
         });
@@ -111,23 +114,23 @@ impl Inside {
         self.runtime.block_on(futures_util::stream::iter(started).buffered(at_once).collect())
     }
 
-    /// The runtime, for what a test does beside the runs.
+    /// Returns the runtime, for a test's own futures.
     pub(crate) fn runtime(&self) -> &tokio::runtime::Runtime {
         &self.runtime
     }
 
-    /// A run's events in the audit.
+    /// Returns a run's audit events.
     pub(crate) fn events(&self, record: &RunRecord) -> Vec<serde_json::Value> {
         super::host::events_in(&self.folder.path().join("audit"), record)
     }
 
-    /// A run that begins when it is first polled.
+    /// Returns a run that starts when it is first polled.
     pub(crate) fn start(
         &self,
         component: &str,
         policy: &str,
         args: &[&str],
-    ) -> impl Future<Output = Seen> + Send + use<> {
+    ) -> impl Future<Output = InProcessRun> + Send + use<> {
         let mut spec = RunSpec::new(guest(component));
         spec.args = args.iter().map(|arg| (*arg).to_owned()).collect();
         let policy = Arc::new(Policy::parse(policy, "policy.toml").expect("a policy"));
@@ -136,20 +139,20 @@ impl Inside {
             let observer = Arc::clone(&collected) as Arc<dyn Observer>;
             let record = runner.run(spec, policy, observer, std::future::pending()).await.expect("the run starts");
             let shown = String::from_utf8_lossy(&collected.0.lock().expect("no panic")).into_owned();
-            Seen { record, shown }
+            InProcessRun { record, shown }
         }
     }
 }
 
-/// One run of many: a guest, its policy and its arguments.
-pub(crate) type Work = (&'static str, String, &'static [&'static str]);
+/// A guest, its policy and its arguments.
+pub(crate) type RunRequest = (&'static str, String, &'static [&'static str]);
 
-/// The compiler of the real program.
+/// Returns the compiler of the real program.
 pub(crate) fn compiler() -> ChildCompiler {
     ChildCompiler::new(PathBuf::from(env!("CARGO_BIN_EXE_strongroom")))
 }
 
-impl Seen {
+impl InProcessRun {
     #[track_caller]
     pub(crate) fn finished(self) -> Self {
         assert_eq!(self.record.outcome, Outcome::Finished, "{:?}\n{}", self.record.reason, self.shown);
@@ -179,17 +182,17 @@ impl Observer for Collected {
     }
 }
 
-/// A vault behind its cache, and how often it was asked for anything.
-pub(crate) struct Counted {
+/// A vault that counts its calls.
+pub(crate) struct CountingVault {
     inner: Arc<dyn Vault>,
     calls: AtomicUsize,
-    looks: AtomicUsize,
+    cache_lookups: AtomicUsize,
 }
 
-impl Counted {
-    /// How often the vault was called, and how often the cache was looked into.
-    pub(crate) fn so_far(&self) -> (usize, usize) {
-        (self.calls.load(Ordering::SeqCst), self.looks.load(Ordering::SeqCst))
+impl CountingVault {
+    /// Returns how often the vault was called, and how often the cache was consulted.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.calls.load(Ordering::SeqCst), self.cache_lookups.load(Ordering::SeqCst))
     }
 
     fn call(&self) -> &dyn Vault {
@@ -199,13 +202,13 @@ impl Counted {
 }
 
 #[async_trait]
-impl Vault for Counted {
+impl Vault for CountingVault {
     fn abilities(&self) -> Abilities {
         self.inner.abilities()
     }
 
     fn cached(&self, grant: &Grant) -> Option<Result<Stored, VaultError>> {
-        self.looks.fetch_add(1, Ordering::SeqCst);
+        self.cache_lookups.fetch_add(1, Ordering::SeqCst);
         self.inner.cached(grant)
     }
 

@@ -1,15 +1,16 @@
-//! The audit's readers: any bytes as a ledger and as a segment are verified and shown without a panic, and are never called intact.
+//! Verifying and reading arbitrary bytes as a ledger and a segment does not panic, and the result
+//! is never `intact`.
 
 use arbitrary::{Arbitrary as _, Unstructured};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use strongroom::audit::{Verdict, read, verify};
+use super::host::audit::{Verdict, read, verify};
 
 const SEGMENT: &str = "01J0000000000000000000000A";
 
-static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| super::shared::scratch().keep());
+static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| super::edits::scratch().keep());
 
 /// Checks one input.
 pub(crate) fn check(data: &[u8]) {
@@ -18,12 +19,12 @@ pub(crate) fn check(data: &[u8]) {
     let (ledger, segment) = bytes.split_at(usize::from(split).min(bytes.len()));
     fs::write(FOLDER.join("ledger.jsonl"), ledger).expect("a file");
     fs::write(FOLDER.join(format!("{SEGMENT}.jsonl")), segment).expect("a file");
-    // Of a newer format, and nothing else, is an error.
+    // Only a newer format is an error.
     if let Ok(report) = verify(&FOLDER, None) {
-        assert_ne!(report.overall(), Verdict::Intact, "hashes that nobody computed cannot fit");
+        assert_ne!(report.overall(), Verdict::Intact, "arbitrary hashes cannot match");
     }
-    for item in read(&FOLDER).expect("the folder is there") {
-        let item = item.expect("a file that is there can be read");
+    for item in read(&FOLDER).expect("the folder exists") {
+        let item = item.expect("the file is readable");
         assert!(item.line > 0);
     }
 }

@@ -1,52 +1,54 @@
-//! Tests that look at a whole process (its memory, descriptors, threads, children) run in a process of their own: this binary, started again
-//! for one ignored test.
+//! Runs tests that inspect a whole process (memory, descriptors, threads, children) in a process of
+//! their own.
+//!
+//! The process is this test binary, started again for one ignored test.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Runs the ignored test `name` apart from all others. It has to pass.
+/// Runs the ignored test `name` in a new process and asserts that it passes.
 #[track_caller]
-pub(crate) fn passes(name: &str) {
-    passes_in(&std::env::temp_dir(), name);
+pub(crate) fn assert_passes(name: &str) {
+    assert_passes_in(&std::env::temp_dir(), name);
 }
 
-/// The same, with its temporary files in this folder.
+/// Like [`assert_passes`], with temporary files in the folder `temp`.
 #[track_caller]
-pub(crate) fn passes_in(temp: &Path, name: &str) {
-    // The guests are built by then, so that the new process starts no compiler.
+pub(crate) fn assert_passes_in(temp: &Path, name: &str) {
+    // Builds the guests first, so that the new process starts no compiler.
     let _ = super::guest("hello");
     let output = Command::new(std::env::current_exe().expect("a test knows its own file"))
         .args(["--exact", name, "--ignored", "--nocapture", "--test-threads", "1"])
-        // One heap for all threads: what is measured is what the process holds, not what the heaps of idle threads keep for later.
+        // One heap for all threads. Otherwise the heaps of idle threads count as used memory.
         .env("MALLOC_ARENA_MAX", "1")
         .env("TMPDIR", temp)
         .output()
         .expect("it starts");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
 }
 
-/// A number of kilobytes in this process's status, such as `VmRSS` or `VmHWM` (the most there ever was).
+/// Returns a field of this process's status in KiB, such as `VmRSS:` or `VmHWM:` (the peak).
 pub(crate) fn kilobytes(field: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("a status");
     let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the field is there");
     line.trim_matches(|c: char| !c.is_ascii_digit()).parse().expect("a number")
 }
 
-/// Forgets what `VmHWM` was. Whether the system lets us.
-pub(crate) fn forget_the_peak() -> bool {
+/// Resets the peak (`VmHWM`). Returns whether the system allows this.
+pub(crate) fn reset_peak_memory() -> bool {
     std::fs::write("/proc/self/clear_refs", "5").is_ok()
 }
 
-/// What this process holds.
+/// The threads, descriptors and child processes of this process.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Holdings {
+pub(crate) struct ProcessResources {
     pub(crate) threads: usize,
     pub(crate) descriptors: Vec<PathBuf>,
     pub(crate) children: Vec<String>,
 }
 
-impl Holdings {
+impl ProcessResources {
     pub(crate) fn now() -> Self {
         let entries = |folder: &str| -> Vec<PathBuf> {
             let listed = std::fs::read_dir(folder).expect("proc is mounted");
@@ -54,7 +56,7 @@ impl Holdings {
         };
         let mut descriptors: Vec<_> =
             entries("/proc/self/fd").iter().filter_map(|path| std::fs::read_link(path).ok()).collect();
-        // The listing itself.
+        // Omits the descriptor of the listing itself.
         descriptors.retain(|target| !target.starts_with("/proc"));
         descriptors.sort();
         let mut children = Vec::new();

@@ -1,4 +1,4 @@
-//! A long audit: how fast it is written and verified, and in what memory.
+//! A long audit log: the speed of writing and verifying it, and the memory needed.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::table::{row, shown};
 
 pub(crate) fn measure(size: Size) {
     let folder = tempfile::tempdir().unwrap();
-    let events = size.of(1_000_000, 1_000);
+    let events = size.choose(1_000_000, 1_000);
     let event = Event {
         event: Kind::Use,
         run: Some(RunId::generate()),
@@ -28,24 +28,24 @@ pub(crate) fn measure(size: Size) {
 
     let audit = Audit::open(&folder.path().join("audit"), SyncMode::Os).unwrap();
     let before = status("VmRSS:");
-    let begun = Instant::now();
+    let started = Instant::now();
     for _ in 0..events {
         audit.append_blocking(event.clone()).unwrap();
     }
-    let took = begun.elapsed();
+    let took = started.elapsed();
     row(&format!("{events} events appended, `os`"), &rate(events, took));
     row("  resident memory more than before", &format!("{} KiB", status("VmRSS:").saturating_sub(before)));
     let mut floor = Floor::new(folder.path());
-    let begun = Instant::now();
+    let started = Instant::now();
     (0..events).for_each(|_| floor.event());
-    row("  the floor: one hash and one append each", &rate(events, begun.elapsed()));
+    row("  the floor: one hash and one append each", &rate(events, started.elapsed()));
     audit.close().unwrap();
     drop(audit);
 
     let before = status("VmHWM:");
-    let begun = Instant::now();
+    let started = Instant::now();
     let report = verify(&folder.path().join("audit"), None).unwrap();
-    let took = begun.elapsed();
+    let took = started.elapsed();
     assert_eq!(report.overall(), Verdict::Intact);
     let bytes: u64 = std::fs::read_dir(folder.path().join("audit"))
         .unwrap()
@@ -55,11 +55,11 @@ pub(crate) fn measure(size: Size) {
     row("verified", &format!("{}, {speed:.0} MB/s", rate(events, took)));
     row("  resident memory more than before, at most", &format!("{} KiB", status("VmHWM:").saturating_sub(before)));
 
-    // Each waits for the disk; those that wait at the same time share a sync.
+    // Each event waits for the disk. Concurrent events share a sync.
     let audit = Audit::open(&folder.path().join("always"), SyncMode::Always).unwrap();
     let (runtime, at_once) = (runtime(), 64);
-    let events = size.of(6_400, 64);
-    let begun = Instant::now();
+    let events = size.choose(6_400, 64);
+    let started = Instant::now();
     runtime.block_on(async {
         let mut tasks = tokio::task::JoinSet::new();
         let event = Arc::new(event);
@@ -73,10 +73,10 @@ pub(crate) fn measure(size: Size) {
         }
         tasks.join_all().await;
     });
-    row(&format!("{events} events of {at_once} runs at once, `always`"), &rate(events, begun.elapsed()));
+    row(&format!("{events} events of {at_once} runs at once, `always`"), &rate(events, started.elapsed()));
 }
 
 fn rate(events: usize, took: std::time::Duration) -> String {
-    let one = took / u32::try_from(events).unwrap();
-    format!("{:.0} a second, {} each", events as f64 / took.as_secs_f64(), shown(one))
+    let each = took / u32::try_from(events).unwrap();
+    format!("{:.0} a second, {} each", events as f64 / took.as_secs_f64(), shown(each))
 }
