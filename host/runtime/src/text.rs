@@ -1,36 +1,41 @@
-//! Text that comes from a component, or from a library that has read one, made fit for messages: escaped, and bounded while it is formatted.
+//! Formats text that comes from a component, or from a library that has read one, for messages:
+//! escaped, and bounded while it is formatted.
 
 use std::fmt::{self, Display, Write};
 
 use wasmtime::WasmBacktrace;
 
-/// The most causes of an error that are shown.
+/// The maximum of an error's causes that are shown.
 const CAUSES_MAX: usize = 8;
 
-/// The most calls of a backtrace that are shown, innermost first.
+/// The maximum of calls of a backtrace that are shown, innermost first.
 const FRAMES_MAX: usize = 8;
 
-/// The most characters of a module's or function's name in a backtrace.
+/// The longest module or function name in a backtrace, in characters.
 const FRAME_NAME_MAX: usize = 80;
 
-/// Escapes control characters and shortens to `max` characters, the last an ellipsis where something was cut.
+/// Escapes control characters and shortens to `max` characters. If text was cut, the last character
+/// is an ellipsis.
 pub(crate) fn bounded(text: &str, max: usize) -> String {
     display(text, max)
 }
 
-/// Formats a value like [`bounded`] does. Formatting ends where the bound is reached, so that a name of 30 MB inside an error costs nothing.
+/// Formats a value as [`bounded`] does. Formatting stops at the bound, so that a name of 30 MB
+/// inside an error costs nothing.
 pub(crate) fn display(value: &(impl Display + ?Sized), max: usize) -> String {
     let mut writer = BoundedWriter { out: String::new(), left: max };
-    // The writer fails once it is full, and nothing else does.
+    // The only possible error is that the writer is full.
     if write!(writer, "{value}").is_err() {
         writer.out.push('…');
     }
     writer.out
 }
 
-/// Formats an error of the engine: its causes, outermost first and without the backtrace, then the innermost calls.
+/// Formats an error of the engine: its causes, outermost first and without the backtrace, then the
+/// innermost calls.
 ///
-/// `{:#}` must not be used for such errors: it formats the backtrace, in which every name is the component's to choose.
+/// `{:#}` must not be used for such errors: it formats the backtrace, in which the component
+/// chooses every name.
 pub(crate) fn error(error: &wasmtime::Error, max: usize) -> String {
     let is_backtrace = |cause: &str| cause.starts_with("error while executing at wasm backtrace:");
     let causes = error.chain().take(CAUSES_MAX).map(|cause| display(cause, max)).filter(|cause| !is_backtrace(cause));
@@ -52,10 +57,10 @@ fn frame(frame: &wasmtime::FrameInfo) -> String {
     }
 }
 
-/// Escapes what it is given, and fails when it is full.
+/// A writer that escapes its input and fails when it is full.
 struct BoundedWriter {
     out: String,
-    /// How many more characters it takes, before escaping.
+    /// How many more characters fit, before escaping.
     left: usize,
 }
 
@@ -69,7 +74,8 @@ impl Write for BoundedWriter {
     }
 }
 
-/// Whether a character shows itself and does nothing else: no control characters, and none that reorders text or breaks lines.
+/// Returns whether a character is visible and has no other effect: no control characters, and none
+/// that reorders text or breaks lines.
 fn is_plain(c: char) -> bool {
     !c.is_control()
         && !matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
