@@ -1,37 +1,38 @@
-//! Two-faced errors: what the component may know, and what the operator may know.
+//! Errors with two messages: one for the component and one for the operator.
 
 use std::fmt;
 
 use strongroom_core::record::Limit;
 use strongroom_vault::VaultError;
 
-/// What a component is told. The variants are those of the guest contract (`wit/training.wit`).
+/// The error that a component receives. The variants are those of the guest contract
+/// (`wit/training.wit`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GuestError {
-    /// The policy does not grant it.
+    /// The policy does not grant the request.
     Denied(String),
-    /// Granted, and there is no such secret to be had.
+    /// The request is granted, but no such secret is available.
     NotFound(String),
-    /// No valid name.
+    /// The name is not valid.
     InvalidName(String),
-    /// Value too long.
+    /// The value is too long.
     InvalidValue(String),
-    /// The budget is used up.
+    /// The grant's `max-uses` or the redactor's capacity is used up.
     Exhausted(String),
     /// The grant has expired.
     Expired(String),
-    /// Too many names, or one twice.
+    /// The batch has too many names, or contains a name twice.
     InvalidBatch(String),
     /// The vault holds the name in a state that cannot be written.
     Conflict(String),
-    /// These names were written. The rest were not, or it is not known.
+    /// These names were written. The others were not, or it is not known whether they were.
     Partial(Vec<String>),
-    /// Neither vault nor audit can serve now.
+    /// The vault or the audit log is unavailable.
     Unavailable(String),
 }
 
 impl GuestError {
-    /// The variant's name in the guest contract.
+    /// Returns the variant's name in the guest contract.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Denied(_) => "denied",
@@ -48,18 +49,19 @@ impl GuestError {
     }
 }
 
-/// Why a request was not served. `Display` and `Debug` show what the component may know.
+/// Why a request was not served. `Display` and `Debug` show only the message for the component.
 #[derive(thiserror::Error)]
 pub enum RequestError {
-    /// The component gets an answer and goes on.
+    /// The component receives an error and continues.
     #[error("{0}")]
     Answer(Answer),
-    /// The run is over its limit and stops.
+    /// The run exceeded a limit and stops.
     #[error("the run is over its `{}` limit", .0.as_str())]
     Stop(Limit),
 }
 
-/// An answer with two faces. `Display` shows the component's; the other has to be asked for by name.
+/// An error with a message for the component and one for the operator. `Display` shows the
+/// component's; [`Answer::internal`] returns the operator's.
 pub struct Answer {
     guest: GuestError,
     internal: String,
@@ -70,17 +72,18 @@ impl Answer {
         Self { guest, internal: internal.into() }
     }
 
-    /// What the component is told.
+    /// Converts this into the component's error.
     pub fn into_guest(self) -> GuestError {
         self.guest
     }
 
-    /// What the component is told.
+    /// Returns the component's error.
     pub fn guest(&self) -> &GuestError {
         &self.guest
     }
 
-    /// What the operator may read: upstream texts, file names. Never shown to a component.
+    /// Returns the message for the operator, such as upstream texts and file names. It is never
+    /// shown to a component.
     pub fn internal(&self) -> &str {
         &self.internal
     }
@@ -132,8 +135,9 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// What a component may know of a vault's failure to serve `name`, the name that it asked for. A failure of the vault itself says
-/// nothing but that: upstream text stays with the operator.
+/// Maps a vault error to what a component may know about it. `name` is the name that it asked for.
+/// For a failure of the vault itself, the component learns only that the vault failed: upstream
+/// text is for the operator only.
 pub(super) fn from_vault(name: &str, error: &VaultError) -> Answer {
     let guest = match error {
         VaultError::NotFound(_) | VaultError::Disabled(_) => GuestError::NotFound(name.to_owned()),

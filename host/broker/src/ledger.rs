@@ -1,22 +1,22 @@
-//! Counts what a run used and was denied, for its record.
+//! Counts what a run used and what it was denied, for its record.
 
 use std::collections::BTreeMap;
 
 use strongroom_core::record::SecretUse;
 use strongroom_policy::Operation;
 
-/// How many distinct names the record lists; what is over is counted under [`OTHERS`]. A hostile component can ask for as many names as
-/// its request limit allows.
+/// How many distinct names the record lists. Further names are counted under [`OTHERS`]. A hostile
+/// component can ask for as many names as its request limit allows.
 const NAMES_MAX: usize = 500;
 
-/// The name under which the rest is counted. No secret can have it.
+/// The name under which further names are counted. It is not a valid secret name.
 const OTHERS: &str = "(others)";
 
 #[derive(Default)]
 pub(super) struct Ledger {
-    /// By name, and of each the operations that were asked for, of which there are few.
+    /// Counts by name and requested operation. Each name has few operations.
     uses: BTreeMap<String, Vec<(Operation, Counts)>>,
-    /// How many of those there are.
+    /// The number of listed names.
     listed: usize,
 }
 

@@ -1,18 +1,19 @@
-//! The choke point: every use of a secret by a run goes through here, in one order.
+//! The choke point: every use of a secret by a run passes through this crate, in one order.
 //!
 //! > decide → audit the decision → fetch → audit the outcome → register with the redactor → release
 //!
-//! - Deciding comes before the cache and before any contact with the vault, for every operation.
+//! - The decision precedes the cache and any contact with the vault, for every operation.
 //! - A use that the cache answers is one event with decision and outcome, written before release.
-//! - A repeated read of a value that the run already holds discloses nothing new: it is decided and counted, and audited in sum at
-//!   the end of the run ([`Repeats::Each`] audits every one).
-//! - Of refusals, which disclose nothing, those beyond the first thousand of a run are audited in sum ([`REFUSALS_MAX`]).
-//! - A batch is decided whole: one name not granted, and the vault is not asked.
-//! - Where the audit cannot be written the answer is no.
+//! - A repeated read of a value that the run already holds discloses nothing new. It is decided and
+//!   counted, and audited as a total at the end of the run ([`Repeats::Each`] audits every one).
+//! - Refusals disclose nothing. Those beyond the first thousand of a run are audited as a total
+//!   ([`REFUSALS_MAX`]).
+//! - A batch is decided as a whole: if one name is not granted, the vault is not asked.
+//! - If the audit log cannot be written, the request is refused.
 //!
-//! A [`Broker`] serves a process; a [`RunBroker`] is one run's view of it and holds that run's budgets, the versions that it has seen, and
-//! its counts. The interface is narrow on purpose, and all that passes through it is text: a sandbox in a process of
-//! its own could stand on the other side.
+//! A [`Broker`] serves a process. A [`RunBroker`] is one run's view of it and holds that run's
+//! request count, the versions that it has seen, and its counts of uses. The interface is narrow by
+//! design and passes only text, so a sandbox in a separate process could use it.
 
 mod error;
 mod ledger;
@@ -46,48 +47,50 @@ use strongroom_redact::Redactor;
 pub use strongroom_vault::Description;
 use strongroom_vault::Vault;
 
-/// The most names in a batch.
+/// The maximum of names in a batch.
 pub const BATCH_MAX: usize = 256;
 
-/// How many refused requests of a run the audit has an event for, each with the name that was asked for. A hostile component can be refused as often as
-/// its limit on requests allows; what is over is written in sum at the end of the run. A refusal discloses nothing, so none of them waits for it.
+/// How many refused requests of a run have an audit event, each with the requested name. A hostile
+/// component can be refused as often as its request limit allows; further refusals are written as a
+/// total at the end of the run. A refusal discloses nothing, so no refusal need wait for its event.
 pub const REFUSALS_MAX: u64 = 1_000;
 
 /// How repeated reads of a value that a run already holds are audited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Repeats {
-    /// One event for each secret, with the count, at the end of the run.
+    /// One event per secret, with the count, at the end of the run.
     #[default]
     Sum,
-    /// One event for each read.
+    /// One event per read.
     Each,
 }
 
-/// The vault and the audit of a process, behind which runs use secrets.
+/// The vault and the audit log of a process, through which runs use secrets.
 #[derive(Clone)]
 pub struct Broker {
     vault: Arc<dyn Vault>,
-    /// Which vault it is, for the records of all runs.
+    /// The vault's address, for the records of all runs.
     place: Option<Arc<str>>,
     audit: Audit,
     repeats: Repeats,
 }
 
 impl Broker {
-    /// A broker over a vault and an audit.
+    /// Returns a broker for a vault and an audit log.
     pub fn new(vault: Arc<dyn Vault>, audit: Audit, repeats: Repeats) -> Self {
         let place = vault.place().map(Arc::from);
         Self { vault, place, audit, repeats }
     }
 
-    /// The audit that this broker writes.
+    /// Returns the audit log that this broker writes.
     pub fn audit(&self) -> &Audit {
         &self.audit
     }
 
-    /// One run's view. Not for embedders: a run begins with [`Broker::start`], which checks the policy's pin and writes the first event.
-    /// `requests` is the limit on broker requests: every name of a batch and every denial counts.
+    /// Returns one run's view. Embedders use [`Broker::start`] instead, which checks the policy's
+    /// pin and writes the first event. `requests` is the limit on broker requests: every name of a
+    /// batch and every denial counts.
     pub fn for_run(&self, run: RunId, policy: Arc<Policy>, redactor: Redactor, requests: u64) -> RunBroker {
         RunBroker {
             broker: self.clone(),
@@ -108,7 +111,7 @@ impl fmt::Debug for Broker {
     }
 }
 
-/// One run's way to secrets.
+/// The broker of one run.
 pub struct RunBroker {
     broker: Broker,
     run: RunId,
@@ -117,45 +120,48 @@ pub struct RunBroker {
     requests: u64,
     state: Mutex<State>,
     timer: Timer,
-    /// The clock: another one in tests.
+    /// The clock, which tests replace.
     now: fn() -> Timestamp,
 }
 
 #[derive(Default)]
 struct State {
-    /// Requests so far, against the limit.
+    /// Requests so far, counted against the limit.
     requests: u64,
-    /// What the run knows, by the name that it asks for. A policy has no two ways to one secret, so this is as good as by the name in the vault.
+    /// The run's knowledge of each secret, by the name that it asks for. Within a policy only one
+    /// such name leads to a secret, so this is equivalent to the name in the vault.
     names: HashMap<SecretName, Known>,
-    /// Reads of a value that the run held already, not yet audited, by the name in the vault and the version. Apart from
-    /// `names`, because a value that the run deletes or replaces was read all the same.
+    /// Repeated reads that are not yet audited, by the name in the vault and the version. They are
+    /// separate from `names`, because a value that the run deletes or replaces was read
+    /// nevertheless.
     repeats: Repeated,
-    /// Refusals that have an event of their own.
+    /// Refusals that have their own event.
     refusals: u64,
-    /// Those beyond [`REFUSALS_MAX`], not yet audited.
+    /// Refusals beyond [`REFUSALS_MAX`], not yet audited.
     more_refusals: BTreeMap<Operation, u64>,
-    /// [`Session::end`] was called.
+    /// Whether [`Session::end`] was called.
     ended: bool,
     ledger: Ledger,
     network: network::Contacts,
-    /// Names that were asked for in a spelling which holds a value the run was given, and how they may be shown. Folding a name to lower
-    /// case hides the value from the redactor, but not from a reader.
+    /// Names that were requested in a spelling that contains a value the run was given, each with
+    /// the text to show. Folding a name to lower case hides the value from the redactor, but not
+    /// from a reader.
     spelled: HashMap<SecretName, String>,
-    /// Whether the log says already that the audit cannot be written.
+    /// Whether an audit failure has already been logged.
     audit_failed: bool,
 }
 
-/// What a run knows of a name.
+/// A run's knowledge of a name.
 #[derive(Default)]
 struct Known {
-    /// A secret was found there that this run had not written.
+    /// Whether a secret was found that this run had not written.
     found: bool,
-    /// This run has written the secret, or tried to.
+    /// Whether this run has written the secret, or tried to.
     written: bool,
     held: Option<Held>,
 }
 
-/// What a run has seen of a secret: from then on it sees this version and no other.
+/// A run's view of a secret: after the first read it sees only this version.
 struct Held {
     description: Description,
     value: Option<Arc<Secret>>,
@@ -164,12 +170,12 @@ struct Held {
 type Repeated = BTreeMap<(SecretName, SecretVersion), u64>;
 
 impl State {
-    /// Remembers what a run has seen of a secret, and replaces what it had seen before.
+    /// Records what a run has seen of a secret, replacing what it had seen before.
     fn hold(&mut self, asked: &SecretName, held: Held) {
         self.names.entry(asked.clone()).or_default().held = Some(held);
     }
 
-    /// Forgets what is held of a secret: it has changed, or may have.
+    /// Forgets what the run holds of a secret, because it has changed or may have changed.
     fn forget(&mut self, asked: &SecretName) {
         if let Some(known) = self.names.get_mut(asked) {
             known.held = None;
@@ -188,31 +194,32 @@ impl fmt::Debug for RunBroker {
 }
 
 impl RunBroker {
-    /// The run.
+    /// Returns the run's ID.
     pub fn run_id(&self) -> RunId {
         self.run
     }
 
-    /// Measures where the run's time goes.
+    /// Returns the timer of the run.
     pub fn timer(&self) -> &Timer {
         &self.timer
     }
 
-    /// The run's redactor.
+    /// Returns the run's redactor.
     pub fn redactor(&self) -> &Redactor {
         &self.redactor
     }
 
-    /// Ends the run's use of secrets: audits in sum the repeated reads, and the refusals beyond [`REFUSALS_MAX`].
+    /// Ends the run's use of secrets. Audits the totals of repeated reads and of refusals beyond
+    /// [`REFUSALS_MAX`].
     ///
     /// # Errors
-    /// [`strongroom_audit::AuditError`] where the audit cannot be written.
+    /// [`strongroom_audit::AuditError`] if the audit log cannot be written.
     pub async fn finish(&self) -> Result<(), strongroom_audit::AuditError> {
         let (repeated, refused) = {
             let mut state = self.state();
             (std::mem::take(&mut state.repeats), std::mem::take(&mut state.more_refusals))
         };
-        // Naming looks at the state again.
+        // `naming` locks the state, so the lock must be released first.
         let mut events: Vec<Event> = repeated
             .into_iter()
             .map(|((name, version), count)| Event {
@@ -242,17 +249,18 @@ impl RunBroker {
         self.timer.separately(|timings| &mut timings.audit, self.broker.audit.put(event)).await
     }
 
-    /// Waits for the vault.
+    /// Waits for the vault and measures the time.
     async fn ask_vault<T>(&self, work: impl Future<Output = T>) -> T {
         self.timer.separately(|timings| &mut timings.secrets, work).await
     }
 
-    /// The uses so far, for the run record.
+    /// Returns the uses so far, for the run record.
     pub fn uses(&self) -> Vec<SecretUse> {
         self.state().ledger.uses()
     }
 
-    /// The state stays whole between statements, so that a panic elsewhere while it was locked has not broken it.
+    /// Ignoring poisoning is sound: the state is consistent between statements, so a panic
+    /// elsewhere under the lock has not corrupted it.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,13 +1,16 @@
-//! What a run wants of the network: written into the audit, and counted for its record.
+//! Audits a run's network use and counts it for its record.
 //!
-//! The sandbox decides, by the addresses that the policy's `tcp` came to when the run started; what it decided is written down here, in the
-//! trail that the run's secrets are in, so that a reviewer sees in one place what a component had and where it could take it. The first use
-//! of each destination is an event of its own; what is allowed waits until that is durable, and where it cannot be written the answer is
-//! no. Later uses of the same destination tell nothing new and are counted. What was allowed and what was denied are apart, also where both
-//! are shown alike: an address with a flow label of IPv6 is denied and written as the granted one is.
+//! The sandbox decides, based on the addresses to which the policy's `tcp` resolved when the run
+//! started. The decision is written to the same audit log as the run's secrets, so that a reviewer
+//! sees in one place what a component had and where it could send it. The first use of each
+//! destination is an event. An allowed use waits until that event is durable, and is refused if it
+//! cannot be written. Later uses of the same destination carry no new information and are only
+//! counted. Allowed and denied uses have separate events even if both are shown alike: an address
+//! with an IPv6 flow label is denied, but shown like the granted one.
 //!
-//! The event of an allowed destination belongs to the run and not to the use that came first: a component that gives a connection up while
-//! the event becomes durable, and begins again, has it written once all the same.
+//! The event of an allowed destination belongs to the run and not to the first use. If a component
+//! abandons a connection while the event becomes durable, and then connects again, the event is
+//! still written only once.
 
 use std::collections::BTreeMap;
 
@@ -18,30 +21,31 @@ use super::RunBroker;
 use strongroom_audit::{Decision, Event, Kind};
 use strongroom_core::record::{NetworkOperation, NetworkUse};
 
-/// How many destinations that were denied a record lists and the audit has an event for. A hostile component can try as many as its time
-/// allows; what is over is counted under `(others)`. Those that are allowed are bounded by the policy.
+/// How many denied destinations a record lists and the audit log has an event for. A hostile
+/// component can try as many as its time allows; further ones are counted under `(others)`. The
+/// policy bounds the allowed destinations.
 pub const DESTINATIONS_MAX: usize = 100;
 
-/// Under which the rest is counted. No destination is written so.
+/// The name under which further destinations are counted. No destination has this form.
 const OTHERS: &str = "(others)";
 
-/// Longer than any name of the domain name system, and than any address.
+/// The longest target that is shown, in bytes. No DNS name or address is longer.
 const TARGET_MAX: usize = 253;
 
-/// What a component wants of the network, and what was decided about it.
+/// A network operation that a component requested, and the decision about it.
 #[derive(Debug)]
 pub struct Contact<'a> {
-    /// What it wants.
+    /// The requested operation.
     pub operation: NetworkOperation,
     /// `ADDRESS:PORT`, or a name as the component wrote it.
     pub target: &'a str,
-    /// The entry of the policy's `tcp` that allows it; none where it is denied.
+    /// The entry of the policy's `tcp` that allows it; `None` if it is denied.
     pub entry: Option<&'a str>,
-    /// The entry that would allow it, where it is denied and a policy can.
+    /// The entry that would allow it, if it is denied and an entry can allow it.
     pub would_allow: Option<String>,
 }
 
-/// What a run wanted so far, by operation and destination as they are shown.
+/// A run's network uses so far, by operation and destination as shown.
 #[derive(Default)]
 pub(super) struct Contacts {
     uses: BTreeMap<(NetworkOperation, String), Counts>,
@@ -54,14 +58,15 @@ struct Counts {
     denied: u64,
     entry: Option<String>,
     would_allow: Option<String>,
-    /// The event that says that it was allowed; `true` once that is durable, `false` where it cannot be written.
+    /// The event that records the first allowed use: `true` once it is durable, `false` if it
+    /// cannot be written.
     allowed_event: Option<Shared<BoxFuture<'static, bool>>>,
-    /// Whether there is an event that says that it was denied.
+    /// Whether there is an event that records a denied use.
     denied_event: bool,
 }
 
 impl Contacts {
-    /// The name under which a destination is counted.
+    /// Returns the key under which a destination is counted.
     fn key(&self, operation: NetworkOperation, shown: String, allowed: bool) -> (NetworkOperation, String) {
         let key = (operation, shown);
         if allowed || self.denied < DESTINATIONS_MAX || self.uses.contains_key(&key) {
@@ -73,7 +78,8 @@ impl Contacts {
 }
 
 impl RunBroker {
-    /// Audits and counts what was decided. Whether the component may go on: what was allowed, unless the audit cannot be written.
+    /// Audits and counts a decision. Returns whether the component may continue: true if the use
+    /// was allowed and audited.
     pub async fn contact(&self, contact: Contact<'_>) -> bool {
         if self.state().ended {
             return false;
@@ -82,7 +88,8 @@ impl RunBroker {
         let shown = if contact.target.len() > TARGET_MAX {
             "(a text too long for a name)".to_owned()
         } else if allowed {
-            // It stands in the policy, or is what the host has resolved: no text of the component's.
+            // The target is in the policy, or the host resolved it, so it is not text from the
+            // component.
             strongroom_core::escape::escape_controls(&contact.target.to_ascii_lowercase())
         } else {
             self.shown(contact.target)
@@ -108,8 +115,9 @@ impl RunBroker {
             }
         } else {
             let known = self.state().network.uses.get(&key).is_some_and(|counts| counts.denied_event);
-            // A no needs no durable event first, and has to be given at once: what comes later some components' libraries take for
-            // a connection. The line is written all the same, and durable with the run's last event.
+            // A denial need not be durable first, and must be returned immediately: the libraries
+            // of some components take a later error for an established connection. The event is
+            // written nevertheless and is durable with the run's last event.
             if !known && matches!(self.audit(event()).now_or_never(), Some(Err(_))) {
                 return false;
             }
@@ -119,7 +127,7 @@ impl RunBroker {
         if !allowed && !contacts.uses.contains_key(&key) {
             contacts.denied = contacts.denied.saturating_add(1);
         }
-        // What had to be redacted could not be used in a policy.
+        // A target that was redacted could not be used in a policy.
         let would_allow = contact.would_allow.filter(|_| key.1 == contact.target);
         let counts = contacts.uses.entry(key).or_default();
         if allowed {
@@ -133,7 +141,8 @@ impl RunBroker {
         allowed
     }
 
-    /// The writing of an event, begun with the first wait and not ended with any: whether it is durable.
+    /// Returns a shared future that writes an event and resolves to whether it is durable. The
+    /// write starts when it is first polled and is not cancelled with any single waiter.
     fn written(&self, event: Event) -> Shared<BoxFuture<'static, bool>> {
         let (audit, run) = (self.broker.audit.clone(), self.run);
         let write = async move {
@@ -146,10 +155,10 @@ impl RunBroker {
         write.boxed().shared()
     }
 
-    /// What was wanted of the network so far, for the run record.
+    /// Returns the network uses so far, for the run record.
     pub fn contacts(&self) -> Vec<NetworkUse> {
         let state = self.state();
-        // What was given up, or could not be audited, before it was opened has no counts.
+        // A use that was abandoned, or could not be audited, before it was allowed has no counts.
         let counted = state.network.uses.iter().filter(|(_, counts)| counts.allowed > 0 || counts.denied > 0);
         let uses = counted.map(|((operation, target), counts)| NetworkUse {
             operation: *operation,

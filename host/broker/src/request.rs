@@ -1,4 +1,4 @@
-//! The requests of a run, each in the order that the parent module states.
+//! The requests of a run, each in the order that the crate documentation states.
 
 use std::sync::Arc;
 
@@ -11,25 +11,26 @@ use strongroom_core::secret::{Secret, VALUE_MAX};
 use strongroom_policy::{Grant, Operation};
 use strongroom_vault::{Description, Missing, Stored, VaultError};
 
-/// What came of looking for a value without the vault.
+/// The result of a look-up without the vault.
 enum AtHand {
-    /// The value, or that there is none to be had.
+    /// The value, or `None` if no such secret is available.
     Answer(Option<Arc<Secret>>),
-    /// The vault has to be asked.
+    /// The vault must be asked.
     Missing(Grant),
 }
 
 impl RunBroker {
-    /// The value of a secret.
+    /// Returns the value of a secret.
     ///
     /// # Errors
-    /// [`RequestError`]: an answer for the component, or the end of the run.
+    /// [`RequestError`]: an error for the component, or the end of the run.
     pub async fn get(&self, name: &str) -> Result<Arc<Secret>, RequestError> {
         let grant = self.grant(Operation::Get, name).await?;
         let name = grant.asked().clone();
         let value = match self.at_hand(grant).await? {
             AtHand::Answer(value) => value,
-            // Apart, because it takes much more room than what comes before, which mostly is all.
+            // Boxed because this future is much larger than the code before it, which usually
+            // suffices.
             AtHand::Missing(grant) => Box::pin(self.ask(vec![(0, grant)])).await?.pop().and_then(|(_, value)| value),
         };
         let not_found =
@@ -37,10 +38,10 @@ impl RunBroker {
         value.ok_or_else(|| not_found().into())
     }
 
-    /// The values of several secrets, in order; `None` where a granted name has no secret to be had.
+    /// Returns the values of several secrets, in order; `None` for a granted name without a secret.
     ///
     /// # Errors
-    /// [`RequestError`]: an answer for the component, or the end of the run.
+    /// [`RequestError`]: an error for the component, or the end of the run.
     pub async fn get_many(&self, names: &[String]) -> Result<Vec<Option<Arc<Secret>>>, RequestError> {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let names = self.admit(Operation::Get, &names, true).await?;
@@ -64,7 +65,7 @@ impl RunBroker {
         Ok(answers)
     }
 
-    /// Serves a read of what the run holds, or of what the cache has.
+    /// Serves a read from the values that the run holds, or from the cache.
     async fn at_hand(&self, grant: Grant) -> Result<AtHand, RequestError> {
         if let Some((value, description)) = self.held_value(&grant) {
             if self.broker.repeats == Repeats::Each {
@@ -83,7 +84,8 @@ impl RunBroker {
         }
     }
 
-    /// Asks the vault for what was decided, each with its position in the request, and releases what it answers.
+    /// Asks the vault for granted names, each with its position in the request, and releases the
+    /// values.
     async fn ask(&self, missing: Vec<(usize, Grant)>) -> Result<Vec<(usize, Option<Arc<Secret>>)>, RequestError> {
         if missing.is_empty() {
             return Ok(Vec::new());
@@ -99,7 +101,8 @@ impl RunBroker {
                 VaultError::Damaged("the vault answered another number of secrets than it was asked for".into());
             return Err(self.failed(&grants, &error).await);
         }
-        // Judged once, by one look at the clock: what is released is what the audit says.
+        // Each answer is judged once, with one reading of the clock, so that what is released
+        // matches the audit log.
         let judged: Vec<_> =
             fetched.into_iter().map(|stored| stored.map(|stored| (self.usable(&stored.description), stored))).collect();
         for (grant, judged) in grants.iter().zip(&judged) {
@@ -133,7 +136,7 @@ impl RunBroker {
         Ok(answers)
     }
 
-    /// Reads one secret by [`Vault::get`](strongroom_vault::Vault::get), and several in one batch.
+    /// Reads one secret with [`Vault::get`](strongroom_vault::Vault::get), or several in one batch.
     async fn fetch(&self, grants: &[Grant]) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
         let grants: Vec<Grant> = grants.iter().map(|grant| self.pinned(grant)).collect();
         match grants.as_slice() {
@@ -142,13 +145,13 @@ impl RunBroker {
         }
     }
 
-    /// A use answered from the cache: one event with decision and outcome, then release.
+    /// Releases a value from the cache after one event with decision and outcome.
     async fn release_cached(
         &self,
         grant: &Grant,
         answer: Result<Stored, VaultError>,
     ) -> Result<Option<Arc<Secret>>, RequestError> {
-        // As above: judged once, by one look at the clock.
+        // Judged once, with one reading of the clock, as in `ask`.
         let judged = answer.map(|stored| (self.usable(&stored.description), stored));
         if matches!(judged, Ok((Ok(()), _))) {
             self.found(grant);
@@ -181,21 +184,22 @@ impl RunBroker {
     /// Stores one value.
     ///
     /// # Errors
-    /// [`RequestError`]: an answer for the component, or the end of the run.
+    /// [`RequestError`]: an error for the component, or the end of the run.
     pub async fn set(&self, name: &str, value: String) -> Result<(), RequestError> {
         self.set_batch(vec![(name.to_owned(), value)], false).await
     }
 
-    /// Stores several values: all or none where the vault is transactional.
+    /// Stores several values: all or none if the vault is transactional.
     ///
     /// # Errors
-    /// [`RequestError`]: an answer for the component, or the end of the run.
+    /// [`RequestError`]: an error for the component, or the end of the run.
     pub async fn set_many(&self, secrets: Vec<(String, String)>) -> Result<(), RequestError> {
         self.set_batch(secrets, true).await
     }
 
     async fn set_batch(&self, secrets: Vec<(String, String)>, batch: bool) -> Result<(), RequestError> {
-        // The values become zeroizing before anything can fail, so that an early return leaves no copy behind.
+        // Make the values zeroizing before anything can fail, so that an early return leaves no
+        // copy behind.
         let (names, values): (Vec<_>, Vec<_>) =
             secrets.into_iter().map(|(name, value)| (name, Secret::new(value))).unzip();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -213,7 +217,8 @@ impl RunBroker {
         }
         let grants = self.decide(Operation::Set, &names).await?;
         try_join_all(grants.iter().map(|grant| self.audit(self.decided(Kind::Decision, grant)))).await?;
-        // Before the write: a value that the vault holds is watched for from the first moment on.
+        // Register before the write, so that a value in the vault is redacted from the first
+        // moment.
         for (grant, value) in grants.iter().zip(&secrets) {
             if let Err(error) = self.watch(grant, value).await {
                 let others = grants.iter().filter(|other| other.stored() != grant.stored());
@@ -249,10 +254,10 @@ impl RunBroker {
         Ok(())
     }
 
-    /// A secret without its value.
+    /// Describes a secret without its value.
     ///
     /// # Errors
-    /// [`RequestError`]: an answer for the component, or the end of the run.
+    /// [`RequestError`]: an error for the component, or the end of the run.
     pub async fn describe(&self, name: &str) -> Result<Description, RequestError> {
         let grant = self.grant(Operation::Describe, name).await?;
         self.audit(self.decided(Kind::Decision, &grant)).await?;
@@ -281,10 +286,10 @@ impl RunBroker {
         Ok(description)
     }
 
-    /// The names that exist and may be listed.
+    /// Returns the names that exist and may be listed.
     ///
     /// # Errors
-    /// [`RequestError`]: an answer for the component, or the end of the run.
+    /// [`RequestError`]: an error for the component, or the end of the run.
     pub async fn list(&self) -> Result<Vec<String>, RequestError> {
         self.count(Operation::List, 1).await?;
         let grant = match self.decisions.decide_list((self.now)()) {
@@ -314,15 +319,15 @@ impl RunBroker {
     /// Deletes one secret.
     ///
     /// # Errors
-    /// [`RequestError`]: an answer for the component, or the end of the run.
+    /// [`RequestError`]: an error for the component, or the end of the run.
     pub async fn delete(&self, name: &str) -> Result<(), RequestError> {
         self.delete_batch(&[name], false).await
     }
 
-    /// Deletes several secrets: all or none where the vault is transactional.
+    /// Deletes several secrets: all or none if the vault is transactional.
     ///
     /// # Errors
-    /// [`RequestError`]: an answer for the component, or the end of the run.
+    /// [`RequestError`]: an error for the component, or the end of the run.
     pub async fn delete_many(&self, names: &[String]) -> Result<(), RequestError> {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         self.delete_batch(&names, true).await

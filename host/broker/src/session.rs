@@ -1,8 +1,9 @@
-//! One run's account, from its first event in the audit to its record.
+//! The lifecycle of one run, from its first audit event to its record.
 //!
-//! A [`Session`] is what stands around a run wherever its component is executed: in the [`Runner`](crate::runner), in an embedder's own
-//! WebAssembly world, or in a sandbox that is none of ours. It binds component, policy and specification in the run's first event before a
-//! secret can be asked for, and turns what became of the run into the last event and the [`RunRecord`].
+//! A [`Session`] accompanies a run wherever its component is executed: in the `Runner` of the crate
+//! `strongroom`, in an embedder's own WebAssembly world, or in another sandbox. It binds component,
+//! policy and specification in the run's first event before any secret can be requested, and turns
+//! the run's outcome into the last event and the [`RunRecord`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,30 +19,30 @@ use strongroom_core::spec::RunSpec;
 use strongroom_policy::{Ceilings, Limits, PinMismatch, Policy, PolicyError, show_duration, show_size};
 use strongroom_redact::Redactor;
 
-/// What became of a run, as whoever executed it saw it. [`Session::end`] makes the record's words of it.
+/// How a run ended, as its executor saw it. [`Session::end`] translates it for the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// The component ended with success.
     Finished,
     /// The component ended with failure, or trapped.
     Failed {
-        /// Its exit code, where it got that far.
+        /// Its exit code, if it exited with one.
         exit_code: Option<i32>,
-        /// For a person. Redacted and escaped, where it holds words of the component.
+        /// The reason as text. Words of the component in it are redacted and escaped.
         reason: String,
     },
-    /// It needs something that is not linked; no guest code ran.
+    /// The component needs something that is not linked; no guest code ran.
     Refused(String),
-    /// Stopped at a limit.
+    /// The run was stopped at a limit.
     Limit(Limit),
-    /// Ended from outside.
+    /// The run was cancelled from outside.
     Cancelled,
     /// The host failed.
     HostFault(String),
 }
 
 impl Ended {
-    /// The end of a run whose account cannot be kept.
+    /// Returns the end of a run whose audit log cannot be written.
     pub fn audit_fault(error: &AuditError) -> Self {
         Self::HostFault(format!("the audit could not be written: {error}"))
     }
@@ -53,7 +54,7 @@ pub enum SessionError {
     /// The policy is for another component.
     #[error(transparent)]
     Pin(#[from] PinMismatch),
-    /// The policy asks for more than the host allows.
+    /// The policy exceeds the host's ceilings.
     #[error(transparent)]
     Ceiling(#[from] PolicyError),
     /// The first event cannot be written.
@@ -61,7 +62,8 @@ pub enum SessionError {
     Audit(#[source] AuditError),
 }
 
-/// A run that has begun. It ends in [`Session::end`]; one that is dropped leaves an audit that says that the run began, and no more.
+/// A run that has begun. [`Session::end`] ends it. If it is dropped instead, the audit log contains
+/// only the run's beginning.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -109,10 +111,12 @@ pub struct Session {
 }
 
 impl Broker {
-    /// Begins a run: checks that the policy serves this component and keeps to the ceilings, gives the run its identity, and writes its first
-    /// event, which binds the digests of component, policy and specification.
+    /// Begins a run. Checks that the policy is for this component and within the ceilings, assigns
+    /// the run ID, and writes the first event, which binds the digests of component, policy and
+    /// specification.
     ///
-    /// `spec` is here for its digest, and may name no more than the component.
+    /// Only the digest of `spec` is used, so a specification that names only the component is
+    /// enough.
     ///
     /// # Errors
     /// [`SessionError`]. The run has then not begun.
@@ -132,7 +136,8 @@ impl Broker {
 }
 
 impl Session {
-    /// A session whose first event is still to be written, for the runner, which records the run before that. Pin and ceilings have been checked.
+    /// Returns a session whose first event is still to be written. The runner uses this because it
+    /// writes the run's record before that event. The caller has checked pin and ceilings.
     pub fn prepare(
         broker: &Broker,
         spec: &RunSpec,
@@ -147,7 +152,8 @@ impl Session {
         Self { broker: Arc::new(run), policy, limits, record }
     }
 
-    /// Keeps the policy's text and writes the first event, which binds what this run is.
+    /// Stores the policy's text and writes the first event, which binds component, policy and
+    /// specification.
     pub async fn begin(&self) -> Result<(), AuditError> {
         let (record, audit) = (&self.record, &self.broker.broker.audit);
         audit.keep_policy(&record.policy, self.policy.text())?;
@@ -163,42 +169,45 @@ impl Session {
         self.broker.append(&event).await
     }
 
-    /// The run's identity.
+    /// Returns the run's ID.
     pub fn id(&self) -> RunId {
         self.record.id
     }
 
-    /// The run's way to secrets.
+    /// Returns the run's broker.
     pub fn broker(&self) -> &Arc<RunBroker> {
         &self.broker
     }
 
-    /// The run's policy.
+    /// Returns the run's policy.
     pub fn policy(&self) -> &Arc<Policy> {
         &self.policy
     }
 
-    /// The limits that hold for the run: the policy's, under the host's ceilings.
+    /// Returns the limits of the run: the policy's, under the host's ceilings.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// The record so far.
+    /// Returns the record so far.
     pub fn record(&self) -> &RunRecord {
         &self.record
     }
 
-    /// The record, for what only whoever executes the run can know: memory, CPU time, metrics, outputs, warnings. Text of the component's goes in
-    /// after [`Redactor::sanitize`]. Outcome, blame, secrets and times are written by [`Session::end`].
+    /// Returns the record for the fields that only the run's executor knows: memory, CPU time,
+    /// metrics, outputs, warnings. Pass text from the component through [`Redactor::sanitize`] first.
+    /// [`Session::end`] sets outcome, blame, secrets and times.
     pub fn record_mut(&mut self) -> &mut RunRecord {
         &mut self.record
     }
 
-    /// Ends the run: audits repeated reads in sum and the run's last event, and answers with the record. Where the audit cannot be written, the
-    /// record says `host-fault`, whatever the run came to.
+    /// Ends the run. Audits the total of repeated reads and the run's last event, and returns the
+    /// record. If the audit log cannot be written, the record says `host-fault`, whatever the run's
+    /// outcome was.
     pub async fn end(self, mut ended: Ended) -> RunRecord {
         let Self { broker, limits, mut record, .. } = self;
-        // Whoever has kept the way to secrets gets none by it any more: there is no account left for them to stand in.
+        // A clone of the broker may still exist. It must not serve requests any more, because no
+        // record would contain them.
         broker.state().ended = true;
         if let Err(error) = broker.finish().await {
             ended = Ended::audit_fault(&error);
@@ -259,7 +268,7 @@ fn new_record(broker: &Broker, spec: &RunSpec, component: ComponentRef, policy: 
     }
 }
 
-/// What a run did that a limit stopped, and what an operator can do.
+/// Returns a message that says which limit a run exceeded and what an operator can do.
 fn over(limit: Limit, limits: &Limits) -> String {
     let (did, allowed) = match limit {
         Limit::Memory => ("took more memory", show_size(limits.memory)),
@@ -277,7 +286,7 @@ fn over(limit: Limit, limits: &Limits) -> String {
     format!("it {did} than `{name}` allows ({allowed}): raise it in the policy's [limits] if the component needs more")
 }
 
-/// Writes an end into the record: outcome, blame, reason.
+/// Sets outcome, blame and reason in the record.
 pub fn settle(record: &mut RunRecord, ended: Ended) {
     record.limit = None;
     record.exit_code = None;

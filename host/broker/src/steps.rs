@@ -1,4 +1,5 @@
-//! The steps that requests have in common: counting, checking the form, deciding, auditing, registering, and the words for it.
+//! The steps that requests share: counting, checking the form, deciding, auditing, registering, and
+//! formatting for display.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -15,16 +16,17 @@ use strongroom_core::secret::Secret;
 use strongroom_policy::{Grant, Operation, Refusal, RefusalReason};
 use strongroom_vault::{Description, Stored, VaultError};
 
-/// The most of a component's text that the audit and the record keep, in characters.
+/// The longest component text that the audit log and the record keep, in characters.
 const SHOWN_MAX: usize = 160;
 
-/// Whether a change that failed so may have been done all the same: its answer was lost, or was none that can be read.
+/// Returns whether a failed change may have taken effect: the vault's reply was lost or unreadable.
 fn is_doubtful(error: &VaultError) -> bool {
     matches!(error, VaultError::Unavailable(_) | VaultError::Damaged(_))
 }
 
 impl RunBroker {
-    /// Counts a request and checks its form: the limit, the size of a batch, each name, no name twice. Nothing is decided yet.
+    /// Counts a request and checks its form: the limit, the size of a batch, each name, and
+    /// duplicates. The policy is not asked yet.
     pub(super) async fn admit(
         &self,
         operation: Operation,
@@ -58,13 +60,14 @@ impl RunBroker {
             return Err(self.refuse_unasked(operation, &shown, "invalid name", guest).await);
         };
         let folded = name.as_str() == raw;
-        // What the policy spells out is shown so.
+        // A name that the policy spells out is shown as it is.
         if !folded || !self.decisions.contains_name(raw) {
             let shown = self.shown(raw);
             if shown != raw {
                 let mut state = self.state();
                 if folded {
-                    // Another spelling says more: in this one what that one holds is not found.
+                    // Another spelling takes precedence: a value that it contains is not found in
+                    // this one.
                     state.spelled.entry(name.clone()).or_insert(shown);
                 } else {
                     state.spelled.insert(name.clone(), shown);
@@ -74,7 +77,7 @@ impl RunBroker {
         Ok(name)
     }
 
-    /// Takes `n` requests off the limit.
+    /// Counts `n` requests against the limit.
     pub(super) async fn count(&self, operation: Operation, n: u64) -> Result<(), RequestError> {
         let total = {
             let mut state = self.state();
@@ -87,7 +90,7 @@ impl RunBroker {
         if total <= self.requests {
             return Ok(());
         }
-        // The answer is no either way: a failure to write this event changes nothing.
+        // The request is refused in any case, so a failure to write this event changes nothing.
         let _ = self
             .audit(Event {
                 event: Kind::Summary,
@@ -113,7 +116,7 @@ impl RunBroker {
         }
     }
 
-    /// The whole batch, or nothing.
+    /// Decides a whole batch: all names are granted, or none.
     pub(super) async fn decide(&self, operation: Operation, names: &[SecretName]) -> Result<Vec<Grant>, RequestError> {
         match self.decisions.decide_all(operation, names, (self.now)()) {
             Ok(grants) => Ok(grants),
@@ -121,7 +124,7 @@ impl RunBroker {
         }
     }
 
-    /// Audits and counts a refusal, and makes the component's answer.
+    /// Audits and counts a refusal, and returns the component's error.
     pub(super) async fn refused(&self, operation: Operation, refusal: Refusal) -> RequestError {
         let name = refusal.name.as_ref().map_or_else(|| "*".to_owned(), ToString::to_string);
         let (guest, outcome) = match refusal.reason {
@@ -130,7 +133,7 @@ impl RunBroker {
             RefusalReason::Expired => (GuestError::Expired(name.clone()), "grant expired"),
         };
         let shown = self.shown_name(&name);
-        // A line that would have to be redacted could not be used.
+        // A policy line that would have to be redacted could not be used.
         let would_allow = Some(refusal.would_allow).filter(|_| shown == name);
         self.state().ledger.denied(&shown, operation, would_allow);
         let about = match &refusal.name {
@@ -150,7 +153,8 @@ impl RunBroker {
         }
     }
 
-    /// The same for what is refused by its form, before the policy is asked. `shown` is redacted and escaped.
+    /// Audits and counts a request that is refused for its form, before the policy is asked.
+    /// `shown` is redacted and escaped.
     pub(super) async fn refuse_unasked(
         &self,
         operation: Operation,
@@ -174,16 +178,16 @@ impl RunBroker {
         }
     }
 
-    /// Logs why the vault did not serve, which the component is not told.
+    /// Logs why the vault did not serve a request, which the component does not learn.
     pub(super) fn tell_operator(&self, error: &VaultError) {
         match error {
-            // A component's own affair, which it is told.
+            // These concern only the component, which receives them as errors.
             VaultError::NotFound(_) | VaultError::Disabled(_) => {}
             error => tracing::warn!(run = %self.run, %error, "the vault did not serve a run"),
         }
     }
 
-    /// Audits a refusal, or leaves it to the sum.
+    /// Audits a refusal, or adds it to the total.
     async fn audit_refusal(&self, operation: Operation, event: Event) -> Result<(), RequestError> {
         {
             let mut state = self.state();
@@ -197,7 +201,7 @@ impl RunBroker {
         self.audit(event).await
     }
 
-    /// Audits what the vault's failure came to, and makes the component's answer.
+    /// Audits the outcome of a vault error, and returns the component's error.
     pub(super) async fn failed(&self, grants: &[Grant], error: &VaultError) -> RequestError {
         let written: &[SecretName] = match error {
             VaultError::Partial { written, .. } => written,
@@ -225,7 +229,8 @@ impl RunBroker {
                 self.served(grant.asked().as_str(), grant.operation());
             }
             if matches!(grant.operation(), Operation::Set | Operation::Delete) {
-                // Done or not, or nobody knows: what the run knew of it may be so no longer, and the vault is asked.
+                // The change may or may not have taken effect, so what the run knew may be outdated
+                // and the vault must be asked again.
                 self.state().forget(grant.asked());
             }
         }
@@ -248,7 +253,7 @@ impl RunBroker {
         from_vault(asked.map_or("", |grant| grant.asked().as_str()), error).into()
     }
 
-    /// Returns what the run already holds of this secret, and counts the repeated read.
+    /// Returns the value that the run already holds of this secret, and counts the repeated read.
     pub(super) fn held_value(&self, grant: &Grant) -> Option<(Arc<Secret>, Description)> {
         let (value, description) = {
             let state = self.state();
@@ -268,7 +273,7 @@ impl RunBroker {
         Some((value, description))
     }
 
-    /// Narrows a grant to the version that the run has seen.
+    /// Restricts a grant to the version that the run has seen.
     pub(super) fn pinned(&self, grant: &Grant) -> Grant {
         let version = self.state().held(grant.asked()).map(|held| held.description.version.clone());
         match version {
@@ -277,7 +282,8 @@ impl RunBroker {
         }
     }
 
-    /// Registers a value with the redactor, remembers it for the run, and releases it. The last step of the order.
+    /// Registers a value with the redactor, remembers it for the run, and releases it. This is the
+    /// last step of the order.
     pub(super) async fn hand_out(&self, grant: &Grant, stored: Stored) -> Result<Arc<Secret>, RequestError> {
         self.watch(grant, &stored.value).await?;
         let shown = self.shown_name(grant.asked().as_str());
@@ -289,8 +295,9 @@ impl RunBroker {
         Ok(value)
     }
 
-    /// From now on the run's output is searched for this value. One that the redactor has no room for is neither handed out nor stored, and
-    /// the audit says so after what it said before.
+    /// Registers a value with the redactor, so that the run's output is searched for it from now
+    /// on. If the redactor is full, the value is neither released nor stored, and a further audit
+    /// event says so.
     pub(super) async fn watch(&self, grant: &Grant, value: &Secret) -> Result<(), RequestError> {
         if !self.redactor.try_register(grant.asked(), value) {
             let outcome = Some("withheld: the redactor is full".into());
@@ -301,8 +308,8 @@ impl RunBroker {
         Ok(())
     }
 
-    /// Whether a secret may be used at this moment: a vault may serve one that is disabled, not yet valid or expired (Key Vault
-    /// documents its dates as informational).
+    /// Checks that a secret may be used now. A vault may serve a secret that is disabled, not yet
+    /// valid or expired (Key Vault documents its dates as informational).
     pub(super) fn usable(&self, description: &Description) -> Result<(), &'static str> {
         let now = (self.now)();
         if !description.enabled {
@@ -317,14 +324,17 @@ impl RunBroker {
         Ok(())
     }
 
-    /// Guest text as it may stand in the audit and the record: redacted, then escaped, then short.
+    /// Returns guest text in the form for the audit log and the record: redacted, then escaped,
+    /// then shortened.
     pub(super) fn shown(&self, text: &str) -> String {
         self.redactor.sanitize_prefix(text, SHOWN_MAX)
     }
 
-    /// The same for a name that was folded: in the spelling in which it was asked for, where that one holds a value. What the policy spells out is
-    /// shown as it stands there, and so is the name of a secret that the vault had before this run: neither is a text of the component's, which
-    /// could otherwise set a value of the same text and so take the name out of its account.
+    /// Returns a folded name in the form for the audit log and the record. If its requested
+    /// spelling contains a value, that spelling is shown, redacted. Two kinds of names are shown as
+    /// they are: those that the policy spells out, and those of secrets that the vault had before
+    /// this run. Neither is text from the component. Otherwise a component could set a value equal
+    /// to such a name and so remove the name from its own record.
     pub(super) fn shown_name<'n>(&self, name: &'n str) -> Cow<'n, str> {
         if self.decisions.contains_name(name) {
             return name.into();
@@ -336,7 +346,8 @@ impl RunBroker {
             }
             state.spelled.get(name).cloned()
         };
-        // Also a spelling that was redacted: since then the run may have been given another value that is in it.
+        // Redact even a spelling that was redacted before: since then the run may have been given
+        // another value that it contains.
         let shown = self.shown(spelled.as_deref().unwrap_or(name));
         if shown == name { name.into() } else { shown.into() }
     }
@@ -349,9 +360,10 @@ impl RunBroker {
         event
     }
 
-    /// Notes that a secret is about to be released which the vault had before this run: its name is no text of the component's.
+    /// Records that a secret is about to be released that the vault had before this run, so its
+    /// name is not text from the component.
     pub(super) fn found(&self, grant: &Grant) {
-        // Of a name that the policy spells nobody asks here.
+        // `found` is never consulted for a name that the policy spells out.
         if self.decisions.contains_name(grant.asked().as_str()) {
             return;
         }
@@ -360,7 +372,8 @@ impl RunBroker {
         known.found |= !known.written;
     }
 
-    /// An event about a name. A value can have the form of a name, so a name that holds one the run was given is written redacted.
+    /// Returns an event about a name. A value can have the form of a name, so a name that contains
+    /// a value the run was given is written redacted.
     pub(super) fn naming(&self, operation: Operation, name: &SecretName) -> Event {
         let shown = self.shown_name(name.as_str());
         let whole = shown == name.as_str();
@@ -387,7 +400,7 @@ impl RunBroker {
         match self.append(&event).await {
             Ok(()) => Ok(()),
             Err(error) => {
-                // Once for a run: a component can ask as often as its limit allows.
+                // Logged once per run: a component can ask as often as its limit allows.
                 if !std::mem::replace(&mut self.state().audit_failed, true) {
                     tracing::error!(run = %self.run, %error, "the audit could not be written; requests are refused");
                 }

@@ -16,7 +16,7 @@ use strongroom_core::record::Limit;
 use strongroom_policy::{Grant, ListGrant};
 use strongroom_vault::{Abilities, Attributes, Missing, Stored, VaultError};
 
-/// A vault in memory that counts its calls and, at each, remembers how many events the audit held.
+/// A vault in memory that counts its calls and records for each how many events the audit log held.
 #[derive(Default)]
 struct Memory {
     secrets: Mutex<BTreeMap<SecretName, Vec<Stored>>>,
@@ -254,7 +254,7 @@ async fn a_batch_is_decided_whole() {
     assert_eq!(answer(world.run.set_many(pairs).await), GuestError::Denied("b".into()));
     assert_eq!(answer(world.run.delete_many(&names(&["a", "b"])).await), GuestError::Denied("b".into()));
     assert_eq!(world.calls(), 0);
-    // The refused batch has not used b's only use.
+    // The refused batch has not consumed b's only use.
     let values = world.run.get_many(&names(&["a", "b"])).await.unwrap();
     assert_eq!(values.len(), 2);
     assert_eq!(answer(world.run.get("b").await), GuestError::Exhausted("b".into()));
@@ -332,7 +332,7 @@ async fn a_value_that_is_replaced_or_deleted_was_read_all_the_same() {
     world.run.finish().await.unwrap();
     let trail = world.trail();
     let repeats: Vec<&str> = trail.lines().filter(|line| line.contains(r#""event":"repeats""#)).collect();
-    // Three of the first version after its release, and two of the version that the run wrote itself.
+    // Three of the first version after its release, and two of the version that the run wrote.
     assert_eq!(repeats.len(), 2, "{trail}");
     for count in [r#""count":3"#, r#""count":2"#] {
         assert!(repeats.iter().any(|line| line.contains(count)), "{trail}");
@@ -367,7 +367,7 @@ async fn refusals_beyond_a_number_are_audited_in_sum() {
         assert_eq!(answer(world.run.set("a/b", String::new()).await).kind(), "invalid-name");
     }
     assert_eq!(world.trail().len(), length);
-    // What is granted is audited by itself as ever.
+    // Granted requests still have their own events.
     world.vault.put("other", "value-value");
     world.run.get("other").await.unwrap();
     assert!(world.trail().contains(r#""outcome":"released""#));
@@ -376,7 +376,7 @@ async fn refusals_beyond_a_number_are_audited_in_sum() {
     let sums: Vec<&str> = trail.lines().filter(|line| line.contains(r#""event":"summary""#)).collect();
     assert_eq!(sums.len(), 2, "{trail}");
     assert!(sums.iter().all(|sum| sum.contains(r#""count":7"#)), "{sums:?}");
-    // Once, whoever ends the run.
+    // Only once, whoever ends the run.
     world.run.finish().await.unwrap();
     assert_eq!(world.trail().len(), trail.len());
     assert_eq!(world.run.uses().iter().map(|one| one.denied).sum::<u64>(), REFUSALS_MAX + 14);
@@ -582,7 +582,7 @@ async fn of_a_name_with_two_values_neither_is_written_down() {
     world.run.set(&name, "x".into()).await.unwrap();
     world.run.get(&name).await.unwrap();
     world.run.get(&name).await.unwrap();
-    // From here on the name holds two values, one of them in this spelling alone and the other in both.
+    // From here on the name contains two values, one only in this spelling and the other in both.
     world.run.get("key-plain").await.unwrap();
     let before = world.trail().len();
     for spelling in [name.to_ascii_lowercase(), name.clone()] {

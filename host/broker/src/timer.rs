@@ -17,7 +17,7 @@ pub struct Timer(Arc<Mutex<Laps>>);
 struct Laps {
     /// When the current stage began.
     last: Instant,
-    /// How much of the current stage was counted separately.
+    /// The part of the current stage that was counted separately.
     separate: Duration,
     timings: Timings,
 }
@@ -42,7 +42,7 @@ impl Timer {
         add(stage(&mut laps.timings), took);
     }
 
-    /// Begins a stage now: the time since the last lap counts for none.
+    /// Begins a stage now: the time since the last lap is not counted.
     pub fn resume(&self) {
         let mut laps = self.laps();
         laps.last = Instant::now();
@@ -65,7 +65,7 @@ impl Timer {
         self.laps().timings
     }
 
-    // Every change is complete before the lock is released.
+    // Ignoring poisoning is sound: every change is complete before the lock is released.
     fn laps(&self) -> MutexGuard<'_, Laps> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

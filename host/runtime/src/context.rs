@@ -1,4 +1,4 @@
-//! `strongroom:training/context`: what a run is, and what it reports.
+//! `strongroom:training/context`: the run's parameters and its reports.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// The context of a run. `reports_max` is the policy's `metrics` limit.
+    /// Returns the context of a run. `reports_max` is the policy's `metrics` limit.
     pub(super) fn new(
         run: RunId,
         parameters: BTreeMap<String, String>,
@@ -50,17 +50,17 @@ impl Context {
         }
     }
 
-    /// The run's identity.
+    /// Returns the run's ID.
     pub(super) fn run_id(&self) -> RunId {
         self.run
     }
 
-    /// The parameters, by name.
+    /// Returns the parameters by name.
     pub(super) fn parameters(&self) -> &BTreeMap<String, String> {
         &self.parameters
     }
 
-    /// Takes what was reported, for the record.
+    /// Takes the reports, for the run record.
     pub(super) fn take_reports(&mut self) -> (BTreeMap<String, Metric>, Option<Progress>) {
         (std::mem::take(&mut self.metrics), self.progress.take())
     }
@@ -92,7 +92,7 @@ impl Context {
         Ok(Ok(()))
     }
 
-    /// Takes a progress report.
+    /// Records a progress report.
     ///
     /// # Errors
     /// As for `log_metric`.

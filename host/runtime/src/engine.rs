@@ -1,8 +1,9 @@
-//! The engine: one wasmtime configuration for the host and for the process that compiles, and the clock that ends endless loops.
+//! The wasmtime configuration, shared by the host and the process that compiles, and the ticker
+//! that interrupts endless loops.
 //!
-//! What decides about machine code (features, memory layout, epoch checks) is set in one place, `base`, so that code compiled in a child
-//! process loads in the host; a test holds that against the compatibility hash. How instances are allocated is added on top and does not
-//! change code.
+//! Everything that affects machine code (features, memory layout, epoch checks) is set in one
+//! place, `base`, so that code compiled in a child process loads in the host. A test compares the
+//! compatibility hashes. The allocation strategy is added on top and does not change the code.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -18,57 +19,62 @@ use wasmtime::{
 
 use super::{compile, error_text, features};
 
-/// The stack that a component's own calls may use, in bytes. Deeper recursion is a trap. An interpreter needs more than the engine's
-/// default of 512 KiB.
+/// The stack size for a component's own calls, in bytes. Deeper recursion is a trap. An interpreter
+/// needs more than the engine's default of 512 KiB.
 pub const WASM_STACK: usize = 1024 * 1024;
 
-/// The whole stack of a run, in bytes: what is beyond [`WASM_STACK`] is for host functions.
+/// The whole stack of a run, in bytes. The part beyond [`WASM_STACK`] is for host functions.
 pub const RUN_STACK: usize = 2 * 1024 * 1024;
 
-/// The address space of one linear memory, in bytes: everything that 32 bits reach, so that no access needs a bounds check. It is
-/// reserved, not used; how much a run may use is the limiter's.
+/// The address space of one linear memory, in bytes. It covers all 32-bit addresses, so that no
+/// access needs a bounds check. It is only reserved; the limiter decides how much a run may use.
 pub const MEMORY_RESERVATION: u64 = 4 * 1024 * 1024 * 1024;
 
-/// The unmapped address space behind each linear memory, in bytes, which catches offsets past its end.
+/// The unmapped address space behind each linear memory, in bytes, which catches offsets past its
+/// end.
 pub const MEMORY_GUARD: u64 = 32 * 1024 * 1024;
 
-/// How many runs the pool has room for, unless [`EngineOptions::max_runs`] says otherwise. Each costs address space when the engine is
-/// made, and memory only while it is alive.
+/// The default number of runs in the pool; see [`EngineOptions::max_runs`]. Each slot costs address
+/// space when the engine is created, and memory only while a run uses it.
 pub const MAX_RUNS: u32 = 1_000;
 
-/// The most core instances of one component. A packed Python interpreter has 16.
+/// The maximum of core instances in one component. A packed Python interpreter has 16.
 pub const CORE_INSTANCES: u32 = 64;
 
-/// The most linear memories of one component: more than one only where programs were composed.
+/// The maximum of linear memories in one component. Only a composed component has more than one.
 pub const MEMORIES: u32 = 4;
 
-/// The most tables of one component.
+/// The maximum of tables in one component.
 pub const TABLES: u32 = 32;
 
-/// The most elements that a table may have. A packed Python interpreter has 5,808.
+/// The maximum of elements in a table. A packed Python interpreter has 5,808.
 pub const TABLE_ELEMENTS: usize = 100_000;
 
-/// The most linear memories alive at once, whatever the number of runs: 64 TiB of the 128 TiB of address space that a process has. With so
-/// many runs that [`MEMORIES`] for each would be more, they share.
+/// The maximum of linear memories in the pool, for any number of runs: 64 TiB of the 128 TiB of
+/// address space of a process. If [`MEMORIES`] for each run would be more, the runs share them.
 const MEMORIES_TOTAL: u32 = 16_384;
 
-/// Bookkeeping of one core instance and of one component with all its core instances, in bytes, at most.
+/// The maximum size of the bookkeeping of one core instance, and of one component with all its core
+/// instances, in bytes.
 const CORE_INSTANCE_SIZE: usize = 2 * 1024 * 1024;
 const COMPONENT_INSTANCE_SIZE: usize = 4 * 1024 * 1024;
 
 /// How many of a component's calls a trap's message names, innermost first.
 const BACKTRACE_FRAMES: usize = 20;
 
-/// How often the epoch moves while a run is alive: a run past its time ends within this and a little.
+/// How often the epoch advances while a run is alive. A run that exceeds its time ends within
+/// slightly more than this.
 pub const TICK: Duration = Duration::from_millis(10);
 
-/// What an engine is for.
+/// Options of an engine.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineOptions {
-    /// How many runs may be alive at once where the pool can be had; one more is told that the host is busy.
+    /// How many runs may be alive at once if the pool is available. Another run fails with an error
+    /// that the host is busy.
     pub max_runs: u32,
-    /// Whether to allocate instances from a pool made beforehand: faster, and what a run can take is bounded. Where the address
-    /// space for the pool cannot be had, the engine allocates on demand.
+    /// Whether to allocate instances from a preallocated pool. The pool is faster, and it bounds
+    /// what a run can take. If there is not enough address space for it, the engine allocates on
+    /// demand.
     pub pooling: bool,
 }
 
@@ -83,33 +89,34 @@ impl Default for EngineOptions {
 pub enum Allocation {
     /// From a pool.
     Pool,
-    /// One by one, because that was asked for or because there is not enough address space for the pool.
+    /// One by one, because the options ask for it or because there is not enough address space for
+    /// the pool.
     OnDemand,
 }
 
-/// There is no engine.
+/// Why an engine could not be created.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
-    /// wasmtime refuses the configuration or the machine.
+    /// wasmtime rejects the configuration or the machine.
     #[error("the sandbox engine cannot be made: {0}")]
     Wasmtime(String),
-    /// The thread that ends endless loops cannot be started, and nothing runs without it.
+    /// The thread that advances the epoch cannot be started. Nothing runs without it.
     #[error(
         "the thread that keeps the sandbox's time cannot be started: {0}; raise the limit on processes and threads"
     )]
     Ticker(std::io::Error),
 }
 
-/// Makes the engine of a host process.
+/// Creates the engine of a host process.
 ///
 /// # Errors
-/// [`EngineError::Wasmtime`], where this processor or system cannot run wasmtime.
+/// [`EngineError::Wasmtime`] if this processor or system cannot run wasmtime.
 pub fn engine(options: &EngineOptions) -> Result<Engine, EngineError> {
     engine_and_allocation(options).map(|(engine, _)| engine)
 }
 
-/// Makes the engine of a host process, and tells how it allocates.
+/// Creates the engine of a host process and returns how it allocates.
 ///
 /// # Errors
 /// As [`engine`].
@@ -127,28 +134,29 @@ pub fn engine_and_allocation(options: &EngineOptions) -> Result<(Engine, Allocat
     Ok((engine, Allocation::OnDemand))
 }
 
-/// The engine of the process that compiles: it makes the same code and runs nothing.
+/// Creates the engine of the process that compiles. It generates the same code and runs nothing.
 pub(super) fn compiling_engine() -> Result<Engine, EngineError> {
     engine(&EngineOptions { pooling: false, max_runs: 0 })
 }
 
-/// Everything that the host and the compiling process have in common.
+/// Returns the settings that the host and the compiling process share.
 fn base() -> Config {
     let mut config = Config::new();
     config
         .wasm_features(WasmFeatures::all(), false)
         .wasm_features(features::enabled(), true)
-        // Without WASI 0.3 nothing uses it, and calls to imports are a third faster.
+        // Only WASI 0.3 uses this. Without it, calls to imports are a third faster.
         .concurrency_support(false)
         .epoch_interruption(true)
         .max_wasm_stack(WASM_STACK)
         .async_stack_size(RUN_STACK)
-        // Host functions handle secrets on these stacks, and the next run gets the same memory.
+        // Host functions handle secrets on these stacks, and the next run reuses the memory.
         .async_stack_zeroing(true)
         .memory_reservation(MEMORY_RESERVATION)
         .memory_guard_size(MEMORY_GUARD)
         .relaxed_simd_deterministic(true)
-        // Function names in a trap's message; but debug information is the component's own and would be parsed here.
+        // Traps name functions. Debug information is off: the component supplies it, and the host
+        // would have to parse it.
         .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES))
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .cranelift_regalloc_algorithm(RegallocAlgorithm::Backtracking);
@@ -175,19 +183,20 @@ fn pool(max_runs: u32) -> PoolingAllocationConfig {
     pool
 }
 
-/// What compiled code depends on besides the component: processor features, engine version and settings.
+/// A hash of everything that compiled code depends on besides the component: processor features,
+/// engine version and settings.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EngineHash([u8; 32]);
 
 impl EngineHash {
-    /// The hash of an engine. Code compiled under an equal hash loads in it.
+    /// Returns the hash of an engine. Code that was compiled under an equal hash loads in it.
     pub fn of(engine: &Engine) -> Self {
         let mut hasher = Blake3(blake3::Hasher::new_derive_key("strongroom 2026 engine compatibility"));
         engine.precompile_compatibility_hash().hash(&mut hasher);
         Self(hasher.0.finalize().into())
     }
 
-    /// The 32 bytes.
+    /// Returns the 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -199,7 +208,8 @@ impl fmt::Debug for EngineHash {
     }
 }
 
-/// Takes everything that is hashed, where the standard hashers keep 64 bits and no promise over releases.
+/// A hasher that keeps its whole input. The standard hashers keep 64 bits and are not stable across
+/// releases.
 struct Blake3(blake3::Hasher);
 
 impl Hasher for Blake3 {
@@ -213,14 +223,17 @@ impl Hasher for Blake3 {
     }
 }
 
-/// Moves the engine's epoch every [`TICK`] while at least one run is alive, so that guest code comes back to the host.
+/// Advances the engine's epoch every [`TICK`] while at least one run is alive, so that guest code
+/// returns control to the host.
 ///
-/// A thread of its own: an executor whose threads are all busy with guests could not keep time. It sleeps while nothing runs, from the first
-/// [`TICK`] without a run on: a run that follows another at once need not wake it. It has ended when the last clone and the last [`Running`] are gone.
+/// It uses a dedicated thread, because an executor whose threads are all busy with guests could not
+/// keep time. The thread sleeps while nothing runs. It goes to sleep one [`TICK`] after the last
+/// run ends, so that a run that follows immediately need not wake it. The thread ends when the last
+/// clone and the last [`Running`] are dropped.
 #[derive(Clone)]
 pub struct Ticker(Arc<Clock>);
 
-/// A run is alive. The epoch moves until this is dropped.
+/// Marks a run as alive. The epoch advances until this is dropped.
 pub struct Running(Arc<Clock>);
 
 struct Clock {
@@ -236,7 +249,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     running: usize,
-    /// Nothing has run for a while, and the thread waits to be woken.
+    /// Whether the thread waits to be woken because no run is alive.
     asleep: bool,
     ended: bool,
 }
@@ -257,7 +270,7 @@ impl Ticker {
     /// Starts the thread, asleep.
     ///
     /// # Errors
-    /// [`EngineError::Ticker`] where there can be no more threads.
+    /// [`EngineError::Ticker`] if the system cannot start another thread.
     pub fn new(engine: &Engine) -> Result<Self, EngineError> {
         let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
         let thread = std::thread::Builder::new().name("sandbox-time".to_owned()).spawn({
@@ -268,7 +281,7 @@ impl Ticker {
         Ok(Self(Arc::new(Clock { shared, thread })))
     }
 
-    /// Keeps the epoch moving until the answer is dropped.
+    /// Keeps the epoch advancing until the returned value is dropped.
     #[must_use = "the epoch stands still when this is dropped"]
     pub fn run(&self) -> Running {
         let mut state = self.0.shared.lock();
@@ -300,7 +313,7 @@ impl Drop for Clock {
 }
 
 impl Shared {
-    // No code that holds the lock can panic, so a poisoned one is as good as any.
+    // Ignoring poisoning is sound: no code that holds the lock can panic.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -339,7 +352,7 @@ mod tests {
 
     #[test]
     fn without_address_space_for_the_pool_instances_are_allocated_on_demand() {
-        // 4 GiB each for 100,000 is more than a process can address.
+        // 4 GiB each for 100,000 runs is more than a process can address.
         let (_, allocation) = engine_and_allocation(&EngineOptions { max_runs: 100_000, pooling: true }).unwrap();
         assert_eq!(allocation, Allocation::OnDemand);
     }
@@ -361,10 +374,10 @@ mod tests {
         let (first, second) = (ticker.run(), ticker.run());
         drop((ticker, first));
         while seen.try_recv().is_ok() {}
-        // One may have been under way; the next ones come because a run is alive.
+        // The first may have been due already; the next ones come because a run is alive.
         (0..3).for_each(|_| seen.recv().unwrap());
         drop(second);
-        // Ends only when the thread has let go of the sending end.
+        // The loop ends only when the thread has dropped the sender.
         seen.iter().for_each(drop);
     }
 

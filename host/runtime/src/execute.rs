@@ -1,4 +1,5 @@
-//! One execution: a store, its limits, the call, and what became of it.
+//! Executes one run: creates its store, applies its limits, calls the component, and reports the
+//! outcome.
 
 use std::path::Path;
 use std::pin::pin;
@@ -29,35 +30,36 @@ use strongroom_core::record::{LogCount, Metric, Progress};
 use strongroom_core::spec::RunSpec;
 use strongroom_policy::Limits;
 
-/// What a run is made of, besides its component.
+/// The inputs of a run besides its component.
 pub struct Execution<'a> {
-    /// What the run is.
+    /// The run's specification.
     pub spec: &'a RunSpec,
-    /// Its limits.
+    /// The run's limits.
     pub limits: &'a Limits,
-    /// Its environment variables.
+    /// The run's environment variables.
     pub environment: &'a std::collections::BTreeMap<String, String>,
-    /// The addresses it may connect to.
+    /// The addresses that the run may connect to.
     pub reachable: Reachable,
-    /// The folder that the component sees as `/input`: the one that was checked, whatever the specification's path leads to by now.
+    /// The directory that the component sees as `/input`. It is the directory that was checked,
+    /// even if the specification's path now leads elsewhere.
     pub input: Option<&'a Path>,
-    /// The folder that the component sees as `/output`.
+    /// The directory that the component sees as `/output`.
     pub output: &'a Path,
-    /// Its way to secrets.
+    /// The broker through which the run reads secrets.
     pub broker: Arc<RunBroker>,
-    /// What sees its output, metrics and progress.
+    /// Receives the run's output, metrics and progress.
     pub observer: Arc<dyn Observer>,
-    /// What keeps what it prints.
+    /// Stores the run's output.
     pub recorder: Option<Box<dyn Recorder>>,
 }
 
-/// What was seen of it.
+/// What the host measured and collected during a run.
 pub struct Account {
-    /// How it ended.
+    /// How the run ended.
     pub ended: Ended,
-    /// The largest total of its linear memories, in bytes.
+    /// The peak total size of the run's linear memories, in bytes.
     pub peak_memory_bytes: u64,
-    /// CPU time of its polls.
+    /// CPU time spent polling the run.
     pub cpu: Duration,
     /// Metrics by name.
     pub metrics: std::collections::BTreeMap<String, Metric>,
@@ -65,11 +67,12 @@ pub struct Account {
     pub progress: Option<Progress>,
     /// Bytes of log text kept and dropped.
     pub log: LogCount,
-    /// What the observer has not yet seen.
+    /// Output that the observer has not yet received.
     pub handover: Handover,
 }
 
-/// A component linked, and its entry found: the same for every run, so it is done once for a component that is at hand.
+/// A linked component with its entry point. It is the same for every run, so a component that stays
+/// in memory is linked only once.
 #[derive(Clone, Default)]
 pub(super) struct Linked(Arc<OnceLock<Result<Ready, String>>>);
 
@@ -78,7 +81,7 @@ struct Ready {
     entry: Start,
 }
 
-/// Where a run begins.
+/// The component's entry point.
 enum Start {
     Run(ComponentExportIndex),
     Train(ComponentExportIndex),
@@ -95,13 +98,14 @@ impl Executor {
     /// Links the guest interfaces for an engine.
     ///
     /// # Errors
-    /// The linker's, where an interface is defined twice.
+    /// The linker's error if an interface is defined twice.
     pub fn new(engine: Engine) -> wasmtime::Result<Self> {
         let linker = super::linker::linker(&engine)?;
         Ok(Self { engine, linker })
     }
 
-    /// Runs a component to its end, a limit, or cancellation. The engine's epoch must be ticking.
+    /// Runs a component until it ends, reaches a limit, or is cancelled. The engine's epoch must be
+    /// ticking.
     pub async fn execute(
         &self,
         loaded: &Loaded,
@@ -134,8 +138,9 @@ impl Executor {
                 broker.timer().lap(|timings| &mut timings.guest);
                 let training = &mut store.data_mut().training;
                 let (peak, reports) = (training.peak_memory(), training.take_reports());
-                // The store goes before the output is closed: a print that the guest left under way goes nowhere. A write to a
-                // file that it left under way lands before its outputs are looked at.
+                // Drop the store before closing the output: a print that the guest left in progress
+                // is discarded, and a file write that it left in progress completes before its
+                // outputs are examined.
                 drop(store);
                 drop(quota.settled().await);
                 (ended, peak, reports)
@@ -154,7 +159,7 @@ impl Executor {
         cpu: &mut Duration,
     ) -> Ended {
         let guard = store.data_mut().training.guard();
-        // Linking compares types that the component declares: inside the guard as well.
+        // Linking compares types that the component declares, so it happens inside the guard too.
         let linked_and_called = async {
             let linked = loaded.linked.0.get_or_init(|| self.link(&loaded.component, &loaded.interfaces));
             timer.lap(|timings| &mut timings.link);
@@ -221,7 +226,7 @@ impl Executor {
     }
 }
 
-/// Instantiates and calls. The result is the component's own end; an error is a trap.
+/// Instantiates and calls the component. `Ok` holds the component's own result; an error is a trap.
 async fn call(ready: &Ready, store: &mut Store<RunState>, guard: &Guard, timer: &Timer) -> wasmtime::Result<Ended> {
     let instance = ready.pre.instantiate_async(&mut *store).await?;
     timer.lap(|timings| &mut timings.instantiate);

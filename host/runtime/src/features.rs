@@ -1,14 +1,16 @@
-//! The WebAssembly features that components may use, and the check that runs before anything is compiled.
+//! The WebAssembly features that components may use, and the check that runs before compilation.
 //!
-//! Every feature is engine code that a hostile component can reach. What the supported toolchains (Rust, C, Go, Python, JavaScript) do not
-//! emit is therefore off: in the engine's own configuration, and in a validation of our own that names the feature to whoever built the
-//! component. wasmtime without its cargo feature `gc`, for one, accepts types of the GC proposal that it cannot run (RUSTSEC-2026-0570).
+//! Every feature is engine code that a hostile component can reach. Features that the supported
+//! toolchains (Rust, C, Go, Python, JavaScript) do not emit are therefore disabled in two places:
+//! in the engine's configuration, and in a separate validation that names the feature for the
+//! component's author. For example, wasmtime without its cargo feature `gc` accepts types of the GC
+//! proposal that it cannot run (RUSTSEC-2026-0570).
 
 use wasmparser::{KnownCustom, Name, Parser, Payload, Validator, WasmFeatures};
 
 use super::text;
 
-/// The features that are enabled, each with the reason.
+/// The enabled features, each with the reason.
 pub(super) const ENABLED: &[(WasmFeatures, &str)] = &[
     (WasmFeatures::FLOATS, "part of WebAssembly 1.0"),
     (WasmFeatures::MUTABLE_GLOBAL, "the stack pointer of every LLVM toolchain"),
@@ -24,7 +26,8 @@ pub(super) const ENABLED: &[(WasmFeatures, &str)] = &[
     (WasmFeatures::COMPONENT_MODEL, "the format of a training component"),
 ];
 
-/// Features that a component may turn out to need, by the name that a user would search for. None of them is enabled.
+/// Features that a component may need, by the name that a user would search for. None of them is
+/// enabled.
 const DISABLED: &[(WasmFeatures, &str)] = &[
     (WasmFeatures::GC, "garbage collection (gc)"),
     (WasmFeatures::GC_TYPES, "garbage-collected references (externref, gc)"),
@@ -56,25 +59,28 @@ const DISABLED: &[(WasmFeatures, &str)] = &[
     (WasmFeatures::CM_CANON_NAMES, "component model canonical names"),
 ];
 
-/// The longest function name in a module's `name` section, in bytes. The engine copies the names of up to twenty calls when an error passes
-/// through them, outside the run's memory limit.
+/// The longest function name in a module's `name` section, in bytes. When an error passes through
+/// calls, the engine copies the names of up to twenty of them, outside the run's memory limit.
 pub(super) const FUNCTION_NAME_MAX: usize = 64 * 1024;
 
-/// A component that the engine must not see.
+/// Why a component must not reach the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Unacceptable {
-    /// It is not valid WebAssembly whatever the features: the validator's message, bounded and escaped.
+    /// It is not valid WebAssembly under any set of features. Holds the validator's message,
+    /// bounded and escaped.
     Invalid(String),
-    /// It is valid, but not for this host: a whole sentence part, such as "uses ...", that names what is wrong and what to do.
+    /// It is valid, but this host does not support it. The text completes a sentence, such as "uses
+    /// ...", and says what is wrong and what to do.
     Unsupported(String),
 }
 
-/// All enabled features.
+/// Returns all enabled features.
 pub(super) fn enabled() -> WasmFeatures {
     ENABLED.iter().fold(WasmFeatures::empty(), |all, (feature, _)| all | *feature)
 }
 
-/// Validates a whole component against the enabled features. Takes time and memory in proportion to the component: the caller bounds both.
+/// Validates a whole component against the enabled features. Time and memory are proportional to
+/// the component's size: the caller bounds both.
 pub(super) fn check(component: &[u8]) -> Result<(), Unacceptable> {
     match validate(component, enabled()) {
         Ok(()) => check_names(component),
@@ -87,7 +93,7 @@ fn validate(component: &[u8], features: WasmFeatures) -> Result<(), String> {
     validated.map(drop).map_err(|error| text::display(&error, super::compile::MESSAGE_MAX))
 }
 
-/// The disabled features without which the component is not valid, if there are any.
+/// Returns the disabled features that the component needs in order to be valid, if any.
 fn unsupported(component: &[u8]) -> Option<Unacceptable> {
     let all = DISABLED.iter().fold(enabled(), |all, (feature, _)| all | *feature);
     validate(component, all).ok()?;
@@ -100,12 +106,12 @@ fn unsupported(component: &[u8]) -> Option<Unacceptable> {
     )))
 }
 
-/// Refuses function names that are too long to be copied, as the engine reads them.
+/// Rejects function names that are too long to be copied. Parses the names as the engine does.
 fn check_names(component: &[u8]) -> Result<(), Unacceptable> {
     for payload in Parser::new(0).parse_all(component) {
         let Ok(Payload::CustomSection(section)) = payload else { continue };
         let KnownCustom::Name(subsections) = section.as_known() else { continue };
-        // A section that does not parse is ignored from there on, by the engine too.
+        // Like the engine, this ignores a section from the point where it fails to parse.
         for name in subsections.into_iter().map_while(Result::ok) {
             let Name::Function(functions) = name else { continue };
             let longest = functions.into_iter().map_while(Result::ok).map(|function| function.name.len()).max();

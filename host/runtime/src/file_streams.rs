@@ -1,4 +1,5 @@
-//! The streams of files in `/output`: growth is charged before each write, and a removed file stays charged while a stream has it open.
+//! Streams of files in `/output`. Growth is charged before each write, and a removed file stays
+//! charged while a stream has it open.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use super::quota::OpenFile;
 
 /// Where a stream writes.
 pub(super) enum Position {
-    /// From this offset on.
+    /// From this offset.
     At(u64),
     /// Always at the end of the file.
     End,
@@ -29,8 +30,8 @@ pub(super) struct GuardedWrite {
     position: Position,
 }
 
-/// The engine's stream. A write goes on in a task of its own, which tells the quota when it is over: nobody may shorten a
-/// file before that.
+/// The engine's stream. Each write runs in a separate task, which notifies the quota when it
+/// completes: a file must not be shortened before that.
 enum Inner {
     Idle(DynOutputStream),
     Writing(JoinHandle<DynOutputStream>),
@@ -51,15 +52,15 @@ impl GuardedWrite {
                 let end = offset.saturating_add(length);
                 let size = self.file.metadata().map_err(|error| StreamError::LastOperationFailed(error.into()))?.len();
                 *offset = end;
-                // A write of another stream may still be under way, and the file shorter than it will be. Counting its bytes
-                // twice errs on the safe side.
+                // A write of another stream may still be in progress, so the file may grow beyond
+                // `size`. Counting its bytes twice errs on the safe side.
                 end.saturating_sub(size).min(end)
             }
         };
         self.open.charge(growth).map_err(|stop| StreamError::Trap(stop.into()))
     }
 
-    /// Takes note of a write that has ended.
+    /// Handles a write that has completed.
     fn look(&mut self) {
         if let Inner::Writing(task) = &mut self.inner
             && let Some(ended) = task.now_or_never()
@@ -68,7 +69,7 @@ impl GuardedWrite {
         }
     }
 
-    /// Begins a write of `length` bytes.
+    /// Starts a write of `length` bytes.
     fn begin(&mut self, length: u64, write: impl FnOnce(&mut DynOutputStream) -> StreamResult<()>) -> StreamResult<()> {
         self.look();
         if !matches!(self.inner, Inner::Idle(_)) {
@@ -81,7 +82,8 @@ impl GuardedWrite {
             write(inner)?;
         }
         if let Inner::Idle(mut inner) = std::mem::replace(&mut self.inner, Inner::Gone) {
-            // Not ended with the stream: the write is under way until the system says that it is not.
+            // The task does not end with the stream: the write is in progress until the system
+            // reports that it has completed.
             self.inner = Inner::Writing(tokio::spawn(async move {
                 inner.ready().await;
                 drop(under_way);
@@ -149,7 +151,7 @@ impl OutputStream for GuardedWrite {
     }
 }
 
-/// A reading stream that keeps its file's account open.
+/// A reading stream that keeps its file's quota entry open.
 pub(super) struct GuardedRead {
     inner: DynInputStream,
     _open: Arc<OpenFile>,

@@ -1,8 +1,9 @@
-//! A view over `wasi:filesystem` that delegates to the engine's and keeps the run inside its quotas.
+//! A view over `wasi:filesystem` that delegates to the engine and enforces the run's quotas.
 //!
-//! What it adds: growth in `/output` is charged before the call; links are refused; only regular files and folders are opened, so
-//! that a FIFO or device in `/input` cannot hold a thread. Every method is here, written out, so that a method which a later
-//! engine adds fails to compile instead of passing by unguarded.
+//! It adds three things: growth in `/output` is charged before the call; links are rejected; and
+//! only regular files and directories are opened, so that a FIFO or device in `/input` cannot block
+//! a thread. Every method is written out, so that a method which a later engine adds fails to
+//! compile instead of bypassing the quota.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -20,14 +21,14 @@ use super::quota::{OpenFile, Quota};
 /// A file's identity, from the engine's metadata hash.
 type Identity = (u64, u64);
 
-/// The most listings of folders that a run may have open. The engine reads a folder whole when its listing is opened, and keeps the
-/// names outside the component's memory.
+/// The maximum of open directory listings per run. The engine reads a whole directory when its
+/// listing is opened, and keeps the names outside the component's memory.
 const LISTINGS_MAX: usize = 32;
 
-/// One run's account of open files in `/output`.
+/// The open files of one run in `/output`, for its quota.
 pub(super) struct OpenFiles {
     quota: Quota,
-    /// Listings that are open.
+    /// Number of open listings.
     listings: usize,
     by_handle: HashMap<u32, Arc<OpenFile>>,
     by_identity: HashMap<Identity, Weak<OpenFile>>,
@@ -53,10 +54,10 @@ impl OpenFiles {
         self.by_handle.insert(handle, file);
     }
 
-    /// A file has lost its name.
+    /// Records that a file was unlinked.
     fn removed(&mut self, identity: Identity, size: u64) {
         self.quota.give_back_file();
-        // A new file may get the same identity once this one is gone.
+        // A new file may get the same identity after this one is gone.
         match self.by_identity.remove(&identity).and_then(|file| file.upgrade()) {
             Some(file) => file.removed(size),
             None => self.quota.give_back_bytes(size),
@@ -64,21 +65,21 @@ impl OpenFiles {
     }
 }
 
-/// The view.
+/// The view over the engine's filesystem.
 pub(super) struct Files<'a> {
     pub(super) inner: WasiFilesystemCtxView<'a>,
     pub(super) preopens: &'a mut Preopens,
     pub(super) open: &'a mut OpenFiles,
 }
 
-/// Marks the view for the linker.
+/// The type that selects this view in the linker.
 pub(super) struct GuardedFilesystem;
 
 impl HasData for GuardedFilesystem {
     type Data<'a> = Files<'a>;
 }
 
-/// What stands at a path.
+/// The file or directory at a path.
 struct Found {
     identity: Identity,
     size: u64,
@@ -91,7 +92,7 @@ fn borrow<T: 'static>(resource: &Resource<T>) -> Resource<T> {
 }
 
 impl Files<'_> {
-    /// Whether a handle belongs to the one folder that may be written.
+    /// Returns whether a handle belongs to the only writable directory.
     fn writable(&self, fd: &Resource<Descriptor>) -> FsResult<bool> {
         let perms = match self.inner.table.get(fd)? {
             Descriptor::File(file) => file.perms,
@@ -100,7 +101,7 @@ impl Files<'_> {
         Ok(matches!(perms, FsPerms::ReadWrite))
     }
 
-    /// The size of an open file, none for a folder.
+    /// Returns the size of an open file, or `None` for a directory.
     fn size(&self, fd: &Resource<Descriptor>) -> FsResult<Option<u64>> {
         match self.inner.table.get(fd)? {
             Descriptor::File(file) => Ok(Some(file.file.metadata().map_err(|error| ErrorCode::from(&error))?.len())),
@@ -142,8 +143,8 @@ impl Files<'_> {
         self.open.by_handle.get(&fd.rep()).cloned()
     }
 
-    /// Charges what writing up to `end` would add to the file. A handle of `/output` that is not tracked cannot be; should it happen, the
-    /// write is refused.
+    /// Charges the growth that writing up to `end` would cause. Every handle of `/output` is
+    /// tracked; a write to one that is not is rejected.
     fn charge_to(&self, fd: &Resource<Descriptor>, end: u64) -> FsResult<()> {
         if !self.writable(fd)? {
             return Ok(());
@@ -338,7 +339,7 @@ impl HostDescriptor for Files<'_> {
         let old = self.find(&fd, types::PathFlags::empty(), &old_path).await?;
         let replaced = self.find(&new_fd, types::PathFlags::empty(), &new_path).await?;
         self.inner.rename_at(fd, old_path, new_fd, new_path).await?;
-        // Renaming a file to its own name does nothing, and must not give anything back.
+        // Renaming a file to its own name does nothing, so it must not refund anything.
         if let (Some(old), Some(replaced)) = (old, replaced)
             && old.identity != replaced.identity
         {

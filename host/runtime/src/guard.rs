@@ -1,4 +1,4 @@
-//! A call into a guest under the run's limits, and what became of it.
+//! Calls into a guest under the run's limits, and classifies the outcome.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -19,17 +19,19 @@ use super::{error_text, text};
 use strongroom_broker::{Ended, RunBroker};
 use strongroom_core::record::Limit;
 
-/// The longest text of a component that a record keeps as the reason of its failure, in characters.
+/// The longest text from a component that a record keeps as its failure reason, in characters.
 const REASON_MAX: usize = 4 * 1024;
 
-/// How much of an error's innermost cause is looked at to recognise it, in characters.
+/// How much of an error's innermost cause is examined to classify it, in characters.
 const CAUSE_MAX: usize = 200;
 
-/// Puts a store under its run's limits: memory, tables and instances, handles, what one call may carry; and lets the engine's clock
-/// interrupt its code, so that an endless loop comes back to the executor. The engine has to be one of [`engine`](super::engine()), and a
-/// [`Ticker`](super::Ticker) has to be running while the store's code does.
+/// Applies the run's limits to a store: memory, tables and instances, handles, and the size of one
+/// call. The engine's epoch can then interrupt its code, so that an endless loop returns to the
+/// executor. The engine must come from [`engine`](super::engine()), and a [`Ticker`](super::Ticker)
+/// must be running while the store's code runs.
 ///
-/// The resource table is the state's own: give it [`RESOURCES_MAX`] with `ResourceTable::set_max_capacity`.
+/// The resource table belongs to the state: set its capacity to [`RESOURCES_MAX`] with
+/// `ResourceTable::set_max_capacity`.
 pub fn contain<T: TrainingView + 'static>(store: &mut Store<T>) {
     store.limiter(|state| state.training().limiter());
     store.set_hostcall_fuel(HOST_CALL_BYTES_MAX);
@@ -38,8 +40,9 @@ pub fn contain<T: TrainingView + 'static>(store: &mut Store<T>) {
     store.set_epoch_deadline(1);
 }
 
-/// What has to stand around the calls into a guest. Made by [`Training::guard`](super::Training::guard), and apart from the store, so that the
-/// store is free for the call.
+/// Applies a run's time limit and cancellation to calls into a guest.
+/// [`Training::guard`](super::Training::guard) returns it. It is separate from the store so that
+/// the store is free for the call.
 #[derive(Clone, Debug)]
 pub struct Guard {
     broker: Arc<RunBroker>,
@@ -52,13 +55,13 @@ impl Guard {
         Self { broker, stop, time }
     }
 
-    /// Waits for a call into the guest, instantiation included, at most for the run's `time` and until `cancelled` is ready. After an error the
-    /// store is not to be used again.
+    /// Waits for a call into the guest, instantiation included, until the run's `time` has passed
+    /// or `cancelled` is ready. After an error the store must not be used again.
     ///
-    /// One run is one call of this: each begins with the whole time.
+    /// Use one call of this per run: each call starts with the whole time.
     ///
     /// # Errors
-    /// [`Ended`]: what became of the run where the call did not come back. Its text is redacted and escaped.
+    /// [`Ended`] if the call did not return: how the run ended. Its text is redacted and escaped.
     pub async fn call<R>(
         &self,
         call: impl Future<Output = wasmtime::Result<R>>,
@@ -72,7 +75,7 @@ impl Guard {
         match called {
             Err(_elapsed) => Err(Ended::Limit(self.stop.limit().unwrap_or(Limit::Time))),
             Ok(Err(_panic)) => Err(Ended::HostFault("the host panicked while it served the component".to_owned())),
-            // A limit counts even where the guest, or a layer between, has swallowed its trap.
+            // A recorded limit counts even if the guest, or a layer between, swallowed the trap.
             Ok(Ok(result)) => match self.stop.limit() {
                 Some(limit) => Err(Ended::Limit(limit)),
                 None => result.map_err(|error| self.classify(&error)),
@@ -80,8 +83,9 @@ impl Guard {
         }
     }
 
-    /// Text that may hold a component's words, as it may stand in a record: redacted, escaped, and shortened, without a copy of
-    /// what may be as long as the component's memory.
+    /// Returns text that may contain a component's words in the form for a record: redacted,
+    /// escaped and shortened. It makes no full copy, because the text may be as long as the
+    /// component's memory.
     pub fn shown(&self, text: &str) -> String {
         self.broker.redactor().sanitize_prefix(text, REASON_MAX)
     }
@@ -110,8 +114,9 @@ impl Guard {
         if matches!(error.downcast_ref(), Some(Trap::StackOverflow)) {
             return Ended::Limit(Limit::Stack);
         }
-        // The engine keeps the types of these two to itself; tests with real guests hold the texts. What stands around the cause names
-        // functions, and a component chooses those names.
+        // The engine does not export these two error types, so they are matched by text; tests with
+        // real guests check the texts. Only the cause is examined, because the context around it
+        // contains function names, which the component chooses.
         let cause = text::display(error.root_cause(), CAUSE_MAX);
         if cause.contains("fuel allocated for hostcalls has been exhausted") {
             return Ended::Limit(Limit::HostCall);
@@ -120,7 +125,8 @@ impl Guard {
             return Ended::Limit(Limit::Resources);
         }
         let reason = match error.downcast_ref::<Trap>() {
-            // What a panic of most languages ends in; the component has said more on its standard error.
+            // A panic ends in this trap in most languages; the component has written the details to
+            // its standard error.
             Some(trap @ Trap::UnreachableCodeReached) => format!("it panicked or aborted (trap: {trap})"),
             Some(trap) => format!("trap: {trap}"),
             None => error_text::format(error, REASON_MAX),
@@ -129,7 +135,8 @@ impl Guard {
     }
 }
 
-/// The end of a run for which the system had no more of what each run takes: the others took it, and give it back.
+/// Returns the end of a run for which the system had no resources left. Other runs hold them and
+/// will release them.
 pub(super) fn exhausted(error: &wasmtime::Error) -> Option<Ended> {
     let code = |cause: &(dyn std::error::Error + 'static)| {
         let io = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);

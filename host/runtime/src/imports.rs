@@ -1,7 +1,8 @@
-//! What a component asks for and offers, read from its top-level sections before anything is compiled.
+//! Reads what a component imports and exports from its top-level sections, before compilation.
 //!
-//! Nothing here trusts the bytes: nested modules and components are stepped over unread, the number of items is bounded, and names are
-//! escaped and shortened. Whether everything inside is valid is for the compiler to say, which works under limits.
+//! Nothing here trusts the bytes: nested modules and components are skipped unread, the number of
+//! items is bounded, and names are escaped and shortened. The compiler, which works under limits,
+//! decides whether the contents are valid.
 
 use std::fmt;
 
@@ -9,19 +10,21 @@ use wasmparser::{Chunk, ComponentExternalKind, ComponentTypeRef, Encoding, Parse
 
 use super::text;
 
-/// The newest patch of WASI 0.2 that the engine links. A test holds it against the engine.
+/// The newest patch of WASI 0.2 that the engine links. A test compares it with the engine.
 pub const WASI_PATCH: u64 = 12;
 
 /// The version of `strongroom:training` that is linked.
 pub const TRAINING_VERSION: &str = "0.1.0";
 
-/// The most imports, and the most exports, that a component may have at its top level. A packed Python interpreter has about 40.
+/// The maximum of imports, and of exports, at a component's top level. A packed Python interpreter
+/// has about 40.
 pub const ITEMS_MAX: usize = 1_000;
 
-/// The longest name that is kept, in characters. A longer one is cut and ends in an ellipsis, so that it is none that is linked.
+/// The longest name that is kept, in characters. A longer one is cut and ends in an ellipsis, so
+/// that it equals no linked name.
 const NAME_MAX: usize = 200;
 
-/// The interfaces of WASI 0.2 that are linked, each of which decides per call.
+/// The linked interfaces of WASI 0.2. Each of them decides per call.
 pub const WASI: &[&str] = &[
     "wasi:cli/environment",
     "wasi:cli/exit",
@@ -52,16 +55,16 @@ pub const WASI: &[&str] = &[
     "wasi:sockets/udp-create-socket",
 ];
 
-/// The interfaces of strongroom itself.
+/// The interfaces of strongroom.
 pub const TRAINING: &[&str] = &["strongroom:training/secrets", "strongroom:training/context"];
 
-/// What a component imports and exports at its top level, in its own order.
+/// A component's top-level imports and exports, in the component's order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Interfaces {
-    /// What it needs.
+    /// The imports.
     pub imports: Vec<Item>,
-    /// What it offers.
+    /// The exports.
     pub exports: Vec<Item>,
 }
 
@@ -69,13 +72,14 @@ pub struct Interfaces {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Item {
-    /// The name, such as `wasi:cli/run@0.2.6` or `train`; escaped and shortened where it is none that could be linked.
+    /// The name, such as `wasi:cli/run@0.2.6` or `train`. A name that could not be linked is
+    /// escaped and shortened.
     pub name: String,
-    /// What it names.
+    /// The kind of item.
     pub kind: Kind,
 }
 
-/// What an import or export is.
+/// The kind of an import or export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
@@ -85,7 +89,7 @@ pub enum Kind {
     Function,
     /// A value.
     Value,
-    /// A type equal to another one: nothing that runs.
+    /// A type equal to another one. It contains no code.
     Type,
     /// A resource type.
     Resource,
@@ -109,17 +113,18 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Where a component starts.
+/// A component's entry point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry<'a> {
-    /// An ordinary program: the function `run` of the interface exported under this name (`wasi:cli/run@0.2.x`).
+    /// A command: the function `run` of the interface exported under this name
+    /// (`wasi:cli/run@0.2.x`).
     Run(&'a str),
     /// The function `train`.
     Train,
 }
 
 impl Interfaces {
-    /// Where the component starts. A program wins where both are there.
+    /// Returns the entry point. `run` takes precedence over `train` if both are exported.
     pub fn entry(&self) -> Option<Entry<'_>> {
         let run = self.exports.iter().find(|item| item.kind == Kind::Interface && is_run(&item.name));
         let train = || self.exports.iter().any(|item| item.kind == Kind::Function && item.name == "train");
@@ -131,7 +136,7 @@ fn is_run(name: &str) -> bool {
     matches!(name.split_once('@'), Some(("wasi:cli/run", version)) if patch(version).is_some())
 }
 
-/// Why some bytes are no component that can run. Each text completes "the component `x` ...".
+/// Why some bytes are not a component that can run. Each text completes "the component `x` ...".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// There are no bytes.
@@ -145,25 +150,25 @@ pub enum Malformed {
         "is a core WebAssembly module, not a component: build for `wasm32-wasip2`, or wrap it with `wasm-tools component new`"
     )]
     CoreModule,
-    /// A component in an encoding of another time.
+    /// A component in an obsolete or future encoding.
     #[error("is encoded in another version of the component format: build it with current tools")]
     OtherVersion,
-    /// Something else altogether.
+    /// The bytes are not WebAssembly.
     #[error("is not WebAssembly: give the `.wasm` file that the build made")]
     NotWebAssembly,
-    /// The bytes end before they should.
+    /// The bytes end too early.
     #[error("ends in the middle: it was cut off or damaged, so copy or build it again")]
     Truncated,
-    /// The bytes contradict themselves.
+    /// The bytes are inconsistent.
     #[error("is damaged: {0}; copy or build it again")]
     Damaged(String),
     /// More than [`ITEMS_MAX`] imports or exports.
     #[error("has over {ITEMS_MAX} imports or exports, more than are accepted")]
     TooManyItems,
-    /// It exports nothing that the host could call.
+    /// The component exports nothing that the host can call.
     #[error("exports neither `wasi:cli/run@0.2` nor `train`{}", newer(.run.as_deref()))]
     NoEntry {
-        /// The version of `wasi:cli/run` that it exports instead, with its name.
+        /// The name and version of `wasi:cli/run` that it exports instead.
         run: Option<String>,
     },
 }
@@ -175,10 +180,10 @@ fn newer(run: Option<&str>) -> String {
     }
 }
 
-/// Reads what a component imports and exports. It has to have an [entry](Interfaces::entry).
+/// Reads what a component imports and exports. It must have an [entry point](Interfaces::entry).
 ///
 /// # Errors
-/// [`Malformed`]. Bytes that pass may still be refused when they are compiled.
+/// [`Malformed`]. The compiler may still reject bytes that pass.
 pub fn inspect(bytes: &[u8]) -> Result<Interfaces, Malformed> {
     let interfaces = inspect_for_world(bytes)?;
     if interfaces.entry().is_none() {
@@ -188,10 +193,11 @@ pub fn inspect(bytes: &[u8]) -> Result<Interfaces, Malformed> {
     Ok(interfaces)
 }
 
-/// As [`inspect`], of a component for a world of the embedder's own, whose entry the embedder knows.
+/// Reads what a component imports and exports for a world of the embedder's own. The embedder knows
+/// the entry point.
 ///
 /// # Errors
-/// As [`inspect`], but for the entry.
+/// As [`inspect`], except for the entry point.
 pub fn inspect_for_world(bytes: &[u8]) -> Result<Interfaces, Malformed> {
     recognise(bytes)?;
     let mut interfaces = Interfaces::default();
@@ -199,7 +205,7 @@ pub fn inspect_for_world(bytes: &[u8]) -> Result<Interfaces, Malformed> {
     parser.set_features(WasmFeatures::WASM3 | WasmFeatures::COMPONENT_MODEL);
     let mut rest = bytes;
     while !rest.is_empty() {
-        // Not told that the end was reached, the parser says which errors are for want of bytes.
+        // With `eof` set to false, the parser reports which errors are due to missing bytes.
         let (consumed, payload) = match parser.parse(rest, false).map_err(damaged)? {
             Chunk::NeedMoreData(_) => return Err(Malformed::Truncated),
             Chunk::Parsed { consumed, payload } => (consumed, payload),
@@ -230,7 +236,7 @@ pub fn inspect_for_world(bytes: &[u8]) -> Result<Interfaces, Malformed> {
     Ok(interfaces)
 }
 
-/// Tells a component from what people give by mistake.
+/// Detects files that users pass by mistake instead of a component.
 fn recognise(bytes: &[u8]) -> Result<(), Malformed> {
     const MAGIC: &[u8] = b"\0asm";
     if bytes.is_empty() {
@@ -257,7 +263,7 @@ fn recognise(bytes: &[u8]) -> Result<(), Malformed> {
 
 fn is_text(bytes: &[u8]) -> bool {
     let bytes = bytes.trim_ascii_start();
-    // A comment, or the parenthesis that everything starts with.
+    // Text format starts with a parenthesis or a comment.
     bytes.starts_with(b"(") || bytes.starts_with(b";;")
 }
 
@@ -294,9 +300,9 @@ fn export_kind(kind: ComponentExternalKind) -> Kind {
 /// An import that is not linked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// What the component asks for.
+    /// The import that the component needs.
     pub import: String,
-    /// Why it does not get it, and where there is one, the way out.
+    /// Why it is not linked, and the alternative if there is one.
     pub why: String,
 }
 
@@ -306,8 +312,9 @@ impl fmt::Display for Refused {
     }
 }
 
-/// Every import that is not linked, in the component's order. Only names that are known by heart pass: what an embedder or a later
-/// engine adds to the linker is refused here until it is listed.
+/// Returns every import that is not linked, in the component's order. This is an allow list: an
+/// interface that an embedder or a later engine adds to the linker is rejected here until it is
+/// listed.
 pub fn refused(interfaces: &Interfaces) -> Vec<Refused> {
     let refusal = |item: &Item| refuse(item).map(|why| Refused { import: item.name.clone(), why });
     interfaces.imports.iter().filter_map(refusal).collect()
@@ -315,7 +322,7 @@ pub fn refused(interfaces: &Interfaces) -> Vec<Refused> {
 
 fn refuse(item: &Item) -> Option<String> {
     match item.kind {
-        // Gives a name to a type that is there already, and asks the host for nothing.
+        // A type alias requires nothing from the host.
         Kind::Type => return None,
         Kind::Interface => {}
         other => return Some(format!("a single {other} is never linked, only whole interfaces")),
@@ -363,7 +370,7 @@ fn refuse_wasi(id: &str, version: Option<&str>) -> Option<String> {
     }
 }
 
-/// The patch level of a released version 0.2.
+/// Returns the patch number of a released version 0.2.
 fn patch(version: &str) -> Option<u64> {
     let patch = version.strip_prefix("0.2.")?;
     let plain = patch.bytes().all(|byte| byte.is_ascii_digit()) && (patch == "0" || !patch.starts_with('0'));

@@ -1,10 +1,13 @@
-//! The sandbox: engine, component loading, linking, limits, the guest-facing interfaces, and output.
+//! The sandbox: engine, component loading, linking, limits, guest interfaces, and output.
 //!
-//! Only this module knows wasmtime, and it does not know the vault: a run's way to secrets is the broker.
+//! Only this crate depends on wasmtime. It does not depend on the vault: a run reads secrets
+//! through the broker.
 //!
-//! The [`Runner`](crate::runner::Runner) is all that most hosts need of it. One with a WebAssembly world of its own puts these together, as the example
-//! `own_world` does: [`engine()`] and a [`Ticker`] once for a process; a linker with [`add_to_linker`] or [`add_secrets_to_linker`]; and for each run a
-//! state with a [`Training`] and an [`Output`], a store under [`contain`], and its calls in a [`Guard`].
+//! Most hosts need only the `Runner` of the crate `strongroom`. A host with a WebAssembly world of
+//! its own combines these parts, as the example `own_world` does: [`engine()`] and a [`Ticker`]
+//! once per process; a linker with [`add_to_linker`] or [`add_secrets_to_linker`]; and for each run
+//! a state with a [`Training`] and an [`Output`], a store under [`contain`], and its calls in a
+//! [`Guard`].
 
 pub mod compile;
 pub mod component;
@@ -44,7 +47,7 @@ pub use output::{GuestStream, Handover, Output};
 pub use stop::Stop;
 pub use store::{CodeStore, StoreError};
 pub use training::{Training, TrainingView, add_secrets_to_linker, add_to_linker};
-// The engine's types stand in this module's interface: whoever uses it needs the same version.
+// The engine's types are part of this crate's interface, so callers need the same version.
 pub use {wasmtime, wasmtime_wasi};
 
 pub use execute::{Account, Execution, Executor};

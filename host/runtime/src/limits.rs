@@ -1,24 +1,26 @@
-//! What a run may take of the machine: memory, tables, instances. The engine asks before each growth.
+//! Limits on memory, tables and instances of a run. The engine calls the limiter before each
+//! growth.
 
 use wasmtime::ResourceLimiter;
 
 use super::stop::StopCell;
 use strongroom_core::record::Limit;
 
-/// The most elements of one table: what the pool has room for.
+/// The maximum of elements in one table, which is the pool's capacity.
 pub const TABLE_ELEMENTS_MAX: usize = super::engine::TABLE_ELEMENTS;
 
-/// The most core instances of one run, and of memories and tables where no pool bounds them further: what the pool has room for.
+/// The maximum of core instances per run, which is the pool's capacity. Without a pool, it bounds
+/// memories and tables too.
 pub const INSTANCES_MAX: usize = super::engine::CORE_INSTANCES as usize;
 
-/// The most resources that a component may hold at once: open files, streams, sockets, timers. Sockets and files are descriptors of the
-/// host, so this is what bounds those.
+/// The maximum of resources that a component may hold at once: open files, streams, sockets,
+/// timers. It bounds the host's descriptors, because sockets and files are descriptors.
 pub const RESOURCES_MAX: usize = 1_000;
 
-/// The most bytes that one host call may carry as arguments.
+/// The maximum size of one host call's arguments, in bytes.
 pub const HOST_CALL_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// A run's limiter. Memory counts over all linear memories of the run together.
+/// The limiter of one run. Memory is the total over all linear memories of the run.
 pub(super) struct Limiter {
     memory_max: u64,
     memory: u64,
@@ -28,12 +30,12 @@ pub(super) struct Limiter {
 }
 
 impl Limiter {
-    /// A limiter with `memory_max` bytes of linear memory in all.
+    /// Returns a limiter that allows `memory_max` bytes of linear memory in total.
     pub(super) fn new(memory_max: u64, stop: StopCell) -> Self {
         Self { memory_max, memory: 0, peak: 0, last_growth: 0, stop }
     }
 
-    /// The largest sum of linear memories so far, in bytes.
+    /// Returns the peak total size of the linear memories, in bytes.
     pub(super) fn peak(&self) -> u64 {
         self.peak
     }
@@ -42,7 +44,8 @@ impl Limiter {
 impl ResourceLimiter for Limiter {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
-            // The component's own declared maximum: growing beyond it fails by the rules of WebAssembly and harms nobody.
+            // The component's own declared maximum: WebAssembly makes growth beyond it fail, so it
+            // is not a limit of the run.
             return Ok(false);
         }
         let growth = desired.saturating_sub(current) as u64;
@@ -62,7 +65,8 @@ impl ResourceLimiter for Limiter {
     }
 
     fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        // A maximum of its own below ours; the engine passes what the pool has room for where the component states none.
+        // The component's own maximum is below ours. If the component declares none, the engine
+        // passes the pool's capacity.
         if maximum.is_some_and(|maximum| desired > maximum && maximum < TABLE_ELEMENTS_MAX) {
             return Ok(false);
         }

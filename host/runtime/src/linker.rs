@@ -1,4 +1,5 @@
-//! What a component can be linked with. What is not added here does not exist for it.
+//! Everything that a component can be linked with. An interface that is not added here is not
+//! available to it.
 
 use wasmtime::Engine;
 use wasmtime::component::{HasData, Linker, ResourceTable};
@@ -19,7 +20,8 @@ impl HasData for Io {
     type Data<'a> = &'a mut ResourceTable;
 }
 
-/// The linker of all runs. Each interface is added by name: one that a later engine brings is not linked by itself.
+/// Returns the linker of all runs. Each interface is added by name, so an interface that a later
+/// engine adds is not linked automatically.
 pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<RunState>> {
     let mut linker = Linker::<RunState>::new(engine);
     let l = &mut linker;

@@ -1,7 +1,8 @@
 //! TCP as the policy grants it, and nothing else of `wasi:sockets`.
 //!
-//! Names are resolved once, by the host, when the run starts. A guest's look-up answers from those addresses and never asks DNS, so that
-//! it can neither be a channel to the outside nor be rebound between look-up and connection.
+//! The host resolves names once, when the run starts. A guest's look-up returns those addresses and
+//! never queries DNS, so that it cannot serve as a channel to the outside and a name cannot be
+//! rebound between look-up and connection.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -19,21 +20,22 @@ use strongroom_broker::{Contact, RunBroker};
 use strongroom_core::record::NetworkOperation;
 use strongroom_policy::{TcpHost, TcpTarget};
 
-/// The most addresses of one name that are used.
+/// The maximum of addresses that are used per name.
 const ADDRESSES_MAX: usize = 64;
 
-/// The longest text that is looked at as a name: 253 bytes and the dot that may end one. A component may send millions.
+/// The longest text that is parsed as a name: 253 bytes and an optional trailing dot. A component
+/// may send millions.
 const NAME_MAX: usize = 254;
 
-/// What a run may connect to.
+/// The addresses and names that a run may connect to.
 #[derive(Clone, Debug, Default)]
 pub struct Reachable {
-    /// Each with the entry of the policy's `tcp` that grants it.
+    /// Each address with the entry of the policy's `tcp` that grants it.
     addresses: BTreeMap<SocketAddr, String>,
     names: BTreeMap<String, Known>,
 }
 
-/// The addresses of a name, and the first entry that has it.
+/// The addresses of a name and the first entry that contains it.
 #[derive(Clone, Debug)]
 struct Known {
     entry: String,
@@ -51,33 +53,34 @@ pub enum ResolveError {
     Unresolved {
         /// The name.
         name: String,
-        /// The system's answer.
+        /// The system's error.
         cause: String,
     },
-    /// The name leads to an address that is never reachable.
+    /// The name resolves to an address that is never reachable.
     #[error("the policy's `tcp` names `{name}`, which resolves to {address}, {why}: this is refused for names")]
     Refused {
         /// The name.
         name: String,
-        /// What it resolved to.
+        /// The address that it resolved to.
         address: IpAddr,
-        /// What kind of address that is.
+        /// The kind of address.
         why: String,
     },
 }
 
 impl Reachable {
-    /// Resolves the policy's targets, once.
+    /// Resolves the policy's targets once.
     ///
     /// # Errors
-    /// [`ResolveError`] where a name has no address, or one that is always refused, or a loopback address: that has to be
-    /// written literally.
+    /// [`ResolveError`] if a name has no address, or resolves to an address that is always denied
+    /// or to a loopback address, which a policy must write literally.
     pub async fn resolve(targets: &[TcpTarget]) -> Result<Self, ResolveError> {
         let mut reachable = Self::default();
         for target in targets {
             match &target.host {
                 TcpHost::Address(address) => {
-                    // What is written literally is what is named, also where a name leads there.
+                    // A literal address takes precedence as the entry, even if a name resolves to
+                    // it too.
                     reachable.addresses.insert(SocketAddr::new(*address, target.port), target.to_string());
                 }
                 TcpHost::Name(name) => {
@@ -93,7 +96,7 @@ impl Reachable {
         Ok(reachable)
     }
 
-    /// Takes up one address of a name.
+    /// Adds one address of a name.
     fn admit(&mut self, target: &TcpTarget, name: &str, address: IpAddr) -> Result<(), ResolveError> {
         target.admits(address).map_err(|why| ResolveError::Refused {
             name: name.to_owned(),
@@ -111,7 +114,8 @@ impl Reachable {
         Ok(())
     }
 
-    /// The answer to a guest's look-up: an IP literal, which needs no look-up, or the addresses of a granted name.
+    /// Answers a guest's look-up: an IP literal, which needs no look-up, or the addresses of a
+    /// granted name.
     fn look_up(&self, name: &str) -> LookUp {
         if name.len() > NAME_MAX {
             return LookUp::Denied;
@@ -127,18 +131,18 @@ impl Reachable {
     }
 }
 
-/// What a name leads to.
+/// The result of a look-up.
 #[derive(Debug, PartialEq, Eq)]
 enum LookUp {
-    /// It is an address.
+    /// The name is an IP address.
     Literal(IpAddr),
-    /// A name that an entry of `tcp` grants.
+    /// An entry of `tcp` grants the name.
     Granted { entry: String, addresses: Vec<IpAddr> },
-    /// No entry of `tcp` has it.
+    /// No entry of `tcp` contains the name.
     Denied,
 }
 
-/// One run's network: what it may reach, and where it is written down what it tried.
+/// One run's network: what it may reach, and the broker that audits its attempts.
 #[derive(Clone)]
 pub(super) struct Network {
     reachable: Arc<Reachable>,
@@ -150,10 +154,11 @@ impl Network {
         Self { reachable: Arc::new(reachable), broker }
     }
 
-    /// Sets up sockets: TCP connections to the addresses resolved; no listening, no UDP, no look-up by the engine.
+    /// Configures sockets: TCP connections to the resolved addresses; no listening, no UDP, no
+    /// look-up by the engine.
     ///
-    /// A socket can be made by every run, for only when it is to be connected is it known where to, and that is what a person needs to
-    /// be told. A socket that is connected to nothing reaches nothing.
+    /// Any run can create a socket, because the destination is known only at `connect`, and the
+    /// denied address belongs in the audit log. A socket that is not connected reaches nothing.
     pub(super) fn configure(&self, wasi: &mut WasiCtxBuilder) {
         let network = self.clone();
         wasi.allow_tcp(true).allow_udp(false).allow_ip_name_lookup(false).socket_addr_check(move |address, purpose| {
@@ -162,20 +167,22 @@ impl Network {
         });
     }
 
-    /// Whether a socket may be used so; written down before it is.
+    /// Decides whether a socket may be used for this purpose. The decision is audited first.
     async fn admits(&self, address: SocketAddr, purpose: SocketAddrUse) -> bool {
         let operation = match purpose {
             SocketAddrUse::TcpConnect => NetworkOperation::Connect,
-            // Every connection first asks for an implicit bind to the wildcard address.
+            // Every connection first requests an implicit bind to the wildcard address.
             SocketAddrUse::TcpBind if address.ip().is_unspecified() && address.port() == 0 => return true,
             SocketAddrUse::TcpBind | SocketAddrUse::TcpListen => NetworkOperation::Listen,
             _ => return false,
         };
         let granted = self.reachable.addresses.get(&address).filter(|_| operation == NetworkOperation::Connect);
-        // The port of a bind to the wildcard address is the system's choice and tells nothing.
+        // The system chooses the port of a bind to the wildcard address, so the port carries no
+        // information.
         let chosen = operation == NetworkOperation::Listen && address.ip().is_unspecified();
         let target = if chosen { SocketAddr::new(address.ip(), 0) } else { address }.to_string();
-        // A policy names addresses without flow labels and zones of IPv6, and no entry of it allows those.
+        // A policy cannot write an IPv6 flow label or zone, so no entry allows an address that has
+        // one.
         let is_plain = SocketAddr::new(address.ip(), address.port()) == address;
         let would_allow = match (operation, granted) {
             (NetworkOperation::Connect, None) if is_plain => {
@@ -187,14 +194,14 @@ impl Network {
         self.broker.contact(Contact { operation, target: &target, entry, would_allow }).await
     }
 
-    /// Answers a guest's look-up; written down before.
+    /// Answers a guest's look-up. The decision is audited first.
     async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, ErrorCode> {
         let (entry, would_allow, addresses) = match self.reachable.look_up(name) {
             LookUp::Literal(address) => return Ok(vec![address]),
             LookUp::Granted { entry, addresses } => (Some(entry), None, addresses),
             LookUp::Denied if name.len() > NAME_MAX => (None, None, Vec::new()),
             LookUp::Denied => {
-                // Whether the name could stand in a policy: any port shows it.
+                // Checks whether a policy could contain the name; the port is arbitrary.
                 let target = TcpTarget::parse(&format!("{}:1", name.strip_suffix('.').unwrap_or(name))).ok();
                 let named = target.and_then(|target| match target.host {
                     TcpHost::Name(name) => Some(format!("{name}:PORT")),
@@ -203,7 +210,8 @@ impl Network {
                 (None, named, Vec::new())
             }
         };
-        // A granted name is written down as the policy has it: of spellings that look it up there are more than anybody would count.
+        // A granted name is recorded as the policy spells it: a guest could look it up under too
+        // many spellings to count each.
         let folded = entry.as_ref().map(|_| folded(name));
         let target = folded.as_deref().unwrap_or(name);
         let contact = Contact { operation: NetworkOperation::LookUp, target, entry: entry.as_deref(), would_allow };
@@ -211,7 +219,7 @@ impl Network {
     }
 }
 
-/// The answers of one look-up. They are there at once.
+/// The addresses of one look-up, all available immediately.
 struct Answers(std::vec::IntoIter<IpAddr>);
 
 #[async_trait]
@@ -219,7 +227,8 @@ impl Pollable for Answers {
     async fn ready(&mut self) {}
 }
 
-/// Adds `wasi:sockets/ip-name-lookup`, answered from the addresses of the run. The engine's own implementation is never linked.
+/// Adds `wasi:sockets/ip-name-lookup`, answered from the run's resolved addresses. The engine's own
+/// implementation is never linked.
 pub(super) fn add_lookup<T: Send + 'static>(
     linker: &mut Linker<T>,
     get: impl Fn(&mut T) -> (&Network, &mut ResourceTable) + Copy + Send + Sync + 'static,
@@ -262,7 +271,7 @@ pub(super) fn add_lookup<T: Send + 'static>(
     Ok(())
 }
 
-/// A name as the policy has it: in lower case, without the dot that may end it.
+/// Returns a name as the policy spells it: in lower case, without a trailing dot.
 fn folded(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }

@@ -1,8 +1,8 @@
-//! Who watches a run while it goes on.
+//! Observers, which receive output and progress while a run is in progress.
 
 use strongroom_core::record::Progress;
 
-/// The two streams of a component.
+/// An output stream of a component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     /// Standard output.
@@ -11,31 +11,34 @@ pub enum Stream {
     Stderr,
 }
 
-/// Receives what a run shows while it goes on. All text has been through the run's redactor. `output` is called from one thread at a time and may
-/// block: the component then waits. The other methods are called by the run itself and should return quickly.
+/// Receives a run's output, metrics and progress while it is in progress. All text has passed
+/// through the run's redactor. `output` is called from one thread at a time and may block; the
+/// component then waits. The run itself calls the other methods, which should return quickly.
 pub trait Observer: Send + Sync {
-    /// Bytes that the component wrote. They are not escaped: whoever shows them on a terminal does that.
+    /// Called with bytes that the component wrote. They are not escaped: escape them before showing
+    /// them on a terminal.
     fn output(&self, stream: Stream, bytes: &[u8]) {
         let _ = (stream, bytes);
     }
 
-    /// A metric was logged. The name has no control characters.
+    /// Called when a metric is logged. The name contains no control characters.
     fn metric(&self, name: &str, value: f64, step: Option<u64>) {
         let _ = (name, value, step);
     }
 
-    /// The component reports how far it is. The message has no control characters.
+    /// Called when the component reports progress. The message contains no control characters.
     fn progress(&self, progress: &Progress) {
         let _ = progress;
     }
 
-    /// Compilation begins (`true`) or has ended (`false`). Not called for a component whose compiled code is at hand.
+    /// Called when compilation begins (`true`) and ends (`false`). Not called for a component whose
+    /// compiled code is available.
     fn compiling(&self, started: bool) {
         let _ = started;
     }
 }
 
-/// Watches nothing.
+/// An observer that ignores everything.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

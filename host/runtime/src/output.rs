@@ -1,11 +1,14 @@
-//! Standard output and standard error of a component: counted against `log-bytes`, redacted, and handed to the observer in order.
+//! Standard output and standard error of a component: counted against `log-bytes`, redacted, and
+//! delivered to the observer in order.
 //!
-//! A write is redacted where it is made and then queued; a thread for blocking work hands it on, so that an observer that blocks (a terminal
-//! that was stopped) holds up the component and not the executor. It is there while something waits: a run that prints nothing has none. The queue is
-//! bounded in bytes: a component that writes faster than its observer reads waits.
+//! A write is redacted immediately and then queued. A thread for blocking work delivers it, so that
+//! an observer that blocks (for example on a stopped terminal) blocks the component and not the
+//! executor. The thread exists only while something is queued, so a run that prints nothing has
+//! none. The queue is bounded in bytes: a component that writes faster than its observer reads
+//! waits.
 //!
-//! A recorder gets the same bytes in the same order, before the observer, and never waits for it: what a run has printed by its end is recorded
-//! even where its observer stands still.
+//! A recorder gets the same bytes in the same order, before the observer, and never waits for it.
+//! Everything that a run has printed by its end is recorded even if its observer is blocked.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -31,16 +34,18 @@ use strongroom_redact::{RedactStream, Redactor};
 /// How many bytes may be queued before a writer waits.
 const QUEUE_BYTES: usize = 256 * 1024;
 
-/// How many bytes one write may have. A write is redacted in one go, and a run's time limit is looked at between writes.
+/// The maximum size of one write, in bytes. A write is redacted in one step, and a run's time limit
+/// is checked between writes.
 const WRITE_MAX: usize = 8 * 1024;
 
-/// Keeps what a run prints. It is called from one thread at a time and may take as long as a write to a disk does, but does not wait for a person.
+/// Stores a run's output. It is called from one thread at a time. It may take as long as a disk
+/// write, but must not wait for a user.
 pub trait Recorder: Send {
-    /// Redacted bytes that the component wrote.
+    /// Called with redacted bytes that the component wrote.
     fn output(&mut self, stream: Stream, bytes: &[u8]);
 }
 
-/// A recorder, and what it has not yet got.
+/// A recorder and the writes that it has not yet received.
 struct Recording {
     recorder: Mutex<Box<dyn Recorder>>,
     waiting: Mutex<VecDeque<(Stream, Bytes)>>,
@@ -55,16 +60,17 @@ impl Recording {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether everything is recorded, as far as can be told without waiting.
+    /// Returns whether everything appears to be recorded, without waiting.
     fn is_idle(&self) -> bool {
         self.recorder.try_lock().is_ok() && self.waiting().is_empty()
     }
 
-    /// Records what is waiting. On return everything is recorded that was there at the call, by whomever.
+    /// Records what is queued. On return everything that was queued at the call is recorded, by
+    /// this thread or another.
     fn drain(&self) {
         let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            // Taken by itself, so that a component can go on writing.
+            // The lock is released before recording, so that a component can go on writing.
             let next = self.waiting().pop_front();
             let Some((stream, bytes)) = next else { return };
             recorder.output(stream, &bytes);
@@ -72,16 +78,17 @@ impl Recording {
     }
 }
 
-/// Both output streams of a run: what the component writes is redacted, counted against `log-bytes`, and handed to the run's [`Observer`].
+/// Both output streams of a run. What the component writes is redacted, counted against
+/// `log-bytes`, and delivered to the run's [`Observer`].
 pub struct Output {
     shared: Arc<Shared>,
 }
 
 struct Shared {
     state: Mutex<State>,
-    /// How many bytes wait for the observer.
+    /// How many bytes are queued for the observer.
     queued: AtomicUsize,
-    /// Told when the observer took something, and when it has everything.
+    /// Notified when the observer has taken something, and when it has everything.
     drained: Notify,
     recording: Option<Arc<Recording>>,
     observer: Arc<dyn Observer>,
@@ -90,35 +97,36 @@ struct Shared {
 
 struct State {
     redactor: Redactor,
-    /// From the first write on: many a run writes nothing.
+    /// Created at the first write, because many runs write nothing.
     stdout: Option<RedactStream>,
     stderr: Option<RedactStream>,
     count: LogCount,
     max: u64,
-    /// What the observer has not yet got. Bounded by `queued`, which counts bytes: a bound on the number of writes would say little.
+    /// The writes that the observer has not yet received. `queued` bounds them in bytes; a bound on
+    /// the number of writes would not bound memory.
     waiting: VecDeque<(Stream, Bytes)>,
     phase: Phase,
-    /// A thread is handing on, or about to.
+    /// Whether a thread is delivering, or is about to.
     handing_on: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// What is written is handed on.
+    /// Writes are delivered.
     Open,
-    /// The run has ended: a late write goes nowhere.
+    /// The run has ended: later writes are discarded.
     Closed,
-    /// The observer panicked, or the host is ending: nothing more is handed on.
+    /// The observer panicked, or the host is shutting down: nothing more is delivered.
     Broken,
 }
 
 impl Output {
-    /// Starts handing on to the observer. Must be called on a tokio runtime.
+    /// Starts delivery to the observer. Must be called within a tokio runtime.
     pub fn start(redactor: &Redactor, log_bytes: u64, observer: Arc<dyn Observer>) -> Self {
         Self::recorded(redactor, log_bytes, observer, None)
     }
 
-    /// The same, with a recorder.
+    /// Starts delivery to the observer and to a recorder.
     pub(super) fn recorded(
         redactor: &Redactor,
         log_bytes: u64,
@@ -148,13 +156,14 @@ impl Output {
         Self { shared: Arc::new(shared) }
     }
 
-    /// One of the two, for the engine.
+    /// Returns one of the two streams, for the engine.
     pub fn stream(&self, stream: Stream) -> GuestStream {
         GuestStream { shared: Arc::clone(&self.shared), stream, permit: 0 }
     }
 
-    /// Flushes what the redactor held back, has all of it recorded, and counts. What is queued still has to be handed on to the observer: one that
-    /// blocks holds up whoever waits for that, and not the run's record.
+    /// Flushes what the redactor held back, records all of it, and returns the byte counts. Queued
+    /// output must still be delivered to the observer. An observer that blocks delays only callers
+    /// that wait for it, and not the run's record.
     pub async fn close(self) -> (LogCount, Handover) {
         let (count, begin) = {
             let mut state = self.shared.state();
@@ -185,13 +194,14 @@ impl Output {
     }
 }
 
-/// What a run has printed and its observer has not yet seen.
+/// Output of a run that its observer has not yet received.
 #[must_use = "wait for it, so that the observer has seen all output"]
 pub struct Handover(Arc<Shared>);
 
 impl Handover {
-    /// Waits until the observer has everything, but no longer than `patience`: who stopped a run does not wait for a reader that may
-    /// never read. The observer then gets the rest when it gets to it.
+    /// Waits until the observer has everything, for at most `patience`. A stopped run need not wait
+    /// for a reader that may never read. After that time the observer still receives the rest when
+    /// it reads again.
     pub async fn wait(self, patience: Option<Duration>) {
         match patience {
             Some(patience) => drop(tokio::time::timeout(patience, self.handed_on()).await),
@@ -204,7 +214,7 @@ impl Handover {
 
     async fn handed_on(&self) {
         loop {
-            // Registered before the check: an end between the two is not missed.
+            // Register before the check, so that a notification between the two is not missed.
             let drained = self.0.drained.notified();
             if !self.0.state().handing_on {
                 return;
@@ -214,10 +224,10 @@ impl Handover {
     }
 }
 
-/// The right to be the one thread that hands on.
+/// The exclusive right to deliver to the observer.
 struct HandOn {
     shared: Arc<Shared>,
-    /// The right was given up: `handing_on` is another's from then on.
+    /// Whether the right was given up. From then on `handing_on` belongs to another thread.
     over: bool,
 }
 
@@ -237,7 +247,8 @@ impl HandOn {
         }
     }
 
-    /// The next write. Where there is none this is over, in one step: whoever writes later begins anew.
+    /// Returns the next write. If there is none, gives up the right in the same step, so that a
+    /// later writer starts delivery again.
     fn next(&mut self) -> Option<(Stream, Bytes)> {
         let mut state = self.shared.state();
         let next = state.waiting.pop_front();
@@ -250,7 +261,7 @@ impl HandOn {
 impl Drop for HandOn {
     fn drop(&mut self) {
         if !self.over {
-            // The observer panicked, or this never ran.
+            // The observer panicked, or this task never ran.
             let mut state = self.shared.state();
             state.handing_on = false;
             state.phase = Phase::Broken;
@@ -294,8 +305,9 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts redacted bytes against the limit and queues what is within it. True where nobody hands on yet: then [`Shared::hand_on`] is to follow,
-    /// without the lock.
+    /// Counts redacted bytes against the limit and queues those within it. Returns true if no
+    /// thread is delivering yet: the caller must then release the lock and call
+    /// [`Shared::hand_on`].
     #[must_use]
     fn enqueue(&self, state: &mut State, stream: Stream, mut bytes: Vec<u8>) -> bool {
         let room = usize::try_from(state.max.saturating_sub(state.count.kept)).unwrap_or(usize::MAX);
@@ -310,7 +322,7 @@ impl Shared {
         if let Some(recording) = &self.recording {
             recording.push(stream, bytes.clone());
         }
-        // The record and its log are whole without an observer too.
+        // The record and its log are complete even without an observer.
         if state.phase == Phase::Broken {
             return false;
         }
@@ -324,8 +336,8 @@ impl Shared {
         drop(self.runtime.spawn_blocking(move || hand_on.run()));
     }
 
-    /// Redaction comes before truncation, and what will be dropped is searched too: a value that straddles the limit does not show its
-    /// beginning.
+    /// Redacts and queues a write. Redaction comes before truncation, and text beyond the limit is
+    /// searched too, so that a value that crosses the limit does not leak its beginning.
     fn write(self: &Arc<Self>, stream: Stream, bytes: &[u8]) {
         let mut state = self.state();
         let mut decided = Vec::with_capacity(bytes.len());
@@ -342,11 +354,13 @@ impl Shared {
     }
 }
 
-/// One stream of an [`Output`], as the engine sees it: give it to the builder of a WASI context as standard output or standard error.
+/// One stream of an [`Output`], as the engine sees it. Pass it to the builder of a WASI context as
+/// standard output or standard error.
 pub struct GuestStream {
     shared: Arc<Shared>,
     stream: Stream,
-    /// What `check_write` permitted and was not written yet. Writing more is an error of the component, and would be queued without bound.
+    /// How many bytes `check_write` permitted and the component has not yet written. Writing more
+    /// is an error of the component, and would grow the queue without bound.
     permit: usize,
 }
 
@@ -370,7 +384,7 @@ impl StdoutStream for GuestStream {
 impl Pollable for GuestStream {
     async fn ready(&mut self) {
         loop {
-            // Registered before the check: a drain between the two is not missed.
+            // Register before the check, so that a notification between the two is not missed.
             let drained = self.shared.drained.notified();
             if self.shared.room() {
                 return;
@@ -435,7 +449,7 @@ mod tests {
         }
     }
 
-    /// An observer that takes nothing until it may.
+    /// An observer that blocks until the test releases it.
     struct Gated(Collect, Mutex<std::sync::mpsc::Receiver<()>>);
 
     impl Observer for Gated {
@@ -452,7 +466,7 @@ mod tests {
         let output = Output::start(&Redactor::new(), u64::MAX, gated.clone());
         let mut first = HandOn::new(&output.shared);
         assert!(first.next().is_none());
-        // Before the first has come to its end, somebody writes, and another hands on.
+        // While `first` still exists, a write starts delivery on another thread.
         output.shared.write(Stream::Stdout, b"one ");
         output.shared.write(Stream::Stdout, b"two");
         drop(first);
@@ -537,7 +551,7 @@ mod tests {
         let (count, handover) = output.close().await;
         handover.wait(Some(Duration::ZERO)).await;
         assert_eq!(count.kept, 8);
-        // It was recorded all the same.
+        // The output was recorded nevertheless.
         assert_eq!(
             *recorded.lock().unwrap(),
             [(Stream::Stdout, b"abc\n".to_vec()), (Stream::Stderr, b"def\n".to_vec())]

@@ -1,7 +1,7 @@
-//! The folders that a run sees, opened when its component first asks for them.
+//! The directories that a run sees, opened when its component first asks for them.
 //!
-//! The engine's own way opens each when the run is set up. Many a component reads no file, and opening a folder through its path is a fifth of what a
-//! short run costs beside the engine.
+//! The engine opens each directory when the run is set up. Many components read no file, and
+//! opening a directory by its path takes a fifth of a short run's time outside the engine.
 
 use std::fs::File;
 use std::io;
@@ -16,19 +16,19 @@ use wasmtime_wasi::p2::bindings::filesystem::preopens;
 
 use super::files::Files;
 
-/// The folders of one run.
+/// The directories of one run.
 #[derive(Default)]
 pub(super) struct Preopens(Vec<Preopen>);
 
 struct Preopen {
     path: PathBuf,
-    /// The name under which the component sees it.
+    /// The name under which the component sees the directory.
     name: &'static str,
     perms: FsPerms,
     open: Option<Dir>,
 }
 
-/// A folder that the host holds open could not be opened for the component.
+/// The error for a directory that the host holds open but could not open for the component.
 #[derive(Debug, thiserror::Error)]
 #[error("the folder `{name}` of the run cannot be opened: {cause}")]
 pub(super) struct Unopened {
@@ -38,7 +38,7 @@ pub(super) struct Unopened {
 }
 
 impl Preopens {
-    /// Adds a folder. The path has to lead to it until the run has ended.
+    /// Adds a directory. The path must lead to it until the run has ended.
     pub(super) fn add(&mut self, path: PathBuf, name: &'static str, perms: FsPerms) {
         self.0.push(Preopen { path, name, perms, open: None });
     }
@@ -59,7 +59,7 @@ impl Preopen {
         if let Some(folder) = &self.open {
             return Ok(folder.clone());
         }
-        // As the engine opens one: as a place for paths to begin at.
+        // The flags that the engine uses, to open the directory as a base for paths.
         let flags = OFlags::DIRECTORY | OFlags::PATH;
         let folder = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(&self.path)?;
         let mode = match self.perms {

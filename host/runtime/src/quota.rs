@@ -1,7 +1,8 @@
-//! What a run may leave in `/output`: bytes and files, charged before they exist.
+//! The quota of `/output`: bytes and files, charged before they exist.
 //!
-//! Bytes are the apparent sizes of all regular files, so that a sparse file costs what it claims. Removing or shortening a file gives its bytes
-//! back; a file that is removed while it is open gives them back when its last handle goes, as the file system does.
+//! Bytes are the apparent sizes of all regular files, so that a sparse file is charged for its full
+//! length. Removing or shortening a file refunds its bytes. A file that is removed while it is open
+//! is refunded when its last handle closes, as in the file system.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +12,7 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use super::stop::{Stop, StopCell};
 use strongroom_core::record::Limit;
 
-/// A run's quota. Clones share it.
+/// The quota of a run. Clones share it.
 #[derive(Clone)]
 pub(super) struct Quota(Arc<Inner>);
 
@@ -20,14 +21,15 @@ struct Inner {
     files_max: u64,
     used: Mutex<Used>,
     stop: StopCell,
-    /// Read by each write that goes on in the background, written by whoever shortens or removes a file.
+    /// Locked for reading by each background write, and for writing by each operation that shortens
+    /// or removes a file.
     under_way: Arc<RwLock<()>>,
 }
 
-/// A write that goes on in the background. It is over when this is dropped.
+/// A background write in progress. It ends when this is dropped.
 pub(super) struct UnderWay(#[expect(dead_code, reason = "held, and never looked at")] OwnedRwLockReadGuard<()>);
 
-/// No write goes on in the background while this is held.
+/// While this is held, no background write is in progress.
 pub(super) struct Settled(#[expect(dead_code, reason = "held, and never looked at")] OwnedRwLockWriteGuard<()>);
 
 #[derive(Clone, Copy, Default)]
@@ -47,13 +49,15 @@ impl Quota {
         }))
     }
 
-    /// Waits for the writes that streams have under way. Bytes are given back by what a file's size was and is; a write
-    /// that was charged before and lands after would make the file long again for nothing.
+    /// Waits for the streams' writes in progress. A refund is the difference of a file's old and
+    /// new size; a write that was charged before and completes after it would make the file longer
+    /// again at no charge.
     pub(super) async fn settled(&self) -> Settled {
         Settled(Arc::clone(&self.0.under_way).write_owned().await)
     }
 
-    /// Notes a write that begins. None while a file is being shortened: a component makes one call at a time, so that cannot be.
+    /// Records that a write begins. `None` while a file is being shortened, which cannot happen: a
+    /// component makes one call at a time.
     fn begin_write(&self) -> Option<UnderWay> {
         Arc::clone(&self.0.under_way).try_read_owned().ok().map(UnderWay)
     }
@@ -70,7 +74,7 @@ impl Quota {
         })
     }
 
-    /// Charges a file or folder, or stops the run.
+    /// Charges a file or directory, or stops the run.
     pub(super) fn charge_file(&self) -> Result<(), Stop> {
         self.change(|used| {
             let files = used.files.saturating_add(1);
@@ -95,11 +99,12 @@ impl Quota {
     }
 }
 
-/// An open file of `/output`. Every handle and stream of it shares one; when the last goes, the bytes of a removed file are given back.
+/// An open file of `/output`. All its handles and streams share one; when the last is dropped, a
+/// removed file's bytes are refunded.
 pub(super) struct OpenFile {
     quota: Quota,
     removed: AtomicBool,
-    /// What a removed file still occupies.
+    /// The bytes that a removed file still occupies.
     orphaned: AtomicU64,
 }
 
@@ -108,7 +113,7 @@ impl OpenFile {
         Self { quota, removed: AtomicBool::new(false), orphaned: AtomicU64::new(0) }
     }
 
-    /// Notes a write of this file that begins; see [`Quota::settled`].
+    /// Records that a write of this file begins; see [`Quota::settled`].
     pub(super) fn begin_write(&self) -> Option<UnderWay> {
         self.quota.begin_write()
     }
@@ -125,7 +130,8 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Gives back what a shortened file no longer occupies; of a removed file, no more than it was still charged for.
+    /// Refunds the bytes that a shortened file no longer occupies. For a removed file, refunds no
+    /// more than its remaining charge.
     pub(super) fn shrunk(&self, by: u64) {
         let back = if self.removed.load(Ordering::Relaxed) {
             let before = self.orphaned.load(Ordering::Relaxed);
@@ -138,7 +144,7 @@ impl OpenFile {
         self.quota.give_back_bytes(back);
     }
 
-    /// The file has lost its name while it is open.
+    /// Records that the file was unlinked while it is open.
     pub(super) fn removed(&self, size: u64) {
         if !self.removed.swap(true, Ordering::Relaxed) {
             self.orphaned.fetch_add(size, Ordering::Relaxed);

@@ -10,7 +10,7 @@ use strongroom_core::spec::RunSpec;
 use strongroom_policy::{Ceilings, Policy};
 use strongroom_vault::local::{LocalVault, Protection};
 
-/// A session with an empty policy and vault, in a folder of its own.
+/// Returns a session with an empty policy and vault, in its own directory.
 pub(crate) async fn session_for_tests() -> (tempfile::TempDir, Session) {
     let home = tempfile::tempdir().unwrap();
     let vault = LocalVault::create(&home.path().join("vault"), Protection::KeyFile).unwrap();

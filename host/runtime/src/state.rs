@@ -1,4 +1,4 @@
-//! What one run's store holds.
+//! The contents of one run's store.
 
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -10,7 +10,7 @@ use super::preopens::Preopens;
 use super::quota::Quota;
 use super::training::{Training, TrainingView};
 
-/// The state of one run. Nothing in it is shared with another run but the broker's vault, cache and audit.
+/// The state of one run. It shares only the broker's vault, cache and audit log with other runs.
 pub(super) struct RunState {
     pub(super) wasi: WasiCtx,
     pub(super) table: ResourceTable,

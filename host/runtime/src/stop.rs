@@ -1,5 +1,5 @@
-//! How a limit ends a run: it is noted first and then raised as a trap, so that neither a guest that swallows the error nor a layer that
-//! wraps it can turn it into something else.
+//! Ends a run at a limit. The limit is recorded first and then raised as a trap, so that neither a
+//! guest that swallows the error nor a layer that wraps it can change the outcome.
 
 use std::sync::{Arc, OnceLock};
 
@@ -10,17 +10,17 @@ use strongroom_core::record::Limit;
 #[error("the run is over its `{}` limit", .0.as_str())]
 pub struct Stop(pub Limit);
 
-/// The first limit that a run went over.
+/// The first limit that a run exceeded.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StopCell(Arc<OnceLock<Limit>>);
 
 impl StopCell {
-    /// Notes the limit and makes the trap. The first limit noted stays.
+    /// Records the limit and returns the trap. The first recorded limit stays.
     pub(super) fn stop(&self, limit: Limit) -> Stop {
         Stop(*self.0.get_or_init(|| limit))
     }
 
-    /// The limit that the run went over, if it did.
+    /// Returns the limit that the run exceeded, if any.
     pub(super) fn limit(&self) -> Option<Limit> {
         self.0.get().copied()
     }

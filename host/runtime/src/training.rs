@@ -1,7 +1,7 @@
-//! The guest contract, linked: `strongroom:training/secrets` and `strongroom:training/context`.
+//! Links the guest contract: `strongroom:training/secrets` and `strongroom:training/context`.
 //!
-//! A host with a world of its own uses this the way it uses the engine's own WASI crates: its store's state owns a [`Training`], shows it
-//! through [`TrainingView`], and [`add_to_linker`] adds both interfaces.
+//! A host with its own world uses this like the engine's WASI crates: its store's state owns a
+//! [`Training`], exposes it through [`TrainingView`], and [`add_to_linker`] adds both interfaces.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,7 +24,7 @@ use strongroom_policy::Limits;
 mod bindings {
     #![allow(missing_docs, unreachable_pub, reason = "generated from the documented interface in wit/")]
 
-    // No `tracing` here: it would print the strings that pass, and those are secrets.
+    // `tracing` stays off: it would print the strings that are passed, and those are secrets.
     wasmtime::component::bindgen!({
         path: "wit",
         world: "program",
@@ -36,7 +36,7 @@ use bindings::strongroom::training::{context, secrets};
 
 const SECRETS: &str = "strongroom:training/secrets@0.1.0";
 
-/// One run's state behind the guest contract: its way to secrets, its context, and the limits that its store keeps to.
+/// One run's state for the guest contract: its broker, its context, and its store's limits.
 pub struct Training {
     broker: Arc<RunBroker>,
     context: Context,
@@ -46,8 +46,8 @@ pub struct Training {
 }
 
 impl Training {
-    /// The state of a run that has begun. The parameters are what the component reads through `context`; what it reports there goes to the
-    /// observer.
+    /// Returns the state of a run that has begun. The component reads the parameters through
+    /// `context`; its reports there go to the observer.
     pub fn new(session: &Session, parameters: BTreeMap<String, String>, observer: Arc<dyn Observer>) -> Self {
         let (broker, stop) = (session.broker(), StopCell::default());
         let (redactor, reports) = (broker.redactor().clone(), session.limits().metrics);
@@ -59,12 +59,13 @@ impl Training {
         Self { broker, context, limiter: Limiter::new(limits.memory, stop.clone()), stop, time: limits.time }
     }
 
-    /// What has to stand around the calls into the guest.
+    /// Returns the guard for calls into the guest.
     pub fn guard(&self) -> Guard {
         Guard::new(Arc::clone(&self.broker), self.stop.clone(), self.time)
     }
 
-    /// Puts what the run took and reported into its record: memory, metrics, progress. Once, at the end.
+    /// Adds the run's measurements and reports to its record: memory, metrics, progress. Call it
+    /// once, at the end.
     pub fn report(&mut self, record: &mut RunRecord) {
         record.peak_memory_bytes = self.peak_memory();
         (record.metrics, record.progress) = self.take_reports();
@@ -91,14 +92,15 @@ impl fmt::Debug for Training {
 
 /// A store's state that owns a [`Training`].
 pub trait TrainingView: Send {
-    /// The run's state behind the guest contract.
+    /// Returns the run's state for the guest contract.
     fn training(&mut self) -> &mut Training;
 }
 
-/// Adds both interfaces to a linker. It has to be one for an engine that runs guests asynchronously, as [`engine`](super::engine()) makes it.
+/// Adds both interfaces to a linker. Its engine must run guests asynchronously, as
+/// [`engine`](super::engine()) does.
 ///
 /// # Errors
-/// Where the linker has one of them already.
+/// The linker's error if it already has one of them.
 pub fn add_to_linker<T: TrainingView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     context::add_to_linker::<T, TrainingData>(linker, |state| state.training())?;
     add_secrets_to_linker(linker)
@@ -134,13 +136,14 @@ impl context::Host for &mut Training {
 
 type Answer<T> = wasmtime::Result<(Result<T, secrets::Error>,)>;
 
-/// Adds `strongroom:training/secrets` alone, for a world that has a context of its own.
+/// Adds only `strongroom:training/secrets`, for a world that has its own context.
 ///
-/// The interface is defined function by function rather than by generated code for one reason: a generated signature returns a `String`, which
-/// the engine frees without overwriting it. The shared text that goes out here stays owned by the [`Secret`], which overwrites it.
+/// The interface is defined function by function and not by generated code, because a generated
+/// signature returns a `String`, which the engine frees without zeroizing it. The shared text that
+/// is passed here stays owned by the [`Secret`], which zeroizes it.
 ///
 /// # Errors
-/// Where the linker has it already.
+/// The linker's error if it already has the interface.
 pub fn add_secrets_to_linker<T: TrainingView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     let mut secrets = linker.instance(SECRETS)?;
     secrets.func_wrap_async("get-secret", |mut store, (name,): (String,)| {
@@ -202,7 +205,8 @@ pub fn add_secrets_to_linker<T: TrainingView + 'static>(linker: &mut Linker<T>) 
     Ok(())
 }
 
-/// What a call takes from the store before it waits, so that it does not borrow the store while it does.
+/// What a call takes from the store before it waits, so that it does not borrow the store while it
+/// waits.
 struct Run {
     broker: Arc<RunBroker>,
     stop: StopCell,
@@ -214,7 +218,7 @@ impl Run {
         Self { broker: Arc::clone(&training.broker), stop: training.stop.clone() }
     }
 
-    /// The component's answer, or the trap that ends its run.
+    /// Returns the component's result, or the trap that ends its run.
     fn answer<T>(self, result: Result<T, RequestError>) -> Answer<T> {
         match result {
             Ok(value) => Ok((Ok(value),)),
@@ -224,7 +228,7 @@ impl Run {
     }
 }
 
-/// A value as it goes out.
+/// Returns a value as the component receives it.
 fn released(value: &Secret) -> Arc<str> {
     value.expose_shared()
 }

@@ -1,12 +1,16 @@
-//! strongroom runs *training components* (WebAssembly components that somebody else wrote and nobody trusts) and lets them use secrets of a
-//! vault under a policy written for one run. The component never sees the vault's credential, another run's secrets, or the host's environment,
-//! files and network; what it was given is taken out of what it prints; and every use is audited before it happens.
+//! strongroom runs *training components* (WebAssembly components from untrusted authors) and lets
+//! them use secrets from a vault under a policy written for one run. The component never sees the
+//! vault's credential, another run's secrets, or the host's environment, files and network. Secret
+//! values that it received are redacted from its output, and every use is audited before the value
+//! is released.
 //!
-//! This page is for programs that embed the library. Policies, the guest's interface and the command line are in the project's `docs/`.
+//! This page is for programs that embed the library. The project's `docs/` describe policies, the
+//! guest interface and the command line.
 //!
 //! # Quick start
-//! A [`Runner`](runner::Runner) serves a whole process. It takes what a run is ([`RunSpec`](spec::RunSpec)) and what it may do
-//! ([`Policy`](policy::Policy)), and answers with what became of it ([`RunRecord`](record::RunRecord)).
+//! A [`Runner`](runner::Runner) serves a whole process. It takes a run's specification
+//! ([`RunSpec`](spec::RunSpec)) and permissions ([`Policy`](policy::Policy)), and returns its
+//! outcome ([`RunRecord`](record::RunRecord)).
 //!
 //! ```no_run
 //! # #[cfg(feature = "local-vault")] {
@@ -38,6 +42,11 @@
 //! # }
 //! ```
 //!
+//! [`Runner::prepare`](runner::Runner::prepare) checks a run without starting it. It returns a
+//! [`PreparedRun`](runner::PreparedRun), which runs exactly what was checked.
+//! [`Checks::prepare`](runner::Checks::prepare) makes the same checks without a runner, for a
+//! program that reports bad input before it opens a vault and an audit log.
+//!
 //! A policy decides without a vault, an engine, or a clock:
 //!
 //! ```
@@ -56,91 +65,100 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Four programs in `examples/` go further, and `docs/embedding.md` leads through them: `run`, a run from nothing; `own_world`, the secrets
-//! interface in a WebAssembly world of your own; `own_vault`, a vault of your own and the cases that it has to pass; `many_runs`, hundreds
-//! of runs on one runner.
+//! `examples/` contains four larger programs, which `docs/embedding.md` explains: `run`, a run from
+//! scratch; `own_world`, the secrets interface in your own WebAssembly world; `own_vault`, your own
+//! vault backend and the conformance cases that it must pass; `many_runs`, hundreds of runs on one
+//! runner.
 //!
-//! # The way of one secret
-//! A component calls `get-secret("db-password")`. The store, and nothing that the component says, tells which run is asking. Its
-//! [`RunBroker`](broker::RunBroker) then goes through one order, for every operation:
+//! # The path of one secret
+//! A component calls `get-secret("db-password")`. The engine's store identifies the run that is
+//! asking; nothing that the component says does. The run's [`RunBroker`](broker::RunBroker) then
+//! follows one order for every operation:
 //!
 //! > decide → audit the decision → fetch → audit the outcome → register with the redactor → release
 //!
-//! The [`policy`] answers with a [`Grant`](policy::Grant) that cannot be cloned and that a call of the [`vault`] consumes, so that a way to the
-//! vault which skips the policy does not compile. Where the [`audit`] cannot be written, the answer is no. What the component prints,
-//! reports and names goes through the run's [`redact::Redactor`] on its way out.
+//! The [`policy`] returns a [`Grant`](policy::Grant). Every guest-facing method of the [`vault`]
+//! takes a reference to one, and only the crate strongroom-policy can construct one, so code that
+//! skips the policy does not compile. If the [`audit`] log cannot be written, the request is
+//! refused. Text that the component prints or reports, and names that it chooses, pass through the
+//! run's [`redact::Redactor`] before they leave the host.
 //!
 //! # What to choose
 //!
 //! | | choose | when |
 //! |---|---|---|
-//! | vault | `vault::local` (feature `local-vault`) | secrets live on this machine, in an encrypted file |
-//! | | `vault::azure` (feature `azure`) | they live in an Azure Key Vault |
-//! | | your own [`Vault`](vault::Vault) | they live anywhere else; hold it against `vault::cases` |
-//! | | [`Cache`](vault::cache::Cache) around either | runs ask for the same secrets again, and an age of some minutes is no harm |
-//! | audit | [`SyncMode::Always`](audit::SyncMode) | an event has to outlive a power cut before its secret is released: a sync of the disk, shared by concurrent runs |
-//! | | [`SyncMode::Os`](audit::SyncMode) | it has to outlive the process: microseconds |
-//! | compile | `Compile::Child` | components are hostile: the compiler gets a process with limits of its own, which is your program calling `runtime::compile::as_child` first |
-//! | | `Compile::InProcess` | components are trusted that far, or came from your own build |
+//! | vault | `vault::local` (feature `local-vault`) | secrets are in an encrypted file on this machine |
+//! | | the crate `strongroom-vault-azure` | secrets are in an Azure Key Vault |
+//! | | your own [`Vault`](vault::Vault) | secrets are elsewhere; test it with `vault::cases` (feature `vault-cases`) |
+//! | | [`Cache`](vault::cache::Cache) around any of them | runs request the same secrets again, and values may be some minutes old |
+//! | audit | [`SyncMode::Always`](audit::SyncMode) | an event must survive a power failure before its secret is released: one disk sync, shared by concurrent runs |
+//! | | [`SyncMode::Os`](audit::SyncMode) | an event must survive the process: microseconds |
+//! | compile | [`Compile::Child`](runtime::Compile::Child) | components are hostile: the compiler runs in a child process with its own limits, and your program calls [`as_child`](runtime::compile::as_child) first |
+//! | | [`Compile::InProcess`](runtime::Compile::InProcess) | components are trusted to that extent, or come from your own build |
 //!
-//! # What an embedder owes
-//! The library does not do these by itself, because they concern the whole process. The program `strongroom` does all of them.
+//! # Responsibilities of an embedder
+//! The library leaves the following to the program, because they concern the whole process. The
+//! program `strongroom` does all of them.
 //!
-//! - **A process for each tenant.** The host trusts its engine. An escape from it is an escape into the process that holds the vault's key:
-//!   mutually hostile tenants get a process and an operating-system user each.
-//! - **Memory that stays private:** [`process::keep_memory_private`] before the first secret. Swap is the machine's matter.
-//! - **Logs without guest text:** filter your subscriber with [`process::may_be_logged`]. At debug level the engine prints what guests write.
-//! - **Terminals:** [`Observer::output`](runtime::Observer::output) gets redacted bytes that are not escaped. Before a terminal they go through
-//!   [`TerminalEscaper`](escape::TerminalEscaper), or [`escape_controls`](escape::escape_controls).
-//! - **Ceilings:** a policy may ask for any limit unless [`Ceilings`](policy::Ceilings) say otherwise. Whoever writes policies is then bounded by you.
-//! - **Ends in good order:** end a run with its `cancel`, close the audit, and where records are kept call
-//!   [`RunStore::mark_lost`](runs::RunStore::mark_lost) at the next start.
+//! - **One process per tenant.** The host trusts its engine. An escape from it is an escape into
+//!   the process that holds the vault's key, so mutually hostile tenants need separate processes
+//!   and separate operating-system users.
+//! - **Private memory:** call [`process::keep_memory_private`] before the first secret. The library
+//!   does not control swap; configure it on the machine.
+//! - **Logs without guest text:** filter your subscriber with [`process::may_be_logged`]. At debug
+//!   level the engine prints what guests write.
+//! - **Terminals:** [`Observer::output`](runtime::Observer::output) receives redacted bytes that
+//!   are not escaped. Pass them through [`TerminalEscaper`](escape::TerminalEscaper) or
+//!   [`escape_controls`](escape::escape_controls) before a terminal shows them.
+//! - **Ceilings:** a policy may request any limit unless [`Ceilings`](policy::Ceilings) bound it.
+//!   Set them if other people write policies.
+//! - **Orderly shutdown:** end a run with its `cancel`, close the audit log, and if records are
+//!   stored, call [`RunStore::mark_lost`](runs::RunStore::mark_lost) at the next start.
 //!
-//! Redaction is a safety net. What a policy hands out is the boundary: a component that may read a key may also write it, encoded in a way that
-//! nobody foresaw, into its output.
+//! Redaction is a safety net. The boundary is what a policy grants: a component that may read a key
+//! may also write it to its output in an encoding that the redactor does not know.
 //!
 //! # Reading a record
-//! [`RunRecord::outcome`](record::RunRecord::outcome) says what became of the run and [`blame`](record::RunRecord::blame) whose doing it was:
+//! [`RunRecord::outcome`](record::RunRecord::outcome) says how the run ended and
+//! [`blame`](record::RunRecord::blame) who caused it:
 //!
 //! | outcome | blame | what to do |
 //! |---|---|---|
-//! | `finished` | | look at `outputs`, `metrics`, `warnings` |
-//! | `failed` | guest | `reason`, `exit_code`; `secrets[].denied` and `would_allow` say what it was refused |
-//! | `refused` | policy | `reason` names the imports that nobody grants; no guest code ran |
-//! | `limit` | guest | `limit` and `reason` name what to raise, if the component deserves it |
+//! | `finished` | | read `outputs`, `metrics`, `warnings` |
+//! | `failed` | guest | read `reason`, `exit_code`; `secrets[].denied` and `would_allow` list what was denied |
+//! | `refused` | policy | read `reason`, which names the imports that are not linked; no guest code ran |
+//! | `limit` | guest | read `limit` and `reason`; raise the limit if the component should have more |
 //! | `cancelled` | operator | |
-//! | `host-fault` | host | the vault, the audit or the machine: try again once it is mended |
-//! | `lost` | | the process died; the audit says how far the run came |
+//! | `host-fault` | host | repair the vault, the audit log or the machine, then try again |
+//! | `lost` | | read the audit log up to where the process died |
 //!
-//! An error in the place of a record means that the run did not start and left nothing behind.
+//! An error instead of a record means that the run did not start and left nothing behind.
 //!
-//! # Rooms
-//! From the bottom up; a room uses lower rooms only. `ARCHITECTURE.md` has the whole picture.
+//! # Crates
+//! This crate reexports the crates that it is built from. `ARCHITECTURE.md` describes their layers.
 //!
-//! | room | holds |
-//! |---|---|
-//! | [`ids`] [`secret`] [`redact`] | parsed names and digests; the zeroizing secret; the streaming redactor |
-//! | [`process`] | what a process that holds secrets owes them |
-//! | [`policy`] [`spec`] [`record`] | parse and decide; what a run is; what became of it. Pure |
-//! | [`audit`] [`vault`] [`runs`] | the trail; the vaults; the store of run records |
-//! | [`broker`] | the choke point: every use of a secret is decided and audited there |
-//! | `runtime` | the sandbox; the only room that knows wasmtime |
-//! | `runner` | one run from its specification to its record |
-//! | `config` `cli` | the front door; the only reader of the environment is `config` |
+//! | module | crate | contents |
+//! |---|---|---|
+//! | [`ids`] [`secret`] [`spec`] [`record`] [`escape`] | strongroom-core | names and digests, the zeroizing secret, run specification, run record, escaping |
+//! | [`redact`] | strongroom-redact | streaming redactor |
+//! | [`policy`] | strongroom-policy | parsing and decisions, without I/O |
+//! | [`audit`] | strongroom-audit | audit log and its verification |
+//! | [`vault`] | strongroom-vault | vault traits, cache, local vault, conformance cases |
+//! | [`broker`] | strongroom-broker | the choke point that decides and audits every use of a secret |
+//! | [`runtime`] | strongroom-runtime | the sandbox; the only crate that depends on wasmtime |
+//! | [`runner`] [`runs`] [`process`] | this crate | runs from specification to record; the run store; process hardening |
 //!
 //! # Features
+//! No feature is enabled by default.
 //!
-//! | feature | default | brings | at the price of |
-//! |---|---|---|---|
-//! | `cli` | yes | `cli`, `config`, the program; switches on the next three | clap and others of a front end |
-//! | `runtime` | with `cli` | `runtime`, `runner` | wasmtime |
-//! | `local-vault` | with `cli` | `vault::local` | SQLite, built from its source |
-//! | `azure` | with `cli` | `vault::azure` | Azure's SDK, reqwest and rustls |
-//! | `azure-client-certificate` | no | signing in to Azure with a certificate | OpenSSL |
-//! | `vault-cases` | no | `vault::cases`, for tests of a vault of your own | |
+//! | feature | adds | cost |
+//! |---|---|---|
+//! | `local-vault` | `vault::local` | SQLite, built from source |
+//! | `vault-cases` | `vault::cases`, the conformance tests for your own vault | |
 //!
-//! An embedder takes `default-features = false, features = ["runtime"]` and a vault. Without any feature the library is policy, broker, audit,
-//! redactor, records and the [`Vault`](vault::Vault) trait, for a host whose sandbox is none of ours: a [`Session`](broker::Session) is its run.
+//! Azure Key Vault is in the crate `strongroom-vault-azure`. A host with another sandbox can use a
+//! [`Session`](broker::Session) for its runs: it depends on strongroom-broker and the crates below
+//! it, and so does not build wasmtime.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_debug_implementations)]
@@ -157,14 +175,16 @@ pub mod process;
 pub mod runner;
 pub mod runs;
 
-/// What README shows compiles. What it shows of guests is marked as such, since a guest is no part of this package.
+/// Compiles the examples in the README. Its guest examples are marked as such, because a guest is
+/// not part of this package.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
 #[cfg(test)]
 mod tests {
-    //! What embedders rely on without saying so: things move between threads, and errors can be boxed.
+    //! Properties that embedders rely on: values can be sent between threads, and errors can be
+    //! boxed.
 
     fn shared<T: Send + Sync + 'static>() {}
     fn error<T: std::error::Error + Send + Sync + 'static>() {}

@@ -1,4 +1,5 @@
-//! What a process that holds secrets owes them. The program `strongroom` does it first of all; an embedder does it in a `main` of its own.
+//! Hardens a process that holds secrets. The program `strongroom` does this first; an embedder does
+//! it in its own `main`.
 //!
 //! ```
 //! use strongroom::process;
@@ -16,20 +17,22 @@
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use tracing::{Level, Metadata};
 
-/// From now on no core dump of this process is written, and other processes of the user cannot attach to it. Where the system refuses, the
-/// process goes on: this guards against accidents.
+/// Disables core dumps of this process and prevents other processes of the user from attaching to
+/// it. Errors of the system are ignored, because this guards only against accidents.
 ///
-/// It also keeps other processes of the user from reading `/proc` entries of this one, so call it once a debugger is no longer wanted.
+/// It also prevents other processes of the user from reading this process's `/proc` entries, so
+/// call it once a debugger is no longer needed.
 pub fn keep_memory_private() {
     let _ = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
-/// Whether an event of these libraries may be logged, for the filter of a subscriber. Below a warning wasmtime prints what guests write, before any
-/// redaction. This crate's own events hold no such text at any level.
+/// Returns whether a library's event may be logged, for the filter of a subscriber. Below the level
+/// of a warning, wasmtime prints what guests write, before any redaction. This crate's own events
+/// contain no such text at any level.
 ///
-/// It says no to the chatty events of every other crate too, since more than one of them may be at work in the engine: ask it about targets that
-/// are not your own.
+/// It also rejects the verbose events of every other crate, because the engine uses several of
+/// them: apply it to targets that are not your own.
 pub fn may_be_logged(metadata: &Metadata<'_>) -> bool {
     is_own(metadata.target()) || *metadata.level() <= Level::WARN
 }

@@ -13,7 +13,7 @@ fn world_of_all_kinds() -> World {
     world(&format!("key = {ALL}\nalias = {{ allow = {ALL}, stored-as = \"inner\" }}\n\"own-*\" = {ALL}"))
 }
 
-/// The reads of which the audit says that they were served, alone or in sum.
+/// Returns the reads that the audit log reports as served, single or as a total.
 fn reads_in(trail: &str) -> BTreeMap<(String, String), u64> {
     let mut reads = BTreeMap::new();
     for line in trail.lines() {
@@ -27,13 +27,14 @@ fn reads_in(trail: &str) -> BTreeMap<(String, String), u64> {
     reads
 }
 
-/// The reads of which the record says that they were served, by the name asked for.
+/// Returns the reads that the record reports as served, by the requested name.
 fn reads_of(run: &RunBroker) -> BTreeMap<String, u64> {
     let reads = run.uses().into_iter().filter(|used| used.operation == "get" && used.count > 0);
     reads.map(|used| (used.name, used.count)).collect()
 }
 
-/// Does what a number says, and answers with the values that the run got, each with the name it asked for.
+/// Executes the step with this number, and returns the values that the run got, each with the
+/// requested name.
 async fn step(world: &World, step: u8, name: &str, fresh: &str) -> Vec<(String, Arc<Secret>)> {
     let (run, vault) = (&world.run, &world.vault);
     let of = |value: Arc<Secret>| (name.to_owned(), value);
@@ -65,7 +66,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     // promise: Every read of a secret is counted once in the audit log and the run record, also when it is repeated.
-    /// Whatever comes between: each value that a run got is one read in its record and in the audit, of its own name and version.
+    /// Whatever happens between reads: each value that a run got is one read in its record and in
+    /// the audit log, under its own name and version.
     #[test]
     fn every_read_is_counted_once(steps in prop::collection::vec((0..15u8, 0..NAMES.len()), 1..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -106,7 +108,8 @@ async fn of_reads_at_once_each_is_counted() {
             tokio::spawn(async move {
                 let mut got = 0;
                 for at in 0..100_u8 {
-                    // Reads mostly, and of one task now and then a change or a look at the account.
+                    // Mostly reads. One task also makes an occasional change or looks at the
+                    // counts.
                     let what =
                         if task == 0 && at % 4 == 0 { [6, 7, 8, 10, 11, 12][usize::from(at / 4 % 6)] } else { at % 6 };
                     let name = NAMES[usize::from(at % 3)];

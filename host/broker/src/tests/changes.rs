@@ -1,4 +1,4 @@
-//! Changes that are done in part, or of which nobody knows, and values that are withheld.
+//! Changes that take effect in part or with an unknown result, and values that are withheld.
 
 use super::*;
 
@@ -23,7 +23,7 @@ async fn after_a_partial_batch_the_run_sees_what_it_has_written() {
         world.vault.put(name, "former value");
         world.run.get(name).await.unwrap();
     }
-    // The vault took the first and failed at the second.
+    // The vault wrote the first name and failed at the second.
     world.vault.put("a", "latter value");
     let written = vec![SecretName::parse("a").unwrap()];
     let cause = Box::new(VaultError::Unavailable("reset".into()));
@@ -46,7 +46,7 @@ async fn of_a_change_whose_answer_was_lost_nothing_is_said_that_is_not_known() {
         world.vault.put("a", "former value");
         fail(None);
         world.run.get("a").await.unwrap();
-        // The vault did it, and its answer was lost.
+        // The vault executed the change, but its reply was lost.
         world.vault.put("a", "latter value");
         fail(Some(error));
         let pairs = ["a", "b"].map(|name| (name.to_owned(), "latter value".to_owned()));
@@ -82,7 +82,7 @@ async fn what_the_redactor_has_no_room_for_is_withheld_and_the_audit_says_so() {
         let last = last(&trail, name);
         assert!(last.contains("withheld: the redactor is full"), "{last}");
     }
-    // Of a batch each has an outcome.
+    // In a batch, each name has an outcome.
     let pairs = [("key-small", "x"), ("key-large", "correct horse battery")];
     let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
     assert_eq!(answer(world.run.set_many(pairs.into()).await).kind(), "exhausted");
@@ -103,7 +103,7 @@ async fn a_component_takes_no_name_out_of_its_account() {
         world.run.get(name).await.unwrap();
         world.run.get(name).await.unwrap();
     }
-    // What it asks for and what it makes up are texts of its own.
+    // Names that it asks for and names that it makes up are text from the component.
     assert_eq!(answer(world.run.get("other").await).kind(), "denied");
     world.run.set("own-secret", "value".to_owned()).await.unwrap();
     world.run.get("own-secret").await.unwrap();

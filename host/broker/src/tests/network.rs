@@ -1,4 +1,4 @@
-//! What a run wants of the network: written down, in which order, and bounded.
+//! Network use: audited, in which order, and bounded.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Sessions: what stands around a run's use of secrets.
+//! Sessions: the lifecycle of a run around its use of secrets.
 
 use super::*;
 use crate::{Ended, SessionError};
@@ -44,13 +44,13 @@ async fn a_session_is_a_run_from_its_first_event_to_its_record() {
     assert_eq!((record.outcome, record.blame, record.exit_code), (Outcome::Finished, None, Some(0)));
     assert_eq!((record.peak_memory_bytes, record.secrets[0].count), (7, 3));
     assert!(record.ended.is_some() && record.warnings[0].contains("component = "), "{record:?}");
-    // The repeated reads in sum, then the end, which is where the record says that the audit stands.
+    // The total of repeated reads, then the end, whose position in the audit log the record holds.
     let trail = world.trail();
     let kinds: Vec<&str> =
         trail.lines().filter_map(|line| line.split(r#""event":""#).nth(1)?.split('"').next()).collect();
     assert!(kinds.ends_with(&["run-start", "decision", "outcome", "repeats", "run-end"]), "{kinds:?}");
     assert_eq!(record.audit, Some(world.audit.position()));
-    // Whoever has kept the way to secrets has nothing of it any more.
+    // A retained broker no longer serves requests.
     assert_eq!(answer(run.get("key").await).kind(), "unavailable");
     assert_eq!(answer(run.set("key", "x".into()).await).kind(), "unavailable");
     assert_eq!(world.trail(), trail);

@@ -1,4 +1,5 @@
-//! The process that compiles: sets its own limits, reads a component from standard input, and writes machine code to standard output.
+//! The process that compiles: sets its own limits, reads a component from standard input, and
+//! writes machine code to standard output.
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
@@ -13,23 +14,25 @@ use crate::engine::{EngineHash, compiling_engine};
 use crate::error_text;
 use crate::features::{self, Unacceptable};
 
-/// The descriptors that the process may have: the three it is born with, and a few for the system's libraries.
+/// The number of descriptors that the process may have open: the three standard ones and a few for
+/// the system's libraries.
 const DESCRIPTORS: u64 = 16;
 
-/// The stack of the thread that looks, which counts against the memory limit.
+/// The stack size of the watcher thread, in bytes. It counts against the memory limit.
 const LOOK_STACK: usize = 64 * 1024;
 
-/// How long after the CPU limit's signal the process is killed, in seconds.
+/// The seconds between the signal for the CPU limit and the kill.
 const GRACE: u64 = 2;
 
-/// The limits that the child sets itself, as the arguments after [`CHILD_ARGUMENT`](super::CHILD_ARGUMENT).
+/// The limits that the child sets for itself, passed as the arguments after
+/// [`CHILD_ARGUMENT`](super::CHILD_ARGUMENT).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ChildLimits {
     /// Address space in bytes.
     pub(super) memory: u64,
     /// CPU time in seconds, over all threads.
     pub(super) cpu_seconds: u64,
-    /// Threads that compile.
+    /// Number of threads that compile.
     pub(super) threads: usize,
 }
 
@@ -57,7 +60,7 @@ impl ChildLimits {
             (Resource::As, self.memory, self.memory),
         ];
         for (resource, soft, hard) in limits {
-            // A limit that whoever started us has set lower stays.
+            // A lower limit that the parent process set stays in force.
             let ceiling = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
             let new = Rlimit { current: Some(soft.min(ceiling)), maximum: Some(hard.min(ceiling)) };
             setrlimit(resource, new)
@@ -69,8 +72,9 @@ impl ChildLimits {
 
 struct Failure(u8, String);
 
-/// Does the work of the compiling process, where the arguments (the program's name first) say that this is one: the way out is the answer. Any
-/// program that compiles with [`Compile::Child`](super::Compile::Child) in a child of itself calls this before anything else.
+/// Runs the compiling process if the arguments (the program's name first) request it, and returns
+/// its exit code. A program that compiles with [`Compile::Child`](super::Compile::Child) in a child
+/// of itself calls this before anything else.
 ///
 /// ```no_run
 /// # use std::process::ExitCode;
@@ -100,11 +104,12 @@ fn child_main(args: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Ends this process as soon as nobody can take the code any more. The process that started it holds the other end of standard output, and alone keeps
-/// the time limit: when it is gone, however it ended, the pipe has no reader.
+/// Ends this process as soon as no process can receive the code. The parent holds the other end of
+/// standard output, and only the parent enforces the time limit. When the parent is gone, however
+/// it ended, the pipe has no reader.
 fn end_with_reader() -> Result<(), Failure> {
     let look = || {
-        // Nothing is asked for, so that the one thing that can be told is that the pipe is broken.
+        // No events are requested, so `poll` can report only that the pipe is broken.
         let stdout = rustix::stdio::stdout();
         let mut pipe = [PollFd::new(&stdout, PollFlags::empty())];
         while matches!(rustix::event::poll(&mut pipe, None), Err(Errno::INTR) | Ok(0)) {}
@@ -120,7 +125,8 @@ fn compile(args: impl Iterator<Item = OsString>) -> Result<(), Failure> {
         .ok_or_else(|| Failure(wire::FAILED, "this is for strongroom's own use, to compile components".to_owned()))?;
     limits.apply()?;
     end_with_reader()?;
-    // Made here because the default is one thread for each processor, each with a stack and an arena out of the memory limit.
+    // Built explicitly because the default is one thread per processor, and the stack and arena of
+    // each thread count against the memory limit.
     let threads = rayon::ThreadPoolBuilder::new().num_threads(limits.threads).build_global();
     threads.map_err(|error| Failure(wire::MEMORY, error.to_string()))?;
     let mut component = Vec::new();

@@ -1,7 +1,10 @@
-//! Compiling a component: hostile input to a large program, before any limit of a run applies.
+//! Compiles components. A component is hostile input to a large program, and no limit of a run
+//! applies yet.
 //!
-//! The binary compiles in a child process of itself, under limits of memory, CPU time and wall time that the system enforces, so that what
-//! goes wrong there ends there. A host that embeds the library may choose to compile in its own process; then only the waiting is bounded.
+//! The binary compiles in a child process of itself, under limits of memory, CPU time and wall time
+//! that the system enforces, so that a failure there does not affect the host. A host that embeds
+//! the library may choose to compile in its own process; then only the time that callers wait is
+//! bounded.
 
 mod child;
 mod parent;
@@ -20,42 +23,46 @@ use super::features::{self, Unacceptable};
 use super::store::AuthenticatedCode;
 use super::{error_text, text};
 
-/// The hidden first argument by which the binary knows that it is to compile. See [`as_child`].
+/// The hidden first argument that makes the binary compile. See [`as_child`].
 pub const CHILD_ARGUMENT: &str = "__compile";
 
-/// The most compiled code of one component that is accepted, in bytes. Code is about twice the size of its component.
+/// The largest compiled code of one component that is accepted, in bytes. Compiled code is about
+/// twice the size of its component.
 pub const CODE_MAX: usize = 512 * 1024 * 1024;
 
-/// The longest message of a compiler that is kept, in characters.
+/// The longest compiler message that is kept, in characters.
 pub(super) const MESSAGE_MAX: usize = 1_000;
 
 /// Where compilation happens.
 #[derive(Clone, Debug)]
 pub enum Compile {
-    /// In a child process with limits. The child's program has to call [`as_child`].
+    /// In a child process with limits. The child's program must call [`as_child`].
     Child(ChildCompiler),
-    /// In this process, on a thread for blocking work. A component can keep that thread and its memory as long as the compiler takes:
-    /// for components that are trusted that far.
+    /// In this process, on a thread for blocking work. A component can hold that thread and its
+    /// memory for as long as the compiler takes, so use this only for components that are trusted
+    /// to that extent.
     InProcess,
 }
 
-/// A component was not compiled.
+/// Why a component was not compiled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CompileError {
-    /// It is not valid, or not for this host: what is wrong with it, as in "is not valid: ...". Escaped and bounded; may hold names from the
+    /// The component is not valid, or this host does not support it. The text completes a sentence,
+    /// as in "is not valid: ...". It is escaped and bounded, and may contain names from the
     /// component.
     #[error("the component {0}")]
     Invalid(String),
-    /// It took more time or memory than compiling may: which limit, and what to do.
+    /// Compilation exceeded its limit on time or memory. The text names the limit and what to do.
     #[error("{0}")]
     Limit(String),
-    /// The host is at fault, not the component.
+    /// The host failed; the component is not at fault.
     #[error("{0}")]
     Host(String),
 }
 
 impl Compile {
-    /// Compiles a component for an engine, with whatever bounds this way of compiling has. How long a caller waits is for it to say.
+    /// Compiles a component for an engine, under the limits of this way of compiling. The caller
+    /// bounds how long it waits.
     pub(super) async fn compile(
         &self,
         engine: &Engine,
@@ -92,7 +99,7 @@ fn unsupported(why: &str) -> CompileError {
     CompileError::Invalid(text::bounded(why.trim(), MESSAGE_MAX))
 }
 
-/// A duration for a message.
+/// Formats a duration for a message.
 pub(super) fn shown(time: Duration) -> String {
     match time.as_secs() {
         0 => format!("{}ms", time.as_millis()),
@@ -101,14 +108,15 @@ pub(super) fn shown(time: Duration) -> String {
     }
 }
 
-/// What a compiling process would send, for the tests of other modules.
+/// Returns a frame as a compiling process sends it, for the tests of other modules.
 #[cfg(test)]
 pub(super) fn frame_for_test(engine: &Engine, code: &[u8]) -> Vec<u8> {
     [wire::header(&EngineHash::of(engine), code), code.to_vec()].concat()
 }
 
-/// Writes a shell script that stands in for the program. A process of its own writes it: were the file open here while another test starts a
-/// program, the system would call it busy.
+/// Writes a shell script that replaces the program. A separate process writes it: if this process
+/// had the file open while another test starts a program, executing the script would fail with
+/// `ETXTBSY`.
 #[cfg(test)]
 pub(super) fn script_for_test(folder: &std::path::Path, body: &str) -> std::path::PathBuf {
     let exe = folder.join("compiler");

@@ -1,4 +1,4 @@
-//! Starting the compiling process, feeding it, and telling how it ended.
+//! Starts the compiling process, sends it the component, and reports how it ended.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
@@ -15,35 +15,40 @@ use super::{CHILD_ARGUMENT, CODE_MAX, CompileError, MESSAGE_MAX, invalid, shown,
 use crate::engine::EngineHash;
 use crate::text;
 
-/// How much of the child's standard error is kept, in bytes. The rest is read and dropped, so that the child does not block.
+/// How much of the child's standard error is kept, in bytes. The rest is read and discarded so that
+/// the child does not block.
 const STDERR_MAX: u64 = 8 * 1024;
 
-/// Compiles in a child process of `exe`, which hands its arguments to [`as_child`](super::as_child).
+/// Compiles in a child process of `exe`, which hands its arguments to
+/// [`as_child`](super::as_child).
 #[derive(Clone, Debug)]
 pub struct ChildCompiler {
-    /// The program. On Linux `/proc/self/exe` is this process's own binary even where it has been replaced or removed since.
+    /// The program. On Linux `/proc/self/exe` is this process's own binary even after it has been
+    /// replaced or removed.
     pub exe: PathBuf,
-    /// The most address space of the child, in bytes: see [`ChildCompiler::MEMORY`].
+    /// The child's limit on address space, in bytes: see [`ChildCompiler::MEMORY`].
     pub memory: u64,
-    /// The most CPU time of the child over all its threads, counted in whole seconds.
+    /// The child's limit on CPU time over all its threads, counted in whole seconds.
     pub cpu: Duration,
-    /// The longest that the child may live. A policy's `compile-time` ends the waiting earlier.
+    /// The longest time that the child may live. A policy's `compile-time` ends the wait earlier.
     pub wall: Duration,
-    /// How many threads compile.
+    /// Number of threads that compile.
     pub threads: usize,
 }
 
 impl ChildCompiler {
-    /// The default address space, in bytes. A program of 600 KB takes 160 MiB, a packed Python interpreter of 18 MB under 512 MiB.
+    /// The default limit on address space, in bytes. A program of 600 KB takes 160 MiB, a packed
+    /// Python interpreter of 18 MB under 512 MiB.
     pub const MEMORY: u64 = 2 * 1024 * 1024 * 1024;
-    /// The default CPU time.
+    /// The default limit on CPU time.
     pub const CPU: Duration = Duration::from_secs(20 * 60);
-    /// The default lifetime.
+    /// The default limit on the child's lifetime.
     pub const WALL: Duration = Duration::from_secs(10 * 60);
-    /// The most threads by default: each one's stack and arena count against the memory.
+    /// The default maximum of threads. The stack and arena of each thread count against the memory
+    /// limit.
     pub const THREADS: usize = 4;
 
-    /// Compiles in a child process of this program, with the default limits.
+    /// Returns a compiler that uses a child process of this program, with the default limits.
     pub fn new(exe: impl Into<PathBuf>) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
@@ -79,8 +84,8 @@ impl ChildCompiler {
             ChildLimits { memory: self.memory, cpu_seconds: self.cpu.as_secs().max(1), threads: self.threads.max(1) };
         let mut command = Command::new(&self.exe);
         command.arg(CHILD_ARGUMENT).args(limits.to_args());
-        // Nothing of this process goes along: no environment, no folder, no place in the terminal's group. Descriptors close by
-        // themselves, since everything here opens them so.
+        // The child inherits no environment, working directory or process group. Descriptors are
+        // not inherited either, because this program opens all of them with `O_CLOEXEC`.
         command.env_clear().current_dir("/").process_group(0).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().map_err(|error| {
@@ -149,7 +154,8 @@ impl ChildCompiler {
     }
 }
 
-/// Compiled code as a compiler process of ours sent it. Only this file makes one.
+/// Compiled code received from a compiler process that this process started. Only this file
+/// constructs it.
 pub(crate) struct ChildOutput(Vec<u8>);
 
 impl ChildOutput {
@@ -164,24 +170,26 @@ struct Said {
     stderr: Vec<u8>,
 }
 
-/// Feeds the child and hears it out, all at once so that neither waits for the other, and collects its end so that no zombie stays.
+/// Writes the component to the child and reads both its outputs concurrently, so that neither side
+/// waits for the other, and reaps the child so that no zombie remains.
 async fn converse(child: &mut Child, component: &[u8]) -> std::io::Result<Said> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let feed = async {
         if let Some(mut stdin) = stdin {
-            // A child that ends before it has read all tells why by its exit code.
+            // If the child ends before it has read everything, its exit code gives the reason.
             let _ = stdin.write_all(component).await;
             let _ = stdin.shutdown().await;
         }
     };
-    // One byte more than is accepted, to tell too much from just enough. What follows it meets a closed pipe.
+    // Reading one byte more than is accepted distinguishes too much output from exactly the
+    // maximum. The child's later writes fail with a broken pipe.
     let most = CODE_MAX.saturating_add(wire::HEADER_LEN).saturating_add(1) as u64;
     let ((), stdout, stderr) = tokio::join!(feed, read(stdout, most, false), read(stderr, STDERR_MAX, true));
     let (stdout, stderr) = (stdout?, stderr?);
     Ok(Said { status: child.wait().await?, stdout, stderr })
 }
 
-/// Reads up to `most` bytes, and where asked reads on to the end and forgets the rest.
+/// Reads up to `most` bytes. If `drain` is set, reads on to the end and discards the rest.
 async fn read(stream: Option<impl AsyncRead + Unpin>, most: u64, drain: bool) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let Some(mut stream) = stream else { return Ok(bytes) };
@@ -193,7 +201,7 @@ async fn read(stream: Option<impl AsyncRead + Unpin>, most: u64, drain: bool) ->
 }
 
 async fn end(mut child: Child) {
-    // Kills and waits; an error means that it has ended already.
+    // An error means that the child has already ended.
     let _ = child.kill().await;
 }
 
@@ -202,7 +210,7 @@ mod tests {
     use super::*;
     use std::time::Instant;
 
-    /// A stand-in for the program: a shell script that gets the same arguments.
+    /// Returns a shell script that replaces the program and gets the same arguments.
     fn script(body: &str) -> (tempfile::TempDir, ChildCompiler) {
         let folder = tempfile::tempdir().unwrap();
         let exe = crate::compile::script_for_test(folder.path(), body);
@@ -247,7 +255,8 @@ mod tests {
             .await
             .unwrap_err();
         let text = seen.to_string();
-        // No environment variable comes before the folder.
+        // The working directory is the first output, so no environment variable was printed before
+        // it.
         assert!(text.starts_with("the component is not valid: /\\u{a}"), "{text}");
         assert!(text.contains("/compiler"), "the shell's own open file is listed: {text}");
         assert!(!text.contains(open.path().to_str().unwrap()), "{text}");

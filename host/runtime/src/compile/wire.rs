@@ -1,8 +1,10 @@
-//! What the compiling process says to the one that started it: on standard output a frame of magic, engine hash, length, checksum and code;
-//! how it ended by exit code; and the reason on standard error.
+//! The protocol between the compiling process and its parent. Standard output carries a frame of
+//! magic, engine hash, length, checksum and code; the exit code says how the process ended;
+//! standard error carries the reason.
 //!
-//! The engine hash tells a program that was replaced by another release while the old one goes on. The checksum tells code that arrived whole from code that was cut off. It is no protection from the child, whose code is trusted as the
-//! compiler's is.
+//! The engine hash detects that the program was replaced by another release while the old one is
+//! still running. The checksum detects code that was cut off. The checksum does not protect against
+//! the child, whose code is trusted as the compiler's is.
 
 use crate::engine::EngineHash;
 
@@ -11,29 +13,30 @@ pub(super) const HEADER_LEN: usize = MAGIC.len() + 32 + size_of::<u64>() + blake
 
 /// Exit code: the component is not valid.
 pub(super) const INVALID: u8 = 10;
-/// Exit code: the child could not do its work, through no fault of the component.
+/// Exit code: the child failed, through no fault of the component.
 pub(super) const FAILED: u8 = 11;
-/// Exit code: the component needs what this host does not have; the reason completes a sentence about the component.
+/// Exit code: the component needs something that this host does not support. The reason completes a
+/// sentence about the component.
 pub(super) const UNSUPPORTED: u8 = 13;
-/// Exit code: the memory limit does not allow the compiler to start.
+/// Exit code: the compiler cannot start within the memory limit.
 pub(super) const MEMORY: u8 = 12;
 
-/// The header of a frame.
+/// Returns the header of a frame.
 pub(super) fn header(engine: &EngineHash, code: &[u8]) -> Vec<u8> {
     let length = (code.len() as u64).to_le_bytes();
     [MAGIC.as_slice(), engine.as_bytes(), &length, blake3::hash(code).as_bytes()].concat()
 }
 
-/// Why a frame is not accepted.
+/// Why a frame is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unusable {
-    /// It is not whole.
+    /// The frame is incomplete.
     Broken,
-    /// It is whole, but for another engine.
+    /// The frame is complete, but for another engine.
     OtherEngine,
 }
 
-/// Takes the code out of a frame.
+/// Extracts the code from a frame.
 pub(super) fn open(engine: &EngineHash, mut frame: Vec<u8>) -> Result<Vec<u8>, Unusable> {
     let parts = || {
         let (other, rest) = frame.strip_prefix(MAGIC)?.split_first_chunk::<32>()?;

@@ -1,4 +1,4 @@
-//! A component that has been read and looked at, but not compiled.
+//! A component that has been read and inspected, but not compiled.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
@@ -12,7 +12,7 @@ use crate::imports::{self, Interfaces, Malformed, Refused};
 use strongroom_core::ids::Digest;
 use strongroom_core::record::ComponentRef;
 
-/// A component's bytes, and what their top-level sections say.
+/// A component's bytes and the contents of its top-level sections.
 #[derive(Clone)]
 pub struct Candidate {
     bytes: Bytes,
@@ -27,41 +27,41 @@ impl std::fmt::Debug for Candidate {
     }
 }
 
-/// A file is no component that can run. Nothing was created or changed.
+/// Why a file is not a component that can run. Nothing was created or changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// There is no such file, or it cannot be read.
+    /// The file does not exist or cannot be read.
     #[error("the component `{}` cannot be read: {cause}; check the path and its permissions", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         cause: std::io::Error,
     },
-    /// A folder, a pipe, a device.
+    /// The path leads to a directory, pipe or device.
     #[error("the component `{}` is not a regular file: give the `.wasm` file that the build made", path.display())]
     NotAFile {
-        /// What was given.
+        /// The path.
         path: PathBuf,
     },
-    /// It is larger than components may be.
+    /// The file is larger than the limit for components.
     #[error("the component `{}` is over {} MiB, the most that this host accepts: build it smaller", path.display(), max / (1024 * 1024))]
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// The bound in bytes.
+        /// The limit in bytes.
         max: u64,
     },
-    /// The file is read, but what is in it cannot run.
+    /// The file was read, but its contents cannot run.
     #[error("the component `{}` {why}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the contents.
         why: Malformed,
     },
-    /// The host failed while it was reading.
+    /// The host failed while it read the file.
     #[error("reading the component `{}` failed in this program", path.display())]
     Interrupted {
         /// The file.
@@ -81,7 +81,7 @@ impl LoadError {
         }
     }
 
-    /// Whether the host is at fault (exit code 5) rather than what it was given (exit code 2).
+    /// Returns whether the host is at fault (exit code 5) and not its input (exit code 2).
     pub fn is_host_fault(&self) -> bool {
         match self {
             Self::Interrupted { .. } => true,
@@ -105,17 +105,17 @@ fn is_link_loop(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
-/// For what world a component's interfaces are read.
+/// The world for which a component's interfaces are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Inspect {
-    /// That of the runner, with an entry that it knows.
+    /// The world of the runner, which requires a known entry point.
     Runner,
-    /// One of the embedder's own.
+    /// A world of the embedder's own.
     Own,
 }
 
 impl Candidate {
-    /// Reads a component's file of at most `max` bytes, and compiles nothing. Blocks.
+    /// Reads a component's file of at most `max` bytes, without compiling it. Blocks.
     ///
     /// # Errors
     /// [`LoadError`]; nothing was created or changed.
@@ -125,7 +125,7 @@ impl Candidate {
 
     pub(super) fn read_as(path: &Path, max: u64, inspect: Inspect) -> Result<Self, LoadError> {
         let unreadable = |cause| LoadError::Unreadable { path: path.to_owned(), cause };
-        // Opening a pipe would wait for whoever writes to it; this does not.
+        // Without `NONBLOCK`, opening a pipe would wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| unreadable(error.into()))?;
         let file = File::from(file);
@@ -158,33 +158,33 @@ impl Candidate {
         Ok(Self { bytes, digest, interfaces, refused })
     }
 
-    /// The SHA-256 digest of the bytes.
+    /// Returns the SHA-256 digest of the bytes.
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
 
-    /// The component as a record names it, with the file that it came from.
+    /// Returns the component's reference for a run record, with the file that it came from.
     pub fn component_ref(&self, path: &Path) -> ComponentRef {
         ComponentRef::new(path, self.digest, self.len())
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// How many bytes there are: at least the 8 of a header.
+    /// Returns the number of bytes: at least the 8 of a header.
     #[expect(clippy::len_without_is_empty, reason = "no component is empty")]
     pub fn len(&self) -> u64 {
         self.bytes.len() as u64
     }
 
-    /// What it imports and exports.
+    /// Returns what the component imports and exports.
     pub fn interfaces(&self) -> &Arc<Interfaces> {
         &self.interfaces
     }
 
-    /// Its imports that are not linked, all of them: where there is one, the component is not to run.
+    /// Returns all imports that are not linked. A component with any such import must not run.
     pub fn refused(&self) -> &[Refused] {
         &self.refused
     }

@@ -1,5 +1,5 @@
-//! One piece of work that many wait for. It goes on while at least one of them does, whoever began it, and is ended when the last one
-//! gives up.
+//! Single-flight work with several waiters. The work continues while at least one waiter remains,
+//! whichever of them started it, and is aborted when the last one is dropped.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,22 +14,23 @@ use super::{CompileError, Made};
 
 type Outcome = Result<Made, CompileError>;
 
-/// The work, for one who waits.
+/// A waiter's handle to the work. It keeps the work alive.
 #[derive(Clone)]
 pub(super) struct Flight {
     outcome: Shared<BoxFuture<'static, Outcome>>,
     compiling: watch::Receiver<bool>,
 }
 
-/// The work, for one who may come to wait.
+/// A weak handle, from which a new waiter can join the work.
 pub(super) struct WeakFlight {
-    /// None for work that was over when this was made.
+    /// `None` if the work had ended before this handle was made.
     outcome: Option<WeakShared<BoxFuture<'static, Outcome>>>,
     compiling: watch::Receiver<bool>,
 }
 
 impl Flight {
-    /// Begins the work as a task of its own. It says through the sender that it is compiling.
+    /// Starts the work as a separate task. The work reports through the sender that it is
+    /// compiling.
     pub(super) fn start<F>(work: impl FnOnce(watch::Sender<bool>) -> F) -> Self
     where
         F: Future<Output = Outcome> + Send + 'static,
@@ -39,12 +40,13 @@ impl Flight {
         Self { outcome: task.boxed().shared(), compiling }
     }
 
-    /// For the table of flights. Without it the flight lives as long as those who wait.
+    /// Returns a weak handle for the table of flights. Only waiters keep the flight alive.
     pub(super) fn downgrade(&self) -> WeakFlight {
         WeakFlight { outcome: self.outcome.downgrade(), compiling: self.compiling.clone() }
     }
 
-    /// Waits, and reports once when compiling begins and once when it has ended, also where the waiting is given up.
+    /// Waits for the outcome. Reports once when compiling begins and once when it ends, even if the
+    /// wait is cancelled.
     pub(super) async fn watched(mut self, report: impl Fn(bool)) -> Outcome {
         let mut ended = Ended { report: &report, begun: false };
         let mut outcome = self.outcome;
@@ -62,7 +64,7 @@ impl Flight {
     }
 }
 
-/// Reports the end of compiling whichever way the waiting ends.
+/// Reports the end of compiling when the wait ends, whether it completed or was cancelled.
 struct Ended<'a, R: Fn(bool)> {
     report: &'a R,
     begun: bool,
@@ -77,13 +79,13 @@ impl<R: Fn(bool)> Drop for Ended<'_, R> {
 }
 
 impl WeakFlight {
-    /// Joins those who wait; none where the work was given up.
+    /// Joins the waiters; `None` if the work was aborted.
     pub(super) fn join(&self) -> Option<Flight> {
         Some(Flight { outcome: self.outcome.as_ref()?.upgrade()?, compiling: self.compiling.clone() })
     }
 }
 
-/// A task that does not outlive this.
+/// A task that is aborted when this is dropped.
 struct EndedWhenDropped(JoinHandle<Outcome>);
 
 impl Future for EndedWhenDropped {

@@ -1,9 +1,11 @@
-//! From a file to a component that can be instantiated.
+//! Turns a file into a component that can be instantiated, in two steps.
 //!
-//! In two steps. [`Loader::read`] takes the bytes once, and tells from their top-level sections whether this is a component at all and what
-//! it asks for: what is wrong there is wrong before a run begins. [`Loader::compile`] then makes code of those same bytes, or takes it from
-//! memory or the store: it may run into the run's `compile-time`, and belongs to the run. Of many runs of one new component, one compiles
-//! and all wait for it, each as long as its own policy allows.
+//! [`Loader::read`] reads the bytes once and determines from their top-level sections whether they
+//! are a component and what it imports. An error here occurs before a run begins.
+//! [`Loader::compile`] then compiles the same bytes, or takes their code from memory or from the
+//! store. It belongs to the run and may exceed the run's `compile-time`. If several runs need the
+//! same new component, one compilation serves them all, and each run waits as long as its own
+//! policy allows.
 
 mod candidate;
 mod flight;
@@ -31,14 +33,14 @@ use super::store::{AuthenticatedCode, CodeStore, Found};
 use super::{error_text, text};
 use strongroom_core::ids::Digest;
 
-/// The largest component that is accepted, in bytes, unless told otherwise. A packed Python interpreter has 18 MB.
+/// The default maximum size of a component, in bytes. A packed Python interpreter has 18 MB.
 pub const COMPONENT_MAX: u64 = 64 * 1024 * 1024;
 
-/// How many loaded components are kept in memory for the next run.
+/// How many loaded components are kept in memory for later runs.
 const KEPT: usize = 64;
 
-/// How much the components kept may have in sum, code and files, in bytes. Code is in memory once, whether it was copied there or is mapped from a
-/// sealed file.
+/// The maximum total size of the components kept in memory, code and files, in bytes. Code is in
+/// memory once, whether it was copied there or is mapped from a sealed file.
 const KEPT_BYTES: usize = 512 * 1024 * 1024;
 
 /// A component ready to be instantiated.
@@ -47,15 +49,16 @@ const KEPT_BYTES: usize = 512 * 1024 * 1024;
 pub struct Loaded {
     /// The SHA-256 digest of the bytes that were compiled.
     pub digest: Digest,
-    /// How many bytes those were.
+    /// The number of those bytes.
     pub bytes: u64,
     /// The component itself.
     pub component: Component,
     /// What it imports and exports.
     pub interfaces: Arc<Interfaces>,
-    /// The component linked, once a run has needed that.
+    /// The linked component, set when a run first needs it.
     pub(crate) linked: Linked,
-    /// What an operator should know, such as stored code that was not what the store had written.
+    /// Warnings for the operator, for example that stored code differed from what the store had
+    /// written.
     pub warnings: Vec<String>,
 }
 
@@ -65,7 +68,7 @@ impl fmt::Debug for Loaded {
     }
 }
 
-/// Reads and compiles components for one engine. One serves a whole process.
+/// Reads and compiles components for one engine. One loader serves a whole process.
 #[derive(Clone, Debug)]
 pub struct Loader(Arc<Inner>);
 
@@ -86,9 +89,9 @@ impl fmt::Debug for Inner {
 
 #[derive(Default)]
 struct State {
-    /// Loaded components, the one used last at the end.
+    /// Loaded components, in order of last use, the most recent last.
     kept: Vec<Kept>,
-    /// Those that are being made. They live as long as somebody waits.
+    /// Components that are being compiled. Each entry stays valid as long as a run waits for it.
     flights: HashMap<Digest, WeakFlight>,
 }
 
@@ -96,11 +99,11 @@ struct Kept {
     digest: Digest,
     component: Component,
     linked: Linked,
-    /// Of its code and its file.
+    /// Total size of the code and the file, in bytes.
     bytes: usize,
 }
 
-/// What a flight brings home.
+/// The outcome of a flight.
 #[derive(Clone)]
 struct Made {
     component: Component,
@@ -109,19 +112,20 @@ struct Made {
 }
 
 impl Loader {
-    /// A loader for an engine, with components up to [`COMPONENT_MAX`].
+    /// Returns a loader for an engine, for components of up to [`COMPONENT_MAX`] bytes.
     pub fn new(engine: Engine, compile: Compile, store: Option<CodeStore>) -> Self {
         Self::with_component_max(engine, compile, store, COMPONENT_MAX)
     }
 
-    /// A loader with another bound on the size of components, in bytes.
+    /// Returns a loader with another maximum size of components, in bytes.
     pub fn with_component_max(engine: Engine, compile: Compile, store: Option<CodeStore>, component_max: u64) -> Self {
         let engine_hash = EngineHash::of(&engine);
         let store = store.map(Arc::new);
         Self(Arc::new(Inner { engine, engine_hash, compile, store, component_max, state: Mutex::default() }))
     }
 
-    /// Reads a component's file, once: digest, interfaces and compiled code are those of the bytes read here. Compiles nothing.
+    /// Reads a component's file once, without compiling it. Digest, interfaces and compiled code
+    /// all belong to the bytes read here.
     ///
     /// # Errors
     /// [`LoadError`]; nothing was created or changed.
@@ -129,8 +133,8 @@ impl Loader {
         self.read_as(path, Inspect::Runner).await
     }
 
-    /// As [`Loader::read`], of a component for a world of the embedder's own: what it exports and imports is for that world's linker to judge, and
-    /// [`Candidate::refused`] has no say in it.
+    /// Reads a component for a world of the embedder's own. The linker of that world decides about
+    /// its imports and exports; [`Candidate::refused`] does not apply.
     ///
     /// # Errors
     /// [`LoadError`]; nothing was created or changed.
@@ -145,20 +149,22 @@ impl Loader {
         reading.await.unwrap_or(Err(LoadError::Interrupted { path: name }))
     }
 
-    /// Takes a component that is in memory already. Not for an executor's thread where it is large.
+    /// Inspects a component that is already in memory. Do not call this on an executor's thread if
+    /// the component is large.
     ///
     /// # Errors
-    /// [`LoadError`], with `name` in the place of the path.
+    /// [`LoadError`], with `name` in place of the path.
     pub fn take(&self, name: &Path, bytes: Bytes) -> Result<Candidate, LoadError> {
         Candidate::new(name, bytes, self.0.component_max, Inspect::Runner)
     }
 
-    /// Makes a candidate ready to run, and waits for that at most `time`. The observer hears of compiling, not of loading code that is
-    /// at hand. Imports are not looked at here: [`Candidate::refused`] comes first.
+    /// Makes a candidate ready to run and waits at most `time` for that. The observer is notified
+    /// of compilation, but not of loading code that is already available. This does not check
+    /// imports: check [`Candidate::refused`] first.
     ///
     /// # Errors
-    /// [`CompileError`]. [`CompileError::Invalid`] is a fault in the file as much as [`LoadError`] is, found later because finding it
-    /// takes a compiler.
+    /// [`CompileError`]. [`CompileError::Invalid`] is a fault in the file just as [`LoadError`] is,
+    /// but only a compiler can find it.
     pub async fn compile(
         &self,
         candidate: &Candidate,
@@ -186,7 +192,8 @@ impl Loader {
         }
     }
 
-    /// The component, where it is at hand, or else the flight that is to bring it, started where there is none.
+    /// Returns the component if it is in memory, or else the flight that compiles it, which is
+    /// started if there is none.
     fn lookup(&self, candidate: &Candidate) -> Result<Made, Flight> {
         let mut state = self.0.lock();
         if let Some(at) = state.kept.iter().position(|kept| kept.digest == *candidate.digest()) {
@@ -206,12 +213,13 @@ impl Loader {
 }
 
 impl Inner {
-    // No code that holds the lock can panic half-way through a change.
+    // Ignoring poisoning is sound: no code that holds the lock can panic during a change.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The work of a flight: store, else compiler; then memory.
+    /// Does the work of a flight: takes the code from the store or compiles it, then keeps the
+    /// component in memory.
     async fn make(
         self: Arc<Self>,
         digest: Digest,
@@ -225,7 +233,8 @@ impl Inner {
             None => self.compiled(digest, bytes, &compiling, &mut warnings).await,
         };
         let mut state = self.lock();
-        // A flight that was given up and begun anew meanwhile is joined by nobody else but those who hold it.
+        // If the flight was abandoned and a new one started meanwhile, this removes the new one
+        // from the table. Its current waiters still share it.
         state.flights.remove(&digest);
         let (component, code_bytes) = made?;
         let bytes = code_bytes.saturating_add(file_bytes);
@@ -284,7 +293,8 @@ fn load_and_keep(
     engine_hash: &EngineHash,
 ) -> Result<(Component, usize, Option<String>), CompileError> {
     let component = code.load(engine).map_err(|error| {
-        // The code is this engine's own, so what is wrong is what it asks for: too many instances, memories or tables.
+        // The code is this engine's own, so the error concerns what it requests: too many
+        // instances, memories or tables.
         let message = error_text::format(&error, super::compile::MESSAGE_MAX);
         CompileError::Invalid(format!("needs more than a run may have: {message}; build it smaller"))
     })?;

@@ -50,7 +50,8 @@ impl Observer for Counting {
     }
 }
 
-/// A compiler that writes a line into the file `calls`, and then waits for the file `go` to hand out a frame of real code, or for ever.
+/// A compiler that appends a line to the file `calls`, then waits for the file `go` before it
+/// returns a frame of real code.
 struct Slow {
     folder: tempfile::TempDir,
     loader: Loader,
@@ -178,7 +179,8 @@ async fn a_store_that_cannot_be_written_is_a_warning() {
 #[tokio::test]
 async fn what_is_wrong_inside_is_found_by_the_compiler_and_escaped() {
     let loader = loader(None);
-    // A function that leaves nothing on the stack where a number is due, which no look at the top level finds.
+    // The function leaves nothing on the stack although it returns a number. Inspecting the top
+    // level does not detect this.
     let mut bytes = component();
     let at = bytes.windows(4).position(|window| window == [0x04, 0x00, 0x41, 0x00]).unwrap();
     bytes[at + 2] = 0x1a;
@@ -264,11 +266,11 @@ async fn when_the_last_one_gives_up_the_compiler_is_killed_and_collected() {
     }
     drop(waiting);
     let process = PathBuf::from(format!("/proc/{}", slow.calls()[0]));
-    // Neither running nor a zombie: this ends only when that is so.
+    // Loops until the process is neither running nor a zombie.
     while process.exists() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // And the next one begins anew.
+    // The next run compiles again.
     let again = slow.loader.compile(&candidate, LONG, &Silent);
     let release = async {
         slow.called(2).await;
@@ -322,7 +324,7 @@ async fn a_file_that_was_changed_is_read_again() {
     let path = folder.path().join("component.wasm");
     let loader = loader(None);
     let (first, mut second) = (component(), component());
-    // A custom section more, of the same component otherwise.
+    // An additional custom section; otherwise the same component.
     second.extend_from_slice(&[0, 2, 1, b'x']);
     for bytes in [&first, &second, &first] {
         std::fs::write(&path, bytes).unwrap();

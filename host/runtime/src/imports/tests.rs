@@ -5,7 +5,7 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-/// A component with these imports that exports `train`.
+/// Returns a component with these imports that exports `train`.
 fn component(imports: &str) -> Vec<u8> {
     wat::parse_str(format!("(component {imports} {TRAIN})")).unwrap()
 }
@@ -16,7 +16,7 @@ const TRAIN: &str = r#"
     (func $train (result u32) (canon lift (core func $i "f")))
     (export "train" (func $train))"#;
 
-/// A component that exports an empty interface under a name.
+/// Returns a component that exports an empty interface under a name.
 fn exporting(name: &str) -> Vec<u8> {
     wat::parse_str(format!(r#"(component (instance $i) (export "{name}" (instance $i)))"#)).unwrap()
 }
@@ -68,7 +68,8 @@ fn what_is_no_component_is_told_apart() {
 fn every_truncation_is_an_error() {
     let whole = component(&instance("wasi:io/poll@0.2.0"));
     inspect(&whole).unwrap();
-    // What follows the last section that is needed is a custom section with names; without it the component is still whole.
+    // After the last required section there is a custom section with names; without it the
+    // component is still complete.
     let parts = (0..whole.len()).filter(|end| inspect(&whole[..*end]).is_ok()).count();
     assert!(parts <= 1, "{parts} prefixes pass for whole components");
 }
@@ -172,7 +173,8 @@ fn only_whole_interfaces_are_linked() {
 
 #[test]
 fn names_that_only_look_right_are_refused() {
-    // Encoded by hand, since no tool makes such names: an import section with one instance import.
+    // Encoded by hand, because no tool produces such names: an import section with one instance
+    // import.
     for name in [
         "wasi:cli/exit@0.2.0\n",
         "wasi:cli/exit@0.2.0\u{202e}",
@@ -264,7 +266,7 @@ fn the_engine_has_every_interface_of_the_list_at_the_newest_patch() {
     assert!(KNOWN.iter().map(|(id, _)| id).eq(WASI));
     for (id, item) in KNOWN {
         let mut there = |patch: u64| {
-            // An item is defined only once.
+            // An item can be defined only once.
             let mut interface = linker.instance(&format!("{id}@0.2.{patch}")).unwrap();
             interface.func_wrap(item, |_, (): ()| Ok(())).is_err()
         };

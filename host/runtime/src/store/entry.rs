@@ -1,12 +1,13 @@
-//! The format of one entry: a header and the code as the compiler made it.
+//! The format of one entry: a header and the code as the compiler produced it.
 //!
-//! | bytes | what |
+//! | bytes | content |
 //! |---|---|
-//! | 8 | magic, the last of which is the version of the format |
+//! | 8 | magic; its last byte is the version of the format |
 //! | 32 | keyed BLAKE3 over component digest, engine hash, length and code |
 //! | rest | the code |
 //!
-//! The digest and the hash are not in the file: they come from whoever asks, so an entry under another's name does not fit.
+//! The digest and the engine hash are not in the file: the caller supplies them, so an entry that
+//! is renamed to another's name does not verify.
 
 use zeroize::Zeroizing;
 
@@ -20,14 +21,14 @@ pub(super) const KEY_LEN: usize = 32;
 pub(super) const MAGIC: &[u8; 8] = b"SRCODE\0\x01";
 pub(super) const HEADER_LEN: usize = MAGIC.len() + blake3::OUT_LEN;
 
-/// The keyed hash of code for a component under an engine.
+/// Computes the keyed hash of code for a component under an engine.
 pub(super) fn mac(key: &Key, component: &Digest, engine: &EngineHash, code: &[u8]) -> Mac {
     let mut hasher = hasher(key, component, engine, code.len());
     hasher.update(code);
     hasher.finalize()
 }
 
-/// What that hash is made with, but for the code itself, which has so many bytes.
+/// Returns the hasher for code of this length, with everything but the code already hashed.
 pub(super) fn hasher(key: &Key, component: &Digest, engine: &EngineHash, length: usize) -> blake3::Hasher {
     let mut hasher = blake3::Hasher::new_keyed(key);
     hasher.update(MAGIC);
@@ -37,7 +38,7 @@ pub(super) fn hasher(key: &Key, component: &Digest, engine: &EngineHash, length:
     hasher
 }
 
-/// The header of an entry.
+/// Returns the header of an entry.
 pub(super) fn header(mac: &Mac) -> [u8; HEADER_LEN] {
     let mut header = [0; HEADER_LEN];
     for (slot, byte) in header.iter_mut().zip(MAGIC.iter().chain(mac.as_bytes())) {
@@ -46,7 +47,7 @@ pub(super) fn header(mac: &Mac) -> [u8; HEADER_LEN] {
     header
 }
 
-/// The keyed hash that a header states, or none where it is no header of this format.
+/// Returns the keyed hash in a header, or `None` if the header is not of this format.
 pub(super) fn parse(header: &[u8; HEADER_LEN]) -> Option<Mac> {
     let mac = header.strip_prefix(MAGIC)?;
     Some(Mac::from_bytes(*mac.first_chunk()?))

@@ -1,4 +1,5 @@
-//! The store's folder: opened once without following a link, checked to be ours alone, and worked in through its descriptor.
+//! The store's directory. It is opened once without following links, checked to belong to this user
+//! alone, and accessed through its descriptor.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -17,22 +18,23 @@ use super::entry::{KEY_LEN, Key};
 
 const KEY_NAME: &str = "store.key";
 
-/// The names of files that are being written begin so.
+/// The prefix of the names of files that are being written.
 const PARTIAL: &str = ".partial-";
 
-/// Where files cannot be locked: one that was being written longer ago than this belongs to a process that is gone.
+/// If files cannot be locked, the age at which a partial file is assumed to belong to a process
+/// that has ended.
 const PARTIAL_AGE: Duration = Duration::from_secs(60 * 60);
 
-/// The permission bits for anybody but the owner.
+/// The permission bits for everyone but the owner.
 const OTHERS: u32 = 0o077;
 
-/// An open folder that belongs to this user alone.
+/// An open directory that belongs to this user alone.
 pub(super) struct Folder {
     path: PathBuf,
     dir: OwnedFd,
 }
 
-/// A file of the folder, as a listing shows it.
+/// A file in a listing of the directory.
 pub(super) struct Listed {
     pub(super) name: std::ffi::CString,
     pub(super) bytes: u64,
@@ -40,7 +42,7 @@ pub(super) struct Listed {
 }
 
 impl Folder {
-    /// Opens the folder; `None` where there is none.
+    /// Opens the directory; `None` if it does not exist.
     pub(super) fn open(path: &Path) -> Result<Option<Self>, StoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = match rustix::fs::open(path, flags, Mode::empty()) {
@@ -58,7 +60,7 @@ impl Folder {
         Ok(Some(Self { path: path.to_owned(), dir }))
     }
 
-    /// Opens the folder, and makes it first where there is none.
+    /// Opens the directory and creates it if missing.
     pub(super) fn create(path: &Path) -> Result<Self, StoreError> {
         if let Some(folder) = Self::open(path)? {
             return Ok(folder);
@@ -69,7 +71,7 @@ impl Folder {
         Self::open(path)?.ok_or_else(gone)
     }
 
-    /// The key; `None` where there is none yet.
+    /// Returns the key; `None` if it does not exist yet.
     pub(super) fn key(&self) -> Result<Option<Key>, StoreError> {
         let bad = |why| StoreError::NotOurs { path: self.path.join(KEY_NAME), why };
         let Some((mut file, stat)) = self.file(KEY_NAME).map_err(|why| match why {
@@ -86,7 +88,8 @@ impl Folder {
         Ok(Some(key))
     }
 
-    /// The key, made where there is none. Of several processes that make one at once, all use the first.
+    /// Returns the key and creates it if missing. If several processes create it at once, all use
+    /// the first.
     pub(super) fn make_key(&self) -> Result<Key, StoreError> {
         if let Some(key) = self.key()? {
             return Ok(key);
@@ -95,9 +98,11 @@ impl Folder {
         getrandom::fill(key.as_mut()).map_err(|error| StoreError::Random(error.to_string()))?;
         let io = |cause| StoreError::Io { path: self.path.join(KEY_NAME), cause };
         let (partial, file) = self.write_partial(&[key.as_ref()]).map_err(io)?;
-        // Entries can be made again; a key that is cut short by a power failure would have to be removed by hand.
+        // Entries can be compiled again, but a key that a power failure truncates would have to be
+        // removed by hand.
         let synced = file.sync_all();
-        // Unlike a rename, a link does not replace what another process has put there meanwhile.
+        // Unlike a rename, a link does not replace a key that another process has created
+        // meanwhile.
         let linked = match synced {
             Ok(()) => rustix::fs::linkat(&self.dir, &partial, &self.dir, KEY_NAME, AtFlags::empty()),
             Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
@@ -109,7 +114,8 @@ impl Folder {
         }
     }
 
-    /// Opens a file of this user's own; `None` where there is none of that name. Never follows a link and never waits.
+    /// Opens a file that belongs to this user; `None` if it does not exist. Never follows a link
+    /// and never blocks.
     pub(super) fn file(&self, name: &str) -> Result<Option<(File, Stat)>, Unusable> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let fd = match rustix::fs::openat(&self.dir, name, flags, Mode::empty()) {
@@ -128,7 +134,8 @@ impl Folder {
         Ok(Some((File::from(fd), stat)))
     }
 
-    /// Writes a file whole: readers see the old one or the new one. It need not survive a power cut.
+    /// Writes a file atomically: readers see the old or the new one. It need not survive a power
+    /// failure.
     pub(super) fn replace(&self, name: &str, parts: &[&[u8]]) -> std::io::Result<()> {
         let (partial, _held) = self.write_partial(parts)?;
         let renamed = rustix::fs::renameat(&self.dir, &partial, &self.dir, name);
@@ -138,16 +145,17 @@ impl Folder {
         Ok(renamed?)
     }
 
-    /// Writes a file under a name of its own. As long as the answer is held the file is locked: one that nobody holds was left behind.
+    /// Writes a file under a temporary name. The file is locked as long as the returned handle is
+    /// open; an unlocked file was left behind.
     fn write_partial(&self, parts: &[&[u8]]) -> std::io::Result<(String, File)> {
         loop {
             let name = format!("{PARTIAL}{}", ulid::Ulid::generate());
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let fd = rustix::fs::openat(&self.dir, &name, flags, Mode::RUSR | Mode::WUSR)?;
             let mut file = File::from(fd);
-            // On a file system without locks, a file that is left behind goes by its age.
+            // On a file system without locks, a leftover file is removed by its age.
             let _ = rustix::fs::flock(&file, FlockOperation::LockExclusive);
-            // Somebody who cleaned up came between the two.
+            // Another process removed the file between creating and locking it.
             if rustix::fs::fstat(&file)?.st_nlink == 0 {
                 continue;
             }
@@ -160,23 +168,24 @@ impl Folder {
         }
     }
 
-    /// Removes what killed processes left half written.
+    /// Removes partial files of processes that were killed.
     pub(super) fn clear(&self) -> std::io::Result<()> {
         for entry in Dir::read_from(&self.dir)? {
             let entry = entry?;
             let name = entry.file_name();
             if name.to_str().is_ok_and(|text| text.starts_with(PARTIAL)) {
-                // The lock is held until the file is gone, so that its writer, if there is one after all, sees that.
+                // The lock is held until the file is removed. If its writer still exists after all,
+                // it then notices the removal.
                 let _held = self.left_behind(name).inspect(|_| self.remove(name));
             }
         }
         Ok(())
     }
 
-    /// A file that was being written by a process that is gone, locked if the file system can.
+    /// Opens a partial file whose writer has ended, locked if the file system supports locks.
     fn left_behind(&self, name: &CStr) -> Option<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        // Another process may have removed it since.
+        // Another process may have removed it since the listing.
         let fd = rustix::fs::openat(&self.dir, name, flags, Mode::empty()).ok()?;
         let left = match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => true,
@@ -186,12 +195,12 @@ impl Folder {
         left.then_some(fd)
     }
 
-    /// Removes a file, if it is still there.
+    /// Removes a file if it still exists.
     pub(super) fn remove(&self, name: &CStr) {
         let _ = rustix::fs::unlinkat(&self.dir, name, AtFlags::empty());
     }
 
-    /// The regular files whose name ends in `suffix`.
+    /// Lists the regular files whose names end in `suffix`.
     pub(super) fn list(&self, suffix: &str) -> std::io::Result<Vec<Listed>> {
         let mut listed = Vec::new();
         for entry in Dir::read_from(&self.dir)? {
@@ -201,7 +210,7 @@ impl Folder {
             if !text.ends_with(suffix) {
                 continue;
             }
-            // Another process may have removed it since.
+            // Another process may have removed it since the listing.
             let Ok(stat) = rustix::fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
             if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
                 let bytes = u64::try_from(stat.st_size).unwrap_or(0);
@@ -213,7 +222,7 @@ impl Folder {
     }
 }
 
-/// Why a file is there but cannot be used.
+/// Why an existing file cannot be used.
 pub(super) enum Unusable {
     Io(std::io::Error),
     NotOurs(&'static str),

@@ -1,10 +1,11 @@
-//! Compiled code on disk, so that a component is compiled once and not once a process.
+//! The compiled-code cache on disk, so that a component is compiled once and not once per process.
 //!
-//! Compiled code is loaded as machine code of this process, so an entry is believed only where a keyed hash over component, engine and
-//! bytes fits, computed over the very bytes that are then loaded: a copy of the entry in a memory file that nobody can change, or, where there
-//! can be no such file, in this process's memory. The key lies beside the entries, readable by this user alone: who can read it, another process
-//! of the same user, is outside the guarantee. Anything that does not fit is as good as absent: the component is compiled again and the entry
-//! replaced.
+//! Compiled code is loaded as machine code of this process. An entry is therefore trusted only if a
+//! keyed hash over component, engine and bytes verifies, computed over the very bytes that are then
+//! loaded: a copy of the entry in a sealed memory file or, if the system has no such files, in this
+//! process's memory. The key is stored beside the entries, readable only by this user. Another
+//! process of the same user can read it and is outside the guarantee. An entry that does not verify
+//! is treated as absent: the component is compiled again and the entry replaced.
 
 mod entry;
 mod folder;
@@ -28,39 +29,39 @@ use super::compile::CODE_MAX;
 use super::engine::EngineHash;
 use strongroom_core::ids::Digest;
 
-/// How much the store keeps, in bytes, unless told otherwise: about 30 packed Python interpreters.
+/// The default maximum size of the store, in bytes: about 30 packed Python interpreters.
 pub const STORE_MAX: u64 = 1024 * 1024 * 1024;
 
 const SUFFIX: &str = ".code";
 
-/// A folder of compiled code. Several processes may use one at once.
+/// A directory of compiled code. Several processes may use it at once.
 pub struct CodeStore {
     path: PathBuf,
     max_bytes: u64,
     open: OnceLock<(Folder, Key)>,
 }
 
-/// The store cannot be used. A run can go on without it, and compiles.
+/// Why the store cannot be used. A run can continue without it and compiles the component.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// What is there is not this user's alone.
+    /// The directory or file does not belong to this user alone.
     #[error("`{}` cannot hold compiled code: {why}; remove it, and it is made anew", path.display())]
     NotOurs {
-        /// The folder or file.
+        /// The directory or file.
         path: PathBuf,
         /// What is wrong with it.
         why: &'static str,
     },
-    /// The system says no.
+    /// The system returned an error.
     #[error("the store of compiled code at `{}` cannot be used: {cause}", path.display())]
     Io {
-        /// The folder or file.
+        /// The directory or file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         cause: std::io::Error,
     },
-    /// No random numbers for a key.
+    /// The system returned no random numbers for a key.
     #[error("the system has no random numbers for the key of the store of compiled code: {0}")]
     Random(String),
 }
@@ -71,25 +72,28 @@ impl StoreError {
     }
 }
 
-/// What the store has.
+/// The result of a store look-up.
 pub(super) enum Found {
-    /// Code whose keyed hash fits.
+    /// Code whose keyed hash verifies.
     Code(AuthenticatedCode),
-    /// Nothing.
+    /// There is no entry.
     Absent,
-    /// Something that is not to be loaded, and why.
+    /// There is an entry that must not be loaded, and why.
     Unusable(String),
 }
 
 impl CodeStore {
-    /// Uses a folder as a store. Where there is none it is made when there is something to keep.
+    /// Opens a directory as a store. If it is missing, it is created when the first entry is
+    /// written.
     ///
     /// # Errors
-    /// [`StoreError`] where there is one, but a link, open to other users, or not readable.
+    /// [`StoreError`] if the directory exists but is a link, is accessible to other users, or is
+    /// not readable.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let store = Self { path: path.to_owned(), max_bytes: STORE_MAX, open: OnceLock::new() };
         if let Some(folder) = Folder::open(path)? {
-            // What is left over takes room and harms nobody, so a folder that cannot be listed is no error here.
+            // Leftover files occupy space but do no harm, so a failure to list the directory is
+            // ignored here.
             let _ = folder.clear();
             if let Some(key) = folder.key()? {
                 let _ = store.open.set((folder, key));
@@ -98,19 +102,21 @@ impl CodeStore {
         Ok(store)
     }
 
-    /// The same store with another bound on what it keeps, in bytes. What was used longest ago goes first.
+    /// Sets the maximum size of the store, in bytes. The least recently used entries are removed
+    /// first.
     #[must_use]
     pub fn with_max_bytes(mut self, max_bytes: u64) -> Self {
         self.max_bytes = max_bytes;
         self
     }
 
-    /// Looks for the code of a component. Reads a whole file: not for an executor's thread.
+    /// Looks up the code of a component. It reads a whole file: do not call it on an executor's
+    /// thread.
     pub(super) fn get(&self, component: &Digest, engine: &EngineHash) -> Found {
         self.get_into(component, engine, memory_file)
     }
 
-    /// The same with another file to seal.
+    /// Does the same with another function that makes the file to seal.
     fn get_into(&self, component: &Digest, engine: &EngineHash, make: MakeFile) -> Found {
         let Some((folder, key)) = self.open.get() else { return Found::Absent };
         let unusable = |why: &str| {
@@ -133,7 +139,8 @@ impl CodeStore {
         let Some(expected) = entry::parse(&header) else { return unusable("it is in another format") };
         match AuthenticatedCode::check(key, component, engine, &expected, (&file, length), make) {
             Ok(Some(code)) => {
-                // Marks the entry as used. On a file system that cannot, the oldest written goes first.
+                // Marks the entry as used. On a file system that cannot, the entry written first is
+                // removed first.
                 let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
                 let _ = rustix::fs::futimens(&file, &Timestamps { last_access: now, last_modification: now });
                 Found::Code(code)
@@ -143,11 +150,12 @@ impl CodeStore {
         }
     }
 
-    /// Keeps the code of a component, in place of what was there, and removes what was used longest ago where that is over the bound. Code
-    /// that alone is over the bound is not kept, and code that came from the store is there.
+    /// Stores the code of a component, replacing an existing entry, and removes the least recently
+    /// used entries beyond the maximum. Code that alone exceeds the maximum is not stored, and
+    /// neither is code that came from the store.
     ///
     /// # Errors
-    /// [`StoreError`]; the code in hand is as good as before.
+    /// [`StoreError`]; the code in hand remains usable.
     pub(super) fn put(
         &self,
         component: &Digest,
@@ -203,7 +211,8 @@ impl std::fmt::Debug for CodeStore {
     }
 }
 
-/// One file for each component and engine, so that two versions of this program keep out of each other's way.
+/// Returns the file name for a component and engine. Each pair has its own file, so that two
+/// versions of this program do not interfere.
 fn name(component: &Digest, engine: &EngineHash) -> String {
     format!("{}-{engine:?}{SUFFIX}", component.to_hex())
 }

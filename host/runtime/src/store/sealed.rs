@@ -1,8 +1,10 @@
-//! Memory files that nobody can change any more, this process included: what is in one can be checked once and mapped many times.
+//! Sealed memory files, which no process can change, this one included: their contents can be
+//! checked once and mapped many times.
 //!
-//! A file is hashed as it is written and sealed afterwards; reading it once more for the hash would take a quarter longer. Until it is sealed its
-//! descriptor is known to the function that makes it and to nobody else. Another process of the same user can reach the descriptors and the memory
-//! of this one where the system lets it, and is outside the guarantee: it can also read the store's key.
+//! A file is hashed as it is written and sealed afterwards; reading it again for the hash would
+//! take a quarter longer. Until it is sealed, only the function that creates it knows its
+//! descriptor. Another process of the same user can reach this one's descriptors and memory if the
+//! system permits it. That is outside the guarantee: such a process can also read the store's key.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
@@ -14,26 +16,27 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-/// How much is copied at once, in bytes: it stays in the processor's cache from the reading to the writing.
+/// The size of one copied chunk, in bytes: it stays in the processor's cache between the read and
+/// the write.
 const PIECE: usize = 128 * 1024;
 
-/// Where the system shows a process the files that it has open.
+/// Where the system lists a process's open files.
 const DESCRIPTORS: &str = "/proc/self/fd";
 
-/// Makes the file that is then written and sealed.
+/// Creates the file that is then written and sealed.
 pub(super) type MakeFile = fn() -> std::io::Result<File>;
 
-/// A memory file that is sealed: neither its bytes nor its length nor the seals can be changed.
+/// A sealed memory file: its bytes, its length and its seals cannot be changed.
 pub(super) struct Sealed {
     file: File,
     length: usize,
 }
 
-/// An empty memory file, which can be sealed and not executed as a program.
+/// Creates an empty memory file that can be sealed and cannot be executed as a program.
 pub(super) fn memory_file() -> std::io::Result<File> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let made = match rustix::fs::memfd_create(c"strongroom-code", flags | MemfdFlags::NOEXEC_SEAL) {
-        // Before Linux 6.3.
+        // The kernel is older than Linux 6.3.
         Err(Errno::INVAL) => rustix::fs::memfd_create(c"strongroom-code", flags),
         made => made,
     };
@@ -41,10 +44,12 @@ pub(super) fn memory_file() -> std::io::Result<File> {
 }
 
 impl Sealed {
-    /// Copies `length` bytes of a file, from an offset on, and seals the copy. `each` sees what is written, all of it and in its order.
+    /// Copies `length` bytes of a file from an offset and seals the copy. `each` is called with all
+    /// bytes that are written, in order.
     ///
     /// # Errors
-    /// Where the file cannot be read or is shorter, or where the system has no such memory file.
+    /// An error if the file cannot be read or is shorter, or if the system has no such memory
+    /// files.
     pub(super) fn copy(
         from: &File,
         offset: u64,
@@ -52,7 +57,8 @@ impl Sealed {
         make: MakeFile,
         mut each: impl FnMut(&[u8]),
     ) -> std::io::Result<Self> {
-        // Going over the limit on the size of files, which counts for these as well, would end the process.
+        // The limit on file size applies to memory files too, and exceeding it would kill the
+        // process.
         if getrlimit(Resource::Fsize).current.is_some_and(|most| most < length as u64) {
             return Err(ErrorKind::FileTooLarge.into());
         }
@@ -73,20 +79,20 @@ impl Sealed {
         Ok(Self { file, length })
     }
 
-    /// How many bytes there are.
+    /// Returns the number of bytes.
     pub(super) fn len(&self) -> usize {
         self.length
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub(super) fn bytes(&self) -> std::io::Result<Vec<u8>> {
         let mut bytes = vec![0; self.length];
         self.file.read_exact_at(&mut bytes, 0)?;
         Ok(bytes)
     }
 
-    /// A path by which this process can open the file while this is alive; none where the system shows no descriptors, or something else in
-    /// their place.
+    /// Returns a path by which this process can open the file while this value lives; `None` if the
+    /// system lists no descriptors, or lists another file under this one.
     pub(super) fn path(&self) -> Option<PathBuf> {
         self.path_in(Path::new(DESCRIPTORS))
     }
@@ -104,7 +110,7 @@ mod tests {
 
     use super::*;
 
-    /// A file with a header of four bytes and so many behind it.
+    /// Returns a file with a header of four bytes and `length` bytes after it.
     fn source(length: usize) -> (File, Vec<u8>) {
         let bytes: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
         let mut file = tempfile::tempfile().unwrap();

@@ -42,7 +42,7 @@ impl Bench {
         Digest::of(&self.component)
     }
 
-    /// A store with one entry, and that entry's file.
+    /// Returns a store with one entry, and that entry's file.
     fn filled(&self) -> (CodeStore, PathBuf) {
         let store = self.open();
         store.put(&self.digest(), &self.hash, &self.code()).unwrap();
@@ -344,7 +344,7 @@ fn what_a_killed_process_left_half_written_is_removed_and_what_is_being_written_
         file.lock().unwrap();
         file
     };
-    // By the next that is put into the store, and by the next process that opens it.
+    // Removed when the next entry is written, and when the next process opens the store.
     let writer = plant();
     store.put(&bench.digest(), &bench.hash, &bench.code()).unwrap();
     assert!(!left.exists() && held.exists());

@@ -1,10 +1,11 @@
-//! The one place that turns bytes into machine code, and the proof that it asks for.
+//! The only place that turns bytes into machine code, and the proof that it requires.
 //!
-//! [`AuthenticatedCode`] can be made in three ways, all in this file: this process compiled the component itself, it received the code
-//! from a compiler process that it started, or a keyed hash that only this user's store could make fits the very bytes in hand.
+//! [`AuthenticatedCode`] can be constructed in three ways, all in this file: this process compiled
+//! the component itself, it received the code from a compiler process that it started, or a keyed
+//! hash that only this user's store could compute verifies for these bytes.
 //!
-//! Code from the store lies in a [`Sealed`] file, from which the engine maps it without a copy; where there can be no such file, and where the
-//! code was compiled just now, it lies in this process's memory.
+//! Code from the store is in a [`Sealed`] file, which the engine maps without a copy. If the system
+//! has no such files, and for code that was just compiled, it is in this process's memory.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -19,35 +20,37 @@ use crate::compile::ChildOutput;
 use crate::engine::EngineHash;
 use strongroom_core::ids::Digest;
 
-/// Compiled code of known origin, where nobody else can change it: what was checked is what is loaded.
+/// Compiled code of known origin, where no other process can change it: the bytes that were checked
+/// are the bytes that are loaded.
 pub(crate) struct AuthenticatedCode(Held);
 
 enum Held {
     /// In this process's memory. Loading copies it.
     Memory(Vec<u8>),
-    /// In a file that nobody can change. Loading maps it.
+    /// In a sealed file. Loading maps it.
     Sealed(Sealed),
 }
 
 impl AuthenticatedCode {
-    /// Compiles a component here and now.
+    /// Compiles a component in this process.
     ///
     /// # Errors
-    /// The compiler's, where the component is not valid or too complex.
+    /// The compiler's error if the component is not valid or too complex.
     pub(crate) fn compile(engine: &Engine, component: &[u8]) -> wasmtime::Result<Self> {
         engine.precompile_component(component).map(|bytes| Self(Held::Memory(bytes)))
     }
 
-    /// Takes what a compiler process of ours sent.
+    /// Takes the output of a compiler process that this process started.
     pub(crate) fn from_child(output: ChildOutput) -> Self {
         Self(Held::Memory(output.into_bytes()))
     }
 
-    /// Takes `length` bytes of an entry's file, behind its header, where their keyed hash is right for this component and engine; `None` where it
-    /// is not. `make` makes the file to be sealed; without one the bytes are held in memory.
+    /// Reads `length` bytes of code behind an entry's header; `None` if their keyed hash does not
+    /// verify for this component and engine. `make` creates the file to seal; without it the bytes
+    /// are held in memory.
     ///
     /// # Errors
-    /// Where the entry's file cannot be read, or is shorter.
+    /// An error if the entry's file cannot be read or is shorter.
     pub(super) fn check(
         key: &Key,
         component: &Digest,
@@ -58,7 +61,8 @@ impl AuthenticatedCode {
     ) -> std::io::Result<Option<Self>> {
         let hasher = entry::hasher(key, component, engine, length);
         let mut hashing = hasher.clone();
-        // What is hashed is what is written to the sealed file, piece by piece, not what the entry's file holds later.
+        // The hash covers what is written to the sealed file, chunk by chunk, and not what the
+        // entry's file contains later.
         let sealed = Sealed::copy(file, HEADER_LEN as u64, length, make, |piece| {
             hashing.update(piece);
         });
@@ -72,11 +76,11 @@ impl AuthenticatedCode {
                 (hashing.update(&bytes).finalize(), Held::Memory(bytes))
             }
         };
-        // The comparison takes the same time whatever differs.
+        // The comparison takes constant time.
         Ok((mac == *expected).then_some(Self(held)))
     }
 
-    /// How many bytes of code there are.
+    /// Returns the size of the code in bytes.
     pub(crate) fn len(&self) -> usize {
         match &self.0 {
             Held::Memory(bytes) => bytes.len(),
@@ -84,7 +88,7 @@ impl AuthenticatedCode {
         }
     }
 
-    /// The code where it was compiled just now; none where it is in the store already.
+    /// Returns the code if it was just compiled; `None` if it is already in the store.
     pub(super) fn fresh(&self) -> Option<&[u8]> {
         match &self.0 {
             Held::Memory(bytes) => Some(bytes),
@@ -92,13 +96,13 @@ impl AuthenticatedCode {
         }
     }
 
-    /// Whether it lies in a sealed file.
+    /// Returns whether the code is in a sealed file.
     #[cfg(test)]
     pub(super) fn is_sealed(&self) -> bool {
         matches!(self.0, Held::Sealed(_))
     }
 
-    /// The code, wherever it lies.
+    /// Returns a copy of the code.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> Vec<u8> {
         match &self.0 {
@@ -110,7 +114,7 @@ impl AuthenticatedCode {
     /// Loads the code into an engine.
     ///
     /// # Errors
-    /// wasmtime's, where the code is for another engine version, processor or configuration.
+    /// wasmtime's error if the code is for another engine version, processor or configuration.
     #[allow(unsafe_code, reason = "loading compiled code trusts it; the type is the proof of where it comes from")]
     pub(crate) fn load(&self, engine: &Engine) -> wasmtime::Result<Component> {
         if let Some(loaded) = self.load_mapped(engine) {
@@ -118,24 +122,31 @@ impl AuthenticatedCode {
         }
         let bytes = match &self.0 {
             Held::Memory(bytes) => Cow::Borrowed(bytes.as_slice()),
-            // A system that lets no such file be found or run may still let memory.
+            // A system that does not let such a file be found or mapped as executable may still
+            // allow memory.
             Held::Sealed(sealed) => Cow::Owned(sealed.bytes()?),
         };
-        // SAFETY: `Component::deserialize` asks for bytes that `precompile_component` made and nobody changed since. Every way to make
-        // this type establishes that: the compiler's own answer, that of our compiler process over a private pipe, or bytes whose keyed
-        // hash fits. The bytes are in private memory or were read from a sealed file, so they do not change between the check and here.
+        // SAFETY: `Component::deserialize` requires bytes that `precompile_component` made and that
+        // were not changed since. Every constructor of this type establishes that: the output of
+        // the compiler itself, the output of our compiler process over a private pipe, or bytes
+        // whose keyed hash verifies. The bytes are in private memory or were read from a sealed
+        // file, so they do not change between the check and this call.
         unsafe { Component::deserialize(engine, bytes) }
     }
 
-    /// Maps the code from its sealed file; `None` where it lies in none, the system does not let it be found or mapped, or it is for another engine.
+    /// Maps the code from its sealed file; `None` if it is not in one, if the system does not let
+    /// the file be found or mapped, or if the code is for another engine.
     #[allow(unsafe_code, reason = "loading compiled code trusts it; the type is the proof of where it comes from")]
     fn load_mapped(&self, engine: &Engine) -> Option<Component> {
         let Held::Sealed(sealed) = &self.0 else { return None };
         let path = sealed.path()?;
-        // SAFETY: `Component::deserialize_file` asks for a file that holds what `precompile_component` made, and that does not change as long as the
-        // component lives. The path leads to the file that `sealed` holds open: that was looked at, and the number is not given away while it is
-        // open. The keyed hash of what was written to that file fits, since only `check` makes a `Held::Sealed`. From its making to its sealing only
-        // `Sealed::copy` had it, and from then on the system lets nobody change it, whoever has it open.
+        // SAFETY: `Component::deserialize_file` requires a file that holds what
+        // `precompile_component` made and that does not change while the component lives. The path
+        // leads to the file that `sealed` holds open: that was checked, and the descriptor's number
+        // is not reused while it is open. The keyed hash of what was written to that file verifies,
+        // because only `check` constructs a `Held::Sealed`. Between creation and sealing only
+        // `Sealed::copy` had the file, and from then on the system prevents every change, whoever
+        // has it open.
         let loaded = unsafe { Component::deserialize_file(engine, path) };
         loaded
             .inspect_err(|error| tracing::debug!(%error, "stored code is loaded from memory, for it cannot be mapped"))

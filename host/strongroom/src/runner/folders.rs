@@ -1,8 +1,10 @@
-//! The folders of a run: checked before it starts, private while it goes on, published whole or not at all.
+//! The directories of a run: checked before it starts, private while it is in progress, and
+//! published completely or not at all.
 //!
-//! What was checked is held open, and from then on everything goes through those descriptors. Somebody who moves a folder meanwhile, or puts a link
-//! in its place, changes where a path leads and not what a run reads and writes. Before outputs are published the paths are looked at
-//! once more: where they do not lead to what was checked, nothing is published.
+//! The checked directories are held open, and all later access goes through those descriptors. If
+//! somebody moves a directory meanwhile or replaces it with a link, this changes where a path leads
+//! and not what a run reads and writes. Before outputs are published the paths are checked again:
+//! if they do not lead to what was checked, nothing is published.
 
 use std::ffi::OsString;
 use std::io;
@@ -16,76 +18,78 @@ use super::private::{Beside, FOLDER, Identity, Private, Temp, open, path_of, rea
 use strongroom_core::ids::RunId;
 use strongroom_core::spec::RunSpec;
 
-/// Why a run's folders cannot be used. Nothing has been created.
+/// Why a run's directories cannot be used. Nothing has been created.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FolderError {
-    /// The input folder cannot be read.
+    /// The input directory cannot be read.
     #[error("the input folder `{}` {}", path.display(), match cause.kind() {
         io::ErrorKind::NotFound => "is not there: check the path".to_owned(),
         io::ErrorKind::NotADirectory => "is a file: give the folder that holds it".to_owned(),
         _ => format!("cannot be used ({cause}): give a folder that you may read"),
     })]
     Input {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         cause: io::Error,
     },
-    /// The output folder is there and has something in it.
+    /// The output directory exists and is not empty.
     #[error("the output folder `{}` is not empty: give an empty or new folder, so that nothing is overwritten", .0.display())]
     OutputNotEmpty(PathBuf),
-    /// The output folder cannot be made or used.
+    /// The output directory cannot be created or used.
     #[error("the output folder `{}` {}", path.display(), match cause.kind() {
         io::ErrorKind::NotFound => "cannot be made, because the folder above it is not there: make that one first".to_owned(),
         io::ErrorKind::NotADirectory => "is a file: give an empty or new folder".to_owned(),
         _ => format!("cannot be used ({cause}): give a new folder below one that you may write"),
     })]
     Output {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         cause: io::Error,
     },
-    /// One folder is the other, or inside it.
+    /// One directory is the other, or is inside it.
     #[error("the input folder `{}` and the output folder `{}` overlap: give two separate folders", input.display(), output.display())]
     Overlap {
-        /// The input folder.
+        /// The input directory.
         input: PathBuf,
-        /// The output folder.
+        /// The output directory.
         output: PathBuf,
     },
-    /// The component would see what is private to the host.
+    /// The component would see a private file or directory of the host.
     #[error("the input folder `{}` holds what strongroom keeps for itself", strongroom_core::escape::escape_controls(&.0.to_string_lossy()))]
     InputPrivate(PathBuf),
-    /// The component could change what is private to the host.
+    /// The component could change a private file or directory of the host.
     #[error("the output folder `{}` is among what strongroom keeps for itself", strongroom_core::escape::escape_controls(&.0.to_string_lossy()))]
     OutputPrivate(PathBuf),
 }
 
-/// Folders that were found to be usable, held open.
+/// Directories that passed the checks, held open.
 #[derive(Debug)]
 pub(super) struct Checked {
     input: Option<OwnedFd>,
-    /// Where the output goes at the end, and the folder that contains it, in which the staging folder is made so that it can be renamed.
-    /// `None` if the output is discarded: its staging folder is made among the temporary files.
+    /// Where the output is published, and its parent directory, in which the staging directory is
+    /// created so that it can be renamed. `None` if the output is discarded: its staging directory
+    /// is then created in the temporary directory.
     target: Option<(Target, Beside)>,
 }
 
-/// A place for outputs in the folder beside it.
+/// The destination of the outputs in its parent directory.
 #[derive(Debug)]
 struct Target {
     name: OsString,
-    /// The empty folder that was there, if any.
+    /// The empty directory that existed at the check, if any.
     was: Option<Identity>,
 }
 
-/// Checks the folders of a specification and creates nothing. `private` is what no component may see or change.
+/// Checks the directories of a specification and creates nothing. `private` lists what no component
+/// may see or change.
 pub(super) fn check(spec: &RunSpec, private: &[PathBuf]) -> Result<Checked, FolderError> {
     let input = spec.input.as_deref().map(check_input).transpose()?;
     let input_path = input.as_ref().map(|(_, path)| path.as_path());
     let target = spec.output.as_deref().map(|output| check_output(output, input_path)).transpose()?;
-    // What is not there cannot be seen, and is not made by a run.
+    // A private path that does not exist cannot be seen, and a run does not create it.
     for private in private.iter().filter_map(|private| private.canonicalize().ok()) {
         if let (Some(input), Some(given)) = (input_path, &spec.input)
             && (input.starts_with(&private) || private.starts_with(input))
@@ -125,7 +129,8 @@ fn check_output(output: &Path, input: Option<&Path>) -> Result<(Target, Beside),
         Err(error) => return Err(failed(error)),
     };
     let beside = Beside::new(beside).map_err(failed)?;
-    // A link that leads nowhere is not to be replaced, nor what somebody has made or moved at this moment.
+    // A dangling link must not be replaced, and neither must anything that somebody creates or
+    // moves there at this moment.
     let there = stat(&*beside.folder, &target.name).map_err(failed)?.map(Identity::from);
     if there != target.was {
         return Err(failed(io::ErrorKind::AlreadyExists.into()));
@@ -148,7 +153,7 @@ fn check_input(input: &Path) -> Result<(OwnedFd, PathBuf), FolderError> {
     Ok((folder, path))
 }
 
-/// The staging folder of a run could not be made.
+/// The error for a staging directory that could not be created.
 #[derive(Debug, thiserror::Error)]
 #[error("could not create the staging directory `{}`: {cause}", path.display())]
 pub(super) struct Unstaged {
@@ -156,7 +161,7 @@ pub(super) struct Unstaged {
     cause: io::Error,
 }
 
-/// A run's private output folder. Dropped, it is removed with all that is in it.
+/// A run's staging directory. Dropping it removes the directory with its contents.
 #[derive(Debug)]
 pub(super) struct Staging {
     private: Private,
@@ -165,17 +170,18 @@ pub(super) struct Staging {
 }
 
 impl Checked {
-    /// The folder in which the staging folder is made: beside the output folder, or among the temporary files if the output is discarded.
+    /// Returns the directory in which the staging directory is created: the parent of the output
+    /// directory, or the temporary directory if the output is discarded.
     fn beside(&self, temp: &Temp) -> io::Result<Beside> {
         self.target.as_ref().map_or_else(|| temp.get(), |(_, beside)| Ok(beside.clone()))
     }
 
-    /// The path that the staging folder of a run will have.
+    /// Returns the path that the run's staging directory will have.
     pub(super) fn staging_path(&self, run: &RunId, temp: &Temp) -> PathBuf {
         self.beside(temp).map_or_else(|_| temp.path.clone(), |beside| beside.path).join(staging_name(run))
     }
 
-    /// Makes the staging folder.
+    /// Creates the staging directory.
     pub(super) fn stage(self, run: &RunId, temp: &Temp) -> Result<Staging, Unstaged> {
         let made = self.beside(temp).and_then(|beside| Private::make(beside, staging_name(run)));
         let private = made.map_err(|cause| Unstaged { path: self.staging_path(run, temp), cause })?;
@@ -188,23 +194,24 @@ fn staging_name(run: &RunId) -> OsString {
 }
 
 impl Staging {
-    /// The folder itself.
+    /// Returns the descriptor of the staging directory.
     pub(super) fn folder(&self) -> BorrowedFd<'_> {
         self.private.folder.as_fd()
     }
 
-    /// A path to it for this process, as long as this is there.
+    /// Returns a path by which this process can reach it while this value lives.
     pub(super) fn path(&self) -> PathBuf {
         path_of(&self.private.folder)
     }
 
-    /// The same for the input folder.
+    /// Returns such a path for the input directory.
     pub(super) fn input_path(&self) -> Option<PathBuf> {
         self.input.as_ref().map(path_of)
     }
 
-    /// Puts the output in its place in one step, in the folder that was checked and in no other: an error where its path leads elsewhere by now,
-    /// or where something other than an empty folder stands in the place.
+    /// Publishes the output atomically, only in the directory that was checked. Returns an error if
+    /// that directory's path now leads elsewhere, or if anything other than an empty directory is
+    /// at the destination.
     pub(super) fn publish(mut self) -> io::Result<()> {
         let Some(target) = &self.target else { return Ok(()) };
         let private = &mut self.private;
@@ -222,16 +229,18 @@ impl Staging {
         }
         let mode = match there {
             Some(stat) if target.was == Some(stat.into()) => stat.st_mode & 0o7777,
-            // What a plain `mkdir` would have given, also where somebody else has made a folder: its mode is no choice of the operator's.
+            // Use the mode that a plain `mkdir` would give. This holds even if somebody else
+            // created a directory there, because the operator did not choose its mode.
             _ => 0o777 & !umask(&private.folder)?,
         };
         rustix::fs::fchmod(&private.folder, Mode::from_raw_mode(mode))?;
-        // An empty folder is replaced and nothing else is, whatever appears there at this moment; a link is not followed.
+        // This replaces only an empty directory, whatever appears there at this moment, and does
+        // not follow a link.
         let (from, to) = (private.name.as_os_str(), target.name.as_os_str());
         let renamed = match there {
             Some(_) => rustix::fs::renameat(beside, from, beside, to),
             None => match rustix::fs::renameat_with(beside, from, beside, to, RenameFlags::NOREPLACE) {
-                // A file system that cannot.
+                // The file system does not support `NOREPLACE`.
                 Err(Errno::INVAL | Errno::NOSYS) => rustix::fs::renameat(beside, from, beside, to),
                 other => other,
             },
@@ -242,8 +251,9 @@ impl Staging {
     }
 }
 
-/// The process's mask for new folders, read off a folder made for this: asking for the mask would change it for all threads. It is made inside the
-/// private folder, so that a process that dies here leaves nothing else behind.
+/// Returns the process's umask, derived from a directory created for this purpose: querying the
+/// umask would change it for all threads. The directory is created inside the private one, so that
+/// a process that dies here leaves nothing else behind.
 fn umask(private: &OwnedFd) -> io::Result<u32> {
     let probe = OsString::from(format!(".umask-{}", ulid::Ulid::generate()));
     rustix::fs::mkdirat(private, probe.as_os_str(), Mode::from_raw_mode(0o777))?;
@@ -297,7 +307,7 @@ mod tests {
             .stage(&RunId::generate(), &Temp::new(temp.path().to_owned()))
             .unwrap();
         fs::write(staging.path().join("a"), "a").unwrap();
-        // The file system tells, also of what is gone again.
+        // inotify also reports entries that have been removed again.
         let watch = rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::NONBLOCK).unwrap();
         let flags = rustix::fs::inotify::WatchFlags::CREATE;
         rustix::fs::inotify::add_watch(&watch, temp.path(), flags).unwrap();
@@ -367,7 +377,8 @@ mod tests {
         assert!(checked(Some(&other), Some(&data.join("out"))).is_ok());
     }
 
-    /// A folder above, an output folder in it that is to be made, and one elsewhere that nothing may get into.
+    /// Returns a parent directory, an output directory in it that may be missing, and an unrelated
+    /// directory that must stay untouched.
     fn outside(there: bool) -> (tempfile::TempDir, PathBuf, PathBuf) {
         let temp = tempfile::tempdir().unwrap();
         let (above, elsewhere) = (temp.path().join("above"), temp.path().join("elsewhere"));
@@ -430,7 +441,7 @@ mod tests {
                 }
                 assert!(staging.publish().is_err(), "{what}");
                 assert_eq!(all_below(&elsewhere), Vec::<PathBuf>::new(), "{what}");
-                // What the others have made is as it was, and nothing of the run's is left.
+                // The other party's files are unchanged, and nothing of the run's is left.
                 let left = all_below(temp.path());
                 let theirs = |path: &PathBuf| path.is_symlink() || fs::read(path).unwrap() == b"kept";
                 assert!(left.iter().all(theirs), "{what}: {left:?}");
@@ -461,7 +472,7 @@ mod tests {
             }
             staging.publish().unwrap();
             assert_eq!(fs::read_to_string(target.join("a")).unwrap(), "a");
-            // Whoever made it does not say who may read the outputs.
+            // The creator of the directory does not decide who may read the outputs.
             assert_eq!(fs::metadata(&target).unwrap().mode(), fs::metadata(&plain).unwrap().mode());
         }
     }
@@ -483,7 +494,7 @@ mod tests {
             let (private, moved) = (above.join(format!(".strongroom-{run}")), temp.path().join("moved"));
             fs::rename(&private, &moved).unwrap();
             symlink(&elsewhere, &private).unwrap();
-            // The component writes where it wrote before.
+            // The component still writes to the same directory.
             fs::write(staging.path().join("b"), "b").unwrap();
             assert!(moved.join("b").exists());
             if discarded {

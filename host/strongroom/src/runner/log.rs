@@ -1,4 +1,4 @@
-//! Keeping what a run prints beside its record.
+//! Stores a run's output beside its record.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,21 +6,22 @@ use crate::runs::{LogStream, LogWriter, RunStore};
 use strongroom_core::ids::RunId;
 use strongroom_runtime::{Recorder, Stream};
 
-/// The log of one run. The sandbox writes it, and the runner ends it.
+/// The log of one run. The sandbox writes it, and the runner finishes it.
 pub(super) struct Log(Option<Arc<Mutex<LogWriter>>>);
 
 impl Log {
-    /// The log of a run whose record is there; one that keeps nothing where there is no store, or the store keeps none.
+    /// Returns the log of a run whose record exists. It stores nothing if there is no run store, or
+    /// if the store keeps no logs.
     pub(super) fn of(records: Option<&RunStore>, id: &RunId) -> Self {
         Self(records.and_then(|records| records.keep_log(id)).map(|writer| Arc::new(Mutex::new(writer))))
     }
 
-    /// What the sandbox hands the run's text to.
+    /// Returns the recorder to which the sandbox passes the run's output.
     pub(super) fn recorder(&self) -> Option<Box<dyn Recorder>> {
         self.0.clone().map(|writer| Box::new(Keeper(writer)) as Box<dyn Recorder>)
     }
 
-    /// Ends the log. The answer is a warning where it is not whole: that is no reason for a run to fail.
+    /// Finishes the log. Returns a warning if the log is incomplete, which does not fail the run.
     pub(super) async fn finish(self, id: &RunId) -> Option<String> {
         let writer = self.0?;
         let finished =

@@ -1,7 +1,8 @@
-//! One run from its specification to its record.
+//! Executes a run, from its specification to its record.
 //!
-//! What can be checked is checked first, and an error there leaves nothing behind. Then the run starts: it has an identity, a record, and a
-//! first event in the audit; and from there every way out ends in [`RunRecord`].
+//! Everything that can be checked is checked first, and an error at that stage leaves nothing
+//! behind. Then the run starts with a run ID, a record, and a first audit event. From there every
+//! path ends in a [`RunRecord`].
 
 mod folders;
 mod log;
@@ -33,10 +34,11 @@ use strongroom_runtime::{
 };
 use strongroom_vault::Vault;
 
-/// How long a run that was stopped waits for whoever reads what it printed.
+/// How long a stopped run waits for its observer to read its output.
 const READER_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What a [`Runner`] is made of. Three things have no default; the rest has one that suits a process without a home on the disk.
+/// The options of a [`Runner`]. Three have no default; the defaults of the others suit a process
+/// without its own directory on disk.
 #[derive(Clone)]
 #[must_use]
 pub struct RunnerOptions {
@@ -53,8 +55,8 @@ pub struct RunnerOptions {
 }
 
 impl RunnerOptions {
-    /// Where every use of a secret is written, where secrets live, and where compilation happens. The last is a decision about how far components
-    /// are trusted, see [`Compile`].
+    /// Returns options with the vault, the audit log, and where compilation happens. The last
+    /// depends on how far components are trusted, see [`Compile`].
     pub fn new(vault: Arc<dyn Vault>, audit: Audit, compile: Compile) -> Self {
         Self {
             audit,
@@ -70,53 +72,58 @@ impl RunnerOptions {
         }
     }
 
-    /// How repeated reads are audited. In sum by default.
+    /// Sets how repeated reads are audited. By default they are audited as a total.
     pub fn repeats(mut self, repeats: Repeats) -> Self {
         self.repeats = repeats;
         self
     }
 
-    /// Where records and logs are kept. By default they are only returned, and a run that is cut off with its process leaves none.
+    /// Sets where records and logs are stored. By default they are only returned, and a run that
+    /// ends with its process leaves none.
     pub fn records(mut self, records: Arc<RunStore>) -> Self {
         self.records = Some(records);
         self
     }
 
-    /// Where compiled code is kept, a folder of this user's alone. By default each process compiles anew.
+    /// Sets where compiled code is cached, a directory that belongs to this user alone. By default
+    /// each process compiles again.
     pub fn code_store(mut self, dir: impl Into<PathBuf>) -> Self {
         self.code_store = Some(dir.into());
         self
     }
 
-    /// What no policy may exceed. By default a policy may ask for anything.
+    /// Sets the limits that no policy may exceed. By default a policy may ask for anything.
     pub fn ceilings(mut self, ceilings: Ceilings) -> Self {
         self.checks = self.checks.ceilings(ceilings);
         self
     }
 
-    /// Where the output of runs without an output folder is kept while they go on: a folder that exists. By default the system's folder for
-    /// temporary files.
+    /// Sets the existing directory in which runs without an output directory stage their output.
+    /// The default is the system's temporary directory.
     pub fn temp(mut self, dir: impl Into<PathBuf>) -> Self {
         self.temp = dir.into();
         self
     }
 
-    /// Files and folders that no component may see or change: a run whose input folder holds or is in one of them, or whose output folder is in
-    /// one, is told [`FolderError::InputPrivate`] or [`FolderError::OutputPrivate`]. None by default: name where the vault, what opens it, audit and
-    /// records are.
+    /// Sets the files and directories that no component may see or change. A run whose input
+    /// directory contains or is inside one of them, or whose output directory is inside one, fails
+    /// with [`FolderError::InputPrivate`] or [`FolderError::OutputPrivate`]. None by default: name
+    /// the vault, its key, the audit log and the run records.
     pub fn private(mut self, paths: impl IntoIterator<Item = PathBuf>) -> Self {
         self.checks = self.checks.private(paths);
         self
     }
 
-    /// How many runs may be alive at once; one more is told [`StartError::Busy`]. [`MAX_RUNS`] by default. Each costs address space from the
-    /// beginning, and memory only while it is alive.
+    /// Sets how many runs may be alive at once; another run fails with [`StartError::Busy`]. The
+    /// default is [`MAX_RUNS`]. Each slot costs address space from the beginning, and memory only
+    /// while a run uses it.
     pub fn max_runs(mut self, max_runs: u32) -> Self {
         self.max_runs = max_runs;
         self
     }
 
-    /// Whether each record says where the run's time went ([`RunRecord::timings`]). It does not by default.
+    /// Sets whether each record contains the run's timings ([`RunRecord::timings`]). The default is
+    /// no.
     pub fn timings(mut self, timings: bool) -> Self {
         self.timings = timings;
         self
@@ -132,7 +139,8 @@ impl fmt::Debug for RunnerOptions {
     }
 }
 
-/// Runs components. One serves a whole process: engine, compiled code and cache are shared by its runs.
+/// Runs components. One runner serves a whole process: its runs share the engine, the compiled code
+/// and the cache.
 pub struct Runner {
     broker: Broker,
     loader: Loader,
@@ -151,14 +159,14 @@ impl fmt::Debug for Runner {
     }
 }
 
-/// Why a runner cannot be made.
+/// Why a runner cannot be created.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunnerError {
-    /// The engine cannot be made.
+    /// The engine cannot be created.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The store of compiled code cannot be used.
+    /// The compiled-code cache cannot be used.
     #[error(transparent)]
     Code(#[from] strongroom_runtime::StoreError),
     /// The interfaces cannot be linked.
@@ -170,27 +178,27 @@ pub enum RunnerError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// As many runs are alive as there is room for.
+    /// The maximum number of runs is already alive.
     #[error("the host is busy: as many runs are alive as it has room for; try again later")]
     Busy,
-    /// The component cannot be read, or is none.
+    /// The component cannot be read, or the file is not a component.
     #[error(transparent)]
     Component(#[from] LoadError),
-    /// It is not valid, or needs what this host does not have.
+    /// The component is not valid, or needs something that this host does not support.
     #[error("the component `{}` {why}", path.display())]
     Invalid {
         /// The file.
         path: PathBuf,
-        /// What the compiler says, escaped and bounded.
+        /// The compiler's message, escaped and bounded.
         why: String,
     },
     /// The policy is for another component.
     #[error(transparent)]
     Pin(#[from] strongroom_policy::PinMismatch),
-    /// The policy asks for more than the host allows.
+    /// The policy exceeds the host's ceilings.
     #[error(transparent)]
     Ceiling(#[from] strongroom_policy::PolicyError),
-    /// The folders cannot be used.
+    /// The directories cannot be used.
     #[error(transparent)]
     Folder(#[from] FolderError),
     /// The policy's `tcp` cannot be used.
@@ -202,7 +210,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Whether the host is at fault (exit code 5) rather than what it was given (exit code 2).
+    /// Returns whether the host is at fault (exit code 5) and not its input (exit code 2).
     pub fn is_host_fault(&self) -> bool {
         match self {
             Self::Record(_) | Self::Busy => true,
@@ -213,10 +221,10 @@ impl StartError {
 }
 
 impl Runner {
-    /// Makes the engine and what goes with it. Must be called on a tokio runtime.
+    /// Creates the engine and everything that depends on it. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// [`RunnerError`], see there.
+    /// [`RunnerError`].
     pub fn new(options: RunnerOptions) -> Result<Self, RunnerError> {
         let engine = engine(&EngineOptions { max_runs: options.max_runs, ..EngineOptions::default() })?;
         let executor = Executor::new(engine.clone()).map_err(|error| RunnerError::Linker(error.to_string()))?;
@@ -236,7 +244,8 @@ impl Runner {
         })
     }
 
-    /// Checks a run without starting it: reads the component, holds it against the policy, and checks limits and directories. Creates nothing.
+    /// Checks a run without starting it: reads the component, checks it against the policy, and
+    /// checks limits and directories. Creates nothing.
     ///
     /// # Errors
     /// [`StartError`], as [`Checks::prepare`].
@@ -248,11 +257,11 @@ impl Runner {
 
     /// Runs a component under a policy until it ends, is stopped at a limit, or `cancel` is ready.
     ///
-    /// Dropping the returned future ends the run at once and leaves its record at `running` until the next process finds it `lost`: use
-    /// `cancel` to end a run in good order.
+    /// Dropping the returned future ends the run immediately. Its record stays at `running` until
+    /// the next process marks it `lost`: use `cancel` for an orderly end.
     ///
     /// # Errors
-    /// [`StartError`] where the run did not start. Once it has, there is a record, whatever happens.
+    /// [`StartError`] if the run did not start. Once it has started, there is always a record.
     pub async fn run(
         &self,
         spec: RunSpec,
@@ -265,7 +274,7 @@ impl Runner {
         self.run_prepared(room, prepared, observer, cancel).await
     }
 
-    /// Reserves room for one run.
+    /// Reserves a slot for one run.
     fn admit(&self) -> Result<SemaphorePermit<'_>, StartError> {
         self.room.try_acquire().map_err(|_| StartError::Busy)
     }
@@ -281,7 +290,8 @@ impl Runner {
         let reachable = Reachable::resolve(policy.tcp()).await?;
         timer.lap(|timings| &mut timings.start);
 
-        // Compiled before the run starts: what turns out to be no valid component is an input error, like a file that is none.
+        // Compile before the run starts: an invalid component is an input error, like a file that
+        // is not a component.
         let mut cancel = std::pin::pin!(cancel);
         let loaded = self.load(&spec.component, &candidate, &limits, &*observer, cancel.as_mut()).await?;
 
@@ -290,7 +300,8 @@ impl Runner {
         let component = candidate.component_ref(&spec.component);
         let mut session = Session::prepare(&self.broker, &spec, component, policy, limits, timer.clone());
         let id = session.id();
-        // Before the folder is made: what a crash leaves behind is named in the store and cleared away by the next process.
+        // Write the record before the directory is created: the store then names what a crash
+        // leaves behind, and the next process removes it.
         if let Some(records) = &self.records {
             records.begin(session.record(), Some(&folders.staging_path(&id, &self.temp)))?;
         }
@@ -306,7 +317,7 @@ impl Runner {
         };
 
         session.record_mut().warnings.extend(log.finish(&id).await);
-        // Before outputs are published: without its account a run has not finished.
+        // Audit before outputs are published: a run whose uses are not audited has not finished.
         if let Err(error) = session.broker().finish().await {
             ended = Ended::audit_fault(&error);
         }
@@ -322,9 +333,9 @@ impl Runner {
             tracing::error!(run = %id, %error, "a run's record could not be written");
             settle(&mut record, Ended::HostFault(format!("the record could not be written: {error}")));
         }
-        // The sandbox is gone; what follows takes no more of the machine.
+        // The sandbox is gone; what follows needs no slot.
         drop(room);
-        // Last, because the observer may take as long as it likes.
+        // This comes last, because the observer may block for any time.
         if let Some(handover) = handover {
             let stopped = matches!(record.outcome, Outcome::Limit | Outcome::Cancelled);
             handover.wait(stopped.then_some(READER_PATIENCE)).await;
@@ -332,7 +343,8 @@ impl Runner {
         Ok(record)
     }
 
-    /// Compiles the component, unless it is refused. The inner error is the end of a run that has yet to start.
+    /// Compiles the component, unless it is refused. The inner error is the end of a run that has
+    /// yet to start.
     async fn load(
         &self,
         path: &Path,
@@ -368,7 +380,7 @@ impl Runner {
         loaded: Result<Loaded, NotRun>,
         outside: Outside<impl Future<Output = ()>>,
     ) -> Ran {
-        // The first event binds what this run is.
+        // The first event binds component, policy and specification.
         if let Err(error) = session.begin().await {
             return Ran::not(Ended::audit_fault(&error));
         }
@@ -403,27 +415,27 @@ impl Runner {
     }
 }
 
-/// Why a run ends without an instruction of its component.
+/// Why a run ends before an instruction of its component is executed.
 struct NotRun {
     ended: Ended,
-    /// More than the end says by itself.
+    /// Details that `ended` does not contain.
     reason: Option<String>,
 }
 
-/// What came of a run's execution.
+/// The result of executing a run.
 struct Ran {
     ended: Ended,
     handover: Option<Handover>,
 }
 
 impl Ran {
-    /// No instruction of the component was executed.
+    /// Returns the result of a run that executed no instruction of its component.
     fn not(ended: Ended) -> Self {
         Self { ended, handover: None }
     }
 }
 
-/// What a run has to do with the world outside it.
+/// A run's connections to the outside.
 struct Outside<C> {
     reachable: Reachable,
     input: Option<PathBuf>,
@@ -433,7 +445,7 @@ struct Outside<C> {
     cancel: C,
 }
 
-/// Publishes or discards what the run has left in its folder.
+/// Publishes or discards the contents of the run's staging directory.
 async fn conclude(staging: folders::Staging, ended: Ended, spec: &RunSpec, session: &mut Session) -> Ended {
     if matches!(ended, Ended::Finished) {
         return match publish(staging, session.broker().redactor().clone()).await {
@@ -452,7 +464,7 @@ async fn conclude(staging: folders::Staging, ended: Ended, spec: &RunSpec, sessi
     if spec.output.is_some() {
         session.record_mut().warnings.push("outputs of a run that did not finish are discarded".to_owned());
     }
-    // Removing a large tree is no work for the executor.
+    // Removing a large tree would block the executor.
     let _ = tokio::task::spawn_blocking(move || drop(staging)).await;
     ended
 }

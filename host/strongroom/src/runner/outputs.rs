@@ -1,4 +1,4 @@
-//! What a run has left in its output folder: regular files only, walked without following links.
+//! Lists what a run has left in its output directory: regular files only, without following links.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -10,22 +10,22 @@ use sha2::Digest as _;
 use strongroom_core::ids::Digest;
 use strongroom_core::record::Output;
 
-/// The deepest folder that is walked.
+/// The maximum depth of directories that are listed.
 const DEPTH_MAX: usize = 256;
 
-/// The longest path, in bytes: what is beyond it cannot be opened by its path, and a path for each file of a deep folder would fill
-/// the host's memory.
+/// The longest path, in bytes. A file beyond it cannot be opened by its path, and storing a longer
+/// path for each file of a deep directory would fill the host's memory.
 const PATH_MAX: usize = 4_096;
 
 /// Why outputs were not listed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ListError {
-    /// The component's doing.
+    /// The component's outputs exceed the limits.
     #[error(
         "its outputs are nested too deeply: at most {DEPTH_MAX} folders, and {PATH_MAX} bytes of path, are possible"
     )]
     Deep,
-    /// The file system refuses.
+    /// The file system returned an error.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -36,11 +36,13 @@ impl From<rustix::io::Errno> for ListError {
     }
 }
 
-/// Lists the files below `root`, sorted by path. `shown` makes a name fit to be stored.
+/// Lists the files below `root`, sorted by path. `shown` converts a name to the form that is
+/// stored.
 pub(super) fn list(root: BorrowedFd<'_>, shown: impl Fn(&str) -> String) -> Result<Vec<Output>, ListError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut outputs = Vec::new();
-    // A path from the root for each folder still to be walked, so that only one is open at a time, however many there are.
+    // Paths from the root of the directories still to be listed, so that only one is open at a
+    // time.
     let mut waiting = vec![Vec::<std::ffi::CString>::new()];
     while let Some(path) = waiting.pop() {
         let length: usize = path.iter().map(|part| part.as_bytes().len().saturating_add(1)).sum();
@@ -70,7 +72,7 @@ pub(super) fn list(root: BorrowedFd<'_>, shown: impl Fn(&str) -> String) -> Resu
                     let (bytes, sha256) = digest(folder.as_fd(), name)?;
                     outputs.push(Output { path: shown(&whole.join("/")), bytes, sha256 });
                 }
-                // A component cannot make anything else; what is something else is not an output.
+                // A component cannot create other kinds of files, so these are not outputs.
                 _ => {}
             }
         }

@@ -1,4 +1,4 @@
-//! Checks a run before it starts, once: component, policy, limits and folders.
+//! Checks a run once, before it starts: component, policy, limits and directories.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,10 +14,10 @@ use strongroom_runtime::{Candidate, Observer};
 use super::folders::{self, Checked};
 use super::{Runner, StartError};
 
-/// What the host requires of every run, whatever its policy says.
+/// The host's requirements for every run, independent of its policy.
 ///
-/// A [`Runner`] has these checks in its options. A program that wants to report bad input before it opens a vault and an audit log makes them
-/// itself, as the command line does.
+/// A [`Runner`] has these checks in its options. A program that reports bad input before it opens a
+/// vault and an audit log makes them itself, as the command line does.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct Checks {
@@ -32,18 +32,20 @@ impl Checks {
         self
     }
 
-    /// Sets the files and directories that no component may see or change: where the vault, what opens it, the audit log and the run records
-    /// are. A run whose input directory contains or is inside one of them, or whose output directory is inside one, is refused. None by
-    /// default.
+    /// Sets the files and directories that no component may see or change: the vault, its key, the
+    /// audit log and the run records. A run whose input directory contains or is inside one of
+    /// them, or whose output directory is inside one, is refused. None by default.
     pub fn private(mut self, paths: impl IntoIterator<Item = PathBuf>) -> Self {
         self.private = paths.into_iter().collect();
         self
     }
 
-    /// Reads the component and checks everything that can be checked before a run starts. Creates nothing. Blocks.
+    /// Reads the component and checks everything that can be checked before a run starts. Creates
+    /// nothing. Blocks.
     ///
     /// # Errors
-    /// [`StartError`]: the component cannot be read, the policy is for another component or exceeds a ceiling, or a directory cannot be used.
+    /// [`StartError`]: the component cannot be read, the policy is for another component or exceeds
+    /// a ceiling, or a directory cannot be used.
     pub fn prepare(&self, spec: RunSpec, policy: Arc<Policy>) -> Result<PreparedRun, StartError> {
         let timer = Timer::start();
         let candidate = Candidate::read(&spec.component, COMPONENT_MAX)?;
@@ -58,8 +60,8 @@ impl Checks {
 
 /// A run that was checked and can start.
 ///
-/// What runs are the bytes of the component that were read and checked, whatever its file contains by then, and its directories are the ones
-/// that were checked, whatever their paths lead to by then.
+/// It runs the component's bytes that were read and checked, even if its file has changed since,
+/// and uses the directories that were checked, even if their paths now lead elsewhere.
 #[must_use = "a prepared run does nothing until `PreparedRun::run`"]
 pub struct PreparedRun {
     pub(super) spec: RunSpec,
@@ -92,11 +94,11 @@ impl PreparedRun {
 
     /// Runs the component until it ends, is stopped at a limit, or `cancel` is ready.
     ///
-    /// Dropping the returned future ends the run at once and leaves its record at `running` until the next process finds it `lost`: use
-    /// `cancel` to end a run in good order.
+    /// Dropping the returned future ends the run immediately. Its record stays at `running` until
+    /// the next process marks it `lost`: use `cancel` for an orderly end.
     ///
     /// # Errors
-    /// [`StartError`] if the run did not start. Once it has, there is a record, whatever happens.
+    /// [`StartError`] if the run did not start. Once it has started, there is always a record.
     pub async fn run(
         self,
         runner: &Runner,

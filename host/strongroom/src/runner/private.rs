@@ -1,6 +1,7 @@
-//! A run's private output folder, and the folders that are held open.
+//! A run's private staging directory, and other directories that are held open.
 //!
-//! What is held open stays what it is, whatever becomes of its path: each look compares which folder a name leads to with the one that is held.
+//! A descriptor keeps referring to the same directory whatever happens to its path. Each check
+//! compares the directory that a name leads to with the one that is held open.
 
 use std::ffi::OsString;
 use std::io;
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-/// Which file or folder this is, whatever its name.
+/// The identity of a file or directory, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     device: u64,
@@ -36,12 +37,13 @@ pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, FOLDER, Mode::empty())?)
 }
 
-/// A path that leads to an open folder wherever that is moved, in this process alone.
+/// Returns a path to an open directory that stays valid if the directory is moved. It is valid only
+/// in this process.
 pub(super) fn path_of(folder: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()))
 }
 
-/// What has this name in a folder, if anything; a link is itself.
+/// Returns the status of a directory's entry, if it exists. Does not follow a link.
 pub(super) fn stat(folder: impl AsFd, name: &OsString) -> io::Result<Option<Stat>> {
     match rustix::fs::statat(folder, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),
@@ -50,11 +52,11 @@ pub(super) fn stat(folder: impl AsFd, name: &OsString) -> io::Result<Option<Stat
     }
 }
 
-/// A folder in which private folders are made.
+/// A directory in which private directories are created.
 #[derive(Clone, Debug)]
 pub(super) struct Beside {
     pub(super) folder: Arc<OwnedFd>,
-    /// Its path, links resolved.
+    /// Its path, with links resolved.
     pub(super) path: PathBuf,
 }
 
@@ -64,16 +66,16 @@ impl Beside {
         Ok(Self { folder: Arc::new(folder), path })
     }
 
-    /// Whether its path still leads to it.
+    /// Returns whether its path still leads to it.
     pub(super) fn is_in_place(&self) -> io::Result<bool> {
         leads_to(&self.path, &self.folder)
     }
 }
 
-/// The path of an open folder, without links.
+/// Returns the path of an open directory, without links.
 pub(super) fn real_path(folder: &OwnedFd) -> io::Result<PathBuf> {
     let path = std::fs::read_link(path_of(folder))?;
-    // Of a folder that was removed the system says a path that leads elsewhere or nowhere.
+    // For a directory that was removed, the system returns a path that leads elsewhere or nowhere.
     if leads_to(&path, folder)? { Ok(path) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
@@ -85,7 +87,7 @@ fn leads_to(path: &Path, folder: &OwnedFd) -> io::Result<bool> {
     }
 }
 
-/// The folder for temporary files: of the runs whose output is discarded, all use one descriptor of it.
+/// The temporary directory. All runs whose output is discarded share one descriptor of it.
 #[derive(Debug)]
 pub(super) struct Temp {
     pub(super) path: PathBuf,
@@ -97,10 +99,11 @@ impl Temp {
         Self { path, open: Mutex::default() }
     }
 
-    /// The folder as it is now: another one, if somebody has replaced it since it was last asked for.
+    /// Returns the current temporary directory, opening it again if it has been replaced since the
+    /// last call.
     pub(super) fn get(&self) -> io::Result<Beside> {
         let now = Identity::from(rustix::fs::stat(&self.path)?);
-        // Nothing is left half done in it.
+        // Ignoring poisoning is sound: no change is left incomplete.
         let mut open_one = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((identity, beside)) = &*open_one
             && *identity == now
@@ -113,13 +116,14 @@ impl Temp {
     }
 }
 
-/// A private folder, held open. Dropped, it is removed with all that is in it, unless it was placed.
+/// A private directory, held open. Dropping it removes the directory with its contents, unless it
+/// was published.
 #[derive(Debug)]
 pub(super) struct Private {
     pub(super) folder: OwnedFd,
     pub(super) name: OsString,
     pub(super) beside: Beside,
-    /// It has another name by now, and is no longer private.
+    /// Whether it was renamed to its destination and is no longer private.
     pub(super) placed: bool,
 }
 
@@ -134,17 +138,18 @@ impl Private {
         Ok(Self { folder, name, beside, placed: false })
     }
 
-    /// Whether its name still leads to it.
+    /// Returns whether its name still leads to it.
     pub(super) fn is_in_place(&self) -> io::Result<bool> {
         Ok(self.in_its_place()?.map(Identity::from) == Some(Identity::of(&self.folder)?))
     }
 
-    /// What has its name, if anything.
+    /// Returns the status of the entry with its name, if any.
     pub(super) fn in_its_place(&self) -> io::Result<Option<Stat>> {
         stat(&*self.beside.folder, &self.name)
     }
 
-    /// Removes the folder and what is in it. One that somebody has moved is emptied, wherever it is; what stands in its place is left alone.
+    /// Removes the directory and its contents. If somebody has moved it, its contents are removed
+    /// where it is now, and whatever has replaced it is left alone.
     fn remove(&self) -> io::Result<()> {
         crate::runs::empty_tree(&self.folder)?;
         if !self.is_in_place()? {

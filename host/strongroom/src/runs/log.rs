@@ -1,11 +1,15 @@
-//! What a run printed, kept beside its record in `<id>.log` (`docs/run-record.md` describes the file).
+//! The log of a run's output, stored beside its record in `<id>.log` (`docs/run-record.md`
+//! describes the file).
 //!
-//! The text has been through the run's redactor and is escaped as for a terminal, so that a file which is read years later, with whatever is at
-//! hand, shows what a component wrote and obeys none of it. Both streams stand in one file, in order: each line opens with four characters that
-//! name its stream, and nothing that a component prints can be taken for them, because its own line breaks begin a new line of the file.
+//! The text has passed through the run's redactor and is escaped as for a terminal, so that viewing
+//! the file with any tool shows what a component wrote and executes no control sequence. One file
+//! holds both streams in order. Each line starts with a tag of four characters that names its
+//! stream. Nothing that a component prints can be mistaken for a tag, because its line breaks start
+//! new tagged lines.
 //!
-//! The file is written while the run goes on. Once it is full, its first half stays and what comes between that and the newest text is left out:
-//! the beginning says what a run was about to do, and the end how it failed.
+//! The file is written while the run is in progress. Once it is full, its first half is kept and
+//! text between that and the newest text is dropped: the beginning shows what a run was about to
+//! do, and the end how it failed.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -17,21 +21,21 @@ use strongroom_core::ids::RunId;
 
 use super::{NOT_REGULAR, RunStore, RunStoreError, nofollow, open_regular};
 
-/// The bytes of text that are kept of a run, where nobody says otherwise: 1 MiB.
+/// The default size of a run's log, in bytes of text: 1 MiB.
 pub const LOG_DEFAULT: u64 = 1024 * 1024;
-/// The fewest bytes that can be kept of a run's text, if any are: 4 KiB.
+/// The minimum size of a run's log, in bytes of text, if one is kept: 4 KiB.
 pub const LOG_MIN: u64 = 4 * 1024;
-/// The most bytes that can be kept of a run's text: 64 MiB.
+/// The maximum size of a run's log, in bytes of text: 64 MiB.
 pub const LOG_MAX: u64 = 64 * 1024 * 1024;
 
 /// The first line of a log of this format.
 const MARK: &str = "strongroom log 1\n";
-/// What the line in place of what was left out opens with.
+/// The prefix of the line that replaces dropped text.
 const GAP: &str = "... ";
-/// How many characters a line opens with.
+/// The length of a line's tag, in characters.
 const TAG: usize = 4;
 
-/// The two streams of a component.
+/// An output stream of a component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogStream {
     /// Standard output.
@@ -40,17 +44,19 @@ pub enum LogStream {
     Err,
 }
 
-/// Keeps what one run prints. A failure to write is kept for [`LogWriter::finish`] and ends the keeping, never the run.
+/// Stores the output of one run. [`LogWriter::finish`] returns a write error, which ends the
+/// logging but never the run.
 #[derive(Debug)]
 pub struct LogWriter {
     path: PathBuf,
     max: u64,
-    /// None until there is something to keep: a run that prints nothing leaves no file.
+    /// `None` until there is something to store: a run that prints nothing leaves no file.
     file: Option<File>,
     length: u64,
     out: Half,
     err: Half,
-    /// Of which stream the last line of the file is, where it begins, and whether it goes on.
+    /// The stream of the file's last line; the following fields hold where the line begins and
+    /// whether it continues.
     last: LogStream,
     last_at: u64,
     open: bool,
@@ -62,14 +68,14 @@ pub struct LogWriter {
 #[derive(Debug, Default)]
 struct Half {
     escaper: TerminalEscaper,
-    /// Its last line has not ended, whatever the other stream has written since.
+    /// Whether its last line is incomplete, even if the other stream has written since.
     open: bool,
 }
 
-/// What was left out of a log that was full.
+/// The dropped part of a log that was full.
 #[derive(Clone, Copy, Debug)]
 struct Gap {
-    /// The end of what stays for good.
+    /// The end of the part that is always kept.
     head: u64,
     /// The beginning of the text after the gap.
     tail: u64,
@@ -77,7 +83,7 @@ struct Gap {
 }
 
 impl LogWriter {
-    /// A log that keeps `max` bytes; nothing is made yet.
+    /// Returns a writer for a log of at most `max` bytes. Creates nothing yet.
     pub(super) fn new(path: PathBuf, max: u64) -> Self {
         let max = max.clamp(LOG_MIN, LOG_MAX);
         let (out, err) = (Half::default(), Half::default());
@@ -96,14 +102,14 @@ impl LogWriter {
         }
     }
 
-    /// Keeps what the component wrote. It must have been through the run's redactor.
+    /// Stores what the component wrote. The bytes must have passed through the run's redactor.
     pub fn write(&mut self, stream: LogStream, bytes: &[u8]) {
         let mut shown = Vec::with_capacity(bytes.len());
         self.half(stream).escaper.push(bytes, &mut shown);
         self.keep(stream, &shown);
     }
 
-    /// Ends the log, and answers with what went wrong, if anything did.
+    /// Finishes the log and returns the first error, if any.
     pub fn finish(&mut self) -> Option<io::Error> {
         for stream in [LogStream::Out, LogStream::Err] {
             let mut rest = Vec::new();
@@ -124,12 +130,12 @@ impl LogWriter {
         }
     }
 
-    /// Lays escaped text out in lines of the file.
+    /// Splits escaped text into lines of the file.
     fn keep(&mut self, stream: LogStream, shown: &[u8]) {
         if self.failure.is_some() || shown.is_empty() {
             return;
         }
-        // What an escaper makes is text.
+        // The escaper's output is valid UTF-8.
         let shown = String::from_utf8_lossy(shown);
         let start = if self.file.is_none() { MARK.len() as u64 } else { self.length };
         let mut text = String::with_capacity(shown.len() + 2 * TAG);
@@ -175,7 +181,8 @@ impl LogWriter {
         if self.length > self.max { self.shrink() } else { Ok(()) }
     }
 
-    /// Leaves out what stands between the first half and the newest quarter, so that what is moved is a third of what was written since.
+    /// Drops the text between the first half and the newest quarter, so that each call moves a
+    /// third of what was written since the last one.
     fn shrink(&mut self) -> io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
         let gap = match self.gap {
@@ -191,7 +198,7 @@ impl LogWriter {
         let whole = tail.iter().position(|byte| *byte == b'\n').map(|at| at + 1).filter(|at| *at < tail.len());
         let (tag, skip) = match whole {
             Some(at) => ("", at),
-            // All of it is one line, which is cut behind its tag and between two characters.
+            // All of it is one line, which is cut after its tag and between two characters.
             None => {
                 let behind = usize::try_from((self.last_at + TAG as u64).saturating_sub(from)).unwrap_or(0);
                 let within = tail.get(behind..).unwrap_or_default();
@@ -207,7 +214,8 @@ impl LogWriter {
         let note = format!("{line_break}{GAP}{bytes} bytes left out here\n");
         let tail = gap.head.saturating_add(note.len() as u64);
         let written = [note.as_bytes(), tag.as_bytes(), kept].concat();
-        // A process that ends between these two has lost the newest text, and the file is whole all the same.
+        // If the process ends between these two calls, the newest text is lost, but the file is
+        // still valid.
         file.set_len(gap.head)?;
         file.write_all_at(&written, gap.head)?;
         self.length = gap.head.saturating_add(written.len() as u64);
@@ -217,15 +225,16 @@ impl LogWriter {
     }
 }
 
-/// Where the part ends that stays: behind the last line that is whole within `half`, or, where that would leave much of it empty, between two
-/// characters.
+/// Returns the end of the part that is kept: after the last complete line within `half`, or between
+/// two characters if that would leave much of the half empty.
 fn head(file: &File, half: u64) -> io::Result<u64> {
     let bytes = read_at(file, 0, usize::try_from(half).unwrap_or(usize::MAX))?;
     match bytes.iter().rposition(|byte| *byte == b'\n') {
         Some(at) if at > bytes.len() / 2 => Ok(at as u64 + 1),
         _ => {
             let cut = bytes.iter().rev().take_while(|byte| (0x80..0xc0).contains(*byte)).count();
-            // The character's first byte goes too: whether the rest of it was within is not worth finding out.
+            // This drops the last character even if all its bytes are within the half, which is not
+            // worth checking.
             Ok((bytes.len().saturating_sub(cut + 1)) as u64)
         }
     }
@@ -237,7 +246,8 @@ fn read_at(file: &File, at: u64, length: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What a line of a stream opens with. One that goes on continues the stream's last line, which the other stream has interrupted.
+/// Returns a line's tag. A continued line completes the stream's last line, which the other stream
+/// has interrupted.
 fn tag(stream: LogStream, goes_on: bool) -> &'static str {
     match (stream, goes_on) {
         (LogStream::Out, false) => "out ",
@@ -250,29 +260,31 @@ fn tag(stream: LogStream, goes_on: bool) -> &'static str {
 /// One line of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogLine {
-    /// What the component wrote.
+    /// Text that the component wrote.
     Text {
-        /// Where to.
+        /// The stream.
         stream: LogStream,
-        /// It continues the stream's last line.
+        /// Whether the line continues the stream's last line.
         goes_on: bool,
-        /// Without a line break, escaped as for a terminal.
+        /// The text without its line break, escaped as for a terminal.
         text: String,
     },
-    /// So many bytes of the file were left out here.
+    /// This many bytes were dropped here.
     LeftOut(u64),
 }
 
 impl RunStore {
-    /// What keeps the text of a run; none where nothing is to be kept. The run's record has to be there: a log without one is removed.
+    /// Returns the writer of a run's log; `None` if no logs are kept. The run's record must exist:
+    /// a log without one is removed.
     pub fn keep_log(&self, id: &RunId) -> Option<LogWriter> {
         (self.log_max > 0).then(|| LogWriter::new(self.log_path(id), self.log_max))
     }
 
-    /// What a run printed, as far as it was kept; none where nothing was. Of a run that goes on it is what there is so far.
+    /// Returns what was kept of a run's output; `None` if nothing was. While the run is in
+    /// progress, this is its output so far.
     ///
     /// # Errors
-    /// The file cannot be read or is no log.
+    /// The file cannot be read or is not a log.
     pub fn log(&self, id: &RunId) -> Result<Option<Vec<LogLine>>, RunStoreError> {
         let path = self.log_path(id);
         let mut bytes = Vec::new();
@@ -282,7 +294,7 @@ impl RunStore {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(cause) => return Err(RunStoreError::io("open", &path, cause)),
         };
-        // A log may be over its bound for the time of one write.
+        // A log may exceed its limit for the duration of one write.
         let most = 2 * LOG_MAX;
         file.take(most + 1).read_to_end(&mut bytes).map_err(|cause| RunStoreError::io("read", &path, cause))?;
         let parsed = if bytes.len() as u64 > most { Err("it is too large".to_owned()) } else { parse(&bytes) };
@@ -294,7 +306,7 @@ impl RunStore {
     }
 }
 
-/// Reads a log. Its last line may be torn, as a process that was killed leaves it.
+/// Parses a log. Its last line may be incomplete if the process was killed.
 fn parse(bytes: &[u8]) -> Result<Vec<LogLine>, String> {
     let text = String::from_utf8_lossy(bytes);
     let Some(body) = text.strip_prefix(MARK) else {
@@ -425,7 +437,7 @@ mod tests {
         writer.write(O, b"text\n");
         writer.write(E, b"more\n");
         assert_eq!(writer.finish().unwrap().kind(), io::ErrorKind::NotFound);
-        // What is there is never written to: somebody else put it there.
+        // An existing file is never written to, because somebody else put it there.
         let path = dir.path().join("log");
         fs::write(&path, "precious").unwrap();
         let mut writer = LogWriter::new(path.clone(), LOG_DEFAULT);

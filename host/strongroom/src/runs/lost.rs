@@ -1,4 +1,4 @@
-//! Cleaning up after processes that ended in the middle of a run.
+//! Cleans up after processes that ended during a run.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -18,24 +18,27 @@ use super::note::Note;
 use super::tree::empty_tree;
 use super::{NOT_REGULAR, RunStore, RunStoreError, TEMP_PREFIX, id_of, open_regular};
 
-/// The writer's name in temporary files of the sweep itself, which holds the lock, so that whatever is there is left over.
+/// The writer's name in the sweep's own temporary files. The sweep holds the lock, so any existing
+/// file with this name is left over.
 const SWEEP: &str = "sweep";
 
-/// The most bytes of a note that are read: a path has at most 4,096.
+/// The maximum number of bytes that are read of a note. A path has at most 4,096.
 const NOTE_MAX: u64 = 16 * 1024;
 
 impl RunStore {
-    /// Gives the outcome `lost` to every run that is still `running` in the audit segment of a process that is gone, and removes
-    /// the folder in which it staged outputs. Answers with the runs it marked. Processes that do this at once take turns.
+    /// Marks every run as `lost` that is still `running` in the audit segment of a process that has
+    /// ended, and removes the run's staging directory. Returns the runs that it marked. Concurrent
+    /// calls from several processes are serialized.
     ///
-    /// `is_live` tells whether the process that writes a segment is still there.
+    /// `is_live` returns whether the process that writes a segment still exists.
     ///
-    /// A log whose record somebody has removed is removed too.
+    /// A log whose record has been removed is removed too.
     ///
-    /// A folder is removed only where its name is exactly `.strongroom-<id>` and it is a real folder of this user; links are never followed.
+    /// A directory is removed only if its name is exactly `.strongroom-<id>` and it is a real
+    /// directory of this user; links are never followed.
     ///
     /// # Errors
-    /// The file system refuses. What was marked before stays marked.
+    /// The file system returned an error. Runs that were marked before stay marked.
     ///
     /// ```
     /// use strongroom::audit;
@@ -54,7 +57,8 @@ impl RunStore {
         let _lock = self.lock()?;
         let mut lost = Vec::new();
         let names = self.names()?;
-        // A log is looked at further only where its record is not in the list: most runs that ended well cost no call.
+        // A log is examined only if its record is not in the list, so most runs that ended normally
+        // cost no system call.
         let recorded: HashSet<&str> = names.iter().filter_map(|name| name.strip_suffix(".json")).collect();
         for name in &names {
             if let Some(id) = name.strip_suffix(".open").and_then(id_of) {
@@ -77,7 +81,7 @@ impl RunStore {
         Ok(lost)
     }
 
-    /// Looks at one run that has a note; whether it was marked lost.
+    /// Examines one run that has a note. Returns whether it was marked lost.
     fn sweep_run(&self, id: &RunId, is_live: &impl Fn(&str) -> bool) -> Result<bool, RunStoreError> {
         let path = self.note_path(id);
         let Some(note) = read_note(&path)? else {
@@ -86,19 +90,22 @@ impl RunStore {
         if is_live(&note.segment) {
             return Ok(false);
         }
-        // Read the record only now: its process may have ended well after we saw the note, but it writes nothing any more.
+        // Read the record only now: the run may have ended normally after the note was read, but
+        // its process has since ended and writes nothing more.
         let marked = match self.get(id) {
             Ok(record) if record.outcome == Outcome::Running => {
                 self.replace_lost(record)?;
                 true
             }
-            // It ended well and only the note stayed, or it never came to have a record.
+            // The run ended normally and only its note remained, or it never had a record.
             Ok(_) | Err(RunStoreError::Absent(_)) => false,
-            // Damaged or newer: the list reports it. Without the record nobody knows better than the note.
+            // Damaged or newer: `list` reports it. Without the record, only the note has
+            // information about the run.
             Err(RunStoreError::Damaged { .. } | RunStoreError::Newer { .. }) => false,
             Err(error) => return Err(error),
         };
-        // A folder that cannot be removed must not hold up every command from now on. Its note stays, so that it is tried again.
+        // A directory that cannot be removed must not block every later command. Its note is kept,
+        // so that the removal is tried again.
         if let Some(staging) = &note.staging
             && let Err(error) = remove_staging(id, staging)
         {
@@ -109,7 +116,8 @@ impl RunStore {
         Ok(marked)
     }
 
-    /// Removes a log that nothing belongs to. A run that goes on has a note, and its record is there before its log.
+    /// Removes a log that belongs to no run. A run in progress has a note, and its record exists
+    /// before its log.
     fn sweep_log(&self, id: &RunId) {
         let gone = |path: std::path::PathBuf| {
             fs::symlink_metadata(path).is_err_and(|cause| cause.kind() == io::ErrorKind::NotFound)
@@ -132,7 +140,7 @@ impl RunStore {
         let lock = || -> io::Result<File> {
             let mut options = File::options();
             options.create(true).write(true).truncate(false).mode(0o600);
-            // A FIFO in its place is not waited for.
+            // `NONBLOCK` avoids blocking on a FIFO in its place.
             let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
             let file = options.custom_flags(flags.bits().cast_signed()).open(&path)?;
             if !file.metadata()?.is_file() {
@@ -145,7 +153,8 @@ impl RunStore {
     }
 }
 
-/// The note at a path; none where another process has just removed it or it is none of ours.
+/// Reads the note at a path; `None` if another process has just removed it or the file is not a
+/// note.
 fn read_note(path: &Path) -> Result<Option<Note>, RunStoreError> {
     let read = || -> io::Result<Option<Note>> {
         let Some(file) = open_regular(path)? else { return Ok(None) };
@@ -159,8 +168,9 @@ fn read_note(path: &Path) -> Result<Option<Note>, RunStoreError> {
     }
 }
 
-/// Removes a staging folder if it is surely one. What is not stays, silently: it is nothing of ours. No link is followed on the way to it either: the
-/// path had none when the run began, so one that is there now leads somewhere else.
+/// Removes a staging directory if it is certain to be one. Anything else is left alone silently,
+/// because it is not ours. No link in its path is followed either: the path had none when the run
+/// began, so a link that is there now leads elsewhere.
 fn remove_staging(id: &RunId, path: &Path) -> io::Result<()> {
     let name = format!(".strongroom-{id}");
     if path.file_name().and_then(|name| name.to_str()) != Some(name.as_str()) {
@@ -187,14 +197,14 @@ fn remove_staging(id: &RunId, path: &Path) -> io::Result<()> {
     }
 }
 
-/// Opens a folder part by part, so that a link anywhere in its path is an error.
+/// Opens a directory component by component, so that a link anywhere in its path is an error.
 fn open_without_links(path: &Path) -> io::Result<OwnedFd> {
     let mut folder = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     for part in path.components() {
         match part {
             Component::RootDir => {}
             Component::Normal(name) => folder = open_below(&folder, name, OFlags::PATH)?,
-            // Not as we write it.
+            // The store does not write paths of this form.
             _ => return Err(io::ErrorKind::NotFound.into()),
         }
     }

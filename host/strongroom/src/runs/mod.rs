@@ -1,13 +1,17 @@
-//! The store of run records: one JSON file a run in a folder of our own (`docs/run-record.md` describes both).
+//! The run store: one JSON file per run in a dedicated directory (`docs/run-record.md` describes
+//! both).
 //!
-//! A record is written when its run begins and replaced when it ends, each time whole: a temporary file, its content flushed,
-//! renamed over the old one, the folder flushed. A reader sees the old record or the new one, whatever happens in between.
+//! A record is written when its run begins and replaced when it ends, each time atomically: a
+//! temporary file is written and synced, renamed over the old one, and the directory is synced. A
+//! reader sees the old record or the new one, whatever happens in between.
 //!
-//! Beside a record that is under way lies a *note*, `<id>.open`, written first and removed last. It names the audit segment of
-//! the process and the folder in which outputs are staged. [`RunStore::mark_lost`] looks at notes alone, so a start of the program costs
-//! nothing for runs that ended well, and a crash at any point leaves enough to clean up after it.
+//! Beside the record of a run in progress there is a *note*, `<id>.open`, written first and removed
+//! last. It names the audit segment of the process and the staging directory.
+//! [`RunStore::mark_lost`] reads only notes, so runs that ended normally cost nothing when the
+//! program starts, and a crash at any point leaves enough information to clean up.
 //!
-//! What a run printed is kept in `<id>.log`, while it goes on ([`LogWriter`]). A log goes with its record: one without is removed.
+//! A run's output is stored in `<id>.log` while the run is in progress ([`LogWriter`]). A log is
+//! removed with its record, and a log without a record is removed.
 
 mod log;
 mod lost;
@@ -30,16 +34,17 @@ pub(crate) use tree::empty_tree;
 #[cfg(test)]
 pub(crate) use tree::remove_tree;
 
-/// The most bytes of a stored record: 16 MiB. A larger one is thinned when it is written, and refused when it is read.
+/// The maximum size of a stored record: 16 MiB. A larger one is shortened when it is written, and
+/// rejected when it is read.
 pub const RECORD_MAX: usize = 16 * 1024 * 1024;
 
-/// What is wrong with a link, a FIFO or a folder in the place of a file.
+/// The error text for a link, a FIFO or a directory in place of a file.
 const NOT_REGULAR: &str = "it is no regular file";
 
-/// What temporary files begin with. The audit segment of the writer follows.
+/// The prefix of temporary files, followed by the audit segment of the writer.
 const TEMP_PREFIX: &str = ".new-";
 
-/// A folder of run records.
+/// A directory of run records.
 #[derive(Debug)]
 pub struct RunStore {
     dir: PathBuf,
@@ -50,25 +55,25 @@ pub struct RunStore {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunStoreError {
-    /// The file system refuses.
+    /// The file system returned an error.
     #[error("cannot {what} `{}`: {cause}{}", .path.display(), hint(.cause))]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         what: &'static str,
-        /// On which file or folder.
+        /// Its file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         cause: io::Error,
     },
-    /// The folder is not a folder, belongs to somebody else, or others may write to it.
+    /// The path is not a directory, belongs to another user, or is writable by others.
     #[error("`{}` cannot hold run records: {reason}", .path.display())]
     Folder {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The file is no run record.
+    /// The file is not a run record.
     #[error("the run record `{}` is damaged: {reason}", .path.display())]
     Damaged {
         /// The file.
@@ -76,7 +81,7 @@ pub enum RunStoreError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The file is no log of a run.
+    /// The file is not a run log.
     #[error("the log `{}` is damaged: {reason}", .path.display())]
     DamagedLog {
         /// The file.
@@ -92,27 +97,28 @@ pub enum RunStoreError {
     Newer {
         /// The file.
         path: PathBuf,
-        /// The format that it has.
+        /// The file's format.
         found: u64,
     },
-    /// There is no such run.
+    /// No such run exists.
     #[error("there is no run `{0}`: `strongroom runs list` shows those there are")]
     Absent(String),
-    /// Several runs begin with the same text.
+    /// Several run IDs begin with the same text.
     #[error("{count} runs begin with `{text}`: give more of the identity")]
     Ambiguous {
-        /// What was asked for.
+        /// The requested text.
         text: String,
-        /// How many runs begin with it.
+        /// How many run IDs begin with it.
         count: usize,
     },
 }
 
 impl RunStore {
-    /// Opens the folder and makes it, for its owner alone, where it is not there.
+    /// Opens the directory and creates it, accessible only to its owner, if it is missing.
     ///
     /// # Errors
-    /// The folder cannot be made, is no folder, belongs to another user, or others may write to it.
+    /// The directory cannot be created, is not a directory, belongs to another user, or is writable
+    /// by others.
     pub fn open(dir: &Path) -> Result<RunStore, RunStoreError> {
         if let Err(cause) = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir) {
             return Err(RunStoreError::io("make the folder", dir, cause));
@@ -131,25 +137,26 @@ impl RunStore {
         Ok(RunStore { dir: dir.to_owned(), log_max: LOG_DEFAULT })
     }
 
-    /// The same store, which keeps so many bytes of what each run prints: none, or from [`LOG_MIN`] to [`LOG_MAX`], to which others are raised or
-    /// lowered. Without this it is [`LOG_DEFAULT`].
+    /// Sets how many bytes of each run's output are kept: none, or from [`LOG_MIN`] to [`LOG_MAX`],
+    /// to which other values are raised or lowered. The default is [`LOG_DEFAULT`].
     pub fn keeping(self, log_max: u64) -> RunStore {
         RunStore { log_max, ..self }
     }
 
-    /// Writes the record of a run that begins. `staging` is the folder, named `.strongroom-<id>`, in which its outputs will be staged;
-    /// [`RunStore::mark_lost`] removes it should this process end before [`RunStore::finish`].
+    /// Writes the record of a run that begins. `staging` is the directory, named
+    /// `.strongroom-<id>`, in which its outputs will be staged. [`RunStore::mark_lost`] removes it
+    /// if this process ends before [`RunStore::finish`].
     ///
-    /// Call it before the folder is made.
+    /// Call this before the directory is created.
     ///
     /// # Errors
-    /// The file system refuses. The run must not start then.
+    /// The file system returned an error. The run must not start then.
     pub fn begin(&self, record: &RunRecord, staging: Option<&Path>) -> Result<(), RunStoreError> {
         let staging = match staging {
             Some(path) => {
                 let path =
                     std::path::absolute(path).map_err(|cause| RunStoreError::io("find the folder", path, cause))?;
-                // Without links, because whoever cleans up follows none.
+                // Store the path without links, because the cleanup follows none.
                 let real = path.parent().and_then(|parent| parent.canonicalize().ok());
                 Some(real.zip(path.file_name()).map(|(parent, name)| parent.join(name)).unwrap_or(path))
             }
@@ -159,26 +166,27 @@ impl RunStore {
         self.replace(&record.segment, &self.note_path(&record.id), &note.to_bytes())?;
         let written = self.write(&record.segment, record);
         if written.is_err() {
-            // The run does not start, so nothing is staged: a note that stays is removed with the next sweep.
+            // The run does not start, so nothing is staged. A note that cannot be removed is
+            // removed by the next sweep.
             let _ = fs::remove_file(self.note_path(&record.id));
         }
         written
     }
 
-    /// Replaces the record of a run by its final form. Where that is over [`RECORD_MAX`], metric points and then outputs are
-    /// left out of what is stored, and a warning in it says so.
+    /// Replaces the record of a run with its final form. If that exceeds [`RECORD_MAX`], metric
+    /// points and then outputs are left out of what is stored, and a warning in the record says so.
     ///
     /// # Errors
-    /// The file system refuses; the record still says that the run is under way.
+    /// The file system returned an error; the stored record still says that the run is in progress.
     pub fn finish(&self, record: &RunRecord) -> Result<(), RunStoreError> {
         self.write(&record.segment, record)?;
         self.remove_note(&record.id)
     }
 
-    /// The record of one run.
+    /// Returns the record of one run.
     ///
     /// # Errors
-    /// There is none, or it is damaged or of a newer format.
+    /// It does not exist, or it is damaged or of a newer format.
     pub fn get(&self, id: &RunId) -> Result<RunRecord, RunStoreError> {
         let path = self.record_path(id);
         let file = match open_regular(&path) {
@@ -198,20 +206,20 @@ impl RunStore {
         Ok(record)
     }
 
-    /// The runs, newest first. Each record is read when the iterator comes to it, and one that cannot be read does not
-    /// end the list.
+    /// Returns the runs, newest first. Each record is read when the iterator reaches it, and a
+    /// record that cannot be read does not end the list.
     ///
     /// # Errors
-    /// The folder cannot be read.
+    /// The directory cannot be read.
     pub fn list(&self) -> Result<impl Iterator<Item = (RunId, Result<RunRecord, RunStoreError>)> + '_, RunStoreError> {
         Ok(self.ids()?.into_iter().map(|id| (id, self.get(&id))))
     }
 
-    /// The record that a person means by `last`, by a whole identity, or by its beginning (case does not matter) where only one run
-    /// begins with it.
+    /// Returns the record that matches `last`, a whole run ID, or a unique prefix of one (case does
+    /// not matter).
     ///
     /// # Errors
-    /// No run or several runs answer to the text, or the record cannot be read.
+    /// No run or several runs match the text, or the record cannot be read.
     pub fn find_by_prefix(&self, text: &str) -> Result<RunRecord, RunStoreError> {
         let ids = self.ids()?;
         if text == "last" {
@@ -229,14 +237,15 @@ impl RunStore {
         }
     }
 
-    /// All identities, newest first.
+    /// Returns all run IDs, newest first.
     fn ids(&self) -> Result<Vec<RunId>, RunStoreError> {
         let mut ids: Vec<RunId> = self.names()?.iter().filter_map(|name| id_of(name.strip_suffix(".json")?)).collect();
         ids.sort_unstable_by(|a, b| b.cmp(a));
         Ok(ids)
     }
 
-    /// The names of all files in the folder that are text; ours all are.
+    /// Returns the names of all files in the directory that are valid UTF-8, as all names of the
+    /// store are.
     fn names(&self) -> Result<Vec<String>, RunStoreError> {
         let list = || -> io::Result<Vec<String>> {
             let mut names = Vec::new();
@@ -270,7 +279,7 @@ impl RunStore {
         self.replace(writer, &path, &bytes)
     }
 
-    /// Puts a file in place whole or not at all, and returns only once it will outlast a power cut.
+    /// Writes a file atomically and returns only once it will survive a power failure.
     fn replace(&self, writer: &str, path: &Path, bytes: &[u8]) -> Result<(), RunStoreError> {
         let replace = || -> io::Result<()> {
             let mut temp = tempfile::Builder::new().prefix(&temp_prefix(writer)).tempfile_in(&self.dir)?;
@@ -289,7 +298,7 @@ impl RunStoreError {
     }
 }
 
-/// What an operator can do about an error of the file system.
+/// Returns a hint for an error of the file system.
 fn hint(cause: &io::Error) -> &'static str {
     match cause.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make room on that disk",
@@ -300,23 +309,25 @@ fn hint(cause: &io::Error) -> &'static str {
     }
 }
 
-/// The identity in a file's name, only where it is spelled as we spell it.
+/// Returns the run ID in a file's name, only if it is in canonical form.
 fn id_of(text: &str) -> Option<RunId> {
     RunId::parse(text).ok().filter(|id| id.to_string() == text)
 }
 
-/// The beginning of the names of a writer's temporary files. A segment is a ULID; nothing else may get into a file's name.
+/// Returns the prefix of a writer's temporary files. A segment is a ULID; nothing else may become
+/// part of a file's name.
 fn temp_prefix(writer: &str) -> String {
     let writer: String = writer.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
     format!("{TEMP_PREFIX}{writer}-")
 }
 
-/// `O_NOFOLLOW`, as the standard library takes it.
+/// Returns `O_NOFOLLOW` in the type that the standard library takes.
 fn nofollow() -> i32 {
     OFlags::NOFOLLOW.bits().cast_signed()
 }
 
-/// Opens a file of the store to read it; none where under its name there is something else, such as a link or a FIFO, which is not waited for.
+/// Opens a file of the store for reading; `None` if it is not a regular file but, for example, a
+/// link or a FIFO. Never blocks on a FIFO.
 fn open_regular(path: &Path) -> io::Result<Option<File>> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     match File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path) {
@@ -326,7 +337,7 @@ fn open_regular(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// The record as it is stored: thinned until it fits.
+/// Encodes the record for storage, shortened until it fits.
 fn encode(record: &RunRecord) -> Result<Vec<u8>, serde_json::Error> {
     let bytes = to_json(record)?;
     if bytes.len() <= RECORD_MAX {

@@ -1,4 +1,4 @@
-//! The note beside a record that is under way.
+//! The note beside the record of a run in progress.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -7,13 +7,13 @@ use std::path::PathBuf;
 /// The first line of a note of this format.
 const MARK: &[u8] = b"strongroom run 1";
 
-/// What has to be known to clean up after a process that is gone: three lines, of which the last, a path, may be empty or hold
-/// any bytes.
+/// The information needed to clean up after a process that has ended: three lines, of which the
+/// last, a path, may be empty or contain any bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Note {
     /// The audit segment of the process.
     pub(super) segment: String,
-    /// The absolute path of the folder in which it stages outputs.
+    /// The absolute path of the run's staging directory.
     pub(super) staging: Option<PathBuf>,
 }
 
@@ -23,7 +23,7 @@ impl Note {
         [MARK, self.segment.as_bytes(), staging].join(&b'\n')
     }
 
-    /// Reads a note; none where it is not one.
+    /// Parses a note; `None` if the bytes are not one.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Note> {
         let mut lines = bytes.splitn(3, |&byte| byte == b'\n');
         if lines.next()? != MARK {

@@ -244,11 +244,11 @@ fn a_link_on_the_way_to_a_staging_folder_is_not_followed() {
         fs::create_dir_all(folder.join(&name)).unwrap();
         fs::write(folder.join(&name).join("file"), "x").unwrap();
     }
-    // A link that was there when the run began is none of the path's.
+    // The link existed when the run began, so it is not part of the stored path.
     let link = dir.path().join("link");
     std::os::unix::fs::symlink(&above, &link).unwrap();
     store.begin(&lost, Some(&link.join(&name))).unwrap();
-    // One that has taken the place of a folder since leads to somebody else's.
+    // This link has replaced a directory since and leads to another party's directory.
     fs::rename(&above, dir.path().join("moved")).unwrap();
     std::os::unix::fs::symlink(&theirs, &above).unwrap();
     store.mark_lost(|_| false).unwrap();
@@ -282,7 +282,7 @@ fn what_is_no_file_is_not_waited_for() {
     assert!(store.get(&id).unwrap_err().to_string().contains("no regular file"));
     assert!(store.log(&id).unwrap_err().to_string().contains("no regular file"));
     assert_eq!(store.list().unwrap().filter(|(_, record)| record.is_err()).count(), 1);
-    // Whoever cleans up goes on with the rest.
+    // The cleanup continues with the other runs.
     let other = record("DEAD");
     store.begin(&other, None).unwrap();
     assert_eq!(store.mark_lost(|_| false).unwrap(), [other.id]);

@@ -1,8 +1,9 @@
-//! Removing a folder that a component filled.
+//! Removes a directory that a component filled.
 //!
-//! The standard library's removal holds a descriptor for each level, and a component can nest folders deeper than a process may have
-//! descriptors: the folder would stay, and with it what the component wrote. Here what is below a folder is moved up before it is
-//! removed, so that two are open at a time, however deep they were nested.
+//! The standard library's removal holds a descriptor for each level, and a component can nest
+//! directories deeper than a process may have descriptors. The removal would then fail and leave
+//! what the component wrote. This module moves the contents of a directory up before it removes the
+//! directory, so that only two are open at a time at any depth.
 
 use std::ffi::CString;
 use std::io;
@@ -11,10 +12,10 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-/// Removes a folder with all that is in it. Links are removed and never followed.
+/// Removes a directory with all its contents. Links are removed and never followed.
 ///
 /// # Errors
-/// The file system refuses, or `path` is a link or no folder.
+/// The file system returned an error, or `path` is a link or not a directory.
 #[cfg(test)]
 pub(crate) fn remove_tree(path: &std::path::Path) -> io::Result<()> {
     let root = rustix::fs::open(path, flags(), Mode::empty())?;
@@ -23,10 +24,10 @@ pub(crate) fn remove_tree(path: &std::path::Path) -> io::Result<()> {
     std::fs::remove_dir(path)
 }
 
-/// Removes all that is in an open folder.
+/// Removes all contents of an open directory.
 ///
 /// # Errors
-/// The file system refuses.
+/// The file system returned an error.
 pub(crate) fn empty_tree(root: &OwnedFd) -> io::Result<()> {
     let mut serial: u64 = 0;
     loop {
@@ -48,7 +49,7 @@ fn flags() -> OFlags {
     OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC
 }
 
-/// Removes what is no folder, and answers with the folders.
+/// Removes everything except directories, and returns the directories.
 fn take_files(folder: &OwnedFd) -> io::Result<Vec<CString>> {
     let mut folders = Vec::new();
     for entry in Dir::read_from(folder.as_fd())? {
@@ -67,7 +68,8 @@ fn take_files(folder: &OwnedFd) -> io::Result<Vec<CString>> {
     Ok(folders)
 }
 
-/// Moves a folder to the root under a name that is free there, or that an empty folder has.
+/// Moves a directory to the root under a name that is unused there or belongs to an empty
+/// directory.
 fn lift(from: &OwnedFd, name: &CString, root: &OwnedFd, serial: &mut u64) -> io::Result<()> {
     loop {
         let free = format!("lifted-{serial}");
