@@ -91,7 +91,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The lock is never held while drawing.
+    /// Changes the status. The lock is never held while drawing.
     fn update(&self, change: impl FnOnce(&mut Status)) {
         let mut state = self.lock();
         change(&mut state.status);
@@ -218,7 +218,8 @@ fn text_of(progress: &Progress) -> String {
     }
 }
 
-/// An invalid template falls back to the default; a test checks both templates.
+/// Returns the style for a template. An invalid template falls back to the default; a test checks
+/// both templates.
 fn style(form: &str) -> ProgressStyle {
     let plain = ProgressStyle::default_spinner();
     ProgressStyle::with_template(form).unwrap_or(plain).progress_chars("=> ").tick_chars("|/-\\ ")

@@ -112,7 +112,7 @@ impl Screen {
     }
 }
 
-/// Every update leaves a consistent state, so a poisoned lock can be used.
+/// Locks the state. Every update leaves it consistent, so a poisoned lock can be used.
 fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
