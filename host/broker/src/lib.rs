@@ -78,7 +78,7 @@ pub struct Broker {
 impl Broker {
     /// A broker over a vault and an audit.
     pub fn new(vault: Arc<dyn Vault>, audit: Audit, repeats: Repeats) -> Self {
-        let place = vault.place().map(Arc::from);
+        let place = vault.address().map(Arc::from);
         Self { vault, place, audit, repeats }
     }
 

@@ -162,7 +162,7 @@ impl Surroundings {
     /// Looks for the vault and opens everything at once: as [`Surroundings::find`] and then [`Surroundings::open`].
     pub(super) fn find_and_open(&self) -> Result<Opened, Failure> {
         let VaultPlace::Local(dir) = self.place()? else { return self.open(self.find()?) };
-        let closed = LocalVault::look(&dir).map_err(|error| not_opened(&dir, error))?;
+        let closed = LocalVault::inspect(&dir).map_err(|error| not_opened(&dir, error))?;
         if closed.needs_passphrase() {
             drop(closed);
             return self.open(Found::Local { dir, needs_passphrase: true });

@@ -143,7 +143,7 @@ fn rekey(args: &Rekey, surroundings: &Surroundings) -> Result<Exit, Failure> {
             former.display()
         ))?;
     }
-    if !done.former_seals_gone {
+    if !done.old_ciphertext_erased {
         out::note(
             "note: another program has the vault open, so what the former key sealed stays in the vault's files until that ends",
         );
