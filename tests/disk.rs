@@ -156,7 +156,7 @@ fn segment_that_cannot_grow_ends_the_run_with_a_record() {
     let record: RunRecord = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{stderr}"));
     assert_eq!((record.outcome, record.blame), (Outcome::HostFault, Some(Blame::Host)), "{record:?}");
     let reason = record.reason.unwrap();
-    assert!(reason.contains("the audit could not be written") && reason.contains("see to the disk"), "{reason}");
+    assert!(reason.contains("the audit could not be written") && reason.contains("fix the disk"), "{reason}");
     let shown: RunRecord = serde_json::from_str(&host.ok(&["runs", "show", "last", "--json"])).unwrap();
     assert_eq!((shown.id, shown.outcome), (record.id, Outcome::HostFault));
     assert_everything_works(|args| host.command(args));

@@ -1,8 +1,9 @@
-//! The hash chain: what is hashed, how lines are read within bounds, and where a chain breaks.
+//! The hash chain: what is hashed, reading lines of bounded length, and locating a broken link.
 //!
-//! A line is hashed as the exact bytes that stand in the file, newline included. Nothing is ever parsed and written again to
-//! be hashed: two programs that disagree about canonical JSON would disagree about what was altered. Every use of the hash
-//! has a domain of its own, so a line of one kind of file is never a valid line of the other.
+//! The hash of a line covers its exact bytes in the file, newline included. Lines are never parsed
+//! and serialized again to be hashed, because two programs that disagree about canonical JSON would
+//! disagree about what was altered. Each use of the hash has its own domain, so a line of one kind
+//! of file is never valid in another.
 
 use std::io::{self, BufRead};
 
@@ -12,7 +13,7 @@ use blake3::hazmat::{ContextKey, HasherExt as _, hash_derive_key_context};
 use blake3::{Hash, Hasher};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The most bytes of a line, newline included. Readers need one buffer of this size and no more.
+/// Maximum length of a line in bytes, newline included. Readers need one buffer of this size.
 pub(super) const LINE_MAX: usize = 64 * 1024;
 
 const SEGMENT_LINE: &str = "strongroom audit v1: line of a segment";
@@ -25,29 +26,31 @@ fn hash(domain: &str, bytes: &[u8]) -> Hash {
     Hasher::new_derive_key(domain).update(bytes).finalize()
 }
 
-/// The hash of a segment's line. Its domain is hashed once and not for each line, which would take as long as the line.
+/// Returns the hash of a segment's line. The domain is hashed only once, because that takes as long
+/// as hashing a line.
 pub(super) fn segment_line(line: &[u8]) -> Hash {
     static KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(SEGMENT_LINE));
     Hasher::new_from_context_key(&KEY).update(line).finalize()
 }
 
-/// What stands before a segment's first line: its name and the ledger line that announced it, so that neither a segment under
-/// another name nor one moved to another ledger passes.
+/// Returns the `prev` hash of a segment's first line. It covers the segment's name and the ledger
+/// line that announced it, so that a segment that was renamed or moved to another ledger does not
+/// verify.
 pub(super) fn segment_genesis(segment: &str, announced: &Hash) -> Hash {
     Hasher::new_derive_key(SEGMENT_GENESIS).update(segment.as_bytes()).update(announced.as_bytes()).finalize()
 }
 
-/// The hash of a line of the ledger.
+/// Returns the hash of a line of the ledger.
 pub(super) fn ledger_line(line: &[u8]) -> Hash {
     hash(LEDGER_LINE, line)
 }
 
-/// What stands before the ledger's first line.
+/// Returns the `prev` hash of the ledger's first line.
 pub(super) fn ledger_genesis() -> Hash {
     hash(LEDGER_GENESIS, b"")
 }
 
-/// A hash as 64 hexadecimal digits.
+/// A hash that serializes as 64 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Hex(pub(super) Hash);
 
@@ -64,8 +67,8 @@ impl<'de> Deserialize<'de> for Hex {
     }
 }
 
-/// What ties a line to the one before. Other fields are not looked at, so that a trail with events of a newer program is not
-/// called altered.
+/// The fields that link a line to the one before. Other fields are ignored, so that a log with
+/// events of a newer program does not count as altered.
 #[derive(Debug, Deserialize)]
 pub(super) struct Link {
     pub(super) seq: u64,
@@ -73,27 +76,27 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// The link of a line; none where the line is none that the writer makes.
+    /// Returns the link of a line; `None` if no writer can have written the line.
     pub(super) fn of(line: &[u8]) -> Option<Self> {
         serde_json::from_slice(line).ok()
     }
 }
 
-/// The bytes after the last newline.
+/// The bytes after the last newline of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tail {
-    /// How many.
+    /// Their number.
     pub(super) bytes: u64,
     /// Their hash.
     pub(super) hash: Hash,
 }
 
-/// What a reader of lines found.
+/// Result of reading a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// A line; [`Lines::line`] has it.
+    /// A line, available from [`Lines::line`].
     Line,
-    /// A line over [`LINE_MAX`], which no writer makes.
+    /// A line longer than [`LINE_MAX`], which no writer produces.
     Long,
     /// The file ends without a newline.
     Tail(Tail),
@@ -101,7 +104,7 @@ pub(super) enum Next {
     End,
 }
 
-/// Reads lines in bounded memory, whatever the file holds.
+/// Reads lines in bounded memory, whatever the file contains.
 pub(super) struct Lines<R> {
     input: R,
     line: Vec<u8>,
@@ -112,16 +115,16 @@ impl<R: BufRead> Lines<R> {
         Self { input, line: Vec::new() }
     }
 
-    /// The line just read, newline included.
+    /// Returns the line that was just read, newline included.
     pub(super) fn line(&self) -> &[u8] {
         &self.line
     }
 
-    /// Reads up to and with the next newline.
+    /// Reads up to and including the next newline.
     pub(super) fn next(&mut self) -> io::Result<Next> {
         self.line.clear();
         let mut bytes = 0u64;
-        // Only a tail that outgrows the buffer needs hashing on the way.
+        // Only a tail that exceeds the buffer must be hashed while it is read.
         let mut over: Option<Hasher> = None;
         loop {
             let chunk = match self.input.fill_buf() {
@@ -159,53 +162,54 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
-/// Follows a chain line by line and names the first line that is not as it was written.
+/// Checks a chain line by line and locates the first altered line.
 ///
-/// A line whose `prev` does not fit can mean two things: the line before was changed, or this `prev` was. The line after
-/// decides: if it fits to this one as it stands, this one is genuine.
+/// If the `prev` of a line does not match, either the line before or this `prev` was changed. The
+/// next line decides: if it matches this line, this line is genuine.
 #[derive(Debug)]
 pub(super) struct Checker {
     lines: u64,
-    /// The hash of the last line, of the one before, and of the one before that.
+    /// The hashes of the last three lines, newest first.
     hashes: [Hash; 3],
-    /// The last line did not fit to the one before.
+    /// Whether the last line did not match the one before.
     suspect: bool,
-    any_start: bool,
+    any_genesis: bool,
 }
 
 impl Checker {
-    /// A chain that starts from a genesis, or from whatever its first line says.
+    /// Starts a chain from a genesis hash, or from whatever its first line states.
     pub(super) fn new(genesis: Option<Hash>) -> Self {
         let start = genesis.unwrap_or_else(|| Hash::from_bytes([0; 32]));
-        Self { lines: 0, hashes: [start; 3], suspect: false, any_start: genesis.is_none() }
+        Self { lines: 0, hashes: [start; 3], suspect: false, any_genesis: genesis.is_none() }
     }
 
-    /// How many lines were taken.
+    /// Returns the number of accepted lines.
     pub(super) fn lines(&self) -> u64 {
         self.lines
     }
 
-    /// The hash of the last line taken, or the genesis.
+    /// Returns the hash of the last accepted line, or the genesis.
     pub(super) fn head(&self) -> Hash {
         let [head, ..] = self.hashes;
         head
     }
 
-    /// Takes the next line: its link and its hash. An altered line ends the chain; `lines` and `head` then tell of what comes before.
+    /// Checks the next line. An altered line ends the chain; `lines` and `head` then describe the
+    /// lines before it.
     pub(super) fn push(&mut self, link: Option<&Link>, hash: Hash) -> Result<(), Altered> {
-        let fits = link.is_some_and(|link| link.prev.0 == self.head());
+        let matches = link.is_some_and(|link| link.prev.0 == self.head());
         if self.suspect {
-            return Err(self.settle(fits));
+            return Err(self.settle(matches));
         }
         let expected = self.lines.saturating_add(1);
         let Some(link) = link.filter(|link| link.seq == expected) else { return Err(Altered(expected)) };
-        if !fits && self.lines == 0 && !self.any_start {
+        if !matches && self.lines == 0 && !self.any_genesis {
             return Err(Altered(1));
         }
-        if self.lines == 0 && self.any_start {
+        if self.lines == 0 && self.any_genesis {
             self.hashes = [link.prev.0; 3];
         } else {
-            self.suspect = !fits;
+            self.suspect = !matches;
         }
         let [last, before, _] = self.hashes;
         self.hashes = [hash, last, before];
@@ -213,7 +217,7 @@ impl Checker {
         Ok(())
     }
 
-    /// Ends the chain. `closing` is the hash that the last line is known to have, if one is known.
+    /// Ends the chain. `closing` is the expected hash of the last line, if it is known.
     pub(super) fn finish(&mut self, closing: Option<Hash>) -> Result<(), Altered> {
         if self.suspect {
             let genuine = closing.is_none_or(|closing| closing == self.head());
@@ -222,7 +226,7 @@ impl Checker {
         Ok(())
     }
 
-    /// A line over the bound, or anything else that cannot be a line.
+    /// Rejects a line that is too long.
     pub(super) fn reject(&mut self) -> Altered {
         if self.suspect { self.settle(false) } else { Altered(self.lines.saturating_add(1)) }
     }
@@ -238,7 +242,7 @@ impl Checker {
     }
 }
 
-/// The first line that is not as it was written, from 1.
+/// The first altered line, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Altered(pub(super) u64);
 
@@ -261,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_whole_in_any_chunking() {
+    fn lines_are_complete_in_any_chunking() {
         for capacity in [1, 2, 3, 100] {
             let found = read(b"ab\n\nc", capacity);
             let tail = Tail { bytes: 1, hash: hash(TAIL, b"c") };
@@ -278,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_line_is_not_kept() {
+    fn too_long_line_is_not_buffered() {
         let mut bytes = vec![b'x'; LINE_MAX - 1];
         bytes.push(b'\n');
         assert_eq!(
@@ -297,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_format_stays_what_it_is() {
+    fn hashes_are_stable() {
         let hashes =
             [segment_line(b"{}\n"), ledger_line(b"{}\n"), hash(TAIL, b"{"), segment_genesis("A", &ledger_genesis())];
         let start: Vec<String> = hashes.iter().map(|hash| hash.to_hex().chars().take(16).collect()).collect();
@@ -305,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn domains_are_apart() {
+    fn domains_are_distinct() {
         let line = b"{}\n";
         let mut all = vec![segment_line(line), ledger_line(line), hash(TAIL, line), ledger_genesis()];
         all.push(segment_genesis("A", &ledger_genesis()));

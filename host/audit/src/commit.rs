@@ -1,9 +1,10 @@
 //! Group commit: events that wait at the same time share one sync of the file.
 //!
-//! Lines are written under the writer's lock, one after the other; making them durable takes far longer and happens outside it.
-//! The first event that waits starts a task which syncs until nobody waits any more. That task belongs to no one: a run that is
-//! killed while it waits disturbs nobody else. A sync that fails is final, because the system may have dropped what it could not
-//! write, and a second try would succeed without it.
+//! Lines are written one after the other under the writer's lock. Syncing takes far longer and
+//! happens outside that lock. The first event that waits starts a task that syncs until no event
+//! waits. The task is independent of its callers: a run that is aborted while it waits does not
+//! affect others. A failed sync is final, because the system may have discarded the data, and
+//! another sync would succeed without it.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,9 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-/// Where lines go. A trait so that tests can make it fail.
+/// Where lines are written. A trait so that tests can inject failures.
 pub(super) trait Sink: Send + Sync {
-    /// One `write(2)`: how many bytes were taken.
+    /// Calls `write(2)` once and returns the number of bytes written.
     fn write(&self, bytes: &[u8]) -> io::Result<usize>;
     /// Makes everything written durable.
     fn sync(&self) -> io::Result<()>;
@@ -36,41 +37,46 @@ impl Sink for File {
 struct State {
     /// Lines up to this one are durable.
     synced: u64,
-    /// Somebody waits for this one.
+    /// The last line that a caller waits for.
     wanted: u64,
-    /// A task is syncing.
+    /// Whether a task is syncing.
     running: bool,
-    /// A sync has failed, and why.
+    /// Why a sync failed, if one did.
     failed: Option<Arc<str>>,
 }
 
-/// Makes lines durable, and tells who waits.
-pub(super) struct Commit {
+/// Makes lines durable, and notifies the callers that wait for them.
+pub(super) struct GroupCommit {
     sink: Arc<dyn Sink>,
     written: AtomicU64,
-    /// One sync at a time: the system reports a failed write-back to one of several callers only.
-    turn: Mutex<()>,
+    /// Held during a sync: the system reports a failed write-back to only one of several callers.
+    sync_lock: Mutex<()>,
     state: watch::Sender<State>,
 }
 
-impl Commit {
+impl GroupCommit {
     pub(super) fn new(sink: Arc<dyn Sink>) -> Self {
-        Self { sink, written: AtomicU64::new(0), turn: Mutex::new(()), state: watch::Sender::new(State::default()) }
+        Self {
+            sink,
+            written: AtomicU64::new(0),
+            sync_lock: Mutex::new(()),
+            state: watch::Sender::new(State::default()),
+        }
     }
 
-    /// Notes that the lines up to this one are written. Called in the order of the lines.
+    /// Records that the lines up to this one are written. Called in the order of the lines.
     pub(super) fn written(&self, line: u64) {
         self.written.store(line, Ordering::Release);
     }
 
-    /// The failure that ended the segment, if there was one.
+    /// Returns the failure that ended the segment, if there was one.
     pub(super) fn failure(&self) -> Option<Arc<str>> {
         self.state.borrow().failed.clone()
     }
 
-    /// Makes a line durable and blocks meanwhile.
+    /// Makes a line durable. Blocks.
     pub(super) fn sync_to(&self, line: u64) -> Result<(), Arc<str>> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.sync_lock.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(settled) = self.settled(line) {
             return settled;
         }
@@ -83,29 +89,29 @@ impl Commit {
         outcome
     }
 
-    /// Waits until a line is durable. May be dropped at any time.
+    /// Waits until a line is durable. Cancel-safe.
     pub(super) async fn wait(self: &Arc<Self>, line: u64) -> Result<(), Arc<str>> {
         let mut changes = self.state.subscribe();
-        let mut lead = false;
+        let mut start_task = false;
         self.state.send_if_modified(|state| {
             state.wanted = state.wanted.max(line);
-            lead = !state.running && state.synced < line && state.failed.is_none();
-            state.running |= lead;
+            start_task = !state.running && state.synced < line && state.failed.is_none();
+            state.running |= start_task;
             false
         });
-        if lead {
-            let task = Lead { commit: Arc::clone(self), done: false };
+        if start_task {
+            let task = SyncTask { commit: Arc::clone(self), done: false };
             match Handle::try_current() {
                 Ok(runtime) => drop(runtime.spawn_blocking(move || task.run())),
                 Err(_) => task.run(),
             }
         }
-        let over = |state: &State| state.synced >= line || state.failed.is_some() || !state.running;
-        // The sender is `self`: this ends only by the condition.
-        drop(changes.wait_for(over).await);
+        let is_settled = |state: &State| state.synced >= line || state.failed.is_some() || !state.running;
+        // `self` owns the sender, so this ends only by the condition.
+        drop(changes.wait_for(is_settled).await);
         match self.settled(line) {
             Some(settled) => settled,
-            // The task was dropped before it ran, by a runtime that shuts down.
+            // The runtime shut down and dropped the task before it ran.
             None => self.sync_to(line),
         }
     }
@@ -119,19 +125,20 @@ impl Commit {
     }
 }
 
-/// The right to be the one task that syncs.
-struct Lead {
-    commit: Arc<Commit>,
+/// The single task that syncs.
+struct SyncTask {
+    commit: Arc<GroupCommit>,
     done: bool,
 }
 
-impl Lead {
+impl SyncTask {
     fn run(mut self) {
         let mut more = true;
         while more {
             let wanted = self.commit.state.borrow().wanted;
             more = self.commit.sync_to(wanted).is_ok();
-            // One step under the state's lock: whoever asks later finds no task running and starts one.
+            // Check and update under one lock: a later caller sees that no task is running and
+            // starts one.
             self.commit.state.send_if_modified(|state| {
                 more &= state.wanted > state.synced;
                 state.running = more;
@@ -142,7 +149,7 @@ impl Lead {
     }
 }
 
-impl Drop for Lead {
+impl Drop for SyncTask {
     fn drop(&mut self) {
         if !self.done {
             self.commit.state.send_modify(|state| state.running = false);
@@ -154,9 +161,9 @@ impl Drop for Lead {
 mod tests {
     use super::*;
 
-    struct Counting(AtomicU64);
+    struct CountingSink(AtomicU64);
 
-    impl Sink for Counting {
+    impl Sink for CountingSink {
         fn write(&self, bytes: &[u8]) -> io::Result<usize> {
             Ok(bytes.len())
         }
@@ -166,17 +173,17 @@ mod tests {
         }
     }
 
-    fn commit() -> (Arc<Commit>, Arc<Counting>) {
-        let sink = Arc::new(Counting(AtomicU64::new(0)));
-        (Arc::new(Commit::new(Arc::clone(&sink) as Arc<dyn Sink>)), sink)
+    fn commit() -> (Arc<GroupCommit>, Arc<CountingSink>) {
+        let sink = Arc::new(CountingSink(AtomicU64::new(0)));
+        (Arc::new(GroupCommit::new(Arc::clone(&sink) as Arc<dyn Sink>)), sink)
     }
 
     #[tokio::test]
-    async fn a_task_that_never_ran_leaves_nobody_waiting() {
+    async fn dropped_sync_task_blocks_no_caller() {
         let (commit, sink) = commit();
         commit.written(1);
         commit.state.send_modify(|state| state.running = true);
-        let lost = Lead { commit: Arc::clone(&commit), done: false };
+        let lost = SyncTask { commit: Arc::clone(&commit), done: false };
         let mut waiting = std::pin::pin!(commit.wait(1));
         assert!(futures_util::poll!(&mut waiting).is_pending());
         drop(lost);
@@ -185,13 +192,13 @@ mod tests {
     }
 
     #[test]
-    fn waiting_works_without_a_runtime() {
+    fn wait_works_without_runtime() {
         let (commit, sink) = commit();
         commit.written(2);
         let mut waiting = std::pin::pin!(commit.wait(1));
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         assert_eq!(waiting.as_mut().poll(&mut context), std::task::Poll::Ready(Ok(())));
-        // The sync took both lines.
+        // The sync covered both lines.
         assert_eq!(commit.sync_to(2), Ok(()));
         assert_eq!(sink.0.load(Ordering::SeqCst), 1);
     }

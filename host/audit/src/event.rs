@@ -1,4 +1,5 @@
-//! What an audit event says. Names, versions, decisions and outcomes; never a value, nor a plain hash of one.
+//! Audit events. They contain names, versions, decisions and outcomes; never a value or an unkeyed
+//! hash of one.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,45 +9,46 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use strongroom_core::ids::{RunId, SecretName, SecretVersion};
 
-/// One thing that happened. Sequence number, time and chain hash are added by the writer.
+/// An audit event. The writer adds sequence number, time and chain hash.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Event {
-    /// What happened.
+    /// The kind of event.
     pub event: Kind,
-    /// The run concerned; none for an operator's own command.
+    /// The run; absent for an operator command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunId>,
-    /// The operation asked for, as the policy writes it.
+    /// The requested operation, as policies name it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<Cow<'static, str>>,
-    /// The secret, as the vault knows it where that is decided, else as it was asked for.
+    /// The secret: as the vault knows it once that is decided, otherwise as it was requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretName>,
-    /// The name under which the component asked, where it differs (`stored-as`).
+    /// The name that the component used, if it differs (`stored-as`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<String>,
-    /// The version used or made.
+    /// The version that was read or written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<SecretVersion>,
-    /// Whether it was allowed.
+    /// The decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
-    /// The policy entry that decided.
+    /// The policy entry that determined the decision.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "shared")]
     pub rule: Option<Arc<str>>,
-    /// What came of it.
+    /// The outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Cow<'static, str>>,
-    /// How often, in an event that stands for several.
+    /// The number of requests, in an event that aggregates several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
-    /// Anything else, by name: the digests of a run's first event, the outcome of its last, the operating-system user.
+    /// Other fields by name, such as the digests in a run's first event, the outcome in its last,
+    /// and the operating system's user.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub detail: BTreeMap<Cow<'static, str>, Cow<'static, str>>,
 }
 
-/// A shared text, as a text.
+/// Serializes a shared text like a string.
 mod shared {
     use super::*;
 
@@ -59,43 +61,45 @@ mod shared {
     }
 }
 
-/// The kinds of events.
+/// Kinds of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// The first event of a segment: program version, process, user.
     #[default]
     SegmentStart,
-    /// The last event of a segment that was closed in good order.
+    /// The last event of a segment that was closed normally.
     SegmentEnd,
-    /// A run begins: component, policy and specification digests.
+    /// A run starts: digests of component, policy and specification.
     RunStart,
     /// A run has ended: outcome and blame.
     RunEnd,
     /// A request for a secret was decided. Written before the vault is asked.
     Decision,
-    /// What the vault answered to the decided request. Written before a value is released.
+    /// The vault's answer to the request. Written before a value is released.
     Outcome,
-    /// Decision and outcome of a request that was answered from the cache or denied, in one event.
+    /// Decision and outcome of a request that was denied or answered from the cache, in one event.
     Use,
-    /// The first connection to a destination, or the first look-up of a name, was decided. Written before it is opened or answered.
+    /// The first connection to a destination, or the first lookup of a name, was decided. Written
+    /// before the connection is opened or the lookup is answered.
     Network,
-    /// Repeated reads of a value that the run already held, in sum.
+    /// Aggregate of repeated reads of a value that the run already held.
     Repeats,
-    /// A number of refused requests: those that a limit cut off, or those beyond what a run has events for.
+    /// Aggregate of refused requests: those above a limit, or those above the run's number of
+    /// events.
     Summary,
-    /// An operator's own command on a secret is about to be done.
+    /// An operator command on a secret is about to run.
     Operator,
-    /// What came of an operator's command.
+    /// Outcome of an operator command.
     OperatorOutcome,
 }
 
-/// Allowed or not.
+/// A policy decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decision {
-    /// The policy grants it.
+    /// The policy grants the request.
     Allowed,
-    /// The policy does not grant it.
+    /// The policy does not grant the request.
     Denied,
 }

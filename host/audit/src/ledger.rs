@@ -1,8 +1,10 @@
-//! The ledger: which segments there are, and how each ended. It is what tells a trail that was cut from one that is complete.
+//! The ledger: the list of segments and how each ended. It distinguishes a log that was cut from a
+//! complete one.
 //!
-//! One line an entry, chained like a segment, and appended under a lock on the file. A process that dies while it appends leaves
-//! a piece of a line without a newline. Nothing is ever cut off: the next writer completes that very line with a `torn` entry that
-//! says how many bytes before it do not count. The file only grows, and every prefix of it can be gone on with.
+//! Each entry is one line, chained like a segment's, and appended under a lock on the file. A
+//! process that dies while it appends leaves a partial line. Nothing is ever removed: the next
+//! writer completes that line with a `torn` entry that states how many bytes before it to ignore.
+//! The file only grows, and writing can resume after any prefix of it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,17 +21,17 @@ use super::folder::{Folder, LEDGER, is_segment};
 use super::scan::Scan;
 use super::{FORMAT, SyncMode, now};
 
-/// How every line begins; a quotation mark inside a JSON text is escaped, so it stands nowhere else.
+/// Start of every line. Quotation marks in JSON strings are escaped, so it cannot occur elsewhere.
 const LINE_START: &[u8] = b"{\"seq\":";
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "kebab-case")]
 enum Entry {
-    /// A process begins a segment.
+    /// A process started a segment.
     Start { segment: String, format: u32 },
-    /// It has closed it in good order.
+    /// The process closed it normally.
     End { segment: String, count: u64, head: Hex },
-    /// Its process was gone without having closed it; this is how a later process found it.
+    /// The process ended without closing it; a later process recorded what it found.
     Recovered {
         segment: String,
         count: u64,
@@ -39,7 +41,7 @@ enum Entry {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         altered: Option<u64>,
     },
-    /// The bytes of this line before this entry are what a writer left that died; they say nothing.
+    /// The bytes of this line before this entry are what a writer left that died; ignore them.
     Torn { bytes: u64 },
 }
 
@@ -61,50 +63,50 @@ struct Line {
 /// How a segment ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ending {
-    /// Whether its own process closed it; else a later one found it so.
+    /// Whether its own process closed it; otherwise a later process recovered it.
     pub(super) closed: bool,
-    /// How many lines it had.
+    /// Number of lines.
     pub(super) count: u64,
-    /// The hash of the last.
+    /// Hash of the last line.
     pub(super) head: Hash,
-    /// What followed the last newline.
+    /// Bytes after the last newline.
     pub(super) tail: Option<Tail>,
-    /// The line that was altered already when it was recovered.
+    /// The first line that was already altered when the segment was recovered.
     pub(super) altered: Option<u64>,
 }
 
-/// A segment as the ledger knows it.
+/// A segment according to the ledger.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Listed {
-    /// What its first line has to refer to.
+pub(super) struct LedgerSegment {
+    /// Expected `prev` hash of its first line.
     pub(super) genesis: Hash,
-    /// How it ended; none where the ledger does not say yet.
+    /// How it ended; `None` if the ledger has no entry for that.
     pub(super) ending: Option<Ending>,
 }
 
-/// What the ledger says.
+/// Contents of the ledger.
 #[derive(Debug)]
-pub(super) struct View {
-    /// The segments by name.
-    pub(super) segments: BTreeMap<String, Listed>,
-    /// The first line that is not as it was written. Later lines are still read for what they are worth.
+pub(super) struct LedgerState {
+    /// Segments by name.
+    pub(super) segments: BTreeMap<String, LedgerSegment>,
+    /// The first altered line. Later lines are still read, but are not trustworthy.
     pub(super) altered: Option<u64>,
-    /// Whether a writer died in it and a later one went on.
-    pub(super) mended: bool,
-    /// Whether it ends in a piece of a line.
+    /// Whether a writer died while appending and a later one completed its line.
+    pub(super) repaired: bool,
+    /// Whether it ends in a partial line.
     pub(super) torn: bool,
-    end: Place,
+    end: LedgerEnd,
 }
 
-/// Where the next line goes.
+/// Position of the next line.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct LedgerEnd {
     lines: u64,
     head: Hash,
     torn: u64,
 }
 
-impl View {
+impl LedgerState {
     /// Reads a ledger in memory bounded by the number of segments.
     pub(super) fn read(input: impl Read, folder: &Folder) -> Result<Self, AuditError> {
         let wrap = |error| AuditError::io("read the audit ledger", &folder.path_of(LEDGER), error);
@@ -114,9 +116,9 @@ impl View {
         let mut view = Self {
             segments: BTreeMap::new(),
             altered: None,
-            mended: false,
+            repaired: false,
             torn: false,
-            end: Place { lines: 0, head: checker.head(), torn: 0 },
+            end: LedgerEnd { lines: 0, head: checker.head(), torn: 0 },
         };
         loop {
             match lines.next().map_err(wrap)? {
@@ -125,24 +127,24 @@ impl View {
                     let hash = chain::ledger_line(lines.line());
                     let line = parse(lines.line());
                     let link = line.as_ref().map(|line| Link { seq: line.seq, prev: line.prev });
-                    // A broken chain says nothing more; the entries behind it are taken for what they are worth.
+                    // After a broken link only the entries are still read.
                     if !broken && let Err(altered) = checker.push(link.as_ref(), hash) {
                         broken = true;
-                        view.note(altered);
+                        view.note_altered(altered);
                     }
-                    let taken = match line {
-                        Some(line) => view.take(line.entry, hash)?,
+                    let valid = match line {
+                        Some(line) => view.apply(line.entry, hash)?,
                         None => false,
                     };
-                    if !taken {
-                        view.note(Altered(number));
+                    if !valid {
+                        view.note_altered(Altered(number));
                     }
                 }
                 Next::Long => {
                     number = number.saturating_add(1);
                     if !broken {
                         broken = true;
-                        view.note(checker.reject());
+                        view.note_altered(checker.reject());
                     }
                 }
                 Next::Tail(tail) => torn = tail.bytes,
@@ -150,22 +152,22 @@ impl View {
             }
         }
         if !broken && let Err(altered) = checker.finish(None) {
-            view.note(altered);
+            view.note_altered(altered);
         }
         view.torn = torn > 0;
-        view.end = Place { lines: checker.lines(), head: checker.head(), torn };
+        view.end = LedgerEnd { lines: checker.lines(), head: checker.head(), torn };
         Ok(view)
     }
 
-    fn note(&mut self, Altered(line): Altered) {
+    fn note_altered(&mut self, Altered(line): Altered) {
         self.altered = Some(self.altered.map_or(line, |first| first.min(line)));
     }
 
-    /// Takes an entry over. False where no writer could have written it here.
-    fn take(&mut self, entry: Entry, hash: Hash) -> Result<bool, AuditError> {
+    /// Applies an entry. Returns `false` if no writer could have written it here.
+    fn apply(&mut self, entry: Entry, hash: Hash) -> Result<bool, AuditError> {
         let (segment, ending) = match entry {
             Entry::Torn { .. } => {
-                self.mended = true;
+                self.repaired = true;
                 return Ok(true);
             }
             Entry::Start { format, .. } if format > FORMAT => return Err(AuditError::Newer(format)),
@@ -174,7 +176,7 @@ impl View {
                     return Ok(false);
                 }
                 let genesis = chain::segment_genesis(&segment, &hash);
-                self.segments.insert(segment, Listed { genesis, ending: None });
+                self.segments.insert(segment, LedgerSegment { genesis, ending: None });
                 return Ok(true);
             }
             Entry::End { segment, count, head } => {
@@ -195,7 +197,8 @@ impl View {
     }
 }
 
-/// The entry in a line: all of it, or what follows a torn piece. None where a torn piece is not what the entry says it is.
+/// Parses the entry of a line, after its torn part if it has one. Returns `None` if the torn part
+/// does not match the entry.
 fn parse(line: &[u8]) -> Option<Line> {
     let at = line.windows(LINE_START.len()).rposition(|window| window == LINE_START)?;
     let parsed = serde_json::from_slice::<Line>(line.get(at..)?).ok()?;
@@ -212,35 +215,36 @@ fn parse(line: &[u8]) -> Option<Line> {
 pub(super) struct Ledger<'a> {
     folder: &'a Folder,
     file: File,
-    place: Place,
+    end_position: LedgerEnd,
 }
 
 impl<'a> Ledger<'a> {
-    /// Locks the ledger, makes it where it is not there, and reads all of it.
-    pub(super) fn open(folder: &'a Folder) -> Result<(Self, View), AuditError> {
+    /// Locks the ledger, creates it if missing, and reads all of it.
+    pub(super) fn open(folder: &'a Folder) -> Result<(Self, LedgerState), AuditError> {
         let path = folder.path_of(LEDGER);
         if folder.append(LEDGER)?.is_none() {
             match folder.create(LEDGER) {
                 Ok(_) => {}
-                // Another process was faster, or something else has the name, which the next opening tells.
+                // Another process was faster, or the name is taken by something else, which opening
+                // it reports.
                 Err(AuditError::Io { cause, .. }) if cause.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
         }
         let file = Self::locked(folder)?;
-        let view = View::read(&file, folder)?;
+        let view = LedgerState::read(&file, folder)?;
         if let Some(line) = view.altered {
             return Err(AuditError::LedgerAltered { path, line });
         }
-        let place = view.end;
-        Ok((Self { folder, file, place }, view))
+        let end_position = view.end;
+        Ok((Self { folder, file, end_position }, view))
     }
 
-    /// Locks the ledger and reads its last line alone, to add one more entry.
+    /// Locks the ledger and reads only its last line, to add one more entry.
     pub(super) fn open_end(folder: &'a Folder) -> Result<Self, AuditError> {
         let file = Self::locked(folder)?;
-        let place = Self::find_end(&file, folder)?;
-        Ok(Self { folder, file, place })
+        let end_position = Self::read_end(&file, folder)?;
+        Ok(Self { folder, file, end_position })
     }
 
     fn locked(folder: &Folder) -> Result<File, AuditError> {
@@ -248,18 +252,18 @@ impl<'a> Ledger<'a> {
         let Some(file) = folder.append(LEDGER)? else {
             return Err(AuditError::Insecure {
                 path,
-                reason: "the ledger is gone or no regular file: run `strongroom audit verify`",
+                reason: "the ledger is missing or not a regular file: run `strongroom audit verify`",
             });
         };
         folder.lock_ledger(&file, true)?;
         Ok(file)
     }
 
-    fn find_end(file: &File, folder: &Folder) -> Result<Place, AuditError> {
+    fn read_end(file: &File, folder: &Folder) -> Result<LedgerEnd, AuditError> {
         let path = folder.path_of(LEDGER);
         let wrap = |error| AuditError::io("read the audit ledger", &path, error);
         let length = file.metadata().map_err(wrap)?.len();
-        // A torn piece and a line, each within the bound, and the newline before.
+        // A torn part and a line, each of bounded length, and the newline before.
         let size = length.min(2 * LINE_MAX as u64 + 1);
         let mut end = vec![0; usize::try_from(size).unwrap_or(0)];
         file.read_exact_at(&mut end, length.saturating_sub(size)).map_err(wrap)?;
@@ -269,13 +273,13 @@ impl<'a> Ledger<'a> {
             if length > LINE_MAX as u64 {
                 return Err(AuditError::LedgerAltered { path, line: 1 });
             }
-            return Ok(Place { lines: 0, head: chain::ledger_genesis(), torn });
+            return Ok(LedgerEnd { lines: 0, head: chain::ledger_genesis(), torn });
         };
         let from =
             end.len().saturating_sub(before.len().saturating_add(1)).saturating_sub(usize::try_from(torn).unwrap_or(0));
         let line = end.get(from..from.saturating_add(before.len()).saturating_add(1)).unwrap_or_default();
         match parse(line) {
-            Some(parsed) => Ok(Place { lines: parsed.seq, head: chain::ledger_line(line), torn }),
+            Some(parsed) => Ok(LedgerEnd { lines: parsed.seq, head: chain::ledger_line(line), torn }),
             None => {
                 let line = line_count(file).map_err(wrap)?;
                 Err(AuditError::LedgerAltered { path, line })
@@ -283,7 +287,7 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Announces a segment. Answers what its first line has to refer to.
+    /// Records the start of a segment. Returns the `prev` hash of its first line.
     pub(super) fn start(&mut self, segment: &str) -> Result<Hash, AuditError> {
         let announced = self.add(Entry::Start { segment: segment.to_owned(), format: FORMAT })?;
         Ok(chain::segment_genesis(segment, &announced))
@@ -294,14 +298,14 @@ impl<'a> Ledger<'a> {
         self.add(Entry::End { segment: segment.to_owned(), count, head: Hex(head) }).map(drop)
     }
 
-    /// Records how the segment of a process that is gone was found.
+    /// Records the state of a segment whose process ended without closing it.
     pub(super) fn recovered(&mut self, segment: &str, scan: &Scan) -> Result<(), AuditError> {
         let torn = scan.tail.map(|tail| Torn { bytes: tail.bytes, hash: Hex(tail.hash) });
         let (segment, head) = (segment.to_owned(), Hex(scan.head));
         self.add(Entry::Recovered { segment, count: scan.lines, head, torn, altered: scan.altered }).map(drop)
     }
 
-    /// Makes the entries durable, as far as the mode asks for it.
+    /// Makes the entries durable if the mode requires it.
     pub(super) fn sync(&self, mode: SyncMode) -> Result<(), AuditError> {
         match mode {
             SyncMode::Always => self.file.sync_data().map_err(|error| self.failed("sync the audit ledger", error)),
@@ -314,31 +318,31 @@ impl<'a> Ledger<'a> {
     }
 
     fn add(&mut self, entry: Entry) -> Result<Hash, AuditError> {
-        if self.place.torn > 0 {
-            let bytes = self.place.torn;
+        if self.end_position.torn > 0 {
+            let bytes = self.end_position.torn;
             self.write(Entry::Torn { bytes })?;
         }
         self.write(entry)
     }
 
     fn write(&mut self, entry: Entry) -> Result<Hash, AuditError> {
-        let seq = self.place.lines.saturating_add(1);
-        let line = Line { seq, time: now(), entry, prev: Hex(self.place.head) };
+        let seq = self.end_position.lines.saturating_add(1);
+        let line = Line { seq, time: now(), entry, prev: Hex(self.end_position.head) };
         let mut bytes = serde_json::to_vec(&line).map_err(AuditError::Encode)?;
         bytes.push(b'\n');
-        let torn = usize::try_from(self.place.torn).unwrap_or(usize::MAX);
+        let torn = usize::try_from(self.end_position.torn).unwrap_or(usize::MAX);
         if bytes.len().saturating_add(torn) > LINE_MAX {
             return Err(AuditError::LedgerAltered { path: self.folder.path_of(LEDGER), line: seq });
         }
-        // The line's hash covers the torn piece too: it is part of the line from now on.
-        let mut whole = vec![0; torn];
+        // The hash covers the torn part too, which is part of the line from now on.
+        let mut full_line = vec![0; torn];
         if torn > 0 {
             let length = self.file.metadata().map_err(|error| self.failed("read the audit ledger", error))?.len();
             self.file
-                .read_exact_at(&mut whole, length.saturating_sub(self.place.torn))
+                .read_exact_at(&mut full_line, length.saturating_sub(self.end_position.torn))
                 .map_err(|error| self.failed("read the audit ledger", error))?;
         }
-        whole.extend_from_slice(&bytes);
+        full_line.extend_from_slice(&bytes);
         let written = loop {
             match self.file.write(&bytes) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -349,12 +353,12 @@ impl<'a> Ledger<'a> {
             let cause = io::Error::from(io::ErrorKind::StorageFull);
             return Err(self.failed("write the audit ledger", cause));
         }
-        self.place = Place { lines: seq, head: chain::ledger_line(&whole), torn: 0 };
-        Ok(self.place.head)
+        self.end_position = LedgerEnd { lines: seq, head: chain::ledger_line(&full_line), torn: 0 };
+        Ok(self.end_position.head)
     }
 }
 
-/// How many newlines a file has: only for the message about a damaged last line.
+/// Counts the newlines of a file, for the message about a damaged last line.
 fn line_count(file: &File) -> io::Result<u64> {
     let (mut offset, mut lines, mut chunk) = (0u64, 0u64, vec![0; LINE_MAX]);
     loop {

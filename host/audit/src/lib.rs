@@ -1,12 +1,13 @@
-//! The audit: the append-only, hash-chained record of every decision.
+//! The audit log: an append-only, hash-chained record of every decision.
 //!
-//! Each process writes one *segment*, a file of JSON lines in which every line carries the hash of the line before. A chain alone
-//! shows neither that its end was cut off nor that all of it was written anew; therefore a *ledger*, chained itself, records where
-//! each segment begins and with which head and count it ends, and run records carry a position that can be kept elsewhere.
-//! `docs/audit.md` has the format, the verdicts and what is not detected.
+//! Each process writes one *segment*: a file of JSON lines, each with the hash of the line before.
+//! A chain alone cannot show that its end was cut off or that all of it was rewritten. Therefore a
+//! *ledger*, which is a chain too, records where each segment starts and with which head and count
+//! it ends, and run records contain a position in the log that can be stored elsewhere.
+//! `docs/audit.md` describes the format, the verdicts and what cannot be detected.
 //!
-//! An event is appended before what it speaks of happens. If it cannot be written the segment has failed for good, and the caller
-//! refuses: there is no use of a secret without its event.
+//! An event is written before the action it describes. If it cannot be written, the segment has
+//! failed permanently and the caller must refuse the action: no secret is used without its event.
 
 mod chain;
 mod commit;
@@ -32,27 +33,28 @@ use serde::{Deserialize, Serialize};
 pub use error::AuditError;
 pub use event::{Decision, Event, Kind};
 pub use policies::kept_policy;
-pub use read::{Item, LineEvent, Trail, read};
+pub use read::{Item, LineEvent, LogReader, read};
 pub use report::{Expect, InvalidExpect, Report, SegmentReport, Verdict};
 pub use verify::{verify, verify_with};
 pub use writer::Audit;
 
-/// The version of the format that this program writes and the newest that it reads.
+/// Format version that this program writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
 
 /// When an event counts as written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SyncMode {
-    /// When it is on the disk: it survives a power cut. Concurrent events share a sync.
+    /// When it is synced to disk: it survives a power failure. Concurrent events share a sync.
     #[default]
     Always,
-    /// When the operating system has it: it survives the death of the process, not that of the machine.
+    /// When the operating system has accepted it: it survives the end of the process, but not of
+    /// the machine.
     Os,
 }
 
-/// Whether a process is still writing a segment. False where there is no such segment; true where that cannot be told, so that
-/// nobody is declared dead without proof.
+/// Returns whether a process is still writing a segment: `false` if the segment does not exist,
+/// `true` if this cannot be determined, so that no running process is taken for dead.
 pub fn is_live(dir: &Path, segment: &str) -> bool {
     if !folder::is_segment(segment) {
         return false;
@@ -64,7 +66,7 @@ pub fn is_live(dir: &Path, segment: &str) -> bool {
     }
 }
 
-/// The time that events carry. The one clock of this module.
+/// Returns the time for an event. The only use of the clock in this crate.
 fn now() -> Timestamp {
     Timestamp::now()
 }

@@ -1,4 +1,4 @@
-//! The texts of policies, kept by digest, so that a reviewer can read what a run was decided by.
+//! Policy texts, stored by digest, so that a reviewer can read the policy of a run.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -12,35 +12,35 @@ use strongroom_core::ids::Digest;
 
 const FOLDER: &str = "policies";
 
-/// The most bytes of a policy that are read back.
+/// Maximum length of a policy that is read back, in bytes.
 const TEXT_MAX: u64 = 16 * 1024 * 1024;
 
 fn name_of(digest: &Digest) -> String {
     format!("{}.toml", digest.to_hex())
 }
 
-/// How many of the policies that this process kept are remembered.
-const REMEMBERED: usize = 16_384;
+/// Maximum number of remembered policies.
+const STAMPS_MAX: usize = 16_384;
 
-/// The policies that this process has kept, and what the system said of each file then. While a file is as it was, it is not read again for the next
-/// run under the same policy.
+/// Policies that this process has stored, with the file metadata of each. While the metadata is
+/// unchanged, the file is not read again for the next run with the same policy.
 #[derive(Debug, Default)]
-pub(super) struct Kept(Mutex<HashMap<Digest, Stamp>>);
+pub(super) struct PolicyStore(Mutex<HashMap<Digest, Stamp>>);
 
-/// Device, inode, length and both times of a file.
+/// Device, inode and length of a file, and its modification and status change times.
 type Stamp = ([u64; 3], [i64; 4]);
 
-impl Kept {
-    /// Writes a text unless it is there already as it should be.
+impl PolicyStore {
+    /// Stores a text unless it is already stored intact.
     pub(super) fn keep(&self, folder: &Folder, mode: SyncMode, digest: &Digest, text: &str) -> Result<(), AuditError> {
-        let known = self.lock().get(digest).copied();
-        if known.is_some() && known == stamp(folder, digest) {
+        let expected = self.lock().get(digest).copied();
+        if expected.is_some() && expected == stamp(folder, digest) {
             return Ok(());
         }
         keep(folder, mode, digest, text)?;
         if let Some(stamp) = stamp(folder, digest) {
             let mut kept = self.lock();
-            if kept.len() >= REMEMBERED {
+            if kept.len() >= STAMPS_MAX {
                 kept.clear();
             }
             kept.insert(*digest, stamp);
@@ -48,7 +48,7 @@ impl Kept {
         Ok(())
     }
 
-    // No code that holds the lock leaves a change half done.
+    // A poisoned lock is safe to use: no change is left incomplete.
     fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Stamp>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -71,7 +71,8 @@ fn keep(folder: &Folder, mode: SyncMode, digest: &Digest, text: &str) -> Result<
     if get(&policies, digest)?.is_some() {
         return Ok(());
     }
-    // A name of its own: two processes that keep one policy do not meet before the rename.
+    // A unique name, so that two processes that store the same policy do not collide before the
+    // rename.
     let scratch = format!(".{}", ulid::Ulid::generate());
     let path = policies.path_of(&name);
     let written = policies.create(&scratch).and_then(|mut file| {
@@ -91,10 +92,10 @@ fn keep(folder: &Folder, mode: SyncMode, digest: &Digest, text: &str) -> Result<
     Ok(())
 }
 
-/// The text of a policy that was kept; none where there is none, or where what stands there is not what the digest names.
+/// Returns a stored policy; `None` if it is missing or does not match the digest.
 ///
 /// # Errors
-/// [`AuditError::Absent`] where there is no audit, [`AuditError::Io`] where it cannot be read.
+/// [`AuditError::Absent`] if there is no audit log, [`AuditError::Io`] if the file cannot be read.
 pub fn kept_policy(dir: &Path, digest: &Digest) -> Result<Option<String>, AuditError> {
     match Folder::open(&dir.join(FOLDER)) {
         Ok(policies) => get(&policies, digest),

@@ -1,4 +1,4 @@
-//! Reads the trail's events, segment by segment, for showing. Whether they are what was written, `verify` says.
+//! Reads events segment by segment, to show them. `verify` checks whether they are genuine.
 
 use std::fmt;
 use std::fs::File;
@@ -15,30 +15,30 @@ use super::error::AuditError;
 use super::event::Event;
 use super::folder::{Folder, file_name};
 
-/// An event with what the writer added.
+/// An event with the fields that the writer adds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LineEvent {
-    /// Its number in the segment, from 1.
+    /// Sequence number in the segment, from 1.
     pub seq: u64,
     /// When it was written.
     pub time: Timestamp,
-    /// What happened.
+    /// The event.
     pub event: Event,
 }
 
-/// One line of the trail.
+/// One line of the audit log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
-    /// The segment it stands in; of a file that is no segment, the file name without its ending.
+    /// The segment; for another file, its name without extension.
     pub segment: String,
-    /// Its number in the file, from 1.
+    /// Line number in the file, from 1.
     pub line: u64,
-    /// What it says; none where it is no event that this program knows: damaged, or of a newer program.
+    /// The event; `None` if the line is damaged or a newer program wrote it.
     pub event: Option<LineEvent>,
 }
 
-/// The events of a trail in the order of segments, read one line at a time.
-pub struct Trail {
+/// Iterates over the lines of an audit log in the order of segments.
+pub struct LogReader {
     folder: Folder,
     segments: vec::IntoIter<String>,
     current: Option<Current>,
@@ -50,24 +50,24 @@ struct Current {
     line: u64,
 }
 
-impl fmt::Debug for Trail {
+impl fmt::Debug for LogReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trail").field("to_come", &self.segments).finish_non_exhaustive()
+        f.debug_struct("LogReader").field("remaining", &self.segments).finish_non_exhaustive()
     }
 }
 
-/// Opens the trail of a folder. A segment's last piece without a newline is no event and is left out.
+/// Opens the audit log in a directory for reading. Skips a segment's partial last line.
 ///
 /// # Errors
-/// [`AuditError::Absent`] where there is no audit; the iterator answers with [`AuditError::Io`] where a segment cannot be read, and
-/// goes on with the next.
-pub fn read(dir: &Path) -> Result<Trail, AuditError> {
+/// [`AuditError::Absent`] if there is no audit log. If a segment cannot be read, the iterator
+/// returns [`AuditError::Io`] and continues with the next one.
+pub fn read(dir: &Path) -> Result<LogReader, AuditError> {
     let folder = Folder::open(dir)?;
     let segments = folder.segments()?.into_iter();
-    Ok(Trail { folder, segments, current: None })
+    Ok(LogReader { folder, segments, current: None })
 }
 
-impl Iterator for Trail {
+impl Iterator for LogReader {
     type Item = Result<Item, AuditError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -79,7 +79,7 @@ impl Iterator for Trail {
                         let lines = Lines::new(BufReader::with_capacity(LINE_MAX, file));
                         self.current = Some(Current { segment, lines, line: 0 });
                     }
-                    // Another process's file that is gone, or no file at all: nothing to show.
+                    // The file has disappeared or is not a regular file.
                     Ok(None) => {}
                     Err(error) => return Some(Err(error)),
                 }

@@ -1,4 +1,4 @@
-//! What `verify` answers.
+//! Results of `verify`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,41 +8,43 @@ use serde::Serialize;
 use super::folder::is_segment;
 use strongroom_core::record::AuditPosition;
 
-/// What became of a segment, of the ledger, or of the whole trail; from best to worst.
+/// The verdict on a segment, the ledger or the complete log; from best to worst.
 ///
-/// The text says what it means and what to do.
+/// `Display` states the meaning and what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(tag = "verdict", rename_all = "kebab-case")]
 pub enum Verdict {
-    /// Complete and as it was written.
+    /// Complete and unaltered.
     Intact,
-    /// A process is writing it now; so far its chain is whole.
+    /// A process is writing it now; its chain is correct so far.
     Live,
-    /// Its process was gone before it closed it. Its chain is whole up to the last line found; until a later process recovered it, whoever could
-    /// write the file could have written all of it anew.
+    /// Its process ended before closing it. Its chain is correct up to the last line found. Until a
+    /// later process recovered it, anyone with write access to the file could have rewritten all of
+    /// it.
     Recovered,
-    /// As recovered, and the last line is incomplete: the process died while it wrote it.
+    /// Recovered, and the last line is incomplete because the process died while writing it.
     TornLastLine,
-    /// There is a file that the ledger does not know.
+    /// The ledger does not list this file.
     Unlisted,
-    /// Lines are gone from its end.
+    /// Lines are missing at its end.
     Truncated,
-    /// The ledger knows it and there is no file, or it is expected and nobody knows it.
+    /// The ledger or an expected position refers to it, but the file does not exist.
     Missing,
     /// It was changed after it was written.
     Altered {
-        /// The first line that is not as it was written, from 1.
+        /// The first altered line, from 1.
         line: u64,
     },
-    /// The ledger was changed after it was written; what it says of segments is worth no more than that.
+    /// The ledger was changed after it was written, so its statements about segments are not
+    /// trustworthy.
     LedgerAltered {
-        /// The first line that is not as it was written, from 1.
+        /// The first altered line, from 1.
         line: u64,
     },
 }
 
 impl Verdict {
-    /// Whether somebody or something changed what was written. What a crash leaves behind is no such thing.
+    /// Returns whether the data was changed after it was written, other than by a crash.
     pub fn is_tampering(self) -> bool {
         self >= Verdict::Unlisted
     }
@@ -81,37 +83,37 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// What became of one segment.
+/// The verdict on one segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SegmentReport {
-    /// Its name; of a file that is no segment, the file name without its ending.
+    /// The name; for a file that is not a segment, the file name without extension.
     pub segment: String,
     /// The verdict.
     #[serde(flatten)]
     pub verdict: Verdict,
-    /// How many events at its front are as they were written.
+    /// Number of unaltered events at its start.
     pub events: u64,
-    /// The hash of the last of them; none where there is none.
+    /// Hash of the last of them; `None` if there are none.
     pub head: Option<String>,
 }
 
-/// What became of a trail.
+/// The verdicts on an audit log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// The ledger: intact, recovered, torn last line, missing or altered.
     pub ledger: Verdict,
-    /// Every segment that the ledger or the folder knows, in order of name.
+    /// Every segment in the ledger or the directory, in order of name.
     pub segments: Vec<SegmentReport>,
 }
 
 impl Report {
-    /// The worst verdict of all.
+    /// Returns the worst verdict.
     pub fn overall(&self) -> Verdict {
         self.segments.iter().map(|segment| segment.verdict).fold(self.ledger, Verdict::max)
     }
 }
 
-/// A position that was kept elsewhere and that the trail has to contain.
+/// A position that was stored elsewhere and that the log must contain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expect {
     pub(super) segment: String,
@@ -120,7 +122,7 @@ pub struct Expect {
 }
 
 impl Expect {
-    /// Reads `SEGMENT:COUNT:HASH`, as a run record has them.
+    /// Parses `SEGMENT:COUNT:HASH`, as in run records.
     ///
     /// # Errors
     /// [`InvalidExpect`] for anything else.
@@ -140,7 +142,7 @@ impl Expect {
         Ok(Self { segment: segment.to_owned(), count, head })
     }
 
-    /// The segment expected.
+    /// Returns the segment.
     pub fn segment(&self) -> &str {
         &self.segment
     }
@@ -166,7 +168,7 @@ impl fmt::Display for Expect {
     }
 }
 
-/// The text is no position.
+/// The text is not a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an expected position is `SEGMENT:COUNT:HASH`, as the field `audit` of a run record has them")]
 pub struct InvalidExpect;

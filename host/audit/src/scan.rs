@@ -1,4 +1,4 @@
-//! Reads a segment from front to back and says how far it is what was written.
+//! Reads a segment and finds its first altered line.
 
 use std::io::{self, BufReader, Read};
 
@@ -6,37 +6,37 @@ use blake3::Hash;
 
 use super::chain::{self, Altered, Checker, Lines, Link, Next, Tail};
 
-/// What a segment's file holds.
+/// Contents of a segment.
 #[derive(Debug)]
 pub(super) struct Scan {
-    /// How many good lines there are: before the altered one, where there is one.
+    /// Number of unaltered lines at the start.
     pub(super) lines: u64,
-    /// The hash of the last good line, or the genesis.
+    /// Hash of the last unaltered line, or the genesis.
     pub(super) head: Hash,
     /// The first altered line.
     pub(super) altered: Option<u64>,
-    /// What follows the last newline.
+    /// Bytes after the last newline.
     pub(super) tail: Option<Tail>,
-    /// The first line whose hash is another than a position says that was kept elsewhere.
+    /// The first line whose hash differs from that of a position that was stored elsewhere.
     pub(super) differs: Option<u64>,
 }
 
 /// What is known about a segment before it is read.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Known<'a> {
-    /// What its first line has to refer to; none where the ledger does not say.
+pub(super) struct Expected<'a> {
+    /// Expected `prev` hash of its first line; `None` if the ledger has none.
     pub(super) genesis: Option<Hash>,
-    /// How many lines it had in the end, and the hash of the last.
+    /// Final number of lines, and the hash of the last.
     pub(super) closing: Option<(u64, Hash)>,
-    /// Lines with the hashes that they had, by number.
+    /// Expected hashes of lines, by number.
     pub(super) kept: &'a [(u64, Hash)],
 }
 
-/// Reads a segment in bounded memory. The first altered line ends the reading.
-pub(super) fn scan(input: impl Read, known: Known<'_>) -> io::Result<Scan> {
+/// Reads a segment in bounded memory. Stops at the first altered line.
+pub(super) fn scan(input: impl Read, expected: Expected<'_>) -> io::Result<Scan> {
     let mut lines = Lines::new(BufReader::with_capacity(chain::LINE_MAX, input));
-    let mut checker = Checker::new(known.genesis);
-    let (mut tail, mut differs, mut kept) = (None, None, known.kept);
+    let mut checker = Checker::new(expected.genesis);
+    let (mut tail, mut differs, mut kept) = (None, None, expected.kept);
     let altered = loop {
         match lines.next()? {
             Next::Line => {
@@ -54,7 +54,7 @@ pub(super) fn scan(input: impl Read, known: Known<'_>) -> io::Result<Scan> {
             Next::Long => break Some(checker.reject()),
             Next::Tail(found) => tail = Some(found),
             Next::End => {
-                let closing = known.closing.filter(|(count, _)| *count == checker.lines()).map(|(_, head)| head);
+                let closing = expected.closing.filter(|(count, _)| *count == checker.lines()).map(|(_, head)| head);
                 break checker.finish(closing).err();
             }
         }

@@ -1,21 +1,22 @@
-//! Verifies a trail: every segment against its chain and the ledger, and the ledger against its own chain.
+//! Verifies an audit log: every segment against its chain and the ledger, and the ledger against
+//! its own chain.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::error::AuditError;
 use super::folder::{Folder, LEDGER, file_name, is_segment};
-use super::ledger::{Ending, Listed, View};
+use super::ledger::{Ending, LedgerSegment, LedgerState};
 use super::report::{Expect, Report, SegmentReport, Verdict};
-use super::scan::{Known, Scan, scan};
+use super::scan::{Expected, Scan, scan};
 
-/// Reads a whole trail, in memory bounded by the number of segments, and says what became of each part of it. Changes nothing,
-/// and may run while other processes write.
+/// Verifies an audit log and reports a verdict on each part, in memory bounded by the number of
+/// segments. Changes nothing, and can run while other processes write.
 ///
 /// # Errors
-/// [`AuditError::Absent`] where there is no audit, [`AuditError::Newer`] where a newer program wrote it, [`AuditError::Busy`]
-/// where a process holds the ledger and hangs, [`AuditError::Io`] where something cannot be read. What was altered is no
-/// error but a verdict.
+/// [`AuditError::Absent`] if there is no audit log, [`AuditError::Newer`] if a newer program wrote
+/// it, [`AuditError::Busy`] if a process does not release the ledger, [`AuditError::Io`] if a file
+/// cannot be read. Tampering is not an error but a verdict.
 ///
 /// ```
 /// use strongroom_audit::{Audit, Event, Kind, SyncMode, Verdict, verify};
@@ -34,13 +35,15 @@ pub fn verify(dir: &Path, expect: Option<&Expect>) -> Result<Report, AuditError>
     verify_with(dir, expect, &[])
 }
 
-/// The same, and the trail has to agree with positions that were kept beside it, such as those of run records: a segment that was written anew as a
-/// whole does not. One whose segment neither the folder nor the ledger knows says nothing: a trail may have been moved aside.
+/// Verifies an audit log like [`verify`], and also against positions that were stored elsewhere,
+/// such as those in run records: a segment that was completely rewritten does not match them. A
+/// position whose segment neither the directory nor the ledger contains is ignored, because the log
+/// may have been moved aside.
 ///
-/// Positions that are taken while others write have to be taken before this is called.
+/// If other processes are writing, collect the positions before calling this.
 ///
 /// # Errors
-/// As [`verify`].
+/// Those of [`verify`].
 pub fn verify_with(dir: &Path, expect: Option<&Expect>, kept: &[Expect]) -> Result<Report, AuditError> {
     let folder = Folder::open(dir)?;
     let mut positions: BTreeMap<&str, Vec<(u64, blake3::Hash)>> = BTreeMap::new();
@@ -65,24 +68,25 @@ pub fn verify_with(dir: &Path, expect: Option<&Expect>, kept: &[Expect]) -> Resu
     let ledger = match &snapshot.ledger {
         None if segments.is_empty() => Verdict::Intact,
         None => Verdict::Missing,
-        Some(View { altered: Some(line), .. }) => Verdict::LedgerAltered { line: *line },
-        Some(View { torn: true, .. }) => Verdict::TornLastLine,
-        Some(View { mended: true, .. }) => Verdict::Recovered,
+        Some(LedgerState { altered: Some(line), .. }) => Verdict::LedgerAltered { line: *line },
+        Some(LedgerState { torn: true, .. }) => Verdict::TornLastLine,
+        Some(LedgerState { repaired: true, .. }) => Verdict::Recovered,
         Some(_) => Verdict::Intact,
     };
     Ok(Report { ledger, segments })
 }
 
-/// What the ledger, the folder and the locks say at one moment: while the ledger is locked no segment begins or ends.
+/// Ledger, files and locks at one moment: while the ledger is locked, no segment starts or ends.
 struct Snapshot {
-    ledger: Option<View>,
-    /// The files, and whether a process holds them.
+    ledger: Option<LedgerState>,
+    /// Files, and whether a process holds them.
     files: BTreeMap<String, bool>,
 }
 
 impl Snapshot {
     fn take(folder: &Folder) -> Result<Self, AuditError> {
-        // In this order: the first process of all makes the ledger before its segment, so a segment seen now has its ledger.
+        // In this order, because the first process creates the ledger before its segment: a segment
+        // listed here has a ledger.
         let unlocked = folder.segments()?;
         let file = folder.read(LEDGER)?;
         let names = match &file {
@@ -92,7 +96,7 @@ impl Snapshot {
             }
             None => unlocked,
         };
-        let ledger = file.as_ref().map(|file| View::read(file, folder)).transpose()?;
+        let ledger = file.as_ref().map(|file| LedgerState::read(file, folder)).transpose()?;
         let ended = |name: &str| {
             ledger.as_ref().and_then(|view| view.segments.get(name)).is_some_and(|listed| listed.ending.is_some())
         };
@@ -109,23 +113,23 @@ impl Snapshot {
 fn segment(
     folder: &Folder,
     name: &str,
-    listed: Option<&Listed>,
+    listed: Option<&LedgerSegment>,
     live: bool,
     (expected, kept): (bool, &[(u64, blake3::Hash)]),
 ) -> Result<SegmentReport, AuditError> {
     let report = |verdict, events, head| SegmentReport { segment: name.to_owned(), verdict, events, head };
     let Some(file) = folder.read(&file_name(name))? else {
-        // Under a name that nobody announced there may stand a link or a folder.
+        // The name of a segment that was never announced may belong to a link or a directory.
         let verdict = if listed.is_none() && !expected { Verdict::Unlisted } else { Verdict::Missing };
         return Ok(report(verdict, 0, None));
     };
     let ending = listed.and_then(|listed| listed.ending);
-    let known = Known {
+    let expected = Expected {
         genesis: listed.map(|listed| listed.genesis),
         closing: ending.map(|ending| (ending.count, ending.head)),
         kept,
     };
-    let scan = scan(&file, known)
+    let scan = scan(&file, expected)
         .map_err(|error| AuditError::io("read the audit segment", &folder.path_of(&file_name(name)), error))?;
     let verdict = match (listed, ending) {
         (None, _) => unlisted(name, &scan),
@@ -137,24 +141,25 @@ fn segment(
     Ok(report(verdict, scan.lines, head))
 }
 
-/// An empty file is what a process leaves that dies before it has announced its segment; anything more was announced once.
+/// Returns the verdict on a file that the ledger does not list. A process that dies before it
+/// announces its segment leaves an empty file; a file with content was announced.
 fn unlisted(name: &str, scan: &Scan) -> Verdict {
     let empty = scan.lines == 0 && scan.altered.is_none() && scan.tail.is_none();
     if empty && is_segment(name) { Verdict::Recovered } else { Verdict::Unlisted }
 }
 
-/// A segment that the ledger knows to have begun and no more.
+/// Returns the verdict on a segment whose end the ledger does not record.
 fn open(scan: &Scan, live: bool) -> Verdict {
     match (scan.altered, live, scan.tail) {
         (Some(line), ..) => Verdict::Altered { line },
-        // What is behind the last newline is being written.
+        // Bytes after the last newline are being written.
         (None, true, _) => Verdict::Live,
         (None, false, Some(_)) => Verdict::TornLastLine,
         (None, false, None) => Verdict::Recovered,
     }
 }
 
-/// A segment whose count and head the ledger knows.
+/// Returns the verdict on a segment whose count and head the ledger records.
 fn ended(scan: &Scan, ending: &Ending) -> Verdict {
     if let Some(line) = scan.altered.into_iter().chain(ending.altered).min() {
         return Verdict::Altered { line };
@@ -177,11 +182,11 @@ fn ended(scan: &Scan, ending: &Ending) -> Verdict {
     }
 }
 
-/// What positions that were kept elsewhere say about a segment.
+/// Returns the verdict of positions that were stored elsewhere.
 fn against(scan: &Scan, kept: &[(u64, blake3::Hash)]) -> Verdict {
     match scan.differs {
         Some(line) => Verdict::Altered { line },
-        // Lines behind an altered one were not looked at, and that is a verdict already.
+        // Lines after an altered one were not read, and that is a verdict already.
         None if scan.altered.is_some() => Verdict::Intact,
         None if kept.last().is_some_and(|(count, _)| *count > scan.lines) => Verdict::Truncated,
         None => Verdict::Intact,

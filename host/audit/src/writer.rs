@@ -1,4 +1,4 @@
-//! The one writer of a segment.
+//! The writer of a segment.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,20 +13,20 @@ use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 
 use super::chain::{self, Hex, LINE_MAX};
-use super::commit::{Commit, Sink};
+use super::commit::{GroupCommit, Sink};
 use super::error::{AuditError, Hint};
 use super::event::{Event, Kind};
 use super::folder::{Folder, file_name};
-use super::ledger::{Ledger, View};
-use super::policies::Kept;
-use super::scan::{Known, scan};
+use super::ledger::{Ledger, LedgerState};
+use super::policies::PolicyStore;
+use super::scan::{Expected, scan};
 use super::{FORMAT, SyncMode, now};
 use strongroom_core::record::AuditPosition;
 
-/// The audit of this process: one segment, to which all clones append.
+/// The audit log of this process: one segment, to which all clones append.
 ///
-/// Close it with [`Audit::close`] at the end; the last clone that is dropped tries to. A segment that was not closed is reported
-/// as recovered, never as intact.
+/// Close it with [`Audit::close`]; otherwise dropping the last clone tries to. A segment that was
+/// not closed is reported as recovered, never as intact.
 #[derive(Clone)]
 pub struct Audit {
     inner: Arc<Inner>,
@@ -36,24 +36,24 @@ struct Inner {
     folder: Folder,
     segment: String,
     mode: SyncMode,
-    /// Holds the lock that says this segment is alive.
+    /// Holds the lock that marks this segment as live.
     file: Arc<File>,
     sink: Arc<dyn Sink>,
-    commit: Arc<Commit>,
+    commit: Arc<GroupCommit>,
     state: Mutex<State>,
-    policies: Kept,
-    /// Held while the segment is being closed, so that a second closing waits for the first.
+    policies: PolicyStore,
+    /// Held while the segment is being closed, so that a second call waits for the first.
     closing: Mutex<()>,
 }
 
 struct State {
     written: Written,
     phase: Phase,
-    /// The line being written. Kept for its room.
+    /// Buffer for the line, reused to avoid allocations.
     line: Vec<u8>,
 }
 
-/// How far a segment is written.
+/// Position after the last event written.
 #[derive(Clone, Copy)]
 struct Written {
     count: u64,
@@ -62,7 +62,7 @@ struct Written {
 
 enum Phase {
     Open,
-    /// The last event is written, the ledger does not say so yet.
+    /// The last event is written, but not recorded in the ledger.
     Ended,
     Closed,
     Failed(Arc<str>),
@@ -78,17 +78,18 @@ struct Line<'a> {
 }
 
 impl Audit {
-    /// Begins a segment in a folder, which is made where it is not there. What processes left that are gone is recorded in the
-    /// ledger first. Blocks for some syncs of the disk.
+    /// Starts a segment in a directory, which is created if missing. First records segments that
+    /// other processes did not close in the ledger. Blocks for several disk syncs.
     ///
     /// # Errors
-    /// Where the folder is not this user's alone ([`AuditError::Insecure`]), its ledger was altered or is held by a process that
-    /// hangs, or something cannot be read or written.
+    /// [`AuditError::Insecure`] if other users own or can access the directory; other errors if the
+    /// ledger was altered, another process does not release it, or a file cannot be read or
+    /// written.
     pub fn open(dir: &Path, sync: SyncMode) -> Result<Self, AuditError> {
         Self::open_with(dir, sync, |file| file)
     }
 
-    /// Opens with a sink that may fail.
+    /// Opens with another sink, which may fail.
     pub(super) fn open_with(
         dir: &Path,
         mode: SyncMode,
@@ -97,8 +98,8 @@ impl Audit {
         let folder = Folder::make(dir)?;
         let (mut ledger, view) = Ledger::open(&folder)?;
         recover(&folder, &mut ledger, &view, mode)?;
-        // The file is made and locked before the ledger names it: whoever reads the ledger finds a live segment. A process that
-        // dies in between leaves an empty file that nobody misses.
+        // The file is created and locked before the ledger lists it, so that readers of the ledger
+        // see a live segment. A process that dies in between leaves only an empty file.
         let segment = ulid::Ulid::generate().to_string();
         let file = folder.create(&file_name(&segment))?;
         let path = folder.path_of(&file_name(&segment));
@@ -118,14 +119,14 @@ impl Audit {
             segment,
             mode,
             file,
-            commit: Arc::new(Commit::new(Arc::clone(&sink))),
+            commit: Arc::new(GroupCommit::new(Arc::clone(&sink))),
             sink,
             state: Mutex::new(State {
                 written: Written { count: 0, head: genesis },
                 phase: Phase::Open,
                 line: Vec::new(),
             }),
-            policies: Kept::default(),
+            policies: PolicyStore::default(),
             closing: Mutex::new(()),
         };
         let first = inner.write(&first_event())?;
@@ -133,19 +134,24 @@ impl Audit {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Appends an event and answers once it is durable, as far as the mode asks for it. Concurrent appends share a sync.
+    /// Appends an event and returns once it is durable, as far as the mode requires. Concurrent
+    /// calls share a sync.
     ///
-    /// The line is written at the first poll; a future that is dropped later leaves a complete event behind.
+    /// The line is written at the first poll; dropping the future later leaves a complete event.
     ///
     /// # Errors
-    /// [`AuditError::Failed`] where this or an earlier event could not be written; [`AuditError::Closed`] after the end;
-    /// [`AuditError::TooLong`] and [`AuditError::Reserved`] where nothing was written and the segment is as before. In each case
-    /// what was to be audited must not happen.
+    /// [`AuditError::Failed`] if this or an earlier event could not be written;
+    /// [`AuditError::Closed`] after the end; [`AuditError::TooLong`] and [`AuditError::Reserved`]
+    /// if nothing was written and the segment can still be used. After any error the caller must
+    /// not perform the action.
     pub async fn append(&self, event: Event) -> Result<AuditPosition, AuditError> {
         Ok(self.inner.position(self.write(&event).await?))
     }
 
-    /// [`Audit::append`] for who does not ask where the event stands.
+    /// Appends an event like [`Audit::append`], without returning its position.
+    ///
+    /// # Errors
+    /// Those of [`Audit::append`].
     pub async fn put(&self, event: &Event) -> Result<(), AuditError> {
         self.write(event).await.map(drop)
     }
@@ -159,10 +165,10 @@ impl Audit {
         Ok(written)
     }
 
-    /// [`Audit::append`] for callers that may block.
+    /// Appends an event like [`Audit::append`], for callers that may block.
     ///
     /// # Errors
-    /// As [`Audit::append`].
+    /// Those of [`Audit::append`].
     pub fn append_blocking(&self, event: Event) -> Result<AuditPosition, AuditError> {
         check(&event)?;
         let written = self.inner.write(&event)?;
@@ -170,30 +176,32 @@ impl Audit {
         Ok(self.inner.position(written))
     }
 
-    /// Where the segment stands: after the last event written, which another caller may still be making durable.
+    /// Returns the position after the last event written, which may not be durable yet.
     pub fn position(&self) -> AuditPosition {
         let written = self.inner.lock().written;
         self.inner.position(written)
     }
 
-    /// The segment's name, a ULID.
+    /// Returns the segment's name, a ULID.
     pub fn segment(&self) -> &str {
         &self.inner.segment
     }
 
-    /// Ends the segment and records head and count in the ledger. Blocks; closing again does nothing.
+    /// Ends the segment and records head and count in the ledger. Blocks. Closing again does
+    /// nothing.
     ///
     /// # Errors
-    /// [`AuditError::Failed`] where the segment has failed, and whatever keeps the ledger from being written. The segment then counts
-    /// as not closed, and the next process records it as recovered.
+    /// [`AuditError::Failed`] if the segment has failed, and any error that prevents writing the
+    /// ledger. The segment then counts as not closed, and the next process records it as recovered.
     pub fn close(&self) -> Result<(), AuditError> {
         self.inner.close()
     }
 
-    /// Keeps a policy's text by its digest as `policies/<hex>.toml`, complete or not at all. Blocks.
+    /// Stores a policy's text atomically as `policies/<hex>.toml`, named by its digest. Blocks.
     ///
     /// # Errors
-    /// [`AuditError::PolicyDigest`] where the digest is not the text's; [`AuditError::Io`] where it cannot be written.
+    /// [`AuditError::PolicyDigest`] if the digest does not match the text; [`AuditError::Io`] if it
+    /// cannot be written.
     pub fn keep_policy(&self, digest: &strongroom_core::ids::Digest, text: &str) -> Result<(), AuditError> {
         self.inner.policies.keep(&self.inner.folder, self.inner.mode, digest, text)
     }
@@ -201,8 +209,8 @@ impl Audit {
 
 #[cfg(test)]
 impl Audit {
-    /// What `kill -9` leaves: the file is let go of and nothing more is written. Of a program that another test starts at this moment, the
-    /// beginnings have the file too, and for so long the segment is alive.
+    /// Simulates `kill -9`: closes the file without writing anything. A child process that another
+    /// test is just starting may hold the file a little longer, and so keep the segment live.
     pub(super) fn kill(self) {
         let (dir, segment) = (self.inner.folder.path_of(""), self.segment().to_owned());
         self.inner.lock().phase = Phase::Failed(Arc::from("killed by a test"));
@@ -219,7 +227,7 @@ impl fmt::Debug for Audit {
     }
 }
 
-/// The first event: what program this is, and who runs it. Nothing of it comes from the environment.
+/// Returns the first event: the program and its user. Nothing in it comes from the environment.
 fn first_event() -> Event {
     let detail: [(_, Cow<'static, str>); _] = [
         ("program", concat!("strongroom ", env!("CARGO_PKG_VERSION")).into()),
@@ -232,7 +240,8 @@ fn first_event() -> Event {
     Event { event: Kind::SegmentStart, detail, ..Event::default() }
 }
 
-/// The first and the last event of a segment are the writer's; a caller that forgot to say what happened gets an error.
+/// Rejects the kinds of the first and last event of a segment, which only the writer itself may
+/// use.
 fn check(event: &Event) -> Result<(), AuditError> {
     match event.event {
         Kind::SegmentStart | Kind::SegmentEnd => Err(AuditError::Reserved),
@@ -240,22 +249,22 @@ fn check(event: &Event) -> Result<(), AuditError> {
     }
 }
 
-/// Records every segment that was begun and not closed and whose process is gone, as it was found.
-fn recover(folder: &Folder, ledger: &mut Ledger<'_>, view: &View, mode: SyncMode) -> Result<(), AuditError> {
+/// Records every segment that was not closed and whose process has ended.
+fn recover(folder: &Folder, ledger: &mut Ledger<'_>, view: &LedgerState, mode: SyncMode) -> Result<(), AuditError> {
     let open = view.segments.iter().filter(|(_, listed)| listed.ending.is_none());
     for (segment, listed) in open {
         if folder.is_live(segment) {
             continue;
         }
-        // A file that is not there stays missing: `verify` says so.
+        // A missing file stays unrecorded: `verify` reports it.
         let Some(file) = folder.read(&file_name(segment))? else { continue };
         let path = folder.path_of(&file_name(segment));
-        // What the ledger says must not be ahead of what the disk has.
+        // Sync first: the ledger must not be ahead of the disk.
         if mode == SyncMode::Always {
             file.sync_data().map_err(|error| AuditError::io("sync the audit segment", &path, error))?;
         }
-        let known = Known { genesis: Some(listed.genesis), ..Known::default() };
-        let scan = scan(&file, known).map_err(|error| AuditError::io("read the audit segment", &path, error))?;
+        let expected = Expected { genesis: Some(listed.genesis), ..Expected::default() };
+        let scan = scan(&file, expected).map_err(|error| AuditError::io("read the audit segment", &path, error))?;
         ledger.recovered(segment, &scan)?;
     }
     Ok(())
@@ -264,7 +273,7 @@ fn recover(folder: &Folder, ledger: &mut Ledger<'_>, view: &View, mode: SyncMode
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|broken| {
-            // Somebody panicked while writing: what the file holds is not known.
+            // After a panic while writing, the content of the file is unknown.
             let mut state = PoisonError::into_inner(broken);
             state.phase = Phase::Failed(Arc::from("a panic while writing"));
             state
@@ -312,7 +321,7 @@ impl Inner {
         Ok(*written)
     }
 
-    /// One line, one `write(2)`. A part of a line is never followed by anything.
+    /// Writes a line with one `write(2)`. Nothing is ever written after a partial line.
     fn write_once(&self, bytes: &[u8]) -> io::Result<()> {
         loop {
             return match self.sink.write(bytes) {
@@ -341,16 +350,17 @@ impl Inner {
         let mut state = self.lock();
         state.phase = match &recorded {
             Ok(()) => Phase::Closed,
-            // Not tried again: the entry may stand in the ledger, and a second one would look like an edit.
+            // Not retried: the entry may be in the ledger, and a second one would look like
+            // tampering.
             Err(error) => Phase::Failed(Arc::from(error.to_string())),
         };
-        // From here nobody takes this process for one that still writes; that fails only where there is no lock to give up.
+        // From here on the segment is not live. Unlocking fails only if there is no lock.
         let _ = flock(self.file.as_ref(), FlockOperation::Unlock);
         recorded
     }
 
     fn record_end(&self, count: u64) -> Result<(), AuditError> {
-        // Also where the system syncs as it likes: the ledger must not say more than the disk has.
+        // In every mode: the ledger must not be ahead of the disk.
         self.commit.sync_to(count).map_err(|cause| self.failed(cause))?;
         let head = self.lock().written.head;
         let mut ledger = Ledger::open_end(&self.folder)?;
@@ -363,7 +373,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         let open = matches!(self.lock().phase, Phase::Open);
         if open && let Err(error) = self.close() {
-            tracing::error!(segment = %self.segment, %error, "the audit segment could not be closed");
+            tracing::error!(segment = %self.segment, %error, "could not close the audit segment");
         }
     }
 }

@@ -79,7 +79,7 @@ pub struct Broker {
 impl Broker {
     /// Returns a broker for a vault and an audit log.
     pub fn new(vault: Arc<dyn Vault>, audit: Audit, repeats: Repeats) -> Self {
-        let place = vault.place().map(Arc::from);
+        let place = vault.address().map(Arc::from);
         Self { vault, place, audit, repeats }
     }
 

@@ -116,7 +116,7 @@ impl RunBroker {
                 Ok((usable, stored)) => {
                     event.version = Some(stored.description.version.clone());
                     event.outcome = Some(usable.err().unwrap_or("released").into());
-                    if stored.overdue {
+                    if stored.stale {
                         event.detail.insert("cache".into(), "overdue: the vault cannot be reached".into());
                     }
                 }
@@ -140,7 +140,7 @@ impl RunBroker {
     async fn fetch(&self, grants: &[Grant]) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
         let grants: Vec<Grant> = grants.iter().map(|grant| self.pinned(grant)).collect();
         match grants.as_slice() {
-            [grant] => Ok(vec![Missing::apart(self.ask_vault(self.broker.vault.get(grant)).await)?]),
+            [grant] => Ok(vec![Missing::separate(self.ask_vault(self.broker.vault.get(grant)).await)?]),
             grants => self.ask_vault(self.broker.vault.get_many(grants)).await,
         }
     }

@@ -46,7 +46,7 @@ impl Memory {
             enabled,
         };
         let value = Arc::new(Secret::new(value.to_owned()).unwrap());
-        versions.push(Stored { value, description: description.clone(), overdue: false });
+        versions.push(Stored { value, description: description.clone(), stale: false });
         description
     }
 
@@ -76,7 +76,7 @@ impl Vault for Memory {
         Abilities { transactions: !self.piecemeal.load(Ordering::SeqCst), versions: true, soft_delete: false }
     }
 
-    fn place(&self) -> Option<String> {
+    fn address(&self) -> Option<String> {
         Some("memory:tests".to_owned())
     }
 
@@ -91,7 +91,7 @@ impl Vault for Memory {
 
     async fn get_many(&self, grants: &[Grant]) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
         self.called()?;
-        grants.iter().map(|grant| Missing::apart(self.find(grant))).collect()
+        grants.iter().map(|grant| Missing::separate(self.find(grant))).collect()
     }
 
     async fn describe(&self, grant: &Grant) -> Result<Description, VaultError> {
@@ -503,7 +503,7 @@ async fn the_audit_says_what_was_served_beyond_its_age() {
     world.vault.put("a", "fresh");
     world.vault.put("b", "old");
     for stored in world.vault.secrets.lock().unwrap().get_mut(&SecretName::parse("b").unwrap()).unwrap() {
-        stored.overdue = true;
+        stored.stale = true;
     }
     world.run.get("a").await.unwrap();
     assert!(!world.trail().contains("overdue"));

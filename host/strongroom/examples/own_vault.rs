@@ -70,7 +70,7 @@ impl Vault for MapVault {
 
     async fn get_many(&self, grants: &[Grant]) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
         let map = self.lock();
-        grants.iter().map(|grant| Missing::apart(map.find(grant))).collect()
+        grants.iter().map(|grant| Missing::separate(map.find(grant))).collect()
     }
 
     async fn describe(&self, grant: &Grant) -> Result<Description, VaultError> {

@@ -198,7 +198,7 @@ impl Vault for AzureVault {
         Abilities { transactions: false, versions: true, soft_delete: true }
     }
 
-    fn place(&self) -> Option<String> {
+    fn address(&self) -> Option<String> {
         Some(AzureVault::place(self).to_string())
     }
 
@@ -207,7 +207,7 @@ impl Vault for AzureVault {
     }
 
     async fn get_many(&self, grants: &[Grant]) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
-        batch::read(grants.to_vec(), |grant| async move { Missing::apart(Vault::get(self, &grant).await) }).await
+        batch::read(grants.to_vec(), |grant| async move { Missing::separate(Vault::get(self, &grant).await) }).await
     }
 
     /// The vault has no way to describe one version without its value, so the value comes along and is overwritten.

@@ -1,18 +1,23 @@
-//! A cache around any vault, on the guest-facing path.
+//! A cache that wraps any vault on the guest-facing path.
 //!
-//! It spares the vault repeated reads, within an age that the host accepts. Three rules keep it honest:
+//! The cache avoids repeated reads within a time to live that the operator accepts:
 //!
-//! - **One fetch at a time** for a secret, in a task of its own. Callers wait for the task; none of them carries it, so a run that
-//!   is cut off while it waits neither fails nor delays the others.
-//! - **Own writes count at once.** A write forgets what is cached of its names when it ends, whatever came of it, and cuts the
-//!   fetches under way loose: they still answer those who wait, and their answer is not kept. Forgetting, rather than keeping the
-//!   value just written, needs no order between two writes of one name.
-//! - **Only answers are kept**: values, and for a short time that there is none to be had. A failure is told to those who wait.
-//! - **A vault that cannot be reached** may leave a value in use for a configured time beyond its age, and such an answer says that it is
-//!   overdue. A vault that refuses, or says that the secret is gone or disabled, is believed.
+//! - **Fetches are single-flight.** There is at most one fetch of a secret at a time, in its own
+//!   task. Callers only wait for that task, so a run that is aborted while it waits neither fails
+//!   nor delays the others.
+//! - **A run sees this process's writes at once.** When a write ends, whether or not it succeeded,
+//!   the cache invalidates the entries of its names and detaches their fetches in flight: those
+//!   still serve the callers that wait for them, but their result is not cached. Invalidating the
+//!   entry, rather than caching the written value, makes the order of two writes to one name
+//!   irrelevant.
+//! - **Failures are not cached.** Values are, and for a short time also that a secret is missing or
+//!   disabled. A failure reaches only the callers that wait for that fetch.
+//! - **Stale values bridge an outage.** While the vault cannot be reached, a value stays in use for
+//!   a configurable grace period after its time to live, and is marked as stale. If the vault
+//!   refuses access, or says that the secret is gone or disabled, no stale value is served.
 //!
-//! What another process writes, or an operator's command, is seen when the age is reached. A vault has to bound its own time: a
-//! fetch that never ends keeps its followers waiting.
+//! Writes by other processes and by operators become visible when the time to live ends. A vault
+//! must bound the time of its operations: callers of a fetch that never ends wait for it.
 
 mod entries;
 
@@ -33,26 +38,28 @@ use strongroom_core::ids::SecretName;
 use strongroom_core::secret::Secret;
 use strongroom_policy::{Grant, ListGrant};
 
-/// The longest time that a negative answer is kept.
+/// How long a missing or disabled secret is cached at most.
 pub const NEGATIVE_MAX: Duration = Duration::from_secs(5);
 
-/// How a cache behaves.
+/// Settings of a cache.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How old an answer may be, counted from when its fetch began. Zero turns caching off.
+    /// How long an answer is served, counted from the start of its fetch. Zero turns caching off.
     pub time_to_live: Duration,
-    /// How much longer a value may be served while the vault cannot be reached. Zero for not at all.
+    /// Grace period: how long a stale value may be served while the vault cannot be reached. Zero
+    /// turns this off.
     pub grace: Duration,
-    /// Whether to vary the time by up to a tenth either way, so that answers fetched together do not all expire together.
+    /// Whether to vary the time to live by up to a tenth in either direction, so that answers
+    /// fetched together do not expire together.
     pub jitter: bool,
-    /// The most answers that are kept. The one that was not used for longest goes first.
+    /// Maximum number of cached answers. The least recently used one is evicted first.
     pub max_entries: usize,
-    /// The most bytes that are kept, values and names together.
+    /// Maximum size of the cached values and names in bytes.
     pub max_bytes: usize,
 }
 
 impl Default for Settings {
-    /// Five minutes with jitter and without grace, 1,024 answers, 16 MiB.
+    /// Returns five minutes with jitter and without a grace period, 1,024 answers, 16 MiB.
     fn default() -> Self {
         Self {
             time_to_live: Duration::from_secs(300),
@@ -64,7 +71,7 @@ impl Default for Settings {
     }
 }
 
-/// A cache around a vault.
+/// A cache that wraps a vault.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -89,24 +96,24 @@ struct Shared {
     entries: Mutex<Entries>,
 }
 
-/// What a fetch tells those who wait.
+/// What the callers that wait for a fetch receive.
 #[derive(Clone, Debug)]
-enum Told {
-    Answer(Answer),
-    /// The fetch of a batch failed, perhaps over another name of the batch: ask for this one alone.
-    AskAgain,
+enum FetchOutcome {
+    Done(Answer),
+    /// The fetch of a batch failed, possibly because of another name: fetch this secret alone.
+    Retry,
 }
 
-type Teller = watch::Sender<Option<Told>>;
-type Listener = watch::Receiver<Option<Told>>;
+type OutcomeSender = watch::Sender<Option<FetchOutcome>>;
+type OutcomeReceiver = watch::Receiver<Option<FetchOutcome>>;
 
 impl Cache {
-    /// A cache around a vault.
+    /// Creates a cache that wraps a vault.
     pub fn new(vault: Arc<dyn Vault>, settings: Settings) -> Self {
         Self { vault, shared: Arc::new(Shared { settings, entries: Mutex::default() }) }
     }
 
-    /// Forgets everything. Values are overwritten when the last run that holds one drops it.
+    /// Removes all entries. A value is zeroized when the last run that holds it drops it.
     pub fn clear(&self) {
         self.shared.lock().clear();
     }
@@ -115,176 +122,185 @@ impl Cache {
         self.shared.settings.time_to_live.is_zero()
     }
 
-    /// Answers from the cache, joins a fetch under way, or starts one.
-    fn find_or_fetch(&self, key: &Key, grant: &Grant) -> Lookup {
+    /// Returns a cached answer, joins a fetch in flight, or starts one.
+    fn lookup(&self, key: &Key, grant: &Grant) -> Lookup {
         let mut entries = self.shared.lock();
         if let Some(answer) = entries.find(key, Instant::now()) {
             return Lookup::Cached(answer);
         }
-        if let Some(listener) = entries.flight(key) {
-            return Lookup::Joined(listener);
+        if let Some(receiver) = entries.fetch(key) {
+            return Lookup::Joined(receiver);
         }
-        let (teller, listener) = watch::channel(None);
-        let flight = Flight::start(&self.shared, &mut entries, key.clone(), teller, listener.clone());
+        let (sender, receiver) = watch::channel(None);
+        let fetch = Fetch::start(&self.shared, &mut entries, key.clone(), sender, receiver.clone());
         drop(entries);
         let (vault, grant) = (Arc::clone(&self.vault), grant.clone());
-        tokio::spawn(async move { flight.land(vault.get(&grant).await) });
-        Lookup::Started(listener)
+        tokio::spawn(async move { fetch.publish(vault.get(&grant).await) });
+        Lookup::Started(receiver)
     }
 
-    /// An answer of the vault; in the place of one that says that it cannot be reached, a value that is overdue, where there is one.
-    fn or_overdue(&self, key: &Key, answer: Answer) -> Answer {
+    /// Replaces an answer that says that the vault cannot be reached by a stale value, if there is
+    /// one.
+    fn or_stale(&self, key: &Key, answer: Answer) -> Answer {
         match answer {
             Err(VaultError::Unavailable(text)) => {
-                let found = self.shared.lock().find_overdue(key, Instant::now());
+                let found = self.shared.lock().find_stale(key, Instant::now());
                 found.ok_or(VaultError::Unavailable(text))
             }
             answer => answer,
         }
     }
 
-    /// Does a write in a task of its own and forgets what is cached of its names when it ends, even where it panics.
+    /// Runs a write in its own task, and invalidates its names when the task ends, even by a panic.
     async fn write<T: Send + 'static>(
         &self,
         names: Vec<SecretName>,
         work: impl Future<Output = Result<T, VaultError>> + Send + 'static,
     ) -> Result<T, VaultError> {
-        let forget = Forget { shared: Arc::clone(&self.shared), names };
+        let invalidate = InvalidateOnDrop { shared: Arc::clone(&self.shared), names };
         let task = tokio::spawn(async move {
             let answer = work.await;
-            drop(forget);
+            drop(invalidate);
             answer
         });
-        task.await.unwrap_or_else(|_| Err(lost()))
+        task.await.unwrap_or_else(|_| Err(fetch_lost()))
     }
 
-    /// Fetches what a batch did not find, in one call of the vault, and tells each flight its part.
-    fn fetch_many(&self, missing: Vec<(Flight, Grant)>) -> tokio::task::JoinHandle<Result<(), VaultError>> {
+    /// Fetches the part of a batch that is not cached in one call of the vault, and publishes each
+    /// result.
+    fn fetch_many(&self, missing: Vec<(Fetch, Grant)>) -> tokio::task::JoinHandle<Result<(), VaultError>> {
         let vault = Arc::clone(&self.vault);
         tokio::spawn(async move {
-            let (flights, grants): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
+            let (in_flight, grants): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
             match vault.get_many(&grants).await {
-                Ok(answers) if answers.len() == flights.len() => {
-                    for (flight, answer) in flights.into_iter().zip(answers) {
-                        let name = flight.key.name.clone();
-                        flight.land(answer.map_err(|missing| missing.of(name)));
+                Ok(answers) if answers.len() == in_flight.len() => {
+                    for (fetch, answer) in in_flight.into_iter().zip(answers) {
+                        let name = fetch.key.name.clone();
+                        fetch.publish(answer.map_err(|missing| missing.into_error(name)));
                     }
                     Ok(())
                 }
                 Ok(_) => {
-                    Err(VaultError::Unavailable("the vault answered a batch with another number of values".into()))
+                    Err(VaultError::Unavailable("the vault returned a batch with a wrong number of values".into()))
                 }
-                // The flights are dropped, which tells the others to ask for themselves.
+                // Dropping the fetches tells callers that joined them to fetch for themselves.
                 Err(error) => Err(error),
             }
         })
     }
 }
 
-/// What a look at the cache came to.
+/// Result of a cache lookup.
 enum Lookup {
-    /// The answer is in the cache.
+    /// The answer is cached.
     Cached(Answer),
-    /// Another caller's fetch is under way.
-    Joined(Listener),
+    /// Another caller's fetch is in flight.
+    Joined(OutcomeReceiver),
     /// A fetch was started for this caller.
-    Started(Listener),
+    Started(OutcomeReceiver),
 }
 
-/// A fetch under way. It is registered until it lands, is cut loose by a write, or is dropped.
-struct Flight {
+/// A fetch in flight. It stays registered until it publishes its result, is detached by a write, or
+/// is dropped.
+struct Fetch {
     shared: Arc<Shared>,
     key: Key,
     id: u64,
-    began: Instant,
-    teller: Teller,
+    started: Instant,
+    sender: OutcomeSender,
 }
 
-impl Flight {
-    fn start(shared: &Arc<Shared>, entries: &mut Entries, key: Key, teller: Teller, listener: Listener) -> Self {
-        let id = entries.take_off(key.clone(), listener);
-        Self { shared: Arc::clone(shared), key, id, began: Instant::now(), teller }
+impl Fetch {
+    fn start(
+        shared: &Arc<Shared>,
+        entries: &mut Entries,
+        key: Key,
+        sender: OutcomeSender,
+        receiver: OutcomeReceiver,
+    ) -> Self {
+        let id = entries.register(key.clone(), receiver);
+        Self { shared: Arc::clone(shared), key, id, started: Instant::now(), sender }
     }
 
-    /// Keeps the answer, where it may be kept, and tells it.
-    fn land(self, answer: Answer) {
+    /// Caches the answer if that is allowed, and publishes it to the waiting callers.
+    fn publish(self, answer: Answer) {
         let mut entries = self.shared.lock();
-        // Deregistered before it is told, so that nobody who comes later joins a fetch that failed already.
-        if entries.end_flight(&self.key, self.id)
-            && let Some(expires) = self.shared.settings.expiry(self.began, &answer)
+        // Deregister first, so that no later caller joins a fetch that has already failed.
+        if entries.deregister(&self.key, self.id)
+            && let Some(expires) = self.shared.settings.expiry(self.started, &answer)
         {
             let now = Instant::now();
             if let (Ok(stored), None) = (&answer, &self.key.version) {
-                // A run that pins the version it saw first finds it, too.
+                // Serves a run that is pinned to the version that it read first.
                 let pinned = Key { name: self.key.name.clone(), version: Some(stored.description.version.clone()) };
                 entries.keep(pinned, answer.clone(), expires, now, &self.shared.settings);
             }
             entries.keep(self.key.clone(), answer.clone(), expires, now, &self.shared.settings);
         }
         drop(entries);
-        self.teller.send_replace(Some(Told::Answer(answer)));
+        self.sender.send_replace(Some(FetchOutcome::Done(answer)));
     }
 }
 
-impl Drop for Flight {
+impl Drop for Fetch {
     fn drop(&mut self) {
-        self.shared.lock().end_flight(&self.key, self.id);
-        // After a landing this changes nothing.
-        self.teller.send_if_modified(|told| {
-            let untold = told.is_none();
-            told.get_or_insert(Told::AskAgain);
-            untold
+        self.shared.lock().deregister(&self.key, self.id);
+        // No effect if the answer was published.
+        self.sender.send_if_modified(|outcome| {
+            let unpublished = outcome.is_none();
+            outcome.get_or_insert(FetchOutcome::Retry);
+            unpublished
         });
     }
 }
 
-/// Forgets some names when it is dropped.
-struct Forget {
+/// Invalidates names when it is dropped.
+struct InvalidateOnDrop {
     shared: Arc<Shared>,
     names: Vec<SecretName>,
 }
 
-impl Drop for Forget {
+impl Drop for InvalidateOnDrop {
     fn drop(&mut self) {
         let mut entries = self.shared.lock();
         for name in &self.names {
-            entries.forget(name);
+            entries.invalidate(name);
         }
     }
 }
 
 impl Shared {
-    /// Every change is complete before the lock is given back, so a panic elsewhere spoils nothing.
+    /// A poisoned lock is safe to use: every change is complete before the lock is released.
     fn lock(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Settings {
-    /// Until when an answer is kept; none for a failure.
-    fn expiry(&self, began: Instant, answer: &Answer) -> Option<Instant> {
+    /// Returns when a cached answer expires, or `None` if it must not be cached.
+    fn expiry(&self, started: Instant, answer: &Answer) -> Option<Instant> {
         let time = match answer {
             Ok(_) => self.time_to_live,
             Err(VaultError::NotFound(_) | VaultError::Disabled(_)) => self.time_to_live.min(NEGATIVE_MAX),
             Err(_) => return None,
         };
-        // Without random bytes the time is simply not varied.
+        // Without random bytes there is no jitter.
         let percent = if self.jitter { 90 + getrandom::u32().map_or(10, |random| random % 21) } else { 100 };
-        began.checked_add(time.saturating_mul(percent) / 100)
+        started.checked_add(time.saturating_mul(percent) / 100)
     }
 }
 
-/// Waits for a fetch.
-async fn listen(mut listener: Listener) -> Told {
-    match listener.wait_for(Option::is_some).await {
-        Ok(told) => told.clone().unwrap_or(Told::AskAgain),
-        Err(_) => Told::AskAgain,
+/// Waits for the outcome of a fetch.
+async fn wait_for_outcome(mut receiver: OutcomeReceiver) -> FetchOutcome {
+    match receiver.wait_for(Option::is_some).await {
+        Ok(outcome) => outcome.clone().unwrap_or(FetchOutcome::Retry),
+        Err(_) => FetchOutcome::Retry,
     }
 }
 
-/// The task that asked the vault is gone: it panicked, or the host is ending.
-fn lost() -> VaultError {
-    VaultError::Unavailable("the vault's answer was lost: the host is ending or has a fault".into())
+/// Returns the error for a fetch whose task panicked or was cancelled.
+fn fetch_lost() -> VaultError {
+    VaultError::Unavailable("the vault's answer was lost: the host is shutting down or has a bug".into())
 }
 
 fn key_of(grant: &Grant) -> Key {
@@ -303,8 +319,8 @@ impl Vault for Cache {
         self.vault.abilities()
     }
 
-    fn place(&self) -> Option<String> {
-        self.vault.place()
+    fn address(&self) -> Option<String> {
+        self.vault.address()
     }
 
     async fn get(&self, grant: &Grant) -> Result<Stored, VaultError> {
@@ -313,16 +329,16 @@ impl Vault for Cache {
         }
         let key = key_of(grant);
         loop {
-            let (listener, joined) = match self.find_or_fetch(&key, grant) {
+            let (receiver, joined) = match self.lookup(&key, grant) {
                 Lookup::Cached(answer) => return answer,
-                Lookup::Joined(listener) => (listener, true),
-                Lookup::Started(listener) => (listener, false),
+                Lookup::Joined(receiver) => (receiver, true),
+                Lookup::Started(receiver) => (receiver, false),
             };
-            match listen(listener).await {
-                Told::Answer(answer) => return self.or_overdue(&key, answer),
-                // The fetch that was joined was lost: ask again, as its own caller would.
-                Told::AskAgain if joined => {}
-                Told::AskAgain => return self.or_overdue(&key, Err(lost())),
+            match wait_for_outcome(receiver).await {
+                FetchOutcome::Done(answer) => return self.or_stale(&key, answer),
+                // The joined fetch was lost: try again, as its own caller would.
+                FetchOutcome::Retry if joined => {}
+                FetchOutcome::Retry => return self.or_stale(&key, Err(fetch_lost())),
             }
         }
     }
@@ -347,21 +363,21 @@ impl Vault for Cache {
                 let key = key_of(grant);
                 let lookup = if let Some(answer) = entries.find(&key, now) {
                     Lookup::Cached(answer)
-                } else if let Some(listener) = entries.flight(&key) {
-                    Lookup::Joined(listener)
+                } else if let Some(receiver) = entries.fetch(&key) {
+                    Lookup::Joined(receiver)
                 } else {
-                    let (teller, listener) = watch::channel(None);
-                    let flight = Flight::start(&self.shared, &mut entries, key.clone(), teller, listener.clone());
-                    missing.push((flight, grant.clone()));
-                    Lookup::Started(listener)
+                    let (sender, receiver) = watch::channel(None);
+                    let fetch = Fetch::start(&self.shared, &mut entries, key.clone(), sender, receiver.clone());
+                    missing.push((fetch, grant.clone()));
+                    Lookup::Started(receiver)
                 };
                 lookups.push((key, grant, lookup));
             }
         }
-        let mut down = lost();
+        let mut batch_error = fetch_lost();
         if !missing.is_empty() {
-            match self.fetch_many(missing).await.unwrap_or_else(|_| Err(lost())) {
-                Err(error @ VaultError::Unavailable(_)) => down = error,
+            match self.fetch_many(missing).await.unwrap_or_else(|_| Err(fetch_lost())) {
+                Err(error @ VaultError::Unavailable(_)) => batch_error = error,
                 answer => answer?,
             }
         }
@@ -369,16 +385,16 @@ impl Vault for Cache {
         for (key, grant, lookup) in lookups {
             let answer = match lookup {
                 Lookup::Cached(answer) => answer,
-                Lookup::Joined(listener) => match listen(listener).await {
-                    Told::Answer(answer) => answer,
-                    Told::AskAgain => self.get(grant).await,
+                Lookup::Joined(receiver) => match wait_for_outcome(receiver).await {
+                    FetchOutcome::Done(answer) => answer,
+                    FetchOutcome::Retry => self.get(grant).await,
                 },
-                Lookup::Started(listener) => match listen(listener).await {
-                    Told::Answer(answer) => answer,
-                    Told::AskAgain => Err(down.clone()),
+                Lookup::Started(receiver) => match wait_for_outcome(receiver).await {
+                    FetchOutcome::Done(answer) => answer,
+                    FetchOutcome::Retry => Err(batch_error.clone()),
                 },
             };
-            answers.push(Missing::apart(self.or_overdue(&key, answer))?);
+            answers.push(Missing::separate(self.or_stale(&key, answer))?);
         }
         Ok(answers)
     }

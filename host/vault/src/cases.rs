@@ -1,15 +1,17 @@
-//! The common list of test cases: what every vault does alike. A case names the abilities that it needs, and a vault runs all
-//! cases that its abilities allow. With the feature `vault-cases` a vault that is not of this crate can be held against it too.
+//! Conformance cases that every vault backend must pass. A case states the abilities that it needs,
+//! and a vault runs all cases that its abilities allow. The feature `cases` exports them for
+//! backends outside this crate.
 //!
-//! A case uses names of its own, so that it runs against a vault that holds other secrets, or that keeps deleted names. It asks as a run does,
-//! with grants that a policy made, and panics where the vault does not answer as it should.
+//! Each case uses its own secret names, so that it can run against a vault that contains other
+//! secrets or keeps deleted names. Like a run, it uses grants made by a policy. It panics if the
+//! vault fails the case.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "cases of a test fail by panicking"
+    reason = "a failed case panics"
 )]
 
 use std::pin::Pin;
@@ -22,52 +24,52 @@ use strongroom_core::ids::{SecretName, SecretVersion};
 use strongroom_core::secret::{Secret, VALUE_MAX};
 use strongroom_policy::{Decisions, Grant, ListGrant, Operation, Policy};
 
-/// The vault under test, on both paths, and a prefix for the names of one case.
+/// The vault under test on both paths, and a prefix for the names of one case.
 #[derive(Clone)]
 struct Bench {
     vault: Arc<dyn Vault>,
-    /// None where only the guest-facing path is tested.
+    /// `None` if only the guest-facing path is tested.
     operator: Option<Arc<dyn Operator>>,
     prefix: String,
 }
 
-type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+type CaseFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What a case may need.
+/// What is available to a case.
 #[derive(Clone, Copy)]
-struct Able {
+struct Available {
     vault: Abilities,
     operator: bool,
 }
 
 struct Case {
     name: &'static str,
-    needs: fn(Able) -> bool,
-    run: fn(Bench) -> Running,
+    needs: fn(Available) -> bool,
+    run: fn(Bench) -> CaseFuture,
 }
 
-/// Runs every case that the vault's abilities allow, on both paths. `unique` sets the names apart from those of another time. Answers the names of
-/// the cases that ran.
+/// Runs every case that the abilities of the vault allow, on both paths. `unique` distinguishes the
+/// names of this call from those of other calls. Returns the names of the cases that ran.
 ///
 /// # Panics
-/// Where the vault does not do what the case asks of it.
+/// If the vault fails a case.
 pub async fn run_all(vault: Arc<dyn Vault>, operator: Arc<dyn Operator>, unique: &str) -> Vec<&'static str> {
     run(vault, Some(operator), unique).await
 }
 
-/// Runs the cases that need no [`Operator`], for a vault that is filled in some other way than by this crate's command line.
+/// Runs the cases that need no [`Operator`], for a vault that does not implement it.
 ///
 /// # Panics
-/// As [`run_all`].
+/// If the vault fails a case.
 pub async fn run_guest_path(vault: Arc<dyn Vault>, unique: &str) -> Vec<&'static str> {
     run(vault, None, unique).await
 }
 
 async fn run(vault: Arc<dyn Vault>, operator: Option<Arc<dyn Operator>>, unique: &str) -> Vec<&'static str> {
-    let able = Able { vault: vault.abilities(), operator: operator.is_some() };
+    let available = Available { vault: vault.abilities(), operator: operator.is_some() };
     let mut ran = Vec::new();
-    for case in CASES.iter().filter(|case| (case.needs)(able)) {
-        // Shown where a case fails: the panic does not name it.
+    for case in CASES.iter().filter(|case| (case.needs)(available)) {
+        // Printed because the panic of a failed case does not state its name.
         eprintln!("case: {}", case.name);
         let prefix = format!("{unique}-{}", case.name.replace('_', "-"));
         (case.run)(Bench { vault: Arc::clone(&vault), operator: operator.clone(), prefix }).await;
@@ -76,7 +78,7 @@ async fn run(vault: Arc<dyn Vault>, operator: Option<Arc<dyn Operator>>, unique:
     ran
 }
 
-/// How many cases there are.
+/// Returns the number of cases.
 pub fn count() -> usize {
     CASES.len()
 }
@@ -88,52 +90,55 @@ macro_rules! cases {
 }
 
 cases! {
-    what_is_set_is_got needs |_| true;
-    what_is_not_there_is_not_found needs |_| true;
-    the_newest_version_is_got needs |_| true;
-    an_old_version_is_got_by_its_name needs |able| able.vault.versions;
-    a_version_belongs_to_its_secret needs |able| able.vault.versions;
-    versions_are_listed_newest_first needs |able| able.vault.versions && able.operator;
-    attributes_come_back needs |able| able.operator;
-    a_guest_keeps_no_attributes_of_the_old_version needs |able| able.operator;
-    a_content_type_has_limits needs |able| able.operator;
-    values_come_back_whole needs |_| true;
-    a_batch_answers_in_order needs |_| true;
-    an_empty_batch_is_nothing needs |_| true;
-    deleting_takes_every_version needs |_| true;
-    a_deleted_name_can_be_set_again needs |able| !able.vault.soft_delete;
-    a_batch_deletes_all_or_nothing needs |able| able.vault.transactions;
-    a_refused_batch_writes_nothing needs |able| able.operator;
-    a_guest_lists_what_the_grant_admits needs |_| true;
-    an_operator_lists_the_newest needs |able| able.operator;
-    a_dropped_write_is_done_or_undone needs |able| able.vault.transactions;
+    set_secret_can_be_read needs |_| true;
+    missing_secret_is_not_found needs |_| true;
+    get_returns_newest_version needs |_| true;
+    old_version_can_be_read needs |available| available.vault.versions;
+    version_of_other_secret_is_not_found needs |available| available.vault.versions;
+    versions_are_listed_newest_first needs |available| available.vault.versions && available.operator;
+    attributes_are_stored needs |available| available.operator;
+    guest_write_drops_old_attributes needs |available| available.operator;
+    invalid_content_type_is_rejected needs |available| available.operator;
+    values_are_stored_unchanged needs |_| true;
+    batch_results_are_in_order needs |_| true;
+    empty_batch_does_nothing needs |_| true;
+    delete_removes_every_version needs |_| true;
+    deleted_name_can_be_set_again needs |available| !available.vault.soft_delete;
+    batch_delete_is_atomic needs |available| available.vault.transactions;
+    rejected_batch_writes_nothing needs |available| available.operator;
+    guest_lists_only_granted_names needs |_| true;
+    operator_lists_newest_versions needs |available| available.operator;
+    dropped_write_is_atomic needs |available| available.vault.transactions;
 }
 
-/// What a policy with these entries of `[secrets]` decides.
+/// Returns the decisions of a policy with these entries in `[secrets]`.
 fn decisions(entries: &str) -> Decisions {
     let policy = Policy::parse(&format!("version = 1\n[secrets]\n{entries}"), "cases");
-    Decisions::new(Arc::new(policy.expect("a case writes its policy rightly")))
+    Decisions::new(Arc::new(policy.expect("the policy of a case is valid")))
 }
 
-/// A grant for one operation on one name, from a policy that allows just that. For tests of a vault.
+/// Returns a grant for one operation on one name, from a policy that allows only that. For tests of
+/// a vault.
 ///
 /// # Panics
-/// Where `name` is not a valid name of a secret.
+/// If `name` is not a valid secret name.
 pub fn grant(operation: Operation, name: &str) -> Grant {
     let decisions = decisions(&format!("{name} = [\"{operation}\"]"));
-    let name = SecretName::parse(name).expect("a test names its secret rightly");
+    let name = SecretName::parse(name).expect("the name is a valid secret name");
     decisions.decide(operation, &name, Timestamp::UNIX_EPOCH).expect("the entry grants it")
 }
 
-/// A grant to list names, from a policy with these entries of `[secrets]`, one a line. For tests of a vault.
+/// Returns a grant to list names, from a policy with these entries in `[secrets]`, one per line.
+/// For tests of a vault.
 ///
 /// # Panics
-/// Where the entries are not valid, or do not grant `list`.
+/// If the entries are invalid or do not grant `list`.
 pub fn list_grant(entries: &str) -> ListGrant {
     decisions(entries).decide_list(Timestamp::UNIX_EPOCH).expect("the entries grant `list`")
 }
 
-/// A grant to list names, as the component and as the vault knows them, and prefixes without their `*`.
+/// Returns a grant to list these pairs of names (as the component and as the vault knows them) and
+/// these prefixes, which are given without `*`.
 fn list_of(exact: &[(&str, &str)], prefixes: &[&str]) -> ListGrant {
     let exact = exact.iter().map(|(asked, stored)| match asked == stored {
         true => format!("{asked} = [\"list\"]\n"),
@@ -157,9 +162,9 @@ impl Bench {
         grant(operation, &self.text(name))
     }
 
-    /// For cases that need one.
+    /// Returns the operator. Only for cases that require one.
     fn operator(&self) -> &dyn Operator {
-        self.operator.as_deref().expect("the case said that it needs an operator")
+        self.operator.as_deref().expect("the case declares that it needs an operator")
     }
 
     async fn get(&self, name: &str) -> Result<Stored, VaultError> {
@@ -183,7 +188,7 @@ impl Bench {
         NewSecret { name: self.name(name), value: secret(value), attributes }
     }
 
-    /// The operator's list without the secrets of other cases.
+    /// Lists the secrets of this case as an operator.
     async fn listed(&self) -> Vec<Description> {
         let mut all = self.operator().list().await.unwrap();
         all.retain(|description| description.name.as_str().starts_with(&self.text("")));
@@ -204,7 +209,7 @@ fn assert_not_found<T: std::fmt::Debug>(answer: Result<T, VaultError>, name: &Se
     assert!(matches!(&answer, Err(VaultError::NotFound(missing)) if missing == name), "{answer:?}");
 }
 
-async fn what_is_set_is_got(bench: Bench) {
+async fn set_secret_can_be_read(bench: Bench) {
     let before = Timestamp::now().as_second() - 1;
     let set = bench.set("a", "hunter2").await;
     assert_eq!(set.name, bench.name("a"));
@@ -221,7 +226,7 @@ async fn what_is_set_is_got(bench: Bench) {
     }
 }
 
-async fn what_is_not_there_is_not_found(bench: Bench) {
+async fn missing_secret_is_not_found(bench: Bench) {
     let name = bench.name("a");
     let nothing = SecretVersion::parse("0123456789abcdef0123456789abcdef").unwrap();
     assert_not_found(bench.get("a").await, &name);
@@ -235,26 +240,26 @@ async fn what_is_not_there_is_not_found(bench: Bench) {
     }
     bench.set("a", "there").await;
     assert_not_found(bench.get_at("a", &nothing).await, &name);
-    assert_eq!(bench.value("a").await, "there", "what was missed before is seen once it is set");
+    assert_eq!(bench.value("a").await, "there", "the secret is found once it is set");
 }
 
-async fn the_newest_version_is_got(bench: Bench) {
+async fn get_returns_newest_version(bench: Bench) {
     let mut seen = Vec::new();
     for round in 0..5 {
         let set = bench.set("a", &format!("value {round}")).await;
         assert_eq!(bench.get("a").await.unwrap().description, set);
         assert_eq!(bench.value("a").await, format!("value {round}"));
-        assert!(!seen.contains(&set.version), "a version is named once");
+        assert!(!seen.contains(&set.version), "versions are unique");
         seen.push(set.version);
     }
-    // Twice in one batch: in order.
+    // A name twice in one batch: the last value wins.
     let batch =
         vec![(bench.grant(Operation::Set, "a"), secret("first")), (bench.grant(Operation::Set, "a"), secret("second"))];
     bench.vault.set_many(&batch).await.unwrap();
     assert_eq!(bench.value("a").await, "second");
 }
 
-async fn an_old_version_is_got_by_its_name(bench: Bench) {
+async fn old_version_can_be_read(bench: Bench) {
     let old = bench.set("a", "old").await;
     let new = bench.set("a", "new").await;
     let got = bench.get_at("a", &old.version).await.unwrap();
@@ -269,7 +274,7 @@ async fn an_old_version_is_got_by_its_name(bench: Bench) {
     }
 }
 
-async fn a_version_belongs_to_its_secret(bench: Bench) {
+async fn version_of_other_secret_is_not_found(bench: Bench) {
     let other = bench.set("a", "of a").await;
     bench.set("b", "of b").await;
     assert_not_found(bench.get_at("b", &other.version).await, &bench.name("b"));
@@ -284,7 +289,7 @@ async fn versions_are_listed_newest_first(bench: Bench) {
     made.reverse();
     let listed = bench.operator().versions(&bench.name("a")).await.unwrap();
     assert_eq!(listed.first(), made.first());
-    // Of versions that a vault with coarse times made in one moment, it cannot say which came first.
+    // Versions that a vault with coarse timestamps created at the same time may be in any order.
     let older = |one: &Description, other: &Description| one.created < other.created;
     assert!(listed.is_sorted_by(|one, other| !older(one, other)), "{listed:?}");
     if made.is_sorted_by(|one, other| older(other, one)) {
@@ -297,7 +302,7 @@ async fn versions_are_listed_newest_first(bench: Bench) {
     assert_eq!(by_name(listed), by_name(made));
 }
 
-async fn attributes_come_back(bench: Bench) {
+async fn attributes_are_stored(bench: Bench) {
     let attributes = Attributes {
         content_type: Some("application/json; ä".into()),
         not_before: Some(Timestamp::from_second(1_000_000_000).unwrap()),
@@ -305,20 +310,20 @@ async fn attributes_come_back(bench: Bench) {
     };
     let set = bench.operator().set_many(vec![bench.new_secret("a", "{}", attributes.clone())]).await.unwrap();
     assert_eq!(set[0].attributes, attributes);
-    // Expired long ago, and served: keeping times is the broker's part.
+    // The secret expired long ago and is still returned: the broker enforces validity periods.
     assert_eq!(bench.get("a").await.unwrap().description, set[0]);
     assert_eq!(bench.vault.describe(&bench.grant(Operation::Describe, "a")).await.unwrap(), set[0]);
     assert_eq!(bench.listed().await, set);
 }
 
-async fn a_guest_keeps_no_attributes_of_the_old_version(bench: Bench) {
+async fn guest_write_drops_old_attributes(bench: Bench) {
     bench.operator().set_many(vec![bench.new_secret("a", "old", typed("text/plain"))]).await.unwrap();
     let set = bench.set("a", "new").await;
     assert_eq!(set.attributes, Attributes::default());
     assert_eq!(bench.get("a").await.unwrap().description.attributes, Attributes::default());
 }
 
-async fn a_content_type_has_limits(bench: Bench) {
+async fn invalid_content_type_is_rejected(bench: Bench) {
     let longest = "ä".repeat(255);
     bench.operator().set_many(vec![bench.new_secret("a", "x", typed(&longest))]).await.unwrap();
     assert_eq!(bench.get("a").await.unwrap().description.attributes.content_type, Some(longest));
@@ -329,7 +334,7 @@ async fn a_content_type_has_limits(bench: Bench) {
     assert_not_found(bench.get("b").await, &bench.name("b"));
 }
 
-async fn values_come_back_whole(bench: Bench) {
+async fn values_are_stored_unchanged(bench: Bench) {
     let long = "ü".repeat(VALUE_MAX / 2);
     for value in ["x", " leading and trailing ", "line\r\nline\n", "{\"a\":\"\\u0000\"}", "\u{1f511}", &long] {
         bench.set("a", value).await;
@@ -337,14 +342,14 @@ async fn values_come_back_whole(bench: Bench) {
     }
 }
 
-async fn a_batch_answers_in_order(bench: Bench) {
+async fn batch_results_are_in_order(bench: Bench) {
     let batch = ["c", "a", "b"].map(|name| (bench.grant(Operation::Set, name), secret(&format!("value of {name}"))));
     let set = bench.vault.set_many(&batch).await.unwrap();
     assert_eq!(
         set.iter().map(|set| set.name.clone()).collect::<Vec<_>>(),
         ["c", "a", "b"].map(|name| bench.name(name))
     );
-    // Once as a whole, and once more, where a cache may hold a part.
+    // The first round reads an uncached batch; in the second, a cache may hold part of it.
     bench.get("a").await.unwrap();
     for _ in 0..2 {
         let grants = ["b", "none", "c", "a"].map(|name| bench.grant(Operation::Get, name));
@@ -358,7 +363,7 @@ async fn a_batch_answers_in_order(bench: Bench) {
     }
 }
 
-async fn an_empty_batch_is_nothing(bench: Bench) {
+async fn empty_batch_does_nothing(bench: Bench) {
     assert!(bench.vault.get_many(&[]).await.unwrap().is_empty());
     assert!(bench.vault.set_many(&[]).await.unwrap().is_empty());
     bench.vault.delete_many(&[]).await.unwrap();
@@ -367,7 +372,7 @@ async fn an_empty_batch_is_nothing(bench: Bench) {
     }
 }
 
-async fn deleting_takes_every_version(bench: Bench) {
+async fn delete_removes_every_version(bench: Bench) {
     let old = bench.set("a", "old").await;
     bench.set("a", "new").await;
     bench.set("b", "stays").await;
@@ -383,7 +388,7 @@ async fn deleting_takes_every_version(bench: Bench) {
     }
 }
 
-async fn a_deleted_name_can_be_set_again(bench: Bench) {
+async fn deleted_name_can_be_set_again(bench: Bench) {
     let old = bench.set("a", "old").await;
     bench.vault.delete_many(&[bench.grant(Operation::Delete, "a")]).await.unwrap();
     let new = bench.set("a", "new").await;
@@ -394,7 +399,7 @@ async fn a_deleted_name_can_be_set_again(bench: Bench) {
     }
 }
 
-async fn a_batch_deletes_all_or_nothing(bench: Bench) {
+async fn batch_delete_is_atomic(bench: Bench) {
     for name in ["a", "b"] {
         bench.set(name, name).await;
     }
@@ -407,7 +412,7 @@ async fn a_batch_deletes_all_or_nothing(bench: Bench) {
     assert_not_found(bench.get("b").await, &bench.name("b"));
 }
 
-async fn a_refused_batch_writes_nothing(bench: Bench) {
+async fn rejected_batch_writes_nothing(bench: Bench) {
     bench.set("a", "old").await;
     let batch = vec![
         bench.new_secret("a", "new", Attributes::default()),
@@ -419,7 +424,7 @@ async fn a_refused_batch_writes_nothing(bench: Bench) {
     assert_not_found(bench.operator().get(&bench.name("b"), None).await, &bench.name("b"));
 }
 
-async fn a_guest_lists_what_the_grant_admits(bench: Bench) {
+async fn guest_lists_only_granted_names(bench: Bench) {
     for name in ["z", "kept", "db-b", "db-a", "db-", "db-own", "other"] {
         bench.set(name, "x").await;
     }
@@ -427,10 +432,10 @@ async fn a_guest_lists_what_the_grant_admits(bench: Bench) {
     let [z, none, alias, kept, own, gone] = texts.each_ref().map(String::as_str);
     let exact = list_of(&[(z, z), (none, none), (alias, kept)], &[]);
     assert!(!exact.needs_paging());
-    // As the component knows them: `alias`, and not the name in the vault.
+    // Names as the component knows them: `alias`, not the name in the vault.
     assert_eq!(bench.vault.list(&exact).await.unwrap(), [bench.name("alias"), bench.name("z")]);
 
-    // One stored name on two ways is two names of the component's; one name on two ways is one.
+    // A stored name with two grants gives two names; a name that two grants match gives one.
     let prefix = bench.text("db-");
     let both = list_of(&[(own, gone), (alias, kept)], &[&prefix, &bench.text("db")]);
     let expected = ["alias", "db-", "db-a", "db-b"].map(|name| bench.name(name));
@@ -438,7 +443,7 @@ async fn a_guest_lists_what_the_grant_admits(bench: Bench) {
     assert!(bench.vault.list(&list_of(&[(none, none)], &[])).await.unwrap().is_empty());
 }
 
-async fn an_operator_lists_the_newest(bench: Bench) {
+async fn operator_lists_newest_versions(bench: Bench) {
     bench.set("b", "of b").await;
     bench.set("a", "old").await;
     let newest = bench.set("a", "new").await;
@@ -447,14 +452,14 @@ async fn an_operator_lists_the_newest(bench: Bench) {
     assert_eq!(listed[0], newest);
 }
 
-async fn a_dropped_write_is_done_or_undone(bench: Bench) {
+async fn dropped_write_is_atomic(bench: Bench) {
     for round in 0..20 {
         let batch = ["a", "b"].map(|name| (bench.grant(Operation::Set, name), secret(&format!("round {round}"))));
         let mut write = bench.vault.set_many(&batch);
-        // Begun, and cut off where it first waits.
+        // Start the write, and drop it where it first waits.
         let _ = futures_util::poll!(&mut write);
         drop(write);
-        // Whether it is still to come, done or undone: never one half of it.
+        // The write may still happen, be complete or be rolled back, but never in part.
         let grants = ["a", "b"].map(|name| bench.grant(Operation::Get, name));
         let got = bench.vault.get_many(&grants).await.unwrap();
         let got: Vec<_> = got.iter().map(|got| got.as_ref().map(|got| got.value.expose())).collect();

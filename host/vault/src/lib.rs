@@ -1,10 +1,12 @@
-//! Where secrets live: one trait for what a run may do, one for what an operator may do, and typed errors.
+//! Traits that vault backends implement, with typed errors.
 //!
-//! [`Vault`] is the guest-facing path: every method takes a [`Grant`] or [`ListGrant`], which only the policy makes.
-//! [`Operator`] is for the person at the command line and takes names.
-//! Implementations: [`local`] (an encrypted file, feature `local`), `strongroom-vault-azure` (Azure Key Vault), and [`cache`] around any
-//! other vault. A vault of your own implements [`Vault`]; the example `own_vault` is one, and `vault::cases` (feature `cases`) is what it can
-//! be held against.
+//! [`Vault`] is the guest-facing path: every method takes a [`Grant`] or [`ListGrant`], which only
+//! the policy constructs. [`Operator`] is for operator commands and takes names.
+//!
+//! Implementations: [`local`] (an encrypted file, feature `local`), `strongroom-vault-azure` (Azure
+//! Key Vault), and [`cache`], which wraps any other vault. To add a backend, implement [`Vault`],
+//! as the example `own_vault` does, and run the conformance cases in `vault::cases` (feature
+//! `cases`) against it.
 
 pub mod cache;
 #[cfg(any(test, feature = "cases"))]
@@ -21,36 +23,36 @@ use strongroom_core::ids::{SecretName, SecretVersion};
 use strongroom_core::secret::Secret;
 use strongroom_policy::{Grant, ListGrant};
 
-/// The most characters a content type has (Azure Key Vault, "Secret attributes").
+/// Maximum length of a content type in characters (Azure Key Vault, "Secret attributes").
 pub const CONTENT_TYPE_MAX: usize = 255;
 
-/// What a vault can do beyond the common operations. By default nothing.
+/// Optional operations of a vault. The default is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Abilities {
-    /// A batch is written or deleted whole or not at all.
+    /// Batches are written or deleted atomically.
     pub transactions: bool,
     /// Old versions of a secret can be read.
     pub versions: bool,
-    /// A deleted secret can be recovered for a time, during which its name cannot be written.
+    /// Deleted secrets can be recovered for a time. Until then their names cannot be written.
     pub soft_delete: bool,
 }
 
 impl Abilities {
-    /// With [`Abilities::transactions`].
+    /// Sets [`Abilities::transactions`].
     #[must_use]
     pub const fn with_transactions(mut self) -> Self {
         self.transactions = true;
         self
     }
 
-    /// With [`Abilities::versions`].
+    /// Sets [`Abilities::versions`].
     #[must_use]
     pub const fn with_versions(mut self) -> Self {
         self.versions = true;
         self
     }
 
-    /// With [`Abilities::soft_delete`].
+    /// Sets [`Abilities::soft_delete`].
     #[must_use]
     pub const fn with_soft_delete(mut self) -> Self {
         self.soft_delete = true;
@@ -58,129 +60,131 @@ impl Abilities {
     }
 }
 
-/// What is stored beside a value. None of it is secret.
+/// Metadata of a secret version. None of it is secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
-    /// The media type or other label, at most 255 characters.
+    /// Media type or other label, at most [`CONTENT_TYPE_MAX`] characters.
     pub content_type: Option<String>,
-    /// Before this moment the secret is not to be used.
+    /// The secret must not be used before this time.
     pub not_before: Option<Timestamp>,
-    /// From this moment the secret is not to be used.
+    /// The secret must not be used at or after this time.
     pub expires: Option<Timestamp>,
 }
 
-/// A secret without its value.
+/// A secret version without its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     /// The name in the vault.
     pub name: SecretName,
-    /// The version described.
+    /// The version of the secret.
     pub version: SecretVersion,
-    /// What is stored beside the value.
+    /// Content type and validity period.
     pub attributes: Attributes,
-    /// When the version was made.
+    /// When the version was created.
     pub created: Timestamp,
     /// When the version was last changed.
     pub updated: Timestamp,
-    /// Whether the vault serves it. Always true in the local vault.
+    /// Whether the vault returns the value. Always true in the local vault.
     pub enabled: bool,
 }
 
 impl Description {
-    /// A version that was made at a moment and not changed since, enabled and without attributes.
+    /// Describes an enabled version without attributes that has not changed since it was created.
     pub fn new(name: SecretName, version: SecretVersion, created: Timestamp) -> Self {
         Self { name, version, attributes: Attributes::default(), created, updated: created, enabled: true }
     }
 }
 
-/// A secret with its value. The value is shared, not copied.
+/// A secret version with its value. Clones share the value.
 #[derive(Clone, Debug)]
 pub struct Stored {
     /// The value.
     pub value: Arc<Secret>,
-    /// Everything else.
+    /// Name, version and metadata.
     pub description: Description,
-    /// It comes from a cache and is older than the cache would serve, because the vault cannot be reached. The audit says so.
-    pub overdue: bool,
+    /// Whether a cache returned the value after its time to live because the vault cannot be
+    /// reached. The audit log records this.
+    pub stale: bool,
 }
 
 impl Stored {
-    /// A value and what is known about it.
+    /// Combines a value with its description. The value is not stale.
     pub fn new(value: Arc<Secret>, description: Description) -> Self {
-        Self { value, description, overdue: false }
+        Self { value, description, stale: false }
     }
 }
 
-/// A value to be stored by an operator. A clone shares the value.
+/// A value that an operator stores. Clones share the value.
 #[derive(Clone, Debug)]
 pub struct NewSecret {
     /// The name in the vault.
     pub name: SecretName,
     /// The value.
     pub value: Arc<Secret>,
-    /// What to store beside it.
+    /// Content type and validity period.
     pub attributes: Attributes,
 }
 
 impl NewSecret {
-    /// A value without attributes.
+    /// Creates a value without attributes.
     pub fn new(name: SecretName, value: Arc<Secret>) -> Self {
         Self { name, value, attributes: Attributes::default() }
     }
 }
 
-/// Why a vault did not serve. This is the operator's face: the text may name files and upstream answers, and never goes to a guest;
-/// the broker maps each variant to what a guest may know.
+/// Why a vault operation failed. The text is for operators: it may name files and responses of a
+/// service, and must not reach a guest. The broker maps each variant to what a guest may learn.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum VaultError {
-    /// There is no such secret, or no such version of it.
+    /// The secret, or this version of it, does not exist.
     #[error("there is no secret `{0}` in the vault")]
     NotFound(SecretName),
-    /// The secret is there and disabled.
+    /// The secret exists and is disabled.
     #[error("the secret `{0}` is disabled in the vault")]
     Disabled(SecretName),
-    /// The secret was deleted and can be recovered, and its name cannot be written meanwhile.
+    /// The secret was deleted and can be recovered. Its name cannot be written until it is
+    /// recovered or purged.
     #[error(
         "the vault cannot write `{0}`: it was deleted, and the vault keeps it to be recovered: `strongroom secret recover {0}` brings it back, \
          `strongroom secret purge {0}` removes it for good"
     )]
     Deleted(SecretName),
-    /// The name is held in another state that cannot be written.
+    /// The name is in another state in which it cannot be written.
     #[error("the vault cannot write `{name}`: {reason}")]
     Conflict {
-        /// The name concerned.
+        /// The name.
         name: SecretName,
-        /// What state it is in, and what an operator can do.
+        /// The state, and what an operator can do.
         reason: String,
     },
-    /// A batch failed half-way on a vault without transactions.
+    /// A batch failed part-way on a vault without transactions.
     #[error("only {} of the batch were written ({cause})", .written.len())]
     Partial {
-        /// Exactly the names (in the vault) that were written or deleted.
+        /// Exactly the names, as the vault knows them, that were written or deleted.
         written: Vec<SecretName>,
-        /// Why it stopped.
+        /// Why the batch stopped.
         cause: Box<VaultError>,
     },
-    /// The vault refuses the host's own credential, or the passphrase or key file does not open it, or its format is of another
-    /// version than this program reads.
+    /// The vault refuses the host's credential, the passphrase or key file is wrong, or the format
+    /// has a version that this program does not support.
     #[error("{0}")]
     Refused(String),
-    /// There is no vault at that place.
+    /// The vault does not exist.
     #[error("{0}")]
     Absent(String),
-    /// What is stored is not what was written: a damaged or tampered file.
+    /// The stored data differs from what was written: the file is damaged or was tampered with.
     #[error("{0}")]
     Damaged(String),
-    /// The vault cannot be reached or is busy; trying again later may help.
+    /// The vault cannot be reached or is busy; a later attempt may succeed.
     #[error("{0}")]
     Unavailable(String),
-    /// The vault cannot take this value or attribute.
+    /// The vault cannot store this value or attribute.
     #[error("{0}")]
     Invalid(String),
 }
 
 impl VaultError {
-    /// What kind of failure this is, in the words of the audit: never upstream text.
+    /// Returns the kind of failure as the audit log states it. Never contains upstream text.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::NotFound(_) => Missing::NotFound.kind(),
@@ -197,22 +201,23 @@ impl VaultError {
     }
 }
 
-/// Why a batch has no value for a name, which is no failure of the batch.
+/// Why a batch has no value for a name. This is not a failure of the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// There is no such secret or version: [`VaultError::NotFound`].
+    /// The secret or version does not exist: [`VaultError::NotFound`].
     NotFound,
-    /// There is one, and it is disabled: [`VaultError::Disabled`].
+    /// The secret is disabled: [`VaultError::Disabled`].
     Disabled,
 }
 
 impl Missing {
-    /// Sets apart from the answer to one read what is no failure of the vault, for a vault that reads a batch one by one.
+    /// Separates a missing secret from a failure of the vault, for a vault that reads a batch one
+    /// secret at a time.
     ///
     /// # Errors
-    /// Any other error of the answer.
-    pub fn apart(answer: Result<Stored, VaultError>) -> Result<Result<Stored, Self>, VaultError> {
-        match answer {
+    /// Every error other than [`VaultError::NotFound`] and [`VaultError::Disabled`].
+    pub fn separate(result: Result<Stored, VaultError>) -> Result<Result<Stored, Self>, VaultError> {
+        match result {
             Ok(stored) => Ok(Ok(stored)),
             Err(VaultError::NotFound(_)) => Ok(Err(Self::NotFound)),
             Err(VaultError::Disabled(_)) => Ok(Err(Self::Disabled)),
@@ -220,7 +225,7 @@ impl Missing {
         }
     }
 
-    /// Why, in the words of the audit.
+    /// Returns the reason as the audit log states it.
     pub fn kind(self) -> &'static str {
         match self {
             Self::NotFound => "no such secret",
@@ -228,8 +233,8 @@ impl Missing {
         }
     }
 
-    /// What a read of this one name is answered with.
-    pub fn of(self, name: SecretName) -> VaultError {
+    /// Returns the error that [`Vault::get`] gives for this name.
+    pub fn into_error(self, name: SecretName) -> VaultError {
         match self {
             Self::NotFound => VaultError::NotFound(name),
             Self::Disabled => VaultError::Disabled(name),
@@ -237,96 +242,105 @@ impl Missing {
     }
 }
 
-/// The guest-facing path. Every call takes the proof that it was allowed.
+/// Guest-facing operations. Every call takes a grant as proof that the policy allowed it.
 ///
-/// What an implementation may rely on, and what it owes:
+/// Requirements for implementations:
 ///
-/// - A [`Grant`] says which secret: ask for [`Grant::stored`], the name in the vault, at [`Grant::version`] where it names one. The policy,
-///   the audit and the redactor are no concern of a vault.
-/// - A version never changes its value, and a new write makes a new version, whose name is not used again: a run keeps to the version that it saw first.
-///   A vault that keeps no old versions answers for an old one [`VaultError::NotFound`].
-/// - Not to be had is [`VaultError::NotFound`] or [`VaultError::Disabled`]; anything else is a failure of the vault, which the component is
-///   told as `unavailable`. Dates in [`Attributes`] are passed on, not judged: the broker does that.
-/// - Error texts are for the operator. They may name hosts and files, and never hold a value.
-/// - A vault bounds its own time. A run's limit ends the waiting and not the work.
+/// - A [`Grant`] identifies the secret: return the secret named [`Grant::stored`], at
+///   [`Grant::version`] if that is set. A vault does not handle policy, audit or redaction.
+/// - The value of a version never changes. A new write creates a new version, whose identifier is
+///   never reused: a run keeps using the version that it read first. A vault without old versions
+///   returns [`VaultError::NotFound`] for them.
+/// - Return [`VaultError::NotFound`] or [`VaultError::Disabled`] for a missing secret. Any other
+///   error is a failure of the vault, which the component receives as `unavailable`. Return the
+///   dates in [`Attributes`] without checking them: the broker does that.
+/// - Error texts are for operators. They may name hosts and files, and must never contain a value.
+/// - Bound the time of every operation. The time limit of a run ends its wait, not the operation.
 ///
-/// A run may be dropped while it waits on any of these futures: an implementation finishes or undoes what it began on its own.
+/// A run may be dropped while it waits for any of these futures: an implementation must complete or
+/// roll back an operation that it started.
 #[async_trait]
 pub trait Vault: Send + Sync {
-    /// What this vault can do.
+    /// Returns which optional operations this vault supports.
     fn abilities(&self) -> Abilities;
 
-    /// Which vault this is, in the form in which it is configured: what run records and the audit say of where secrets came from. By
-    /// default they say nothing.
-    fn place(&self) -> Option<String> {
+    /// Returns the vault's address as it is configured. Run records and the audit log state it as
+    /// the source of secrets. By default there is none.
+    fn address(&self) -> Option<String> {
         None
     }
 
-    /// The value of a secret: the version that the grant names, or the latest.
+    /// Returns the version of a secret that the grant names, or the newest.
     async fn get(&self, grant: &Grant) -> Result<Stored, VaultError>;
 
-    /// Returns the answer to [`Vault::get`] if it is known without asking the vault; otherwise `None`. Only a cache ever answers.
+    /// Returns the result of [`Vault::get`] if it is known without asking the vault. Only a cache
+    /// returns anything other than `None`.
     fn cached(&self, grant: &Grant) -> Option<Result<Stored, VaultError>> {
         let _ = grant;
         None
     }
 
-    /// The values of several secrets, in order, and where there is none to be had, why.
+    /// Returns several secrets in order, with the reason for each one that is missing.
     async fn get_many(&self, grants: &[Grant]) -> Result<Vec<Result<Stored, Missing>>, VaultError>;
 
-    /// A secret without its value.
+    /// Returns a secret without its value.
     async fn describe(&self, grant: &Grant) -> Result<Description, VaultError>;
 
-    /// Stores values as new versions, without attributes. All or none where the vault has transactions, else
-    /// [`VaultError::Partial`]. Answers in order.
+    /// Stores values as new versions without attributes, and returns their descriptions in order.
+    /// The batch is atomic if the vault has transactions; otherwise a failure may be
+    /// [`VaultError::Partial`].
     async fn set_many(&self, secrets: &[(Grant, Arc<Secret>)]) -> Result<Vec<Description>, VaultError>;
 
-    /// Deletes secrets with all their versions; batches as in `set_many`. A name that is not there is [`VaultError::NotFound`].
+    /// Deletes secrets with all their versions; batches behave as in `set_many`. A missing name is
+    /// [`VaultError::NotFound`].
     async fn delete_many(&self, grants: &[Grant]) -> Result<(), VaultError>;
 
-    /// The names that exist and that the grant admits, as the component knows them, sorted.
+    /// Returns the existing names that the grant allows, as the component knows them, sorted.
     async fn list(&self, grant: &ListGrant) -> Result<Vec<SecretName>, VaultError>;
 }
 
-/// What an operator does to a vault.
+/// Operations for operators.
 #[async_trait]
 pub trait Operator: Send + Sync {
-    /// The value of a secret: the given version or the latest.
+    /// Returns the given version of a secret, or the newest.
     async fn get(&self, name: &SecretName, version: Option<&SecretVersion>) -> Result<Stored, VaultError>;
 
-    /// Stores values as new versions; all or none where the vault has transactions.
+    /// Stores values as new versions. The batch is atomic if the vault has transactions.
     async fn set_many(&self, secrets: Vec<NewSecret>) -> Result<Vec<Description>, VaultError>;
 
-    /// The latest version of every secret, sorted by name.
+    /// Returns the newest version of every secret, sorted by name.
     async fn list(&self) -> Result<Vec<Description>, VaultError>;
 
-    /// All versions of one secret, newest first.
+    /// Returns all versions of one secret, newest first.
     async fn versions(&self, name: &SecretName) -> Result<Vec<Description>, VaultError>;
 
     /// Deletes a secret with all its versions.
     async fn delete(&self, name: &SecretName) -> Result<(), VaultError>;
 
-    /// Brings a deleted secret back with all its versions, where the vault keeps those for a time.
+    /// Recovers a deleted secret with all its versions, if the vault has soft delete.
     async fn recover(&self, name: &SecretName) -> Result<Description, VaultError> {
-        Err(keeps_nothing(name))
+        Err(no_soft_delete(name))
     }
 
-    /// Removes a deleted secret for good before its time, so that its name is free.
+    /// Purges a deleted secret before its retention period ends, so that its name can be reused.
     async fn purge(&self, name: &SecretName) -> Result<(), VaultError> {
-        Err(keeps_nothing(name))
+        Err(no_soft_delete(name))
     }
 }
 
-fn keeps_nothing(name: &SecretName) -> VaultError {
-    VaultError::Invalid(format!("this vault keeps nothing that was deleted, so there is no deleted `{name}`"))
+fn no_soft_delete(name: &SecretName) -> VaultError {
+    VaultError::Invalid(format!("this vault does not keep deleted secrets, so there is no deleted `{name}`"))
 }
 
-/// Checks what an operator wants stored beside a value.
+/// Checks the attributes that an operator wants to store.
+///
+/// # Errors
+/// [`VaultError::Invalid`] if the content type is too long or has control characters.
 pub fn check_attributes(name: &SecretName, attributes: &Attributes) -> Result<(), VaultError> {
     let Some(text) = &attributes.content_type else { return Ok(()) };
     if text.chars().count() > CONTENT_TYPE_MAX || text.chars().any(char::is_control) {
         return Err(VaultError::Invalid(format!(
-            "the content type of `{name}` is not at most {CONTENT_TYPE_MAX} characters without control characters: shorten it"
+            "the content type of `{name}` is longer than {CONTENT_TYPE_MAX} characters or has control characters: change it"
         )));
     }
     Ok(())

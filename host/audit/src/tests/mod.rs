@@ -1,4 +1,5 @@
-//! Tests of the whole room: writing, cutting at every byte, and editing in every way the ledger has to show.
+//! Tests of the complete crate: writing, cutting files at every byte, and every edit that the
+//! ledger must reveal.
 
 mod cuts;
 mod edits;
@@ -11,14 +12,14 @@ use std::path::PathBuf;
 use super::*;
 use strongroom_core::ids::{RunId, SecretName};
 
-/// A folder of a test's own.
-struct Place {
+/// A temporary audit directory.
+struct TestLog {
     home: tempfile::TempDir,
 }
 
-impl Place {
+impl TestLog {
     fn new() -> Self {
-        // Thousands of segments are closed here, each with a sync: in memory where that is to be had.
+        // In memory if possible, because the tests close thousands of segments, each with a sync.
         let home = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         Self { home }
     }
@@ -39,7 +40,7 @@ impl Place {
         Audit::open(&self.dir(), SyncMode::Os).unwrap()
     }
 
-    /// A segment with some events, closed; its name.
+    /// Writes and closes a segment, and returns its name.
     fn closed(&self, events: u64) -> String {
         let audit = self.open();
         fill(&audit, events);
@@ -47,7 +48,7 @@ impl Place {
         audit.segment().to_owned()
     }
 
-    /// A segment with some events whose process died; its name.
+    /// Writes a segment whose process dies, and returns its name.
     fn killed(&self, events: u64) -> String {
         let audit = self.open();
         fill(&audit, events);
@@ -88,17 +89,17 @@ fn fill(audit: &Audit, events: u64) {
     }
 }
 
-/// The lines of a file, newlines included.
+/// Returns the lines of a file, newlines included.
 fn lines(path: &Path) -> Vec<Vec<u8>> {
     fs::read(path).unwrap().split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
 }
 
-fn with_home<T>(test: impl FnOnce(&Place) -> T) -> T {
-    test(&Place::new())
+fn with_log<T>(test: impl FnOnce(&TestLog) -> T) -> T {
+    test(&TestLog::new())
 }
 
 #[test]
-fn every_verdict_says_what_it_means() {
+fn verdicts_are_ordered_and_described() {
     let all = [
         Verdict::Intact,
         Verdict::Live,

@@ -1,3 +1,5 @@
+//! Tests of writing, closing and reading segments, with faults and in several processes.
+
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -8,15 +10,15 @@ use super::super::commit::Sink;
 use super::*;
 
 #[test]
-fn a_closed_segment_is_intact_and_reads_back() {
-    with_home(|place| {
+fn closed_segment_is_intact_and_readable() {
+    with_log(|log| {
         let before = jiff::Timestamp::now();
-        let segment = place.closed(3);
-        let report = place.report();
+        let segment = log.closed(3);
+        let report = log.report();
         assert_eq!(report.overall(), Verdict::Intact);
         assert_eq!(report.segments[0].events, 5);
 
-        let items: Vec<Item> = read(&place.dir()).unwrap().map(Result::unwrap).collect();
+        let items: Vec<Item> = read(&log.dir()).unwrap().map(Result::unwrap).collect();
         let events: Vec<&LineEvent> = items.iter().map(|item| item.event.as_ref().unwrap()).collect();
         let kinds: Vec<Kind> = events.iter().map(|line| line.event.event).collect();
         assert_eq!(kinds, [Kind::SegmentStart, Kind::Decision, Kind::Decision, Kind::Decision, Kind::SegmentEnd]);
@@ -32,12 +34,12 @@ fn a_closed_segment_is_intact_and_reads_back() {
 }
 
 #[test]
-fn segments_are_read_in_order_and_damage_is_shown() {
-    with_home(|place| {
-        let mut segments = vec![place.closed(1), place.killed(0), place.closed(2)];
+fn segments_are_read_in_order_with_damage() {
+    with_log(|log| {
+        let mut segments = vec![log.closed(1), log.killed(0), log.closed(2)];
         segments.sort();
-        fs::write(place.file(&segments[0]), b"{}\nno event\n{\"seq\":").unwrap();
-        let items: Vec<Item> = read(&place.dir()).unwrap().map(Result::unwrap).collect();
+        fs::write(log.file(&segments[0]), b"{}\nno event\n{\"seq\":").unwrap();
+        let items: Vec<Item> = read(&log.dir()).unwrap().map(Result::unwrap).collect();
         let mut seen: Vec<&str> = items.iter().map(|item| item.segment.as_str()).collect();
         seen.dedup();
         assert_eq!(seen, segments);
@@ -47,46 +49,46 @@ fn segments_are_read_in_order_and_damage_is_shown() {
 }
 
 #[test]
-fn closing_twice_is_closing_once_and_ends_the_writing() {
-    with_home(|place| {
-        let audit = place.open();
+fn second_close_does_nothing() {
+    with_log(|log| {
+        let audit = log.open();
         let clone = audit.clone();
-        assert!(is_live(&place.dir(), audit.segment()));
-        assert_eq!(place.verdict(audit.segment()), Verdict::Live);
+        assert!(is_live(&log.dir(), audit.segment()));
+        assert_eq!(log.verdict(audit.segment()), Verdict::Live);
         clone.close().unwrap();
-        let ledger = fs::read(place.ledger()).unwrap();
+        let ledger = fs::read(log.ledger()).unwrap();
         audit.close().unwrap();
-        assert_eq!(fs::read(place.ledger()).unwrap(), ledger);
-        assert!(!is_live(&place.dir(), audit.segment()));
+        assert_eq!(fs::read(log.ledger()).unwrap(), ledger);
+        assert!(!is_live(&log.dir(), audit.segment()));
         assert!(matches!(audit.append_blocking(event(0)), Err(AuditError::Closed(_))));
-        assert_eq!(place.report().overall(), Verdict::Intact);
+        assert_eq!(log.report().overall(), Verdict::Intact);
     });
 }
 
 #[test]
-fn the_last_clone_closes() {
-    with_home(|place| {
-        let audit = place.open();
+fn dropping_last_clone_closes_segment() {
+    with_log(|log| {
+        let audit = log.open();
         let segment = audit.segment().to_owned();
         let clone = audit.clone();
         drop(audit);
-        assert_eq!(place.verdict(&segment), Verdict::Live);
+        assert_eq!(log.verdict(&segment), Verdict::Live);
         drop(clone);
-        assert_eq!(place.verdict(&segment), Verdict::Intact);
+        assert_eq!(log.verdict(&segment), Verdict::Intact);
     });
 }
 
 #[test]
-fn a_position_is_what_verify_expects() {
-    with_home(|place| {
-        let audit = place.open();
+fn position_verifies_as_expected_position() {
+    with_log(|log| {
+        let audit = log.open();
         let position = audit.append_blocking(event(0)).unwrap();
         assert_eq!(position, audit.position());
         assert_eq!(position.count, 2);
         audit.append_blocking(event(1)).unwrap();
         let expect = Expect::try_from(&position).unwrap();
         assert_eq!(Expect::parse(&expect.to_string()), Ok(expect.clone()));
-        let overall = || verify(&place.dir(), Some(&expect)).unwrap().overall();
+        let overall = || verify(&log.dir(), Some(&expect)).unwrap().overall();
         assert_eq!(overall(), Verdict::Live);
         audit.close().unwrap();
         assert_eq!(overall(), Verdict::Intact);
@@ -94,9 +96,9 @@ fn a_position_is_what_verify_expects() {
 }
 
 #[test]
-fn what_does_not_fit_changes_nothing() {
-    with_home(|place| {
-        let audit = place.open();
+fn rejected_event_changes_nothing() {
+    with_log(|log| {
+        let audit = log.open();
         let mut long = event(0);
         long.outcome = Some("x".repeat(64 * 1024).into());
         let error = audit.append_blocking(long).unwrap_err();
@@ -105,14 +107,14 @@ fn what_does_not_fit_changes_nothing() {
             let event = Event { event: reserved, ..Event::default() };
             assert!(matches!(audit.append_blocking(event), Err(AuditError::Reserved)));
         }
-        // Around the text a line is as long as the one before, but for some digits of the time.
+        // Except for some digits of the time, lines differ only in the length of the text.
         audit.append_blocking(Event { outcome: Some("".into()), ..event(0) }).unwrap();
-        let around = lines(&place.file(audit.segment())).last().unwrap().len();
+        let around = lines(&log.file(audit.segment())).last().unwrap().len();
         let with = |bytes| Event { outcome: Some("x".repeat(bytes).into()), ..event(0) };
         audit.append_blocking(with(64 * 1024 - around - 16)).unwrap();
         assert!(matches!(audit.append_blocking(with(64 * 1024 - around + 16)), Err(AuditError::TooLong(_))));
         audit.close().unwrap();
-        assert_eq!(place.report().overall(), Verdict::Intact);
+        assert_eq!(log.report().overall(), Verdict::Intact);
     });
 }
 
@@ -120,11 +122,11 @@ fn what_does_not_fit_changes_nothing() {
 struct Counters {
     writes: AtomicU64,
     syncs: AtomicU64,
-    /// Syncs wait until this many writes were made.
+    /// Syncs wait until this many writes have been made.
     gate: Mutex<u64>,
-    moved: Condvar,
+    changed: Condvar,
     fail_sync: AtomicBool,
-    /// The next write takes half of the line.
+    /// Whether the next write writes only half of the line.
     half: AtomicBool,
     interrupt: AtomicBool,
 }
@@ -132,16 +134,16 @@ struct Counters {
 impl Counters {
     fn hold_until(&self, writes: u64) {
         *self.gate.lock().unwrap() = writes;
-        self.moved.notify_all();
+        self.changed.notify_all();
     }
 }
 
-struct Faulty {
+struct FaultySink {
     file: Arc<dyn Sink>,
     counters: Arc<Counters>,
 }
 
-impl Sink for Faulty {
+impl Sink for FaultySink {
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         if self.counters.interrupt.swap(false, Ordering::SeqCst) {
             return Err(io::Error::from(io::ErrorKind::Interrupted));
@@ -152,14 +154,14 @@ impl Sink for Faulty {
         let written = self.file.write(bytes)?;
         let _gate = self.counters.gate.lock().unwrap();
         self.counters.writes.fetch_add(1, Ordering::SeqCst);
-        self.counters.moved.notify_all();
+        self.counters.changed.notify_all();
         Ok(written)
     }
 
     fn sync(&self) -> io::Result<()> {
         let mut gate = self.counters.gate.lock().unwrap();
         while self.counters.writes.load(Ordering::SeqCst) < *gate {
-            gate = self.counters.moved.wait(gate).unwrap();
+            gate = self.counters.changed.wait(gate).unwrap();
         }
         drop(gate);
         self.counters.syncs.fetch_add(1, Ordering::SeqCst);
@@ -170,19 +172,19 @@ impl Sink for Faulty {
     }
 }
 
-fn faulty(place: &Place) -> (Audit, Arc<Counters>) {
+fn open_faulty(log: &TestLog) -> (Audit, Arc<Counters>) {
     let counters = Arc::new(Counters::default());
     let inner = Arc::clone(&counters);
     let audit =
-        Audit::open_with(&place.dir(), SyncMode::Always, |file| Arc::new(Faulty { file, counters: inner })).unwrap();
+        Audit::open_with(&log.dir(), SyncMode::Always, |file| Arc::new(FaultySink { file, counters: inner })).unwrap();
     (audit, counters)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn concurrent_appends_share_a_sync_and_keep_their_order() {
+async fn concurrent_appends_share_a_sync_in_order() {
     const EVENTS: u64 = 200;
-    let place = Place::new();
-    let (audit, counters) = faulty(&place);
+    let log = TestLog::new();
+    let (audit, counters) = open_faulty(&log);
     let before = counters.syncs.load(Ordering::SeqCst);
     counters.hold_until(counters.writes.load(Ordering::SeqCst) + EVENTS);
     let tasks: Vec<_> = (0..EVENTS)
@@ -195,11 +197,12 @@ async fn concurrent_appends_share_a_sync_and_keep_their_order() {
     for task in tasks {
         answers.push(task.await.unwrap());
     }
-    // The first sync began with the first event and ended with the last; what came meanwhile went into the second.
+    // The first sync started with the first event and ended with the last; the second covered the
+    // events in between.
     let syncs = counters.syncs.load(Ordering::SeqCst) - before;
     assert!((1..=2).contains(&syncs), "{syncs} syncs");
 
-    let written = lines(&place.file(audit.segment()));
+    let written = lines(&log.file(audit.segment()));
     let mut counts: Vec<u64> = answers.iter().map(|(_, position)| position.count).collect();
     counts.sort_unstable();
     assert_eq!(counts, (2..EVENTS + 2).collect::<Vec<_>>());
@@ -210,13 +213,13 @@ async fn concurrent_appends_share_a_sync_and_keep_their_order() {
         assert_eq!((found["seq"].as_u64(), found["count"].as_u64()), (Some(position.count), Some(number)));
     }
     audit.close().unwrap();
-    assert_eq!(place.report().overall(), Verdict::Intact);
+    assert_eq!(log.report().overall(), Verdict::Intact);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dropped_append_leaves_an_event_and_disturbs_nobody() {
-    let place = Place::new();
-    let (audit, counters) = faulty(&place);
+async fn dropped_append_leaves_a_complete_event() {
+    let log = TestLog::new();
+    let (audit, counters) = open_faulty(&log);
     let start = counters.writes.load(Ordering::SeqCst);
     counters.hold_until(start + 3);
     {
@@ -229,14 +232,14 @@ async fn a_dropped_append_leaves_an_event_and_disturbs_nobody() {
     let second = second.await.unwrap().unwrap();
     assert_eq!([2, 1, 0].map(|back| third.count.max(second.count) - back), [2, 3, 4]);
     audit.close().unwrap();
-    assert_eq!(place.report().overall(), Verdict::Intact);
-    assert_eq!(place.report().segments[0].events, 5);
+    assert_eq!(log.report().overall(), Verdict::Intact);
+    assert_eq!(log.report().segments[0].events, 5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_failed_sync_fails_all_who_wait_and_all_who_come() {
-    let place = Place::new();
-    let (audit, counters) = faulty(&place);
+async fn failed_sync_fails_waiting_and_later_appends() {
+    let log = TestLog::new();
+    let (audit, counters) = open_faulty(&log);
     counters.fail_sync.store(true, Ordering::SeqCst);
     counters.hold_until(counters.writes.load(Ordering::SeqCst) + 4);
     let tasks: Vec<_> = (0..4)
@@ -248,90 +251,90 @@ async fn a_failed_sync_fails_all_who_wait_and_all_who_come() {
     for task in tasks {
         assert!(matches!(task.await.unwrap(), Err(AuditError::Failed { .. })));
     }
-    // The disk is well again; the segment is not, because nobody knows what is on the disk.
+    // The disk works again, but the segment stays failed, because it is unknown what is on disk.
     counters.fail_sync.store(false, Ordering::SeqCst);
-    let length = fs::metadata(place.file(audit.segment())).unwrap().len();
+    let length = fs::metadata(log.file(audit.segment())).unwrap().len();
     let error = audit.append(event(9)).await.unwrap_err();
     assert!(error.to_string().contains("takes no more events (cannot make it durable: "), "{error}");
     assert!(matches!(audit.append_blocking(event(9)), Err(AuditError::Failed { .. })));
     assert!(matches!(audit.close(), Err(AuditError::Failed { .. })));
-    assert_eq!(fs::metadata(place.file(audit.segment())).unwrap().len(), length);
+    assert_eq!(fs::metadata(log.file(audit.segment())).unwrap().len(), length);
     let segment = audit.segment().to_owned();
     drop(audit);
-    assert_eq!(place.verdict(&segment), Verdict::Recovered);
+    assert_eq!(log.verdict(&segment), Verdict::Recovered);
 }
 
 #[test]
-fn half_a_line_is_followed_by_nothing() {
-    with_home(|place| {
-        let (audit, counters) = faulty(place);
+fn partial_line_ends_the_segment() {
+    with_log(|log| {
+        let (audit, counters) = open_faulty(log);
         audit.append_blocking(event(0)).unwrap();
         counters.half.store(true, Ordering::SeqCst);
         let error = audit.append_blocking(event(1)).unwrap_err();
         assert!(matches!(error, AuditError::Failed { .. }), "{error}");
-        let left = fs::read(place.file(audit.segment())).unwrap();
+        let left = fs::read(log.file(audit.segment())).unwrap();
         assert!(matches!(audit.append_blocking(event(2)), Err(AuditError::Failed { .. })));
-        assert_eq!(fs::read(place.file(audit.segment())).unwrap(), left);
+        assert_eq!(fs::read(log.file(audit.segment())).unwrap(), left);
         let segment = audit.segment().to_owned();
         drop(audit);
-        assert_eq!(place.verdict(&segment), Verdict::TornLastLine);
-        place.closed(0);
-        assert_eq!(place.verdict(&segment), Verdict::TornLastLine);
+        assert_eq!(log.verdict(&segment), Verdict::TornLastLine);
+        log.closed(0);
+        assert_eq!(log.verdict(&segment), Verdict::TornLastLine);
     });
 }
 
 #[test]
-fn an_interrupted_write_is_tried_again() {
-    with_home(|place| {
-        let (audit, counters) = faulty(place);
+fn interrupted_write_is_retried() {
+    with_log(|log| {
+        let (audit, counters) = open_faulty(log);
         counters.interrupt.store(true, Ordering::SeqCst);
         audit.append_blocking(event(0)).unwrap();
         assert!(!counters.interrupt.load(Ordering::SeqCst));
         audit.close().unwrap();
-        assert_eq!(place.report().overall(), Verdict::Intact);
+        assert_eq!(log.report().overall(), Verdict::Intact);
     });
 }
 
 #[test]
-fn a_full_disk_gets_a_clear_error() {
-    with_home(|place| {
+fn full_disk_error_has_a_remedy() {
+    with_log(|log| {
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let error = Audit::open_with(&place.dir(), SyncMode::Always, |_| Arc::new(full)).unwrap_err().to_string();
+        let error = Audit::open_with(&log.dir(), SyncMode::Always, |_| Arc::new(full)).unwrap_err().to_string();
         assert!(error.contains("No space left on device"), "{error}");
-        assert!(error.contains("; make room on that disk): nothing is served without an audit"), "{error}");
-        // What is left is a segment that was announced and never begun.
-        assert_eq!(place.report().overall(), Verdict::Recovered);
-        place.closed(0);
-        assert_eq!(place.report().overall(), Verdict::Recovered);
+        assert!(error.contains("; free space on that disk): no secret is released without an audit log"), "{error}");
+        // A segment remains that was announced but has no events.
+        assert_eq!(log.report().overall(), Verdict::Recovered);
+        log.closed(0);
+        assert_eq!(log.report().overall(), Verdict::Recovered);
     });
 }
 
 #[test]
-fn processes_share_a_folder() {
-    with_home(|place| {
+fn concurrent_writers_share_a_folder() {
+    with_log(|log| {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..4 {
-                        place.closed(2);
+                        log.closed(2);
                     }
                 });
             }
-            // What verify sees at any moment is live, intact, or a file that is about to be announced; never damage.
+            // At any moment the verdict is live, intact or an unannounced empty file; never damage.
             for _ in 0..20 {
-                let seen = verify(&place.dir(), None).map_or(Verdict::Intact, |report| report.overall());
+                let seen = verify(&log.dir(), None).map_or(Verdict::Intact, |report| report.overall());
                 assert!(seen <= Verdict::Live, "{seen}");
             }
         });
-        let report = place.report();
+        let report = log.report();
         assert_eq!(report.overall(), Verdict::Intact);
         assert_eq!(report.segments.len(), 32);
     });
 }
 
-/// What the child of the test below does: it appends for ever and says how far it is.
+/// The child process of the test below: appends events and prints its position until it is killed.
 #[test]
-#[ignore = "the child process of `kill_at_any_moment_loses_nothing_acknowledged`"]
+#[ignore = "the child process of `killed_process_loses_no_acknowledged_event`"]
 fn child_writes_until_it_is_killed() {
     let mut dir = String::new();
     io::stdin().read_line(&mut dir).unwrap();
@@ -344,8 +347,8 @@ fn child_writes_until_it_is_killed() {
 
 // promise: An acknowledged write is never lost.
 #[test]
-fn kill_at_any_moment_loses_nothing_acknowledged() {
-    with_home(|place| {
+fn killed_process_loses_no_acknowledged_event() {
+    with_log(|log| {
         let mut last = Vec::new();
         for round in 0..6 {
             let mut child = Command::new("/proc/self/exe")
@@ -355,7 +358,7 @@ fn kill_at_any_moment_loses_nothing_acknowledged() {
                 .stderr(Stdio::null())
                 .spawn()
                 .unwrap();
-            writeln!(child.stdin.take().unwrap(), "{}", place.dir().display()).unwrap();
+            writeln!(child.stdin.take().unwrap(), "{}", log.dir().display()).unwrap();
             let mut acknowledged = BufReader::new(child.stdout.take().unwrap())
                 .lines()
                 .map(Result::unwrap)
@@ -363,12 +366,12 @@ fn kill_at_any_moment_loses_nothing_acknowledged() {
             let position = acknowledged.nth(3 + 5 * round).unwrap();
             child.kill().unwrap();
             child.wait().unwrap();
-            let newest = place.report().segments.last().unwrap().segment.clone();
-            assert!(!is_live(&place.dir(), &newest));
+            let newest = log.report().segments.last().unwrap().segment.clone();
+            assert!(!is_live(&log.dir(), &newest));
             last.push(format!("{newest}:{}", position.replace(' ', ":")));
             for expect in &last {
                 let expect = Expect::parse(expect).unwrap();
-                let report = verify(&place.dir(), Some(&expect)).unwrap();
+                let report = verify(&log.dir(), Some(&expect)).unwrap();
                 let verdict = verdict_of(&report, expect.segment());
                 assert!(matches!(verdict, Verdict::Recovered | Verdict::TornLastLine), "{verdict}");
                 assert!(report.overall() <= Verdict::TornLastLine);

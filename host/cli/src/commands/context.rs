@@ -166,7 +166,7 @@ impl Context {
     /// [`Context::open`].
     pub(super) fn find_and_open(&self) -> Result<Opened, Failure> {
         let VaultAddress::Local(dir) = self.vault_address()? else { return self.open(self.find_vault()?) };
-        let closed = LocalVault::look(&dir).map_err(|error| open_error(&dir, error))?;
+        let closed = LocalVault::inspect(&dir).map_err(|error| open_error(&dir, error))?;
         if closed.needs_passphrase() {
             drop(closed);
             return self.open(ClosedVault::Local { dir, needs_passphrase: true });

@@ -68,7 +68,7 @@ pub(super) fn audited<T>(
     complete: impl Fn(&T, usize, &mut Event),
 ) -> Result<T, Failure> {
     // The vault is recorded because one audit log may cover several vaults.
-    let vault = opened.vault.place().map(|place| ("vault".into(), place.into()));
+    let vault = opened.vault.address().map(|address| ("vault".into(), address.into()));
     let detail = work.detail.iter().map(|(name, value)| ((*name).into(), value.clone().into()));
     let detail = vault.into_iter().chain(detail).collect();
     let about = Event { operation: Some(work.operation.into()), detail, ..Event::default() };

@@ -141,7 +141,7 @@ fn rekey(args: &Rekey, context: &Context) -> Result<Exit, Failure> {
             former.display()
         ))?;
     }
-    if !done.former_seals_gone {
+    if !done.old_ciphertext_erased {
         out::note(
             "note: another process has the vault open; values encrypted with the old key stay in the vault's files until it ends",
         );

@@ -1,143 +1,146 @@
-//! What a cache holds: answers with their age and size, and the fetches under way.
+//! Cached answers with their age and size, and the fetches in flight.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Listener, Settings};
+use super::{OutcomeReceiver, Settings};
 use crate::{Stored, VaultError};
 use strongroom_core::ids::{SecretName, SecretVersion};
 
-/// What a vault answered to a read.
+/// A vault's answer to a read.
 pub(super) type Answer = Result<Stored, VaultError>;
 
-/// What was asked for: a secret as the vault knows it, and a version or the latest.
+/// A cache key: the name as the vault knows it, and a version, or `None` for the newest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) name: SecretName,
     pub(super) version: Option<SecretVersion>,
 }
 
-/// What an entry weighs beside its texts: an estimate of the structures around them.
-const OVERHEAD: usize = 512;
+/// Estimated memory of an entry beyond its texts, in bytes.
+const ENTRY_OVERHEAD: usize = 512;
 
 struct Entry {
     answer: Answer,
     expires: Instant,
-    /// Until when it may be served where the vault cannot be reached; not before `expires`.
-    gone: Instant,
+    /// When the entry is removed: the end of its grace period, not before `expires`.
+    drop_at: Instant,
     bytes: usize,
-    used: u64,
+    last_used: u64,
 }
 
-struct Flying {
+struct InFlight {
     id: u64,
-    listener: Listener,
+    receiver: OutcomeReceiver,
 }
 
-/// The state of a cache.
+/// The entries of a cache and its fetches in flight.
 #[derive(Default)]
 pub(super) struct Entries {
     answers: HashMap<Key, Entry>,
-    flights: HashMap<Key, Flying>,
+    in_flight: HashMap<Key, InFlight>,
     bytes: usize,
-    /// Counts uses, so that the entry that was not used for longest is known.
-    uses: u64,
-    next_flight: u64,
-    /// Not later than the first moment at which an entry goes.
-    next_gone: Option<Instant>,
+    /// Incremented on each use, to find the least recently used entry.
+    use_counter: u64,
+    next_id: u64,
+    /// Lower bound of the earliest `drop_at`.
+    next_drop: Option<Instant>,
 }
 
 impl Entries {
-    /// An answer that is not too old.
+    /// Returns an answer within its time to live.
     pub(super) fn find(&mut self, key: &Key, now: Instant) -> Option<Answer> {
         self.drop_expired(now);
-        self.uses = self.uses.wrapping_add(1);
+        self.use_counter = self.use_counter.wrapping_add(1);
         let entry = self.answers.get_mut(key).filter(|entry| now < entry.expires)?;
-        entry.used = self.uses;
+        entry.last_used = self.use_counter;
         Some(entry.answer.clone())
     }
 
-    /// A value that is too old to be served but where the vault cannot be reached.
-    pub(super) fn find_overdue(&mut self, key: &Key, now: Instant) -> Option<Stored> {
+    /// Returns a value within its grace period, marked as stale.
+    pub(super) fn find_stale(&mut self, key: &Key, now: Instant) -> Option<Stored> {
         self.drop_expired(now);
         let stored = self.answers.get(key)?.answer.as_ref().ok()?;
-        Some(Stored { overdue: true, ..stored.clone() })
+        Some(Stored { stale: true, ..stored.clone() })
     }
 
-    /// Keeps an answer, and lets others go where it would be too much. An answer that alone is too big is not kept.
+    /// Caches an answer, and evicts others if a limit is exceeded. An answer that exceeds the limit
+    /// alone is not cached.
     pub(super) fn keep(&mut self, key: Key, answer: Answer, expires: Instant, now: Instant, settings: &Settings) {
         self.drop_expired(now);
         self.remove(&key);
-        let bytes = weigh(&key, &answer);
+        let bytes = size_of(&key, &answer);
         if expires <= now || bytes > settings.max_bytes || settings.max_entries == 0 {
             return;
         }
         while self.answers.len() >= settings.max_entries || self.bytes.saturating_add(bytes) > settings.max_bytes {
-            // A scan: it happens after a fetch from the vault, beside which it is nothing.
-            let Some(oldest) = self.answers.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| key.clone())
+            // The linear scan is cheap compared to the fetch that precedes it.
+            let Some(oldest) = self.answers.iter().min_by_key(|(_, entry)| entry.last_used).map(|(key, _)| key.clone())
             else {
                 break;
             };
             self.remove(&oldest);
         }
-        self.uses = self.uses.wrapping_add(1);
+        self.use_counter = self.use_counter.wrapping_add(1);
         self.bytes = self.bytes.saturating_add(bytes);
         let grace = if answer.is_ok() { settings.grace } else { Duration::ZERO };
-        let gone = expires.checked_add(grace).unwrap_or(expires);
-        self.next_gone = Some(self.next_gone.map_or(gone, |next| next.min(gone)));
-        self.answers.insert(key, Entry { answer, expires, gone, bytes, used: self.uses });
+        let drop_at = expires.checked_add(grace).unwrap_or(expires);
+        self.next_drop = Some(self.next_drop.map_or(drop_at, |next| next.min(drop_at)));
+        self.answers.insert(key, Entry { answer, expires, drop_at, bytes, last_used: self.use_counter });
     }
 
-    /// A fetch under way that a reader may join.
-    pub(super) fn flight(&self, key: &Key) -> Option<Listener> {
-        self.flights.get(key).map(|flying| flying.listener.clone())
+    /// Returns the fetch in flight for a key, for another caller to join.
+    pub(super) fn fetch(&self, key: &Key) -> Option<OutcomeReceiver> {
+        self.in_flight.get(key).map(|fetch| fetch.receiver.clone())
     }
 
-    /// Registers a fetch.
-    pub(super) fn take_off(&mut self, key: Key, listener: Listener) -> u64 {
-        self.next_flight = self.next_flight.wrapping_add(1);
-        let id = self.next_flight;
-        self.flights.insert(key, Flying { id, listener });
+    /// Registers a fetch and returns its ID.
+    pub(super) fn register(&mut self, key: Key, receiver: OutcomeReceiver) -> u64 {
+        self.next_id = self.next_id.wrapping_add(1);
+        let id = self.next_id;
+        self.in_flight.insert(key, InFlight { id, receiver });
         id
     }
 
-    /// Ends a fetch. Answers whether it was still registered: no write has come between.
-    pub(super) fn end_flight(&mut self, key: &Key, id: u64) -> bool {
-        let registered = self.flights.get(key).is_some_and(|flying| flying.id == id);
+    /// Deregisters a fetch. Returns whether it was still registered, that is, not detached by a
+    /// write.
+    pub(super) fn deregister(&mut self, key: &Key, id: u64) -> bool {
+        let registered = self.in_flight.get(key).is_some_and(|fetch| fetch.id == id);
         if registered {
-            self.flights.remove(key);
+            self.in_flight.remove(key);
         }
         registered
     }
 
-    /// Forgets all answers of a name and cuts its fetches loose.
-    pub(super) fn forget(&mut self, name: &SecretName) {
+    /// Removes all answers of a name and detaches its fetches.
+    pub(super) fn invalidate(&mut self, name: &SecretName) {
         for key in keys_of(&self.answers, name) {
             self.remove(&key);
         }
-        for key in keys_of(&self.flights, name) {
-            self.flights.remove(&key);
+        for key in keys_of(&self.in_flight, name) {
+            self.in_flight.remove(&key);
         }
     }
 
-    /// Forgets everything and cuts all fetches loose.
+    /// Removes all entries and detaches all fetches.
     pub(super) fn clear(&mut self) {
         self.answers.clear();
-        self.flights.clear();
+        self.in_flight.clear();
         self.bytes = 0;
-        self.next_gone = None;
+        self.next_drop = None;
     }
 
-    /// Lets go of what is too old, so that a value does not stay in memory because nobody asks for it again.
+    /// Removes entries past their grace period, so that a value does not stay in memory when no
+    /// caller asks for it again.
     fn drop_expired(&mut self, now: Instant) {
-        if self.next_gone.is_none_or(|next| now < next) {
+        if self.next_drop.is_none_or(|next| now < next) {
             return;
         }
-        self.answers.retain(|_, entry| entry.gone > now);
+        self.answers.retain(|_, entry| entry.drop_at > now);
         self.bytes = self.answers.values().map(|entry| entry.bytes).sum();
-        self.next_gone = self.answers.values().map(|entry| entry.gone).min();
+        self.next_drop = self.answers.values().map(|entry| entry.drop_at).min();
     }
 
     fn remove(&mut self, key: &Key) {
@@ -152,12 +155,12 @@ impl Entries {
     }
 }
 
-/// A scan: names are forgotten by writes to the vault, beside which it is nothing.
+/// The linear scan is cheap compared to the write that precedes it.
 fn keys_of<T>(map: &HashMap<Key, T>, name: &SecretName) -> Vec<Key> {
     map.keys().filter(|key| key.name == *name).cloned().collect()
 }
 
-fn weigh(key: &Key, answer: &Answer) -> usize {
+fn size_of(key: &Key, answer: &Answer) -> usize {
     let value = match answer {
         Ok(stored) => {
             let content_type = stored.description.attributes.content_type.as_ref();
@@ -165,5 +168,5 @@ fn weigh(key: &Key, answer: &Answer) -> usize {
         }
         Err(_) => 0,
     };
-    value.saturating_add(key.name.as_str().len()).saturating_add(OVERHEAD)
+    value.saturating_add(key.name.as_str().len()).saturating_add(ENTRY_OVERHEAD)
 }

@@ -1,6 +1,6 @@
-//! Tests of the cache around a vault that counts.
+//! Tests of the cache, with a fake vault that counts requests.
 
-mod flights;
+mod fetches;
 mod grace;
 
 use std::collections::BTreeMap;
@@ -16,20 +16,20 @@ use crate::{Attributes, NewSecret, Operator, cases};
 use strongroom_core::ids::SecretVersion;
 use strongroom_policy::Operation;
 
-/// A vault in memory that counts what it is asked, and waits or fails on demand.
+/// A vault in memory that counts requests, and blocks or fails on request.
 #[derive(Default)]
-struct Counting {
+struct FakeVault {
     secrets: Mutex<BTreeMap<SecretName, Vec<Stored>>>,
     gets: AtomicUsize,
     batches: AtomicUsize,
-    /// Set: a read looks its answer up, then waits for a permit before it tells it.
+    /// If set, a read finds its answer, then waits for a permit before it returns.
     gate: Mutex<Option<Arc<Semaphore>>>,
-    /// Set: reads and writes fail with it.
+    /// If set, reads and writes fail with this error.
     failure: Mutex<Option<VaultError>>,
     panics: Mutex<bool>,
 }
 
-impl Counting {
+impl FakeVault {
     fn put(&self, name: &str, value: &str) -> Weak<Secret> {
         let value = Arc::new(Secret::new(value.to_owned()).unwrap());
         let weak = Arc::downgrade(&value);
@@ -48,11 +48,11 @@ impl Counting {
             updated: Timestamp::UNIX_EPOCH,
             enabled: true,
         };
-        versions.push(Stored { value, description: description.clone(), overdue: false });
+        versions.push(Stored { value, description: description.clone(), stale: false });
         description
     }
 
-    /// Drops the vault's own hold on all values.
+    /// Drops the vault's references to all values.
     fn empty(&self) {
         self.secrets.lock().unwrap().clear();
     }
@@ -71,7 +71,7 @@ impl Counting {
         *self.failure.lock().unwrap() = failure;
     }
 
-    fn look(&self, grant: &Grant) -> Option<Stored> {
+    fn find(&self, grant: &Grant) -> Option<Stored> {
         let secrets = self.secrets.lock().unwrap();
         let versions = secrets.get(grant.stored())?;
         match grant.version() {
@@ -85,7 +85,7 @@ impl Counting {
         if let Some(gate) = gate {
             gate.acquire().await.unwrap().forget();
         }
-        assert!(!*self.panics.lock().unwrap(), "the vault panics on demand");
+        assert!(!*self.panics.lock().unwrap(), "the vault panics on request");
         match self.failure.lock().unwrap().clone() {
             Some(failure) => Err(failure),
             None => Ok(()),
@@ -102,21 +102,21 @@ impl Counting {
 }
 
 #[async_trait]
-impl Vault for Counting {
+impl Vault for FakeVault {
     fn abilities(&self) -> Abilities {
         Abilities { transactions: true, versions: true, soft_delete: false }
     }
 
     async fn get(&self, grant: &Grant) -> Result<Stored, VaultError> {
         self.gets.fetch_add(1, Ordering::SeqCst);
-        let answer = self.look(&grant);
+        let answer = self.find(grant);
         self.wait().await?;
         answer.ok_or_else(|| VaultError::NotFound(grant.stored().clone()))
     }
 
     async fn get_many(&self, grants: &[Grant]) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
         self.batches.fetch_add(1, Ordering::SeqCst);
-        let answer = grants.iter().map(|grant| self.look(grant).ok_or(Missing::NotFound)).collect();
+        let answer = grants.iter().map(|grant| self.find(grant).ok_or(Missing::NotFound)).collect();
         self.wait().await?;
         Ok(answer)
     }
@@ -147,8 +147,8 @@ fn settings(seconds: u64) -> Settings {
     Settings { time_to_live: Duration::from_secs(seconds), jitter: false, ..Settings::default() }
 }
 
-fn with(settings: Settings) -> (Arc<Counting>, Arc<Cache>) {
-    let vault = Arc::new(Counting::default());
+fn with(settings: Settings) -> (Arc<FakeVault>, Arc<Cache>) {
+    let vault = Arc::new(FakeVault::default());
     let cache = Arc::new(Cache::new(Arc::clone(&vault) as Arc<dyn Vault>, settings));
     (vault, cache)
 }
@@ -169,7 +169,7 @@ async fn set(cache: &Cache, name: &str, value: &str) -> Result<Vec<Description>,
     cache.set_many(&[(grant(name), secret(value))]).await
 }
 
-/// Lets every task that can go on go on. On one thread the order is the same every time.
+/// Runs every task that is ready. On one thread the order is deterministic.
 async fn settle() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
@@ -181,12 +181,12 @@ fn down() -> VaultError {
 }
 
 #[tokio::test]
-async fn an_answer_lives_for_its_time() {
+async fn answer_is_cached_until_its_time_to_live() {
     pause();
     let (vault, cache) = with(settings(60));
     vault.put("a", "one");
-    assert!(cache.cached(&grant("a")).is_none(), "nothing yet");
-    assert_eq!(vault.gets(), 0, "looking asks nobody");
+    assert!(cache.cached(&grant("a")).is_none(), "nothing is cached yet");
+    assert_eq!(vault.gets(), 0, "a cache lookup does not ask the vault");
     assert_eq!(value(&cache, "a").await, "one");
     vault.put("a", "two");
     advance(Duration::from_secs(59)).await;
@@ -194,13 +194,13 @@ async fn an_answer_lives_for_its_time() {
     assert_eq!(cache.cached(&grant("a")).unwrap().unwrap().value.expose(), "one");
     assert_eq!(vault.gets(), 1);
     advance(Duration::from_secs(1)).await;
-    assert!(cache.cached(&grant("a")).is_none(), "not a moment longer");
+    assert!(cache.cached(&grant("a")).is_none(), "expired exactly at its time to live");
     assert_eq!(value(&cache, "a").await, "two");
     assert_eq!(vault.gets(), 2);
 }
 
 #[tokio::test]
-async fn the_age_counts_from_when_the_fetch_began() {
+async fn age_counts_from_start_of_fetch() {
     pause();
     let (vault, cache) = with(settings(60));
     vault.put("a", "one");
@@ -219,14 +219,14 @@ async fn the_age_counts_from_when_the_fetch_began() {
 }
 
 #[tokio::test]
-async fn jitter_stays_within_a_tenth() {
+async fn jitter_is_at_most_a_tenth() {
     pause();
     let settings = Settings { jitter: true, ..settings(100) };
     let began = Instant::now();
     let answer = Ok(Stored {
         value: secret("x"),
-        description: Counting::default().store(&grant("a").stored().clone(), secret("x")),
-        overdue: false,
+        description: FakeVault::default().store(&grant("a").stored().clone(), secret("x")),
+        stale: false,
     });
     let lives: Vec<_> = (0..500).map(|_| settings.expiry(began, &answer).unwrap() - began).collect();
     assert!(lives.iter().all(|life| (Duration::from_secs(90)..=Duration::from_secs(110)).contains(life)));
@@ -234,7 +234,7 @@ async fn jitter_stays_within_a_tenth() {
 }
 
 #[tokio::test]
-async fn a_time_of_zero_turns_it_off() {
+async fn zero_time_to_live_disables_cache() {
     pause();
     let (vault, cache) = with(settings(0));
     vault.put("a", "one");
@@ -248,14 +248,14 @@ async fn a_time_of_zero_turns_it_off() {
 }
 
 #[tokio::test]
-async fn versions_and_names_are_apart() {
+async fn versions_and_names_are_separate_entries() {
     let (vault, cache) = with(settings(60));
     vault.put("a", "one");
     vault.put("b", "of b");
     assert_eq!(value(&cache, "a").await, "one");
     assert_eq!(value(&cache, "b").await, "of b");
     let version = |text| SecretVersion::parse(text).unwrap();
-    // The version that the latest was is known with it.
+    // Reading the newest version also caches it under its version.
     assert_eq!(cache.get(&grant("a").at_version(version("v1"))).await.unwrap().value.expose(), "one");
     assert_eq!(vault.gets(), 2);
     let missing = cache.get(&grant("a").at_version(version("v2"))).await;
@@ -265,7 +265,7 @@ async fn versions_and_names_are_apart() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_remembered_briefly() {
+async fn missing_secret_is_cached_briefly() {
     pause();
     let (vault, cache) = with(settings(60));
     for failure in [None, Some(VaultError::Disabled(grant("a").stored().clone()))] {
@@ -286,28 +286,28 @@ async fn what_is_not_there_is_remembered_briefly() {
     let (_, short) = with(settings(2));
     assert!(short.get(&grant("a")).await.is_err());
     advance(Duration::from_secs(2)).await;
-    assert!(short.cached(&grant("a")).is_none(), "no longer than a value");
+    assert!(short.cached(&grant("a")).is_none(), "not cached longer than a value");
 }
 
 #[tokio::test]
-async fn it_is_bounded_in_entries_and_forgets_what_was_not_used() {
-    // Each value is two answers: the latest and its version.
+async fn full_cache_evicts_least_recently_used() {
+    // Each value takes two entries: the newest version and the named version.
     let (vault, cache) = with(Settings { max_entries: 6, ..settings(60) });
     let held: Vec<_> = ["a", "b", "c", "d", "e"].map(|name| vault.put(name, name)).into();
     for name in ["a", "b", "c", "a", "d", "e"] {
         value(&cache, name).await;
         assert!(cache.shared.lock().size().0 <= 6);
     }
-    assert!(cache.cached(&grant("a")).is_some(), "it was used again");
+    assert!(cache.cached(&grant("a")).is_some(), "used recently");
     assert!(cache.cached(&grant("b")).is_none());
     assert!(cache.cached(&grant("e")).is_some());
     vault.empty();
     assert!(held[0].upgrade().is_some());
-    assert!(held[1].upgrade().is_none(), "dropped with its last holder, and overwritten by it");
+    assert!(held[1].upgrade().is_none(), "evicted, and dropped by its last holder");
 }
 
 #[tokio::test]
-async fn it_is_bounded_in_bytes() {
+async fn cache_size_is_bounded_in_bytes() {
     let (vault, cache) = with(Settings { max_bytes: 50_000, ..settings(60) });
     for round in 0..20 {
         let name = format!("a{round}");
@@ -320,11 +320,11 @@ async fn it_is_bounded_in_bytes() {
     let (_, tiny) = with(Settings { max_bytes: 100, ..settings(60) });
     set(&tiny, "a", "one").await.unwrap();
     assert_eq!(value(&tiny, "a").await, "one");
-    assert_eq!(tiny.shared.lock().size(), (0, 0), "what does not fit is served and not kept");
+    assert_eq!(tiny.shared.lock().size(), (0, 0), "an answer that exceeds the limit is not cached");
 }
 
 #[tokio::test]
-async fn values_go_with_the_last_holder() {
+async fn removed_values_are_dropped_by_last_holder() {
     pause();
     let (vault, cache) = with(settings(60));
     let ends: [fn(&Cache); 2] = [Cache::clear, |_| ()];
@@ -333,10 +333,10 @@ async fn values_go_with_the_last_holder() {
         let held = cache.get(&grant("a")).await.unwrap();
         vault.empty();
         settle().await;
-        assert_eq!(weak.strong_count(), 3, "the reader, the latest, its version: no fetch holds it any more");
+        assert_eq!(weak.strong_count(), 3, "held by the reader and two cache entries, not by the fetch");
         drop(held);
         end(&cache);
-        // Too old, and let go by the next question about anything.
+        // Expired: the next lookup of any name removes it.
         advance(Duration::from_secs(60)).await;
         let _ = cache.cached(&grant("another"));
         assert!(weak.upgrade().is_none());
@@ -345,30 +345,31 @@ async fn values_go_with_the_last_holder() {
 }
 
 #[tokio::test]
-async fn vault_without_a_cache_answers_nothing_from_it() {
-    assert!(Counting::default().cached(&grant("a")).is_none());
+async fn vault_without_cache_has_no_cached_answer() {
+    assert!(FakeVault::default().cached(&grant("a")).is_none());
 }
 
 // promise: All vault backends pass the same cases.
 #[tokio::test]
-async fn the_common_cases_hold_around_a_local_vault() {
+async fn cached_local_vault_passes_all_cases() {
     use crate::local::{LocalVault, Protection};
     let dir = tempfile::tempdir().unwrap();
     let local = LocalVault::create(&dir.path().join("vault"), Protection::KeyFile).unwrap();
     let cache = Arc::new(Cache::new(Arc::new(local.clone()), Settings::default()));
-    let operator = Arc::new(Through { local, cache: Arc::clone(&cache) });
+    let operator = Arc::new(OperatorAndCache { local, cache: Arc::clone(&cache) });
     let ran = cases::run_all(cache, operator, "cached").await;
     assert_eq!(ran.len(), cases::count());
 }
 
-/// The cases write on one path and read on the other. An operator's writes pass the cache by, so it is cleared after them.
-struct Through {
+/// Forwards to the local vault and clears the cache after writes, because the cases write on one
+/// path and read on the other, and operator writes bypass the cache.
+struct OperatorAndCache {
     local: crate::local::LocalVault,
     cache: Arc<Cache>,
 }
 
 #[async_trait]
-impl Operator for Through {
+impl Operator for OperatorAndCache {
     async fn get(&self, name: &SecretName, version: Option<&SecretVersion>) -> Result<Stored, VaultError> {
         Operator::get(&self.local, name, version).await
     }

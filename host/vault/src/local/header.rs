@@ -1,26 +1,27 @@
-//! The one row that says which vault this is and how its data key is wrapped.
+//! The header: the row that identifies a vault and holds its wrapped data key.
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use rusqlite::{Connection, OptionalExtension, params};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::place::Place;
+use super::files::VaultFiles;
 use super::seal::{self, Binding, KEY_LEN, Key, NONCE_LEN, TAG_LEN};
 use crate::VaultError;
 
-/// What a new vault asks of Argon2id: the second recommended option of RFC 9106, section 4.
+/// Argon2id parameters of a new vault: the second recommended option of RFC 9106, section 4.
 const MEMORY_KIB: u32 = 64 * 1024;
 const PASSES: u32 = 3;
 const LANES: u32 = 4;
 
-/// What is accepted from a file: at most a gibibyte and a few seconds of work, so that a hostile file cannot stall the host, and
-/// at least the weakest setting that OWASP's password storage guidance names (19 MiB, two passes).
+/// Accepted Argon2id parameters. The maximum is a gibibyte and a few seconds of CPU time, so that a
+/// hostile file cannot stall the host; the minimum is the weakest setting in OWASP's password
+/// storage guidance (19 MiB, two passes).
 const MEMORY_KIB_RANGE: std::ops::RangeInclusive<u32> = 19 * 1024..=1024 * 1024;
 const PASSES_RANGE: std::ops::RangeInclusive<u32> = 2..=16;
 const LANES_RANGE: std::ops::RangeInclusive<u32> = 1..=16;
 
-/// The table that holds it.
+/// SQL that creates the header table.
 pub(super) const TABLE: &str = "CREATE TABLE vault (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     vault BLOB NOT NULL,
@@ -35,16 +36,16 @@ pub(super) const TABLE: &str = "CREATE TABLE vault (
     checksum BLOB NOT NULL
 ) STRICT;";
 
-/// How the key that wraps the data key is had.
+/// Where the wrapping key, which encrypts the data key, comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wrapping {
-    /// It stands in the key file.
+    /// The key file contains it.
     KeyFile,
-    /// Argon2id makes it from a passphrase.
+    /// Argon2id derives it from a passphrase.
     Passphrase(Kdf),
 }
 
-/// The parameters of Argon2id.
+/// Parameters of Argon2id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Kdf {
     pub(super) salt: [u8; 16],
@@ -54,7 +55,7 @@ pub(super) struct Kdf {
 }
 
 impl Kdf {
-    /// The parameters of a new vault.
+    /// Returns the parameters for a new vault, with a random salt.
     pub(super) fn generate() -> Result<Self, VaultError> {
         let mut salt = [0; 16];
         seal::fill(&mut salt)?;
@@ -67,13 +68,14 @@ impl Kdf {
             && LANES_RANGE.contains(&self.lanes)
     }
 
-    /// Makes the wrapping key. Takes a good part of a second on purpose.
+    /// Derives the wrapping key. Deliberately takes a large part of a second.
     pub(super) fn derive(&self, passphrase: &str) -> Result<Key, VaultError> {
         let failed =
             |what: &dyn std::fmt::Display| VaultError::Unavailable(format!("the passphrase could not be used: {what}"));
         let settings =
             Params::new(self.memory_kib, self.passes, self.lanes, Some(KEY_LEN)).map_err(|error| failed(&error))?;
-        // Memory of our own, because the crate frees its own without overwriting it.
+        // Allocate the working memory here, because the `argon2` crate frees its own without
+        // zeroizing it.
         let mut memory: Zeroizing<Vec<Block>> = Zeroizing::new(Vec::new());
         memory.try_reserve_exact(settings.block_count()).map_err(|error| failed(&error))?;
         memory.resize(settings.block_count(), Block::new());
@@ -81,25 +83,25 @@ impl Kdf {
         Argon2::new(Algorithm::Argon2id, Version::V0x13, settings)
             .hash_password_into_with_memory(passphrase.as_bytes(), &self.salt, &mut key, memory.as_mut_slice())
             .map_err(|error| failed(&error))?;
-        Key::from_bytes(key).ok_or_else(|| failed(&"a wrong length"))
+        Key::from_bytes(key).ok_or_else(|| failed(&"a key of the wrong length"))
     }
 }
 
-/// The row.
+/// The header of a vault.
 #[derive(Clone)]
 pub(super) struct Header {
-    /// The vault's identity.
+    /// Random ID of the vault.
     pub(super) vault: [u8; 16],
-    /// How the wrapping key is had.
+    /// Where the wrapping key comes from.
     pub(super) wrapping: Wrapping,
-    /// A hash of the wrapping key: tells a wrong key from a damaged file.
+    /// Hash of the wrapping key. It distinguishes a wrong key from a damaged file.
     key_check: [u8; 32],
     nonce: [u8; NONCE_LEN],
     wrapped_key: Vec<u8>,
 }
 
 impl Header {
-    /// Wraps a data key for a new vault.
+    /// Wraps a data key in a new header.
     pub(super) fn wrap(
         vault: [u8; 16],
         wrapping: Wrapping,
@@ -111,27 +113,27 @@ impl Header {
         Ok(Self { vault, wrapping, key_check, nonce: sealed.nonce, wrapped_key: sealed.bytes })
     }
 
-    /// Whether this is the key that wraps the data key.
+    /// Returns whether this key wraps the data key.
     pub(super) fn is_wrapped_by(&self, wrapping_key: &Key) -> bool {
         self.key_check.ct_eq(&key_check(wrapping_key)).into()
     }
 
     /// Unwraps the data key.
-    pub(super) fn unwrap(&self, place: &Place, wrapping_key: &Key) -> Result<Key, VaultError> {
+    pub(super) fn unwrap(&self, files: &VaultFiles, wrapping_key: &Key) -> Result<Key, VaultError> {
         let binding = wrap_binding(&self.vault, &self.wrapping);
         seal::open(wrapping_key, &binding, &self.nonce, self.wrapped_key.clone())
             .ok()
             .and_then(Key::from_bytes)
-            .ok_or_else(|| place.damaged("its data key does not open"))
+            .ok_or_else(|| files.damaged("its data key cannot be unwrapped"))
     }
 
-    /// Stores the row in place of the one that is there.
+    /// Replaces the stored header.
     pub(super) fn replace(&self, transaction: &Connection) -> rusqlite::Result<()> {
         transaction.execute("DELETE FROM vault WHERE id = 1", [])?;
         self.store(transaction)
     }
 
-    /// Stores the row.
+    /// Stores the header.
     pub(super) fn store(&self, connection: &Connection) -> rusqlite::Result<()> {
         let (protection, kdf) = match &self.wrapping {
             Wrapping::KeyFile => ("key-file", None),
@@ -156,9 +158,9 @@ impl Header {
         Ok(())
     }
 
-    /// Reads and checks the row.
-    pub(super) fn load(connection: &Connection, place: &Place) -> Result<Self, VaultError> {
-        let failed = |error| place.sql("read", error);
+    /// Reads and checks the header.
+    pub(super) fn load(connection: &Connection, files: &VaultFiles) -> Result<Self, VaultError> {
+        let failed = |error| files.sql("read", error);
         type Row = (Option<[u8; 16]>, Option<u32>, Option<u32>, Option<u32>);
         let row: Option<(Self, String, Row, [u8; 32])> = connection
             .query_row(
@@ -179,27 +181,28 @@ impl Header {
             .optional()
             .map_err(failed)?;
         let Some((mut header, protection, kdf, checksum)) = row else {
-            return Err(place.damaged("it has no header"));
+            return Err(files.damaged("it has no header"));
         };
         header.wrapping = match (protection.as_str(), kdf) {
             ("key-file", (None, None, None, None)) => Wrapping::KeyFile,
             ("passphrase", (Some(salt), Some(memory_kib), Some(passes), Some(lanes))) => {
                 Wrapping::Passphrase(Kdf { salt, memory_kib, passes, lanes })
             }
-            _ => return Err(place.damaged("its header names no protection that is known")),
+            _ => return Err(files.damaged("its header names an unknown protection")),
         };
         if let Wrapping::Passphrase(kdf) = &header.wrapping
             && !kdf.is_acceptable()
         {
-            return Err(place.damaged("its header asks for Argon2id parameters out of bounds"));
+            return Err(files.damaged("the Argon2id parameters in its header are out of bounds"));
         }
         if header.wrapped_key.len() != KEY_LEN + TAG_LEN || header.checksum() != checksum {
-            return Err(place.damaged("its header does not fit its checksum"));
+            return Err(files.damaged("its header does not match its checksum"));
         }
         Ok(header)
     }
 
-    /// A plain hash over the row. It keeps accidents apart from a wrong passphrase; the seal is what stands against intent.
+    /// Returns an unkeyed hash of the header. It distinguishes accidental damage from a wrong
+    /// passphrase; authenticated encryption protects against tampering.
     pub(super) fn checksum(&self) -> [u8; 32] {
         let binding = bind_wrapping(Binding::new("strongroom vault header 1").bytes(&self.vault), &self.wrapping)
             .bytes(&self.key_check)
@@ -209,7 +212,7 @@ impl Header {
     }
 }
 
-/// The checksum as it stands in the database: it changes with every change of the key.
+/// Returns the stored checksum, which changes with every rekey.
 pub(super) fn stored_checksum(connection: &Connection) -> rusqlite::Result<Option<[u8; 32]>> {
     connection.prepare_cached("SELECT checksum FROM vault WHERE id = 1")?.query_row([], |row| row.get(0)).optional()
 }

@@ -1,7 +1,7 @@
 //! The key file: one line of text that opens one vault.
 //!
-//! The line names the vault, so that the file of another vault is told apart from a damaged one. The file is trusted only where
-//! nobody else can have read or written it.
+//! The line contains the vault's ID, to distinguish another vault's key file from a damaged one. A
+//! key file is rejected if other users could have read or written it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -10,16 +10,17 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::place::Place;
+use super::files::VaultFiles;
 use super::seal::{KEY_LEN, Key};
 use crate::VaultError;
 
 const PREFIX: &str = "strongroom-key-1";
-/// `PREFIX`, a space, 32 digits of the vault, a space, 64 digits of the key, a line feed.
+/// `PREFIX`, a space, 32 digits of the vault ID, a space, 64 digits of the key, a line feed.
 const LINE_LEN: usize = PREFIX.len() + 1 + 32 + 1 + 2 * KEY_LEN + 1;
 
-/// Writes a key file that nobody else can read, complete or not at all: it is synced before the caller gives it its name.
-pub(super) fn write(place: &Place, path: &Path, vault: &[u8; 16], key: &Key) -> Result<(), VaultError> {
+/// Writes and syncs a key file with mode 0600. The caller renames it afterwards, so that a partial
+/// file never has the final name.
+pub(super) fn write(files: &VaultFiles, path: &Path, vault: &[u8; 16], key: &Key) -> Result<(), VaultError> {
     let mut line = Zeroizing::new(String::with_capacity(LINE_LEN));
     line.push_str(PREFIX);
     line.push(' ');
@@ -32,40 +33,42 @@ pub(super) fn write(place: &Place, path: &Path, vault: &[u8; 16], key: &Key) -> 
         file.write_all(line.as_bytes())?;
         file.sync_all()
     };
-    write().map_err(|error| place.io("written", path, &error))
+    write().map_err(|error| files.io("written", path, &error))
 }
 
-/// Reads the key of a vault from one of its key files.
-pub(super) fn read(place: &Place, path: &Path, vault: &[u8; 16]) -> Result<Key, VaultError> {
+/// Reads a vault's key from one of its key files.
+pub(super) fn read(files: &VaultFiles, path: &Path, vault: &[u8; 16]) -> Result<Key, VaultError> {
     let shown = path.display();
     let not_a_key = || {
-        VaultError::Refused(format!("`{shown}` is no key file of strongroom: restore the vault's own from a backup"))
+        VaultError::Refused(format!("`{shown}` is not a strongroom key file: restore the vault's own from a backup"))
     };
 
-    // Looked at before it is opened: opening a pipe or a device would wait or act.
-    let looked = match fs::symlink_metadata(path) {
+    // Check the type before opening: opening a pipe or a device may block or have side effects.
+    let metadata = match fs::symlink_metadata(path) {
         Ok(data) => data,
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return Err(VaultError::Refused(format!(
-                "the key file `{shown}` is missing: put it back, the vault does not open without it"
+                "the key file `{shown}` is missing: put it back, because the vault does not open without it"
             )));
         }
-        Err(error) => return Err(place.io("read", path, &error)),
+        Err(error) => return Err(files.io("read", path, &error)),
     };
-    if !looked.is_file() {
-        return Err(VaultError::Refused(format!("`{shown}` is no regular file: put the vault's own key file there")));
+    if !metadata.is_file() {
+        return Err(VaultError::Refused(format!(
+            "`{shown}` is not a regular file: put the vault's own key file there"
+        )));
     }
     let file = OpenOptions::new()
         .read(true)
         .custom_flags((rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed())
         .open(path)
-        .map_err(|error| place.io("read", path, &error))?;
+        .map_err(|error| files.io("read", path, &error))?;
     check_access(&file, path)?;
 
     let mut text = Zeroizing::new(Vec::with_capacity(LINE_LEN + 1));
     let limit = u64::try_from(LINE_LEN + 1).unwrap_or(u64::MAX);
-    file.take(limit).read_to_end(&mut text).map_err(|error| place.io("read", path, &error))?;
-    // An editor may have added or taken the line's end.
+    file.take(limit).read_to_end(&mut text).map_err(|error| files.io("read", path, &error))?;
+    // An editor may have added or removed the line feed.
     let line = text.strip_suffix(b"\n").unwrap_or(&text);
     let mut words = line.split(|byte| *byte == b' ');
     let (Some(prefix), Some(owner), Some(key), None) = (words.next(), words.next(), words.next(), words.next()) else {
@@ -74,9 +77,9 @@ pub(super) fn read(place: &Place, path: &Path, vault: &[u8; 16]) -> Result<Key, 
     if prefix != PREFIX.as_bytes() {
         return Err(not_a_key());
     }
-    let owner = unhex(owner).ok_or_else(not_a_key)?;
+    let vault_id = unhex(owner).ok_or_else(not_a_key)?;
     let key = unhex(key).and_then(Key::from_bytes).ok_or_else(not_a_key)?;
-    if owner.as_slice() != vault {
+    if vault_id.as_slice() != vault {
         return Err(VaultError::Refused(format!(
             "the key file `{shown}` belongs to another vault: put this vault's own there"
         )));
@@ -84,7 +87,7 @@ pub(super) fn read(place: &Place, path: &Path, vault: &[u8; 16]) -> Result<Key, 
     Ok(key)
 }
 
-/// A key that others could read, or could have put there, is no protection; better to say so than to go on.
+/// Rejects a key file that other users could have read or written.
 fn check_access(file: &File, path: &Path) -> Result<(), VaultError> {
     let shown = path.display();
     let data =
@@ -113,7 +116,7 @@ fn unhex(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     if !text.len().is_multiple_of(2) {
         return None;
     }
-    // Of the full size from the start, so that no part of a key is left behind in freed memory.
+    // Allocate the full size at once: growing would leave part of the key in freed memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(text.len() / 2));
     for pair in text.chunks_exact(2) {
         let mut byte = 0;

@@ -1,26 +1,27 @@
-//! Which key opens a vault, and the files that keys stand in.
+//! Finds the key of a vault, and replaces key files during a rekey.
 //!
-//! A vault's key is changed in a database and in a file, and no step changes both at once. So the new key file is written first, under a
-//! name of its own (`vault.key.next`); then the database is changed in one transaction; then the file gets its name. The header in the
-//! database says at every moment which key is the vault's: whoever opens the vault tries both files, and finishes or clears away what
-//! was cut off. A key that was ever in use is not removed but set aside, because a backup may need it.
+//! A rekey changes the database and the key file, and no operation changes both at once. So the new
+//! key file is written first, as `vault.key.next`; then one transaction changes the database; then
+//! the file is renamed. The header in the database always identifies the current key: opening the
+//! vault tries both files, and completes or cleans up an interrupted rekey. A key that was ever
+//! current is set aside instead of removed, because a backup may need it.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use super::files::VaultFiles;
 use super::header::{Header, Kdf, Wrapping};
-use super::open::{remove, rename, sync_folder};
-use super::place::Place;
+use super::open::{remove, rename, sync_dir};
 use super::seal::{self, Key};
 use super::{Protection, Unlock, keyfile};
 use crate::VaultError;
 
-/// How often a key is looked for again where the vault was given another one meanwhile.
+/// How often to look for the key again while other processes rekey the vault.
 const ATTEMPTS: u32 = 5;
 
-/// A new wrapping key, and how it is had again.
+/// Creates a new wrapping key.
 pub(super) fn make(protection: &Protection) -> Result<(Wrapping, Key), VaultError> {
     match protection {
         Protection::KeyFile => Ok((Wrapping::KeyFile, Key::generate()?)),
@@ -35,34 +36,34 @@ pub(super) fn make(protection: &Protection) -> Result<(Wrapping, Key), VaultErro
     }
 }
 
-/// Finds the key that opens a vault, with the header that it fits. Changes nothing.
-pub(super) fn prove(
-    place: &Place,
+/// Finds the key that opens a vault, and returns the header that it matches. Changes nothing.
+pub(super) fn find_current(
+    files: &VaultFiles,
     connection: &Connection,
     mut header: Header,
     unlock: &Unlock,
 ) -> Result<(Header, Key), VaultError> {
     for _ in 0..ATTEMPTS {
-        let found = find(place, &header, unlock);
+        let found = read_key(files, &header, unlock);
         if let Ok(key) = found {
             return Ok((header, key));
         }
-        // It may have been given another key between the two looks, at the database and at the key.
-        let now = Header::load(connection, place)?;
-        if now.checksum() == header.checksum() {
+        // The vault may have been rekeyed between reading the header and reading the key.
+        let current = Header::load(connection, files)?;
+        if current.checksum() == header.checksum() {
             return found.map(|key| (header, key));
         }
-        header = now;
+        header = current;
     }
     Err(VaultError::Unavailable(format!(
-        "the vault `{}` is given one new key after another: try again",
-        place.database.display()
+        "the vault `{}` is being rekeyed repeatedly: try again",
+        files.database.display()
     )))
 }
 
-fn find(place: &Place, header: &Header, unlock: &Unlock) -> Result<Key, VaultError> {
+fn read_key(files: &VaultFiles, header: &Header, unlock: &Unlock) -> Result<Key, VaultError> {
     match (&header.wrapping, unlock) {
-        (Wrapping::KeyFile, Unlock::KeyFile) => from_files(place, header),
+        (Wrapping::KeyFile, Unlock::KeyFile) => from_key_files(files, header),
         (Wrapping::Passphrase(kdf), Unlock::Passphrase(passphrase)) => {
             let key = kdf.derive(passphrase)?;
             if header.is_wrapped_by(&key) {
@@ -70,100 +71,104 @@ fn find(place: &Place, header: &Header, unlock: &Unlock) -> Result<Key, VaultErr
             }
             Err(VaultError::Refused(format!(
                 "the passphrase does not open the vault `{}`: try again",
-                place.database.display()
+                files.database.display()
             )))
         }
         (Wrapping::KeyFile, Unlock::Passphrase(_)) => Err(VaultError::Refused(format!(
             "the vault `{}` is opened by its key file: give no passphrase",
-            place.database.display()
+            files.database.display()
         ))),
         (Wrapping::Passphrase(_), Unlock::KeyFile) => Err(VaultError::Refused(format!(
             "the vault `{}` is opened by a passphrase: give it",
-            place.database.display()
+            files.database.display()
         ))),
     }
 }
 
-/// The key in the key file, or the one of a change that is being finished or was cut off.
-pub(super) fn from_files(place: &Place, header: &Header) -> Result<Key, VaultError> {
-    let fitting = |path: &Path| {
-        let key = keyfile::read(place, path, &header.vault)?;
+/// Reads the current key from the key file, or from the next key file of a rekey that is in
+/// progress or was interrupted.
+pub(super) fn from_key_files(files: &VaultFiles, header: &Header) -> Result<Key, VaultError> {
+    let matching_key = |path: &Path| {
+        let key = keyfile::read(files, path, &header.vault)?;
         Ok::<_, VaultError>(header.is_wrapped_by(&key).then_some(key))
     };
-    if let Ok(Some(key)) = fitting(&place.key) {
+    if let Ok(Some(key)) = matching_key(&files.key) {
         return Ok(key);
     }
-    if let Ok(Some(key)) = fitting(&place.next_key) {
+    if let Ok(Some(key)) = matching_key(&files.next_key) {
         return Ok(key);
     }
-    // Once more, because the other may have been given its name just now. What is wrong with the vault's own is what is said.
-    fitting(&place.key)?.ok_or_else(|| {
+    // Read `vault.key` again: the next key file may have been renamed to it meanwhile. Errors are
+    // about this file.
+    matching_key(&files.key)?.ok_or_else(|| {
         VaultError::Refused(format!(
-            "the key file `{}` names this vault and does not open it, so its key was changed: restore it from a backup",
-            place.key.display()
+            "the key file `{}` is for this vault but does not open it, so its key was changed: restore it from a backup",
+            files.key.display()
         ))
     })
 }
 
-/// Finishes or clears away a change of key that was cut off. The caller has proved the vault's key.
-pub(super) fn settle(place: &Place, connection: &Connection) -> Result<(), VaultError> {
-    let header = Header::load(connection, place)?;
-    if is_settled(place, &header) {
+/// Completes or cleans up an interrupted rekey. The caller has verified the vault's key.
+pub(super) fn settle(files: &VaultFiles, connection: &Connection) -> Result<(), VaultError> {
+    let header = Header::load(connection, files)?;
+    if is_settled(files, &header) {
         return Ok(());
     }
-    let folder = File::open(&place.dir).map_err(|error| place.io("opened", &place.dir, &error))?;
+    let folder = File::open(&files.dir).map_err(|error| files.io("opened", &files.dir, &error))?;
     match folder.try_lock() {
         Ok(()) => {
-            // What stands in the database now: it may have changed before the lock was had.
-            let header = Header::load(connection, place)?;
-            finish(place, &header).map(drop)
+            // Read the header again: it may have changed before the lock was taken.
+            let header = Header::load(connection, files)?;
+            finish(files, &header).map(drop)
         }
-        // Who has the lock is changing the key, and finishes it.
+        // The process that holds the lock is rekeying and completes this itself.
         Err(TryLockError::WouldBlock) => Ok(()),
-        Err(TryLockError::Error(error)) => Err(place.io("locked", &place.dir, &error)),
+        Err(TryLockError::Error(error)) => Err(files.io("locked", &files.dir, &error)),
     }
 }
 
-/// Whether the key files are those that the header asks for.
-pub(super) fn is_settled(place: &Place, header: &Header) -> bool {
-    !is_there(&place.next_key) && (header.wrapping == Wrapping::KeyFile || !is_there(&place.key))
+/// Returns whether the key files match the header.
+pub(super) fn is_settled(files: &VaultFiles, header: &Header) -> bool {
+    !exists_at(&files.next_key) && (header.wrapping == Wrapping::KeyFile || !exists_at(&files.key))
 }
 
-/// Gives the key files the names that the header in the database asks for; where the former key is now, if there was one. May be cut
-/// off anywhere and begun again. The caller holds the folder's lock, and the header is the one in the database.
-pub(super) fn finish(place: &Place, header: &Header) -> Result<Option<PathBuf>, VaultError> {
-    let fits = |path: &Path| keyfile::read(place, path, &header.vault).is_ok_and(|key| header.is_wrapped_by(&key));
+/// Renames the key files to match the header in the database. Returns the new path of the former
+/// key, if there was one. Can be interrupted at any point and repeated. The caller holds the
+/// directory lock, and has read the header from the database.
+pub(super) fn finish(files: &VaultFiles, header: &Header) -> Result<Option<PathBuf>, VaultError> {
+    let matches = |path: &Path| keyfile::read(files, path, &header.vault).is_ok_and(|key| header.is_wrapped_by(&key));
     let mut former = None;
-    if header.wrapping == Wrapping::KeyFile && !fits(&place.key) {
-        if !fits(&place.next_key) {
-            // Neither is the vault's key: nothing here is known well enough to be moved or removed.
+    if header.wrapping == Wrapping::KeyFile && !matches(&files.key) {
+        if !matches(&files.next_key) {
+            // Neither file holds the vault's key, so it is unknown what they open: move and remove
+            // nothing.
             return Ok(None);
         }
-        former = set_aside(place)?;
-        rename(place, &place.next_key, &place.key)?;
+        former = set_aside(files)?;
+        rename(files, &files.next_key, &files.key)?;
     } else {
-        // The database was never changed to the key to come, so nothing was ever sealed with it.
-        remove(place, &place.next_key)?;
+        // The database was never changed to the next key, so nothing is encrypted with it.
+        remove(files, &files.next_key)?;
         if header.wrapping != Wrapping::KeyFile {
-            former = set_aside(place)?;
+            former = set_aside(files)?;
         }
     }
-    sync_folder(place, &place.dir)?;
+    sync_dir(files, &files.dir)?;
     Ok(former)
 }
 
-/// Keeps a key file that is no longer the vault's under another name: it may be the only key to a backup.
-pub(super) fn set_aside(place: &Place) -> Result<Option<PathBuf>, VaultError> {
-    if !is_there(&place.key) {
+/// Renames a key file that is no longer current, because it may be the only key to a backup.
+pub(super) fn set_aside(files: &VaultFiles) -> Result<Option<PathBuf>, VaultError> {
+    if !exists_at(&files.key) {
         return Ok(None);
     }
-    let mut tail = [0; 8];
-    seal::fill(&mut tail)?;
-    let aside = place.dir.join(format!("vault.key.old-{:016x}", u64::from_le_bytes(tail)));
-    rename(place, &place.key, &aside)?;
+    let mut suffix = [0; 8];
+    seal::fill(&mut suffix)?;
+    let aside = files.dir.join(format!("vault.key.old-{:016x}", u64::from_le_bytes(suffix)));
+    rename(files, &files.key, &aside)?;
     Ok(Some(aside))
 }
 
-fn is_there(path: &Path) -> bool {
+fn exists_at(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }

@@ -1,26 +1,27 @@
-//! The local vault: an encrypted SQLite database in a folder of its own. `docs/vault.md` describes the format and what it promises.
+//! The local vault: an encrypted SQLite database in its own directory. `docs/vault.md` describes
+//! the format and its guarantees.
 //!
 //! ```text
-//! DIR/vault.sqlite3   one row a version of a secret; the value is sealed, everything else can be read
+//! DIR/vault.sqlite3   one row per version of a secret; only the value is encrypted
 //! DIR/vault.key       the key, unless a passphrase protects the vault
-//! DIR/vault.key.next  the key to come, while the vault is given a new one (`rekey`)
+//! DIR/vault.key.next  the next key, during a rekey
 //! ```
 //!
-//! Database work is done on the runtime's blocking threads and in transactions. A future that is dropped while it waits leaves the
-//! work to finish, or to be rolled back, by itself.
+//! Database work runs in transactions on the runtime's blocking threads. If a future is dropped
+//! while it waits, the work still completes or is rolled back.
 
 mod backup;
+mod bulk;
+mod files;
 mod header;
 mod keyfile;
 mod keys;
 mod open;
-mod place;
 mod rekey;
 mod seal;
 mod status;
 mod store;
 mod upgrade;
-mod whole;
 
 #[cfg(test)]
 mod tests;
@@ -35,22 +36,23 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use zeroize::Zeroizing;
 
 use super::{Abilities, Attributes, Description, Missing, NewSecret, Operator, Stored, Vault, VaultError};
-use place::Place;
+use files::VaultFiles;
 use store::Context;
 use strongroom_core::ids::{SecretName, SecretVersion};
 use strongroom_core::secret::Secret;
 use strongroom_policy::{Grant, ListGrant};
 
 pub use backup::Backup;
+pub use bulk::{BrokenVersion, Contents, Verification};
 pub use rekey::Rekeyed;
 pub use status::{KeySource, Status};
-pub use whole::{BrokenVersion, Contents, Verification};
 
 /// How a new vault is protected.
 pub enum Protection {
-    /// By a key file beside the database. It protects a copy of the database alone.
+    /// A key file beside the database. It protects only copies of the database that do not include
+    /// the key file.
     KeyFile,
-    /// By a passphrase, which has to be given whenever the vault is opened.
+    /// A passphrase, which is needed whenever the vault is opened.
     Passphrase(Zeroizing<String>),
 }
 
@@ -80,108 +82,116 @@ impl fmt::Debug for Unlock {
     }
 }
 
-/// An open local vault. Clones share it.
+/// An open local vault. Clones share its connections.
 #[derive(Clone)]
 pub struct LocalVault(Arc<Inner>);
 
-/// A local vault that was looked at just now, and is not open yet.
-pub struct Closed {
-    place: Place,
-    looked: open::Looked,
+/// A local vault whose header was read and that is not open yet.
+pub struct LockedVault {
+    files: VaultFiles,
+    inspected: open::Inspected,
 }
 
-impl Closed {
-    /// Whether it is opened by a passphrase; else its key file opens it.
+impl LockedVault {
+    /// Returns whether a passphrase opens the vault; otherwise its key file does.
     pub fn needs_passphrase(&self) -> bool {
-        open::needs_passphrase(&self.looked)
+        open::needs_passphrase(&self.inspected)
     }
 
-    /// Opens it. Blocks.
+    /// Opens the vault. Blocks.
     ///
     /// # Errors
-    /// As [`LocalVault::open`].
+    /// Those of [`LocalVault::open`].
     pub fn open(self, unlock: Unlock) -> Result<LocalVault, VaultError> {
-        LocalVault::open_looked(self.place, self.looked, &unlock, upgrade::STEPS)
+        LocalVault::open_inspected(self.files, self.inspected, &unlock, upgrade::STEPS)
     }
 }
 
-impl fmt::Debug for Closed {
+impl fmt::Debug for LockedVault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Closed").field("dir", &self.place.dir).finish_non_exhaustive()
+        f.debug_struct("LockedVault").field("dir", &self.files.dir).finish_non_exhaustive()
     }
 }
 
 struct Inner {
     context: Context,
-    // Two, so that reads do not wait while a write is synced or waits for another process.
+    // Separate connections, so that reads do not wait while a write is synced or waits for another
+    // process.
     reader: Mutex<Connection>,
     writer: Mutex<Connection>,
 }
 
 impl LocalVault {
-    /// Makes a vault in a folder and opens it. The folder is made (0700) where it is missing. Blocks.
+    /// Creates a vault in a directory and opens it. Creates the directory (0700) if missing.
+    /// Blocks.
     ///
     /// # Errors
-    /// [`VaultError::Invalid`] where there is a vault already, the folder can be written by others, or the passphrase is empty;
-    /// [`VaultError::Unavailable`] where the files cannot be made. An attempt that failed does not stand in the way of another.
+    /// [`VaultError::Invalid`] if the directory already contains a vault or other users can write
+    /// to it, or if the passphrase is empty; [`VaultError::Unavailable`] if the files cannot be
+    /// created. After a failure, `create` can be called again.
     pub fn create(dir: &Path, protection: Protection) -> Result<Self, VaultError> {
-        let place = Place::of(dir)?;
-        open::create(&place, &protection)?;
+        let files = VaultFiles::in_dir(dir)?;
+        open::create(&files, &protection)?;
         let unlock = match protection {
             Protection::KeyFile => Unlock::KeyFile,
             Protection::Passphrase(passphrase) => Unlock::Passphrase(passphrase),
         };
-        Self::open_with(place, &unlock, upgrade::STEPS)
+        Self::open_with(files, &unlock, upgrade::STEPS)
     }
 
-    /// Looks at the vault in a folder, to open it at once. Blocks, and changes nothing. While the answer is held the database is open: who has to wait
-    /// for a passphrase drops it and uses [`LocalVault::open`], since meanwhile the vault may be given another key or be replaced.
+    /// Reads the header of the vault in a directory. Blocks, and changes nothing. The database
+    /// stays open until the result is dropped. Before waiting for a passphrase, drop the result and
+    /// call [`LocalVault::open`] afterwards, because the vault may be rekeyed or replaced
+    /// meanwhile.
     ///
     /// # Errors
-    /// As [`LocalVault::open`], except those about the key file or the passphrase.
-    pub fn look(dir: &Path) -> Result<Closed, VaultError> {
-        let place = Place::of(dir)?;
-        Ok(Closed { looked: open::look(&place)?, place })
+    /// Those of [`LocalVault::open`], except errors about the key file or the passphrase.
+    pub fn inspect(dir: &Path) -> Result<LockedVault, VaultError> {
+        let files = VaultFiles::in_dir(dir)?;
+        Ok(LockedVault { inspected: open::inspect(&files)?, files })
     }
 
-    /// Opens the vault in a folder. Blocks, for a good part of a second with a passphrase.
+    /// Opens the vault in a directory. Blocks, with a passphrase for a large part of a second.
     ///
     /// # Errors
-    /// [`VaultError::Absent`] where there is none; [`VaultError::Refused`] where the key file or the passphrase is missing, wrong or
-    /// open to others, or the format is newer than this program's; [`VaultError::Damaged`] where the database is not as this
-    /// program wrote it; [`VaultError::Unavailable`] where the files cannot be read. None of them changes anything.
+    /// [`VaultError::Absent`] if there is no vault; [`VaultError::Refused`] if the key file or
+    /// passphrase is missing or wrong, other users can access the key file, or the format is newer
+    /// than this program supports; [`VaultError::Damaged`] if the database differs from what this
+    /// program wrote; [`VaultError::Unavailable`] if the files cannot be read. An error leaves the
+    /// vault unchanged.
     pub fn open(dir: &Path, unlock: Unlock) -> Result<Self, VaultError> {
-        Self::open_with(Place::of(dir)?, &unlock, upgrade::STEPS)
+        Self::open_with(VaultFiles::in_dir(dir)?, &unlock, upgrade::STEPS)
     }
 
-    /// Whether the vault in a folder is opened by a passphrase; else its key file opens it. Blocks, and changes nothing.
+    /// Returns whether a passphrase opens the vault in a directory; otherwise its key file does.
+    /// Blocks, and changes nothing.
     ///
     /// # Errors
-    /// As [`LocalVault::open`], except those about the key file or the passphrase.
+    /// Those of [`LocalVault::open`], except errors about the key file or the passphrase.
     pub fn needs_passphrase(dir: &Path) -> Result<bool, VaultError> {
-        Ok(Self::look(dir)?.needs_passphrase())
+        Ok(Self::inspect(dir)?.needs_passphrase())
     }
 
-    fn open_with(place: Place, unlock: &Unlock, steps: &[upgrade::Step]) -> Result<Self, VaultError> {
-        let looked = open::look(&place)?;
-        Self::open_looked(place, looked, unlock, steps)
+    fn open_with(files: VaultFiles, unlock: &Unlock, steps: &[upgrade::Step]) -> Result<Self, VaultError> {
+        let inspected = open::inspect(&files)?;
+        Self::open_inspected(files, inspected, unlock, steps)
     }
 
-    fn open_looked(
-        place: Place,
-        looked: open::Looked,
+    fn open_inspected(
+        files: VaultFiles,
+        inspected: open::Inspected,
         unlock: &Unlock,
         steps: &[upgrade::Step],
     ) -> Result<Self, VaultError> {
-        let opened = open::open(&place, looked, unlock, steps)?;
-        let reader = place.connect()?;
-        reader.pragma_update(None, "query_only", true).map_err(|error| place.sql("opened", error))?;
+        let opened = open::open(&files, inspected, unlock, steps)?;
+        let reader = files.connect()?;
+        reader.pragma_update(None, "query_only", true).map_err(|error| files.sql("opened", error))?;
         let context =
-            Context { place, vault: opened.vault, data_key: Arc::new(opened.data_key), header: opened.header };
+            Context { files, vault: opened.vault, data_key: Arc::new(opened.data_key), header: opened.header };
         Ok(Self(Arc::new(Inner { context, reader: Mutex::new(reader), writer: Mutex::new(opened.writer) })))
     }
 
-    /// Runs database work where it may block.
+    /// Runs database work on a blocking thread.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner) -> Result<T, VaultError> + Send + 'static,
@@ -189,13 +199,13 @@ impl LocalVault {
         let inner = Arc::clone(&self.0);
         match tokio::task::spawn_blocking(move || work(&inner)).await {
             Ok(answer) => answer,
-            Err(_) => {
-                Err(VaultError::Unavailable("the vault's work was cut off: the host is ending or has a fault".into()))
-            }
+            Err(_) => Err(VaultError::Unavailable(
+                "the vault operation was interrupted: the host is shutting down or has a bug".into(),
+            )),
         }
     }
 
-    async fn find(&self, name: SecretName, version: Option<SecretVersion>) -> Result<Stored, VaultError> {
+    async fn read_version(&self, name: SecretName, version: Option<SecretVersion>) -> Result<Stored, VaultError> {
         self.blocking(move |inner| {
             inner.read(|context, connection| {
                 context.find(connection, &name, version.as_ref())?.ok_or_else(|| VaultError::NotFound(name.clone()))
@@ -225,7 +235,7 @@ impl LocalVault {
     async fn remove(&self, names: Vec<SecretName>) -> Result<(), VaultError> {
         self.blocking(move |inner| {
             inner.write(|context, transaction| {
-                // All before any, so that two names for one stored secret are no error.
+                // Check all names first: two names of a batch may refer to one stored secret.
                 for name in &names {
                     if !context.exists(transaction, name)? {
                         return Err(VaultError::NotFound(name.clone()));
@@ -233,7 +243,7 @@ impl LocalVault {
                 }
                 names.iter().try_for_each(|name| context.delete(transaction, name))
             })?;
-            inner.truncate_log();
+            inner.truncate_wal();
             Ok(())
         })
         .await
@@ -242,31 +252,31 @@ impl LocalVault {
 
 impl fmt::Debug for LocalVault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LocalVault").field("dir", &self.0.context.place.dir).finish_non_exhaustive()
+        f.debug_struct("LocalVault").field("dir", &self.0.context.files.dir).finish_non_exhaustive()
     }
 }
 
 impl Inner {
-    /// Reads in one transaction: one state of the vault, whatever others write meanwhile.
+    /// Runs a read transaction, which sees one state of the vault.
     fn read<T>(&self, work: impl FnOnce(&Context, &Connection) -> Result<T, VaultError>) -> Result<T, VaultError> {
         let mut connection = lock(&self.reader);
-        let transaction = connection.transaction().map_err(|error| self.context.place.sql("read", error))?;
+        let transaction = connection.transaction().map_err(|error| self.context.files.sql("read", error))?;
         self.context.check_key(&transaction)?;
         work(&self.context, &transaction)
     }
 
-    /// Writes in one transaction, which is on the disk when this returns, or has changed nothing.
+    /// Runs a write transaction. When this returns, it is durable or has changed nothing.
     fn write<T>(
         &self,
         work: impl FnOnce(&Context, &Transaction<'_>) -> Result<T, VaultError>,
     ) -> Result<T, VaultError> {
-        let failed = |error| self.context.place.sql("written", error);
+        let failed = |error| self.context.files.sql("written", error);
         let mut connection = lock(&self.writer);
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         // A newer program may have upgraded the vault since it was opened.
         let format = store::format(&transaction).map_err(failed)?;
         if format != store::FORMAT {
-            return Err(upgrade::newer(&self.context.place, format));
+            return Err(upgrade::newer_format(&self.context.files, format));
         }
         self.context.check_key(&transaction)?;
         let answer = work(&self.context, &transaction)?;
@@ -274,19 +284,20 @@ impl Inner {
         Ok(answer)
     }
 
-    /// Takes what was deleted or replaced out of the write-ahead log too; whether that was done. Another process that is reading can
-    /// prevent it; then the sealed rest goes with the next deletion, or when the last process closes the vault.
-    fn truncate_log(&self) -> bool {
-        let done = lock(&self.writer).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
-        let truncated = matches!(done, Ok(0));
+    /// Truncates the write-ahead log, which may hold deleted or replaced rows. Returns whether this
+    /// was done: a reader in another process can prevent it. Then the encrypted remains disappear
+    /// with the next deletion, or when the last process closes the vault.
+    fn truncate_wal(&self) -> bool {
+        let result = lock(&self.writer).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        let truncated = matches!(result, Ok(0));
         if !truncated {
-            tracing::debug!("the vault's log was not truncated: another process reads it");
+            tracing::debug!("could not truncate the vault's write-ahead log: another process reads it");
         }
         truncated
     }
 }
 
-/// A panic elsewhere leaves no half-done work behind: a transaction is rolled back when it unwinds.
+/// A poisoned lock is safe to use: a transaction is rolled back when it unwinds.
 fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
     connection.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -297,13 +308,13 @@ impl Vault for LocalVault {
         Abilities { transactions: true, versions: true, soft_delete: false }
     }
 
-    fn place(&self) -> Option<String> {
-        let dir = &self.0.context.place.dir;
+    fn address(&self) -> Option<String> {
+        let dir = &self.0.context.files.dir;
         Some(strongroom_core::escape::escape_controls(&format!("local:{}", dir.display())))
     }
 
     async fn get(&self, grant: &Grant) -> Result<Stored, VaultError> {
-        self.find(grant.stored().clone(), grant.version().cloned()).await
+        self.read_version(grant.stored().clone(), grant.version().cloned()).await
     }
 
     async fn get_many(&self, grants: &[Grant]) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
@@ -318,13 +329,15 @@ impl Vault for LocalVault {
     }
 
     async fn describe(&self, grant: &Grant) -> Result<Description, VaultError> {
-        // The seal vouches for the attributes, so it is opened here too.
-        Ok(self.find(grant.stored().clone(), grant.version().cloned()).await?.description)
+        // Decrypt the value although it is not returned: only the authentication tag protects the
+        // attributes.
+        Ok(self.read_version(grant.stored().clone(), grant.version().cloned()).await?.description)
     }
 
     async fn set_many(&self, secrets: &[(Grant, Arc<Secret>)]) -> Result<Vec<Description>, VaultError> {
-        let plain = |(grant, value): &(Grant, _)| (grant.stored().clone(), Arc::clone(value), Attributes::default());
-        self.insert(secrets.iter().map(plain).collect()).await
+        let without_attributes =
+            |(grant, value): &(Grant, _)| (grant.stored().clone(), Arc::clone(value), Attributes::default());
+        self.insert(secrets.iter().map(without_attributes).collect()).await
     }
 
     async fn delete_many(&self, grants: &[Grant]) -> Result<(), VaultError> {
@@ -354,7 +367,7 @@ impl Vault for LocalVault {
 #[async_trait]
 impl Operator for LocalVault {
     async fn get(&self, name: &SecretName, version: Option<&SecretVersion>) -> Result<Stored, VaultError> {
-        self.find(name.clone(), version.cloned()).await
+        self.read_version(name.clone(), version.cloned()).await
     }
 
     async fn set_many(&self, secrets: Vec<NewSecret>) -> Result<Vec<Description>, VaultError> {

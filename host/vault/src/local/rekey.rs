@@ -1,100 +1,105 @@
-//! Giving a vault a new key.
+//! Rekeys a vault.
 //!
-//! Whoever has the wrapping key and any copy of the database has the data key. So a new wrapping key alone would not help where the old
-//! one leaked: every value is sealed anew, under a new data key, in the transaction that replaces the header. `keys` says how the
-//! database and the key file come to agree after a crash at any moment.
+//! The wrapping key and any copy of the database reveal the data key. So after a leak a new
+//! wrapping key alone does not help: the transaction that replaces the header also re-encrypts
+//! every value under a new data key. The module `keys` describes how the database and the key file
+//! become consistent again after a crash at any point.
 
 use std::path::PathBuf;
 
+use super::bulk::Contents;
 use super::header::{Header, Wrapping};
-use super::open::{lock_folder, sync_folder};
+use super::open::{lock_dir, sync_dir};
 use super::seal::Key;
-use super::whole::Contents;
 use super::{Inner, LocalVault, Protection, keyfile, keys};
 use crate::VaultError;
 
-/// What became of a change of key.
+/// Result of a rekey.
 #[derive(Clone, Debug)]
 pub struct Rekeyed {
-    /// What was sealed anew.
+    /// What was re-encrypted.
     pub contents: Contents,
-    /// Where the former key file is now. It opens copies of the database from before, and nothing else.
+    /// Path of the former key file. It opens only copies of the database from before the rekey.
     pub former_key: Option<PathBuf>,
-    /// Whether everything that the former key sealed is gone from the vault's files. Else another process was reading, and the rest
-    /// goes when the last process closes the vault.
-    pub former_seals_gone: bool,
+    /// Whether the vault's files no longer contain anything encrypted under the former key. If not,
+    /// another process was reading, and the rest disappears when the last process closes the vault.
+    pub old_ciphertext_erased: bool,
 }
 
-/// How far a change of key has come.
+/// How far a rekey has progressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// The key file to come is on the disk under its first name.
+    /// The next key file is on disk under its temporary name.
     KeyWritten,
-    /// Everything is sealed anew in a transaction that is not committed.
+    /// Everything is re-encrypted in a transaction that is not committed.
     Sealed,
     /// The transaction is committed.
     Committed,
-    /// The log is truncated.
+    /// The write-ahead log is truncated.
     Truncated,
-    /// The key file has its name.
+    /// The key file has its final name.
     Finished,
 }
 
 impl LocalVault {
-    /// Gives the vault a new wrapping key and a new data key, and seals every version anew. All of it happens or none of it, also where
-    /// the process is killed: either the former key opens the vault or the new one. Afterwards every open handle, this one too,
-    /// answers [`VaultError::Refused`] and has to be opened anew.
+    /// Replaces the wrapping key and the data key, and re-encrypts every version. This is atomic
+    /// even if the process is killed: either the former key or the new key opens the vault.
+    /// Afterwards every open handle, including this one, returns [`VaultError::Refused`] and must
+    /// be reopened.
     ///
     /// # Errors
-    /// [`VaultError::Damaged`] where a version does not open; [`VaultError::Invalid`] where the passphrase is empty or the present one;
-    /// [`VaultError::Unavailable`] where another process is writing or the files cannot be written. Then the former key stays.
+    /// [`VaultError::Damaged`] if a version cannot be decrypted; [`VaultError::Invalid`] if the
+    /// passphrase is empty or the current one; [`VaultError::Unavailable`] if another process is
+    /// writing or the files cannot be written. The former key then stays valid.
     pub async fn rekey(&self, protection: Protection) -> Result<Rekeyed, VaultError> {
         self.blocking(move |inner| inner.rekey(&protection, &mut |_| {})).await
     }
 }
 
 impl Inner {
-    /// As [`LocalVault::rekey`]; tests look at the files at each stage.
+    /// Implements [`LocalVault::rekey`]. Tests observe the files at each stage.
     pub(super) fn rekey(&self, protection: &Protection, reached: &mut dyn FnMut(Stage)) -> Result<Rekeyed, VaultError> {
-        let place = &self.context.place;
-        // Before the lock, because Argon2id takes its time.
-        self.refuse_present(protection)?;
+        let files = &self.context.files;
+        // Before taking the lock, because Argon2id is slow.
+        self.refuse_current_passphrase(protection)?;
         let (wrapping, wrapping_key) = keys::make(protection)?;
         let data_key = Key::generate()?;
         let header = Header::wrap(self.context.vault, wrapping, &wrapping_key, &data_key)?;
 
-        let _lock = lock_folder(place)?;
-        // What an earlier change left is settled first: the name for the key to come must be free.
-        let current = self.read(|_, connection| Header::load(connection, place))?;
-        keys::finish(place, &current)?;
+        let _lock = lock_dir(files)?;
+        // Settle an interrupted rekey first: the name of the next key file must be free.
+        let current = self.read(|_, connection| Header::load(connection, files))?;
+        keys::finish(files, &current)?;
         if header.wrapping == Wrapping::KeyFile {
-            // Where that could not tell whose key stands there, the file is still there and this fails: it may be the only one that fits.
-            keyfile::write(place, &place.next_key, &header.vault, &wrapping_key)?;
-            sync_folder(place, &place.dir)?;
+            // If `finish` could not identify the next key file, that file still exists and this
+            // fails: it may be the only key that opens the vault.
+            keyfile::write(files, &files.next_key, &header.vault, &wrapping_key)?;
+            sync_dir(files, &files.dir)?;
         }
         reached(Stage::KeyWritten);
-        // Where this fails the key to come stays until the next opening: only the database can say what was committed.
+        // If this fails, the next key file stays until the vault is opened again: only the database
+        // shows what was committed.
         let contents = self.write(|context, transaction| {
-            let contents = context.reseal(transaction, &data_key)?;
-            header.replace(transaction).map_err(|error| place.sql("written", error))?;
+            let contents = context.reencrypt(transaction, &data_key)?;
+            header.replace(transaction).map_err(|error| files.sql("written", error))?;
             reached(Stage::Sealed);
             Ok(contents)
         })?;
         reached(Stage::Committed);
-        let former_seals_gone = self.truncate_log();
+        let old_ciphertext_erased = self.truncate_wal();
         reached(Stage::Truncated);
-        let former_key = keys::finish(place, &header)?;
+        let former_key = keys::finish(files, &header)?;
         reached(Stage::Finished);
-        Ok(Rekeyed { contents, former_key, former_seals_gone })
+        Ok(Rekeyed { contents, former_key, old_ciphertext_erased })
     }
 
-    /// Whoever has seen the present passphrase would open the vault under its new key too.
-    fn refuse_present(&self, protection: &Protection) -> Result<(), VaultError> {
+    /// Rejects the current passphrase: everyone who knows it could open the vault after the rekey.
+    fn refuse_current_passphrase(&self, protection: &Protection) -> Result<(), VaultError> {
         let Protection::Passphrase(passphrase) = protection else { return Ok(()) };
-        let header = self.read(|context, connection| Header::load(connection, &context.place))?;
+        let header = self.read(|context, connection| Header::load(connection, &context.files))?;
         match &header.wrapping {
             Wrapping::Passphrase(kdf) if header.is_wrapped_by(&kdf.derive(passphrase)?) => {
-                Err(VaultError::Invalid("the new passphrase is the present one: choose another".into()))
+                Err(VaultError::Invalid("the new passphrase is the current one: choose another".into()))
             }
             _ => Ok(()),
         }

@@ -1,7 +1,8 @@
-//! Sealing with XChaCha20-Poly1305, and the encoding of what a seal is bound to.
+//! Authenticated encryption with XChaCha20-Poly1305, and the encoding of its associated data.
 //!
-//! A seal is bound to everything that stands beside it in the database, so that a row which was edited, or moved to another name
-//! or version, does not open. A nonce is 24 random bytes: long enough to be drawn for each seal without keeping a counter.
+//! The associated data contains all other fields of the row, so that a row that was edited, or
+//! moved to another name or version, does not decrypt. A nonce is 24 random bytes: long enough to
+//! draw one at random for each value instead of keeping a counter.
 
 use std::sync::Arc;
 
@@ -12,56 +13,57 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::VaultError;
 use strongroom_core::secret::{Secret, VALUE_MAX};
 
-/// Bytes of a nonce.
+/// Length of a nonce in bytes.
 pub(super) const NONCE_LEN: usize = 24;
-/// Bytes of a key.
+/// Length of a key in bytes.
 pub(super) const KEY_LEN: usize = 32;
-/// Bytes that a seal adds to what it holds.
+/// Length of an authentication tag in bytes.
 pub(super) const TAG_LEN: usize = 16;
 
-/// A key in memory of its own, overwritten when it is dropped. On the heap, so that moving it leaves no copy behind.
+/// A key that is zeroized when it is dropped. It is on the heap, so that moving it leaves no copy.
 pub(super) struct Key(Zeroizing<Vec<u8>>);
 
 impl Key {
-    /// Takes over exactly [`KEY_LEN`] bytes; none for any other length.
+    /// Takes ownership of [`KEY_LEN`] bytes. Returns `None` for any other length.
     pub(super) fn from_bytes(bytes: Zeroizing<Vec<u8>>) -> Option<Self> {
         (bytes.len() == KEY_LEN).then_some(Self(bytes))
     }
 
-    /// A new random key.
+    /// Generates a random key.
     pub(super) fn generate() -> Result<Self, VaultError> {
         let mut bytes = Zeroizing::new(vec![0; KEY_LEN]);
         fill(&mut bytes)?;
         Ok(Self(bytes))
     }
 
-    /// The bytes, to be written to a key file, wrapped, or hashed.
+    /// Returns the bytes, to be written to a key file, wrapped, or hashed.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.0
     }
 
     fn cipher(&self) -> Result<XChaCha20Poly1305, VaultError> {
         XChaCha20Poly1305::new_from_slice(&self.0)
-            .map_err(|_| VaultError::Refused("the vault's key has a wrong length".into()))
+            .map_err(|_| VaultError::Refused("the vault's key has the wrong length".into()))
     }
 }
 
-/// What was sealed.
+/// Nonce and ciphertext with its tag.
 pub(super) struct Sealed {
     pub(super) nonce: [u8; NONCE_LEN],
     pub(super) bytes: Vec<u8>,
 }
 
-/// What a seal is bound to: a domain and a list of fields, each written so that no two lists have the same bytes.
+/// Associated data: a domain and a list of fields in an injective encoding.
 pub(super) struct Binding(Vec<u8>);
 
 impl Binding {
-    /// An empty list in a domain of its own. The domain names the purpose and the version of the encoding.
+    /// Creates an empty list for a domain, which states the purpose and the version of the
+    /// encoding.
     pub(super) fn new(domain: &str) -> Self {
         Self(Vec::with_capacity(256)).bytes(domain.as_bytes())
     }
 
-    /// Adds bytes after their length.
+    /// Adds bytes, preceded by their length.
     pub(super) fn bytes(mut self, bytes: &[u8]) -> Self {
         self.0.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
         self.0.extend_from_slice(bytes);
@@ -74,7 +76,7 @@ impl Binding {
         self
     }
 
-    /// Adds a text that may be absent. Absent and empty differ.
+    /// Adds an optional text. Absent and empty differ.
     pub(super) fn optional_text(mut self, text: Option<&str>) -> Self {
         self.0.push(u8::from(text.is_some()));
         match text {
@@ -83,7 +85,7 @@ impl Binding {
         }
     }
 
-    /// Adds a number that may be absent.
+    /// Adds an optional number.
     pub(super) fn optional_number(mut self, number: Option<i64>) -> Self {
         self.0.push(u8::from(number.is_some()));
         match number {
@@ -92,69 +94,70 @@ impl Binding {
         }
     }
 
-    /// The encoded list.
+    /// Returns the encoded list.
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
-/// Fills a buffer with random bytes of the operating system.
+/// Fills a buffer with random bytes from the operating system.
 pub(super) fn fill(bytes: &mut [u8]) -> Result<(), VaultError> {
     getrandom::fill(bytes)
-        .map_err(|error| VaultError::Unavailable(format!("the system gives no random bytes: {error}")))
+        .map_err(|error| VaultError::Unavailable(format!("could not get random bytes from the system: {error}")))
 }
 
-/// Seals a secret's value. The one place of the vault that exposes one.
+/// Encrypts a secret's value. The only function of the vault that exposes one.
 pub(super) fn seal_value(key: &Key, binding: &Binding, value: &Secret) -> Result<Sealed, VaultError> {
     seal(key, binding, value.expose().as_bytes())
 }
 
-/// Seals bytes: a copy is encrypted in place, so that no plain bytes stay behind.
+/// Encrypts a copy of bytes in place, so that no plaintext stays behind.
 pub(super) fn seal(key: &Key, binding: &Binding, plain: &[u8]) -> Result<Sealed, VaultError> {
     let mut nonce = [0; NONCE_LEN];
     fill(&mut nonce)?;
-    // Room for the tag from the start: growing later would leave a copy of the plain bytes in freed memory.
+    // Reserve space for the tag: growing would leave a copy of the plaintext in freed memory.
     let mut buffer = Zeroizing::new(Vec::with_capacity(plain.len().saturating_add(TAG_LEN)));
     buffer.extend_from_slice(plain);
     key.cipher()?
         .encrypt_in_place((&nonce).into(), binding.as_bytes(), &mut *buffer)
-        .map_err(|_| VaultError::Invalid("the value cannot be sealed".into()))?;
+        .map_err(|_| VaultError::Invalid("could not encrypt the value".into()))?;
     Ok(Sealed { nonce, bytes: std::mem::take(&mut *buffer) })
 }
 
-/// A seal did not open: the key, the binding or the bytes are not those that were sealed.
+/// Decryption failed: the key, the associated data or the ciphertext differs from what was
+/// encrypted.
 #[derive(Debug)]
-pub(super) struct Broken;
+pub(super) struct DecryptError;
 
-/// Opens a seal in place.
+/// Decrypts in place.
 pub(super) fn open(
     key: &Key,
     binding: &Binding,
     nonce: &[u8; NONCE_LEN],
     bytes: Vec<u8>,
-) -> Result<Zeroizing<Vec<u8>>, Broken> {
+) -> Result<Zeroizing<Vec<u8>>, DecryptError> {
     let mut buffer = Zeroizing::new(bytes);
-    let cipher = key.cipher().map_err(|_| Broken)?;
-    cipher.decrypt_in_place(nonce.into(), binding.as_bytes(), &mut *buffer).map_err(|_| Broken)?;
+    let cipher = key.cipher().map_err(|_| DecryptError)?;
+    cipher.decrypt_in_place(nonce.into(), binding.as_bytes(), &mut *buffer).map_err(|_| DecryptError)?;
     Ok(buffer)
 }
 
-/// Opens a secret's value; the buffer becomes the secret without being copied.
+/// Decrypts a secret's value. The buffer becomes the secret without being copied.
 pub(super) fn open_value(
     key: &Key,
     binding: &Binding,
     nonce: &[u8; NONCE_LEN],
     bytes: Vec<u8>,
-) -> Result<Arc<Secret>, Broken> {
+) -> Result<Arc<Secret>, DecryptError> {
     if bytes.len() > VALUE_MAX + TAG_LEN {
-        return Err(Broken);
+        return Err(DecryptError);
     }
     let mut plain = open(key, binding, nonce, bytes)?;
     let text = String::from_utf8(std::mem::take(&mut *plain)).map_err(|error| {
         error.into_bytes().zeroize();
-        Broken
+        DecryptError
     })?;
-    Secret::new(text).map(Arc::new).map_err(|_| Broken)
+    Secret::new(text).map(Arc::new).map_err(|_| DecryptError)
 }
 
 #[cfg(test)]
@@ -183,7 +186,7 @@ mod tests {
             .to_vec()
     }
 
-    /// Two lists of the same shape, as two rows of one table are.
+    /// Two lists of the same shape, like two rows of one table.
     fn same_shape() -> impl Strategy<Value = (Vec<Field>, Vec<Field>)> {
         let pair = prop_oneof![
             (any::<Vec<u8>>(), any::<Vec<u8>>()).prop_map(|(a, b)| (Field::Bytes(a), Field::Bytes(b))),
@@ -196,12 +199,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn different_fields_have_different_bytes((a, b) in same_shape()) {
+        fn different_fields_encode_differently((a, b) in same_shape()) {
             prop_assert_eq!(a == b, encode(&a) == encode(&b));
         }
 
         #[test]
-        fn a_seal_opens_only_as_it_was(plain in any::<Vec<u8>>(), at in any::<prop::sample::Index>(), bit in 0..8u8) {
+        fn ciphertext_decrypts_only_if_unchanged(plain in any::<Vec<u8>>(), at in any::<prop::sample::Index>(), bit in 0..8u8) {
             let key = Key::generate().unwrap();
             let binding = Binding::new("test").bytes(b"a");
             let sealed = seal(&key, &binding, &plain).unwrap();

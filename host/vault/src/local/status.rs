@@ -1,33 +1,33 @@
-//! What can be told of a vault without its passphrase, and without changing anything.
+//! A vault's status, which needs no passphrase and changes nothing.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::bulk::{self, Contents};
+use super::files::VaultFiles;
 use super::header::Wrapping;
-use super::place::Place;
-use super::whole::{self, Contents};
 use super::{LocalVault, keys, open, store};
 use crate::VaultError;
 
-/// A vault, seen from outside.
+/// Status of a vault.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// The folder, absolute.
+    /// The directory, absolute.
     pub dir: PathBuf,
-    /// The version of its format.
+    /// Format version.
     pub format: i64,
-    /// What opens it.
+    /// What opens the vault.
     pub key: KeySource,
-    /// What it holds; none where the format is an older one.
+    /// Number of secrets and versions; `None` if the format is an older one.
     pub contents: Option<Contents>,
-    /// Bytes of the database and its log.
+    /// Size of the database and its log in bytes.
     pub size: u64,
-    /// Whether a change of key was cut off. The next command that opens the vault finishes it.
+    /// Whether a rekey was interrupted. The next time the vault is opened completes it.
     pub rekey_cut_off: bool,
-    /// Keys that were the vault's before. They open older copies.
+    /// Former key files, which open older copies.
     pub former_keys: Vec<PathBuf>,
-    /// What is wrong, and what to do about each.
+    /// Problems, each with what to do about it.
     pub problems: Vec<String>,
 }
 
@@ -36,77 +36,80 @@ pub struct Status {
 pub enum KeySource {
     /// A key file.
     KeyFile {
-        /// Where it is.
+        /// Path of the key file.
         path: PathBuf,
-        /// Whether it is there, private, and the key of this vault.
+        /// Whether the file exists, has private permissions and matches this vault.
         fits: bool,
     },
-    /// A passphrase, from which Argon2id makes the key.
+    /// A passphrase, from which Argon2id derives the key.
     Passphrase {
-        /// KiB of memory.
+        /// Memory in KiB.
         memory_kib: u32,
-        /// Passes over it.
+        /// Number of passes over the memory.
         passes: u32,
-        /// Lanes.
+        /// Number of lanes.
         lanes: u32,
     },
 }
 
 impl LocalVault {
-    /// Looks at the vault in a folder. Needs no passphrase, changes nothing, and opens no value. Blocks.
+    /// Returns the status of the vault in a directory. Needs no passphrase, decrypts nothing and
+    /// changes nothing. Blocks.
     ///
     /// # Errors
-    /// As [`LocalVault::open`], except those about the key file or the passphrase: what is wrong with those is among the problems.
+    /// Those of [`LocalVault::open`], except errors about the key file or the passphrase, which are
+    /// reported in [`Status::problems`].
     pub fn status(dir: &Path) -> Result<Status, VaultError> {
-        let place = Place::of(dir)?;
-        let (connection, header, format) = open::look(&place)?;
+        let files = VaultFiles::in_dir(dir)?;
+        let (connection, header, format) = open::inspect(&files)?;
         let mut problems = Vec::new();
         let key = match &header.wrapping {
             Wrapping::KeyFile => {
-                let found = keys::prove(&place, &connection, header.clone(), &super::Unlock::KeyFile);
+                let found = keys::find_current(&files, &connection, header.clone(), &super::Unlock::KeyFile);
                 let fits = found.is_ok();
                 problems.extend(found.err().map(|error| error.to_string()));
-                KeySource::KeyFile { path: place.key.clone(), fits }
+                KeySource::KeyFile { path: files.key.clone(), fits }
             }
             Wrapping::Passphrase(kdf) => {
                 KeySource::Passphrase { memory_kib: kdf.memory_kib, passes: kdf.passes, lanes: kdf.lanes }
             }
         };
         let contents = if format == store::FORMAT {
-            Some(whole::count(&connection).map_err(|error| place.sql("read", error))?)
+            Some(bulk::count(&connection).map_err(|error| files.sql("read", error))?)
         } else {
             None
         };
-        problems.extend(open_to_others(&place));
+        problems.extend(permission_problems(&files));
         let length = |path: &Path| fs::symlink_metadata(path).map_or(0, |data| data.len());
         Ok(Status {
             format,
             key,
             contents,
-            size: length(&place.database).saturating_add(length(&place.beside("-wal"))),
-            rekey_cut_off: !keys::is_settled(&place, &header),
-            former_keys: former_keys(&place)?,
+            size: length(&files.database).saturating_add(length(&files.with_suffix("-wal"))),
+            rekey_cut_off: !keys::is_settled(&files, &header),
+            former_keys: former_keys(&files)?,
             problems,
-            dir: place.dir,
+            dir: files.dir,
         })
     }
 }
 
-/// Files that others may read or write and should not. Of the key file the key's own check speaks.
-fn open_to_others(place: &Place) -> Vec<String> {
-    let checked = [(&place.dir, 0o022, "chmod 700"), (&place.database, 0o077, "chmod 600")];
-    let told = checked.into_iter().filter_map(|(path, mask, advice)| {
+/// Returns a problem for each file that other users can access. The key file is checked when it is
+/// read.
+fn permission_problems(files: &VaultFiles) -> Vec<String> {
+    let checked = [(&files.dir, 0o022, "chmod 700"), (&files.database, 0o077, "chmod 600")];
+    let problems = checked.into_iter().filter_map(|(path, mask, advice)| {
         let mode = fs::symlink_metadata(path).ok()?.mode() & 0o7777;
         let shown = path.display();
         (mode & mask != 0).then(|| format!("`{shown}` is open to others (mode {mode:04o}): run `{advice}` on it"))
     });
-    told.collect()
+    problems.collect()
 }
 
-fn former_keys(place: &Place) -> Result<Vec<PathBuf>, VaultError> {
-    let failed = |error| place.io("read", &place.dir, &error);
+fn former_keys(files: &VaultFiles) -> Result<Vec<PathBuf>, VaultError> {
+    let failed = |error| files.io("read", &files.dir, &error);
     let mut found = Vec::new();
-    for entry in fs::read_dir(&place.dir).map_err(failed)? {
+    for entry in fs::read_dir(&files.dir).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         if entry.file_name().to_string_lossy().starts_with("vault.key.old-") {
             found.push(entry.path());

@@ -1,24 +1,25 @@
-//! The rows: one a version of a secret.
+//! Rows of the database: one per version of a secret.
 //!
-//! A row's serial number grows with every version that is written, whatever the clock says; the newest version of a secret is the
-//! one with the greatest. The serial is sealed in, so that an old version cannot be made the newest by an edit.
+//! A row's serial number grows with every version written, independent of the clock; the newest
+//! version of a secret has the greatest one. The serial number is authenticated with the value, so
+//! that an edit cannot make an old version the newest.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
+use super::files::VaultFiles;
 use super::header;
-use super::place::Place;
 use super::seal::{self, Binding, Key, NONCE_LEN};
 use crate::{Attributes, Description, Stored, VaultError};
 use strongroom_core::ids::{SecretName, SecretVersion};
 use strongroom_core::secret::Secret;
 
-/// The format that this program writes: the database's `user_version`.
+/// Format version that this program writes: the database's `user_version`.
 pub(super) const FORMAT: i64 = 1;
 
-/// Times are microseconds since 1970, as integers.
+/// SQL that creates the tables. Times are integers: microseconds since 1970.
 pub(super) const TABLES: &str = "CREATE TABLE versions (
     serial INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL,
@@ -37,21 +38,21 @@ CREATE INDEX versions_by_name ON versions (name, serial);";
 pub(super) const COLUMNS: &str =
     "serial, name, version, content_type, not_before, expires, created, updated, nonce, sealed";
 
-/// What reading and writing rows needs to know.
+/// What is needed to read and write rows.
 pub(super) struct Context {
-    pub(super) place: Place,
+    pub(super) files: VaultFiles,
     pub(super) vault: [u8; 16],
     pub(super) data_key: Arc<Key>,
-    /// The checksum of the header that the data key was taken from.
+    /// Checksum of the header from which the data key was unwrapped.
     pub(super) header: [u8; 32],
 }
 
-/// The format's version of a database.
+/// Returns a database's format version.
 pub(super) fn format(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
-/// A row as it stands.
+/// A row before decryption.
 pub(super) struct Raw {
     serial: i64,
     pub(super) name: String,
@@ -84,23 +85,24 @@ impl Raw {
 
 impl Context {
     fn sql(&self, error: rusqlite::Error) -> VaultError {
-        self.place.sql("read", error)
+        self.files.sql("read", error)
     }
 
-    /// Refuses where the vault was given another key since this handle was opened: the data key is not the one that opens and seals
-    /// what stands there now. Asked in every transaction, so that no row is ever sealed under a key that is gone.
+    /// Fails if the vault was rekeyed since this handle was opened, because the data key is then
+    /// out of date. Called in every transaction, so that no row is ever encrypted under a replaced
+    /// key.
     pub(super) fn check_key(&self, connection: &Connection) -> Result<(), VaultError> {
         match header::stored_checksum(connection).map_err(|error| self.sql(error))? {
             Some(header) if header == self.header => Ok(()),
             Some(_) => Err(VaultError::Refused(format!(
-                "the vault `{}` was given a new key since this program opened it: nothing was done; start the program again",
-                self.place.database.display()
+                "the vault `{}` was rekeyed after this program opened it: nothing was changed; restart the program",
+                self.files.database.display()
             ))),
-            None => Err(self.place.damaged("it has no header")),
+            None => Err(self.files.damaged("it has no header")),
         }
     }
 
-    /// A version of a secret, or the newest; none where there is no such.
+    /// Returns a version of a secret, or the newest; `None` if it does not exist.
     pub(super) fn find(
         &self,
         connection: &Connection,
@@ -118,7 +120,7 @@ impl Context {
         raw.map_err(|error| self.sql(error))?.map(|raw| self.unseal(raw)).transpose()
     }
 
-    /// Whether any version of a secret is there. The row is not opened: names are not secret.
+    /// Returns whether a secret has any version. Decrypts nothing: names are not secret.
     pub(super) fn exists(&self, connection: &Connection, name: &SecretName) -> Result<bool, VaultError> {
         connection
             .prepare_cached("SELECT 1 FROM versions WHERE name = ?1 LIMIT 1")
@@ -126,7 +128,7 @@ impl Context {
             .map_err(|error| self.sql(error))
     }
 
-    /// All names, sorted.
+    /// Returns all names, sorted.
     pub(super) fn names(&self, connection: &Connection) -> Result<Vec<SecretName>, VaultError> {
         let texts: Vec<String> = connection
             .prepare_cached("SELECT DISTINCT name FROM versions ORDER BY name")
@@ -135,7 +137,8 @@ impl Context {
         texts.iter().map(|text| self.name(text)).collect()
     }
 
-    /// The newest version of every secret, sorted by name. Every seal is opened, because it is what vouches for the attributes.
+    /// Returns the newest version of every secret, sorted by name. Decrypts every value, because
+    /// only its authentication tag protects the attributes.
     pub(super) fn newest(&self, connection: &Connection) -> Result<Vec<Description>, VaultError> {
         self.describe_all(
             connection,
@@ -147,7 +150,7 @@ impl Context {
         )
     }
 
-    /// All versions of a secret, newest first.
+    /// Returns all versions of a secret, newest first.
     pub(super) fn versions(&self, connection: &Connection, name: &SecretName) -> Result<Vec<Description>, VaultError> {
         self.describe_all(
             connection,
@@ -164,7 +167,7 @@ impl Context {
     ) -> Result<Vec<Description>, VaultError> {
         let mut statement = connection.prepare_cached(sql).map_err(|error| self.sql(error))?;
         let rows = statement.query_map(values, Raw::read).map_err(|error| self.sql(error))?;
-        // One at a time, so that no more than one value is open at once.
+        // One at a time, so that at most one decrypted value is in memory.
         rows.map(|raw| Ok(self.unseal(raw.map_err(|error| self.sql(error))?)?.description)).collect()
     }
 
@@ -176,13 +179,14 @@ impl Context {
         value: &Secret,
         attributes: &Attributes,
     ) -> Result<Description, VaultError> {
-        let failed = |error| self.place.sql("written", error);
+        let failed = |error| self.files.sql("written", error);
         let mut id = [0; 16];
         seal::fill(&mut id)?;
         let version = SecretVersion::parse(&format!("{:032x}", u128::from_be_bytes(id)))
             .map_err(|error| VaultError::Invalid(error.to_string()))?;
-        // Both, because either alone could be set back by an edit, and the new version must come after what is there.
-        let last: i64 = transaction
+        // Use the greater of both, because an edit could reset either, and the new version must
+        // come after all existing ones.
+        let last_serial: i64 = transaction
             .query_row(
                 "SELECT max(coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = 'versions'), 0),
                             coalesce((SELECT max(serial) FROM versions), 0))",
@@ -190,7 +194,8 @@ impl Context {
                 |row| row.get(0),
             )
             .map_err(failed)?;
-        let serial = last.checked_add(1).ok_or_else(|| self.place.damaged("its serial numbers are used up"))?;
+        let serial =
+            last_serial.checked_add(1).ok_or_else(|| self.files.damaged("its serial numbers are exhausted"))?;
         let now = now();
         let description = Description {
             name: name.clone(),
@@ -232,17 +237,17 @@ impl Context {
         transaction
             .prepare_cached("DELETE FROM versions WHERE name = ?1")
             .and_then(|mut statement| statement.execute([name.as_str()]))
-            .map_err(|error| self.place.sql("written", error))?;
+            .map_err(|error| self.files.sql("written", error))?;
         Ok(())
     }
 
-    /// Opens a row.
+    /// Decrypts a row.
     pub(super) fn unseal(&self, raw: Raw) -> Result<Stored, VaultError> {
         let name = self.name(&raw.name)?;
         let broken = || {
             VaultError::Damaged(format!(
-                "the secret `{name}` in the vault `{}` is damaged or was tampered with: restore a backup, or set it anew",
-                self.place.database.display()
+                "the secret `{name}` in the vault `{}` is damaged or was tampered with: restore a backup, or set it again",
+                self.files.database.display()
             ))
         };
         let time = |micros| Timestamp::from_microsecond(micros).map_err(|_| broken());
@@ -261,10 +266,10 @@ impl Context {
         let binding = self.binding(raw.serial, &description);
         let value: Arc<Secret> =
             seal::open_value(&self.data_key, &binding, &raw.nonce, raw.sealed).map_err(|_| broken())?;
-        Ok(Stored { value, description, overdue: false })
+        Ok(Stored { value, description, stale: false })
     }
 
-    /// What the value of a row is bound to.
+    /// Returns the associated data that authenticates a row's value.
     pub(super) fn binding(&self, serial: i64, description: &Description) -> Binding {
         Binding::new("strongroom vault value 1")
             .bytes(&self.vault)
@@ -279,11 +284,12 @@ impl Context {
     }
 
     fn name(&self, text: &str) -> Result<SecretName, VaultError> {
-        // Only the folded form is ever written; another spelling would be a second secret of the same name.
+        // Only the folded form is ever written; another spelling would be a second secret of the
+        // same name.
         SecretName::parse(text)
             .ok()
             .filter(|name| name.as_str() == text)
-            .ok_or_else(|| self.place.damaged("it holds something that is no secret name"))
+            .ok_or_else(|| self.files.damaged("it contains an invalid secret name"))
     }
 }
 
@@ -291,7 +297,7 @@ fn now() -> Timestamp {
     to_micros(Timestamp::now())
 }
 
-/// What is stored is what is answered, so a time is cut to what the table holds before it is sealed.
+/// Truncates a time to the precision of the table, so that a write returns what a read will.
 fn to_micros(time: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time)
 }

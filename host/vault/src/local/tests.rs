@@ -1,4 +1,4 @@
-//! Tests of the local vault as a whole.
+//! Tests of the local vault.
 
 use super::*;
 use crate::cases;
@@ -15,15 +15,15 @@ fn passphrase(text: &str) -> Zeroizing<String> {
     Zeroizing::new(text.to_owned())
 }
 
-/// A folder that holds a vault with a key file.
-fn made() -> (tempfile::TempDir, std::path::PathBuf) {
+/// A directory with a vault that has a key file.
+fn new_vault() -> (tempfile::TempDir, std::path::PathBuf) {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("vault");
     drop(LocalVault::create(&dir, Protection::KeyFile).unwrap());
     (temp, dir)
 }
 
-fn opened(dir: &Path) -> LocalVault {
+fn open_vault(dir: &Path) -> LocalVault {
     LocalVault::open(dir, Unlock::KeyFile).unwrap()
 }
 
@@ -37,23 +37,23 @@ async fn set(vault: &LocalVault, text: &str, value: &str) -> Description {
 }
 
 async fn value(vault: &LocalVault, text: &str) -> Result<String, VaultError> {
-    Ok(vault.find(name(text), None).await?.value.expose().to_owned())
+    Ok(vault.read_version(name(text), None).await?.value.expose().to_owned())
 }
 
-/// Every file below a folder with its content.
-fn contents(dir: &Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec<u8>> {
+/// Returns every file in a directory with its content.
+fn file_contents(dir: &Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec<u8>> {
     let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     entries.filter(|path| path.is_file()).map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
 }
 
-/// Expects an error of a kind with a part of its text, and that nothing on the disk changed.
+/// Asserts that opening fails with an error of this kind and text, and that no file changes.
 #[track_caller]
-fn refuses(dir: &Path, unlock: Unlock, kind: fn(&VaultError) -> bool, part: &str) {
-    let before = contents(dir);
+fn assert_open_fails(dir: &Path, unlock: Unlock, kind: fn(&VaultError) -> bool, part: &str) {
+    let before = file_contents(dir);
     let error = LocalVault::open(dir, unlock).unwrap_err();
     assert!(kind(&error), "{error:?}");
     assert!(error.to_string().contains(part), "{error}");
-    assert!(before == contents(dir), "something was changed on the disk");
+    assert!(before == file_contents(dir), "a file changed");
 }
 
 fn is_refused(error: &VaultError) -> bool {
@@ -70,7 +70,7 @@ fn is_absent(error: &VaultError) -> bool {
 
 // promise: All vault backends pass the same cases.
 #[tokio::test]
-async fn the_common_cases_hold() {
+async fn local_vault_passes_all_cases() {
     let temp = tempfile::tempdir().unwrap();
     let vault = Arc::new(LocalVault::create(&temp.path().join("vault"), Protection::KeyFile).unwrap());
     let ran = cases::run_all(Arc::clone(&vault) as _, vault, "local").await;
@@ -78,7 +78,7 @@ async fn the_common_cases_hold() {
 }
 
 #[tokio::test]
-async fn a_passphrase_opens_the_vault() {
+async fn passphrase_opens_the_vault() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("vault");
     let vault = LocalVault::create(&dir, Protection::Passphrase(passphrase(PASSPHRASE))).unwrap();
@@ -86,10 +86,15 @@ async fn a_passphrase_opens_the_vault() {
     drop(vault);
     assert!(!dir.join("vault.key").exists());
     assert!(LocalVault::needs_passphrase(&dir).unwrap());
-    refuses(&dir, Unlock::Passphrase(passphrase("wrong")), is_refused, "the passphrase does not open the vault");
-    refuses(&dir, Unlock::Passphrase(passphrase("")), is_refused, "the passphrase does not open the vault");
-    refuses(&dir, Unlock::KeyFile, is_refused, "is opened by a passphrase");
-    let look = || LocalVault::look(&dir).unwrap();
+    assert_open_fails(
+        &dir,
+        Unlock::Passphrase(passphrase("wrong")),
+        is_refused,
+        "the passphrase does not open the vault",
+    );
+    assert_open_fails(&dir, Unlock::Passphrase(passphrase("")), is_refused, "the passphrase does not open the vault");
+    assert_open_fails(&dir, Unlock::KeyFile, is_refused, "is opened by a passphrase");
+    let look = || LocalVault::inspect(&dir).unwrap();
     assert!(look().needs_passphrase());
     assert!(is_refused(&look().open(Unlock::Passphrase(passphrase("wrong"))).unwrap_err()));
     assert!(look().open(Unlock::Passphrase(passphrase(PASSPHRASE))).is_ok());
@@ -100,17 +105,17 @@ async fn a_passphrase_opens_the_vault() {
 }
 
 #[tokio::test]
-async fn an_empty_value_comes_back() {
-    let (_temp, dir) = made();
-    let vault = opened(&dir);
+async fn empty_value_is_stored() {
+    let (_temp, dir) = new_vault();
+    let vault = open_vault(&dir);
     set(&vault, "a", "").await;
     assert_eq!(value(&vault, "a").await.unwrap(), "");
 }
 
 #[tokio::test]
-async fn two_names_for_one_secret_are_deleted_together() {
-    let (_temp, dir) = made();
-    let vault = opened(&dir);
+async fn repeated_name_in_batch_is_deleted_once() {
+    let (_temp, dir) = new_vault();
+    let vault = open_vault(&dir);
     set(&vault, "a", "x").await;
     vault.remove(vec![name("a"), name("a")]).await.unwrap();
     assert!(matches!(value(&vault, "a").await, Err(VaultError::NotFound(_))));

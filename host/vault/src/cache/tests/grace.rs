@@ -1,4 +1,4 @@
-//! Values beyond their age, while the vault cannot be reached.
+//! Stale values while the vault cannot be reached.
 
 use super::*;
 
@@ -8,37 +8,37 @@ fn down() -> VaultError {
     VaultError::Unavailable("down".into())
 }
 
-fn cache(vault: &Arc<Counting>, grace: Duration) -> Cache {
+fn cache(vault: &Arc<FakeVault>, grace: Duration) -> Cache {
     Cache::new(Arc::clone(vault) as _, Settings { grace, ..settings(100) })
 }
 
 async fn get(cache: &Cache) -> Result<(String, bool), VaultError> {
     let stored = Vault::get(cache, &grant("a")).await?;
-    Ok((stored.value.expose().to_owned(), stored.overdue))
+    Ok((stored.value.expose().to_owned(), stored.stale))
 }
 
 async fn get_many(cache: &Cache) -> Result<Vec<Option<bool>>, VaultError> {
     let answers = cache.get_many(&[grant("a"), grant("b")]).await?;
-    Ok(answers.into_iter().map(|stored| stored.ok().map(|stored| stored.overdue)).collect())
+    Ok(answers.into_iter().map(|stored| stored.ok().map(|stored| stored.stale)).collect())
 }
 
 // promise: A stale value is served only while the vault cannot be reached and the grace period
 // lasts, and the audit log marks it.
 #[tokio::test]
-async fn a_value_is_served_beyond_its_age_for_the_grace_period_and_no_longer() {
+async fn stale_value_is_served_only_in_grace_period() {
     pause();
-    let vault = Arc::new(Counting::default());
+    let vault = Arc::new(FakeVault::default());
     vault.put("a", "old");
     let cache = cache(&vault, HOUR);
     assert_eq!(get(&cache).await.unwrap(), ("old".into(), false));
     vault.fail(Some(down()));
     advance(Duration::from_secs(99)).await;
-    assert_eq!(get(&cache).await.unwrap(), ("old".into(), false), "not overdue yet");
+    assert_eq!(get(&cache).await.unwrap(), ("old".into(), false), "not stale yet");
     advance(Duration::from_secs(2)).await;
     assert_eq!(get(&cache).await.unwrap(), ("old".into(), true));
     assert_eq!(vault.gets(), 2, "the vault was asked first");
-    assert!(cache.cached(&grant("a")).is_none(), "what is overdue is no answer of the cache alone");
-    // Back again, with a new value.
+    assert!(cache.cached(&grant("a")).is_none(), "a stale value is never served without asking the vault");
+    // The vault is reachable again and has a new value.
     vault.fail(None);
     vault.put("a", "new");
     assert_eq!(get(&cache).await.unwrap(), ("new".into(), false));
@@ -50,9 +50,9 @@ async fn a_value_is_served_beyond_its_age_for_the_grace_period_and_no_longer() {
 // promise: A stale value is served only while the vault cannot be reached and the grace period
 // lasts, and the audit log marks it.
 #[tokio::test]
-async fn without_a_grace_period_nothing_is_served_beyond_its_age() {
+async fn without_grace_period_no_stale_value_is_served() {
     pause();
-    let vault = Arc::new(Counting::default());
+    let vault = Arc::new(FakeVault::default());
     vault.put("a", "old");
     let cache = cache(&vault, Duration::ZERO);
     get(&cache).await.unwrap();
@@ -64,33 +64,33 @@ async fn without_a_grace_period_nothing_is_served_beyond_its_age() {
 // promise: A stale value is served only while the vault cannot be reached and the grace period
 // lasts, and the audit log marks it.
 #[tokio::test]
-async fn a_vault_that_refuses_or_says_no_is_believed() {
-    for said in [
+async fn refusal_or_missing_secret_is_not_bridged() {
+    for failure in [
         VaultError::Refused("revoked".into()),
         VaultError::NotFound(grant("a").stored().clone()),
         VaultError::Disabled(grant("a").stored().clone()),
         VaultError::Damaged("x".into()),
     ] {
         pause();
-        let vault = Arc::new(Counting::default());
+        let vault = Arc::new(FakeVault::default());
         vault.put("a", "old");
         let cache = cache(&vault, HOUR);
         get(&cache).await.unwrap();
         advance(Duration::from_secs(101)).await;
-        vault.fail(Some(said.clone()));
-        assert_eq!(get(&cache).await.unwrap_err().kind(), said.kind());
+        vault.fail(Some(failure.clone()));
+        assert_eq!(get(&cache).await.unwrap_err().kind(), failure.kind());
         vault.fail(Some(down()));
         advance(NEGATIVE_MAX).await;
-        let gone = matches!(said, VaultError::NotFound(_) | VaultError::Disabled(_));
-        assert_eq!(get(&cache).await.is_err(), gone, "what the vault said is gone stays gone: {said}");
+        let gone = matches!(failure, VaultError::NotFound(_) | VaultError::Disabled(_));
+        assert_eq!(get(&cache).await.is_err(), gone, "a secret that the vault reported as gone stays gone: {failure}");
         tokio::time::resume();
     }
 }
 
 #[tokio::test]
-async fn a_batch_is_served_where_all_of_it_is_there() {
+async fn stale_batch_is_served_only_if_complete() {
     pause();
-    let vault = Arc::new(Counting::default());
+    let vault = Arc::new(FakeVault::default());
     vault.put("a", "a");
     let cache = cache(&vault, HOUR);
     get(&cache).await.unwrap();
@@ -106,9 +106,9 @@ async fn a_batch_is_served_where_all_of_it_is_there() {
 }
 
 #[tokio::test]
-async fn an_own_write_leaves_nothing_to_be_overdue() {
+async fn own_write_removes_stale_value() {
     pause();
-    let vault = Arc::new(Counting::default());
+    let vault = Arc::new(FakeVault::default());
     vault.put("a", "old");
     let cache = cache(&vault, HOUR);
     get(&cache).await.unwrap();

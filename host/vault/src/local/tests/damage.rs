@@ -1,4 +1,4 @@
-//! Wrong keys, and databases that are not as they were written.
+//! Tests of wrong keys and of edited databases.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::*;
 
-/// Changes the database behind the vault's back.
+/// Edits the database directly.
 fn edit(dir: &Path, sql: &str) {
     let connection = Connection::open(dir.join("vault.sqlite3")).unwrap();
     let changed = connection.execute(sql, []).unwrap();
@@ -15,79 +15,79 @@ fn edit(dir: &Path, sql: &str) {
 }
 
 #[test]
-fn a_wrong_key_file_is_refused() {
-    let (_temp, dir) = made();
-    let (_other_temp, other) = made();
+fn wrong_key_file_is_refused() {
+    let (_temp, dir) = new_vault();
+    let (_other_temp, other) = new_vault();
     let key = dir.join("vault.key");
     let good = fs::read_to_string(&key).unwrap();
     let put = |text: &str| fs::write(&key, text).unwrap();
 
     fs::copy(other.join("vault.key"), &key).unwrap();
-    refuses(&dir, Unlock::KeyFile, is_refused, "belongs to another vault");
+    assert_open_fails(&dir, Unlock::KeyFile, is_refused, "belongs to another vault");
 
     let last = good.len() - 2;
     let digit = if good.as_bytes()[last] == b'0' { "1" } else { "0" };
     put(&format!("{}{digit}\n", &good[..last]));
-    refuses(&dir, Unlock::KeyFile, is_refused, "its key was changed");
+    assert_open_fails(&dir, Unlock::KeyFile, is_refused, "its key was changed");
 
     for bad in
         ["", "\n", "x", &good[..40], &good[1..], &good.replace(' ', "\t"), &format!("{good}{good}"), &"é".repeat(100)]
     {
         put(bad);
-        refuses(&dir, Unlock::KeyFile, is_refused, "is no key file of strongroom");
+        assert_open_fails(&dir, Unlock::KeyFile, is_refused, "is not a strongroom key file");
     }
     fs::write(&key, vec![0xff; 1 << 20]).unwrap();
-    refuses(&dir, Unlock::KeyFile, is_refused, "is no key file of strongroom");
+    assert_open_fails(&dir, Unlock::KeyFile, is_refused, "is not a strongroom key file");
 
     put(&good);
     for open in [0o604, 0o640, 0o620, 0o777] {
         fs::set_permissions(&key, fs::Permissions::from_mode(open)).unwrap();
-        refuses(&dir, Unlock::KeyFile, is_refused, "is open to others");
+        assert_open_fails(&dir, Unlock::KeyFile, is_refused, "is open to others");
     }
     fs::set_permissions(&key, fs::Permissions::from_mode(0o400)).unwrap();
-    drop(opened(&dir));
+    drop(open_vault(&dir));
 
     fs::rename(&key, dir.join("elsewhere")).unwrap();
-    refuses(&dir, Unlock::KeyFile, is_refused, "is missing");
+    assert_open_fails(&dir, Unlock::KeyFile, is_refused, "is missing");
     symlink(dir.join("elsewhere"), &key).unwrap();
-    refuses(&dir, Unlock::KeyFile, is_refused, "is no regular file");
+    assert_open_fails(&dir, Unlock::KeyFile, is_refused, "is not a regular file");
     fs::remove_file(&key).unwrap();
     fs::create_dir(&key).unwrap();
-    refuses(&dir, Unlock::KeyFile, is_refused, "is no regular file");
+    assert_open_fails(&dir, Unlock::KeyFile, is_refused, "is not a regular file");
     fs::remove_dir(&key).unwrap();
 
-    // As an editor leaves it.
+    // Without the line feed, as some editors save it.
     put(good.trim_end());
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-    drop(opened(&dir));
-    refuses(&dir, Unlock::Passphrase(passphrase("x")), is_refused, "is opened by its key file");
+    drop(open_vault(&dir));
+    assert_open_fails(&dir, Unlock::Passphrase(passphrase("x")), is_refused, "is opened by its key file");
 }
 
 #[test]
-fn a_file_that_is_no_vault_is_damaged() {
-    let (_temp, dir) = made();
+fn file_other_than_vault_is_damaged() {
+    let (_temp, dir) = new_vault();
     let database = dir.join("vault.sqlite3");
     let good = fs::read(&database).unwrap();
     for bad in [Vec::new(), b"hello".to_vec(), vec![0; 8192], good.iter().map(|byte| !byte).collect()] {
         fs::write(&database, bad).unwrap();
-        refuses(&dir, Unlock::KeyFile, is_damaged, "vault.sqlite3");
+        assert_open_fails(&dir, Unlock::KeyFile, is_damaged, "vault.sqlite3");
         assert!(is_damaged(&LocalVault::needs_passphrase(&dir).unwrap_err()));
     }
     fs::remove_file(&database).unwrap();
     Connection::open(&database).unwrap().execute_batch("CREATE TABLE vault (id INTEGER)").unwrap();
-    refuses(&dir, Unlock::KeyFile, is_damaged, "is no vault of strongroom");
+    assert_open_fails(&dir, Unlock::KeyFile, is_damaged, "is not a strongroom vault");
     fs::remove_file(&database).unwrap();
     fs::create_dir(&database).unwrap();
-    refuses(&dir, Unlock::KeyFile, is_damaged, "is no regular file");
+    assert_open_fails(&dir, Unlock::KeyFile, is_damaged, "is not a regular file");
     fs::remove_dir(&database).unwrap();
     fs::write(&database, good).unwrap();
-    drop(opened(&dir));
+    drop(open_vault(&dir));
 }
 
 #[tokio::test]
-async fn a_truncated_database_is_damaged() {
-    let (_temp, dir) = made();
-    let vault = opened(&dir);
+async fn truncated_database_is_damaged() {
+    let (_temp, dir) = new_vault();
+    let vault = open_vault(&dir);
     for round in 0..10 {
         set(&vault, &format!("a{round}"), &"x".repeat(5_000)).await;
     }
@@ -96,12 +96,12 @@ async fn a_truncated_database_is_damaged() {
     let good = fs::read(&database).unwrap();
     for keep in [1, 99, 100, 512, 4095, 4096, 4097, 8192, good.len() / 2, good.len() - 4096, good.len() - 1] {
         fs::write(&database, &good[..keep]).unwrap();
-        refuses(&dir, Unlock::KeyFile, is_damaged, "vault.sqlite3");
+        assert_open_fails(&dir, Unlock::KeyFile, is_damaged, "vault.sqlite3");
     }
 }
 
 #[test]
-fn a_damaged_header_is_damaged() {
+fn edited_header_is_damaged() {
     for (column, value) in [
         ("vault", "randomblob(16)"),
         ("vault", "x'00'"),
@@ -115,17 +115,17 @@ fn a_damaged_header_is_damaged() {
         ("wrapped_key", "zeroblob(100000)"),
         ("checksum", "randomblob(32)"),
     ] {
-        let (_temp, dir) = made();
+        let (_temp, dir) = new_vault();
         edit(&dir, &format!("UPDATE vault SET {column} = {value}"));
-        refuses(&dir, Unlock::KeyFile, is_damaged, "is damaged");
+        assert_open_fails(&dir, Unlock::KeyFile, is_damaged, "is damaged");
     }
-    let (_temp, dir) = made();
+    let (_temp, dir) = new_vault();
     edit(&dir, "DELETE FROM vault");
-    refuses(&dir, Unlock::KeyFile, is_damaged, "it has no header");
+    assert_open_fails(&dir, Unlock::KeyFile, is_damaged, "it has no header");
 }
 
 #[test]
-fn a_database_that_asks_for_too_much_is_refused_before_it_gets_it() {
+fn excessive_kdf_parameters_are_rejected() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("vault");
     drop(LocalVault::create(&dir, Protection::Passphrase(passphrase(PASSPHRASE))).unwrap());
@@ -141,16 +141,16 @@ fn a_database_that_asks_for_too_much_is_refused_before_it_gets_it() {
     ] {
         let good = fs::read(dir.join("vault.sqlite3")).unwrap();
         edit(&dir, &format!("UPDATE vault SET {column} = {value}"));
-        refuses(&dir, Unlock::Passphrase(passphrase(PASSPHRASE)), is_damaged, "is damaged");
+        assert_open_fails(&dir, Unlock::Passphrase(passphrase(PASSPHRASE)), is_damaged, "is damaged");
         fs::write(dir.join("vault.sqlite3"), good).unwrap();
     }
-    // Within bounds and not what was written: the checksum knows it for an accident.
+    // Within bounds, but changed: the checksum detects it.
     edit(&dir, "UPDATE vault SET passes = passes + 1");
-    refuses(&dir, Unlock::Passphrase(passphrase(PASSPHRASE)), is_damaged, "checksum");
+    assert_open_fails(&dir, Unlock::Passphrase(passphrase(PASSPHRASE)), is_damaged, "checksum");
 }
 
 #[tokio::test]
-async fn every_edit_of_a_row_is_noticed() {
+async fn every_edit_of_a_row_is_detected() {
     let other = "(SELECT %s FROM versions WHERE name = 'b')";
     for (column, value) in [
         ("serial", "1000"),
@@ -175,8 +175,8 @@ async fn every_edit_of_a_row_is_noticed() {
         ("sealed", &other.replace("%s", "sealed")),
         ("nonce, sealed", "(SELECT nonce, sealed FROM versions WHERE name = 'b')"),
     ] {
-        let (_temp, dir) = made();
-        let vault = opened(&dir);
+        let (_temp, dir) = new_vault();
+        let vault = open_vault(&dir);
         let time = |second| Some(jiff::Timestamp::from_second(second).unwrap());
         let attributes =
             Attributes { content_type: Some("text/plain".into()), not_before: time(1), expires: time(4_000_000_000) };
@@ -186,44 +186,44 @@ async fn every_edit_of_a_row_is_noticed() {
         drop(vault);
         let columns = if column.contains(',') { format!("({column})") } else { column.to_owned() };
         edit(&dir, &format!("UPDATE versions SET {columns} = {value} WHERE name = 'a'"));
-        let before = contents(&dir);
+        let before = file_contents(&dir);
 
-        let vault = opened(&dir);
+        let vault = open_vault(&dir);
         let asked = if column == "name" { "c" } else { "a" };
-        let error = vault.find(name(asked), None).await.unwrap_err();
+        let error = vault.read_version(name(asked), None).await.unwrap_err();
         assert!(is_damaged(&error), "{column} = {value}: {error:?}");
         assert!(!error.to_string().contains("value-of"), "{error}");
         let grant = crate::cases::grant(strongroom_policy::Operation::Describe, asked);
         assert!(is_damaged(&vault.describe(&grant).await.unwrap_err()), "{column} = {value}");
         assert!(is_damaged(&Operator::list(&vault).await.unwrap_err()), "{column} = {value}");
-        assert_eq!(super::value(&vault, "b").await.unwrap(), "value-of-b", "the others are served");
+        assert_eq!(super::value(&vault, "b").await.unwrap(), "value-of-b", "other secrets are still served");
         drop(vault);
-        assert!(before == contents(&dir), "{column} = {value}: something was changed on the disk");
+        assert!(before == file_contents(&dir), "{column} = {value}: a file changed");
     }
 }
 
 #[tokio::test]
 async fn versions_of_one_secret_cannot_be_swapped() {
-    let (_temp, dir) = made();
-    let vault = opened(&dir);
+    let (_temp, dir) = new_vault();
+    let vault = open_vault(&dir);
     set(&vault, "a", "old").await;
     set(&vault, "a", "new").await;
     drop(vault);
     edit(&dir, "UPDATE versions SET serial = 3 WHERE serial = 1");
-    let error = opened(&dir).find(name("a"), None).await.unwrap_err();
+    let error = open_vault(&dir).read_version(name("a"), None).await.unwrap_err();
     assert!(is_damaged(&error) && error.to_string().contains("the secret `a`"), "{error:?}");
-    // Setting it anew is the way out that the error names.
-    let vault = opened(&dir);
+    // Setting it again is the remedy that the error states.
+    let vault = open_vault(&dir);
     set(&vault, "a", "newer").await;
     assert_eq!(value(&vault, "a").await.unwrap(), "newer");
 }
 
 #[tokio::test]
-async fn a_row_of_another_vault_does_not_open() {
-    let (_temp, dir) = made();
-    let (_other_temp, other) = made();
+async fn row_of_another_vault_does_not_decrypt() {
+    let (_temp, dir) = new_vault();
+    let (_other_temp, other) = new_vault();
     for dir in [&dir, &other] {
-        set(&opened(dir), "a", "x").await;
+        set(&open_vault(dir), "a", "x").await;
     }
     let connection = Connection::open(dir.join("vault.sqlite3")).unwrap();
     connection.execute("ATTACH ?1 AS other", [other.join("vault.sqlite3").to_str().unwrap()]).unwrap();
@@ -231,21 +231,21 @@ async fn a_row_of_another_vault_does_not_open() {
         .execute_batch("DELETE FROM main.versions; INSERT INTO main.versions SELECT * FROM other.versions")
         .unwrap();
     drop(connection);
-    assert!(is_damaged(&opened(&dir).find(name("a"), None).await.unwrap_err()));
+    assert!(is_damaged(&open_vault(&dir).read_version(name("a"), None).await.unwrap_err()));
 }
 
 #[tokio::test]
-async fn a_new_version_is_the_newest_whatever_the_file_says() {
-    let (_temp, dir) = made();
-    set(&opened(&dir), "a", "one").await;
-    set(&opened(&dir), "a", "two").await;
+async fn new_version_is_newest_after_tampering() {
+    let (_temp, dir) = new_vault();
+    set(&open_vault(&dir), "a", "one").await;
+    set(&open_vault(&dir), "a", "two").await;
     edit(&dir, "UPDATE sqlite_sequence SET seq = 0");
-    let vault = opened(&dir);
+    let vault = open_vault(&dir);
     set(&vault, "a", "three").await;
     assert_eq!(value(&vault, "a").await.unwrap(), "three");
     drop(vault);
     edit(&dir, "UPDATE sqlite_sequence SET seq = 9223372036854775807");
-    let vault = opened(&dir);
+    let vault = open_vault(&dir);
     let value_of = Arc::new(Secret::new("x".into()).unwrap());
     let error = vault.insert(vec![(name("a"), value_of, Attributes::default())]).await.unwrap_err();
     assert!(is_damaged(&error), "{error:?}");
@@ -253,13 +253,13 @@ async fn a_new_version_is_the_newest_whatever_the_file_says() {
 }
 
 #[tokio::test]
-async fn triggers_in_the_file_do_nothing() {
-    let (_temp, dir) = made();
-    set(&opened(&dir), "a", "one").await;
+async fn triggers_in_the_file_do_not_run() {
+    let (_temp, dir) = new_vault();
+    set(&open_vault(&dir), "a", "one").await;
     let connection = Connection::open(dir.join("vault.sqlite3")).unwrap();
     connection.execute_batch("CREATE TRIGGER t AFTER INSERT ON versions BEGIN DELETE FROM versions; END").unwrap();
     drop(connection);
-    let vault = opened(&dir);
+    let vault = open_vault(&dir);
     set(&vault, "a", "two").await;
     assert_eq!(vault.versions(&name("a")).await.unwrap().len(), 2);
 }

@@ -1,23 +1,24 @@
-//! Changing the key: what opens the vault at every moment, what is left, and what other handles are told.
+//! Tests of rekeying: which key opens the vault at each stage, what remains, and the effect on
+//! other handles.
 
 use std::fs;
 
 use super::super::rekey::Stage;
 use super::*;
 
-/// The sealed bytes of every row.
+/// Returns the ciphertext of every row.
 fn sealed(vault: &LocalVault) -> Vec<Vec<u8>> {
     let reader = lock(&vault.0.reader);
     let mut statement = reader.prepare("SELECT sealed FROM versions ORDER BY serial").unwrap();
     statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
 }
 
-fn is_in(dir: &Path, needle: &[u8]) -> bool {
-    contents(dir).values().any(|content| content.windows(needle.len()).any(|window| window == needle))
+fn files_contain(dir: &Path, needle: &[u8]) -> bool {
+    file_contents(dir).values().any(|content| content.windows(needle.len()).any(|window| window == needle))
 }
 
-/// A vault with two secrets, one of two versions with attributes.
-async fn filled(dir: &Path, protection: Protection) -> LocalVault {
+/// Creates a vault with two secrets, one with two versions and attributes.
+async fn vault_with_secrets(dir: &Path, protection: Protection) -> LocalVault {
     let vault = LocalVault::create(dir, protection).unwrap();
     set(&vault, "a", "the-older-value-of-a").await;
     let time = |second| Some(jiff::Timestamp::from_second(second).unwrap());
@@ -30,39 +31,39 @@ async fn filled(dir: &Path, protection: Protection) -> LocalVault {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum By {
+enum Method {
     KeyFile,
     Passphrase(&'static str),
 }
 
-impl By {
+impl Method {
     fn protection(self) -> Protection {
         match self {
-            By::KeyFile => Protection::KeyFile,
-            By::Passphrase(text) => Protection::Passphrase(passphrase(text)),
+            Method::KeyFile => Protection::KeyFile,
+            Method::Passphrase(text) => Protection::Passphrase(passphrase(text)),
         }
     }
 
     fn unlock(self) -> Unlock {
         match self {
-            By::KeyFile => Unlock::KeyFile,
-            By::Passphrase(text) => Unlock::Passphrase(passphrase(text)),
+            Method::KeyFile => Unlock::KeyFile,
+            Method::Passphrase(text) => Unlock::Passphrase(passphrase(text)),
         }
     }
 }
 
-const CHANGES: [(By, By); 4] = [
-    (By::KeyFile, By::KeyFile),
-    (By::KeyFile, By::Passphrase(PASSPHRASE)),
-    (By::Passphrase(PASSPHRASE), By::KeyFile),
-    (By::Passphrase(PASSPHRASE), By::Passphrase("another")),
+const CHANGES: [(Method, Method); 4] = [
+    (Method::KeyFile, Method::KeyFile),
+    (Method::KeyFile, Method::Passphrase(PASSPHRASE)),
+    (Method::Passphrase(PASSPHRASE), Method::KeyFile),
+    (Method::Passphrase(PASSPHRASE), Method::Passphrase("another")),
 ];
 
-/// The folder as a process leaves it that is killed now.
+/// Copies the directory as a process would leave it if it were killed now.
 fn snapshot(dir: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     fs::set_permissions(to, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-    for (path, _) in contents(dir) {
+    for (path, _) in file_contents(dir) {
         if path.extension().is_none_or(|extension| extension != "sqlite3-shm") {
             fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
         }
@@ -71,11 +72,11 @@ fn snapshot(dir: &Path, to: &Path) {
 
 // promise: At every moment of a rekey either the former key or the new key opens the vault.
 #[tokio::test]
-async fn at_every_stage_the_former_key_opens_the_vault_or_the_new_one() {
+async fn every_rekey_stage_opens_with_one_of_both_keys() {
     for (from, to) in CHANGES {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("vault");
-        let vault = filled(&dir, from.protection()).await;
+        let vault = vault_with_secrets(&dir, from.protection()).await;
         let before = vault.versions(&name("a")).await.unwrap();
         let old = sealed(&vault);
         let mut stages = Vec::new();
@@ -87,7 +88,7 @@ async fn at_every_stage_the_former_key_opens_the_vault_or_the_new_one() {
             })
             .unwrap();
         assert_eq!(done.contents, Contents { secrets: 2, versions: 3 });
-        assert!(done.former_seals_gone);
+        assert!(done.old_ciphertext_erased);
         assert_eq!(
             stages,
             [Stage::KeyWritten, Stage::Sealed, Stage::Committed, Stage::Truncated, Stage::Finished],
@@ -100,7 +101,7 @@ async fn at_every_stage_the_former_key_opens_the_vault_or_the_new_one() {
             if right != wrong {
                 assert!(LocalVault::open(&left, wrong.unlock()).is_err(), "{from:?} {to:?} {stage:?}");
             }
-            // Twice: the first opening settles what was cut off, and leaves nothing to settle.
+            // Twice: the first time settles the interrupted rekey and leaves nothing to settle.
             for _ in 0..2 {
                 let vault = LocalVault::open(&left, right.unlock())
                     .unwrap_or_else(|error| panic!("{from:?} {to:?} {stage:?}: {error}"));
@@ -108,14 +109,14 @@ async fn at_every_stage_the_former_key_opens_the_vault_or_the_new_one() {
                 assert_eq!(vault.versions(&name("a")).await.unwrap(), before);
                 assert_eq!(sealed(&vault) == old, !is_new, "{from:?} {to:?} {stage:?}");
                 assert!(!left.join("vault.key.next").exists());
-                assert_eq!(left.join("vault.key").exists(), right == By::KeyFile);
+                assert_eq!(left.join("vault.key").exists(), right == Method::KeyFile);
                 assert!(vault.verify().await.unwrap().is_whole());
             }
             let status = LocalVault::status(&left).unwrap();
             assert!(!status.rekey_cut_off && status.problems.is_empty(), "{status:?}");
             assert_eq!(
                 status.former_keys.len(),
-                usize::from(is_new && from == By::KeyFile),
+                usize::from(is_new && from == Method::KeyFile),
                 "{from:?} {to:?} {stage:?}"
             );
         }
@@ -123,55 +124,59 @@ async fn at_every_stage_the_former_key_opens_the_vault_or_the_new_one() {
 }
 
 #[tokio::test]
-async fn nothing_that_the_former_key_sealed_is_left() {
+async fn rekey_erases_old_ciphertext() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("vault");
-    let vault = filled(&dir, Protection::KeyFile).await;
+    let vault = vault_with_secrets(&dir, Protection::KeyFile).await;
     let traces: Vec<Vec<u8>> = sealed(&vault).into_iter().map(|seal| seal[..30].to_vec()).collect();
     let wrapped: Vec<u8> =
         lock(&vault.0.reader).query_row("SELECT wrapped_key FROM vault", [], |row| row.get(0)).unwrap();
-    assert!(traces.iter().all(|trace| is_in(&dir, trace)) && is_in(&dir, &wrapped), "the search finds what is there");
-    assert!(vault.rekey(Protection::KeyFile).await.unwrap().former_seals_gone);
+    assert!(
+        traces.iter().all(|trace| files_contain(&dir, trace)) && files_contain(&dir, &wrapped),
+        "the search finds existing text"
+    );
+    assert!(vault.rekey(Protection::KeyFile).await.unwrap().old_ciphertext_erased);
     for trace in traces.iter().chain([&wrapped]) {
-        assert!(!is_in(&dir, trace), "also while the vault is open");
+        assert!(!files_contain(&dir, trace), "erased while the vault is still open");
     }
 }
 
 #[tokio::test]
-async fn a_leaked_key_and_an_old_copy_tell_nothing_of_what_is_there_now() {
+async fn leaked_key_and_old_copy_reveal_no_new_value() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("vault");
-    let vault = filled(&dir, Protection::KeyFile).await;
+    let vault = vault_with_secrets(&dir, Protection::KeyFile).await;
     let stolen = temp.path().join("stolen");
     snapshot(&dir, &stolen);
     let done = vault.rekey(Protection::KeyFile).await.unwrap();
     drop(vault);
-    let thief = LocalVault::open(&stolen, Unlock::KeyFile).unwrap();
-    // The thief's data key does not open what stands in the vault now, in the thief's own header's name.
-    let vault = opened(&dir);
+    let stolen_vault = LocalVault::open(&stolen, Unlock::KeyFile).unwrap();
+    // The stolen data key does not decrypt a row of the rekeyed vault, even under the stolen
+    // header.
+    let vault = open_vault(&dir);
     let row = |vault: &LocalVault| -> (Vec<u8>, Vec<u8>) {
         let query = "SELECT nonce, sealed FROM versions WHERE serial = 2";
         lock(&vault.0.reader).query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
     };
     let (nonce, seal) = row(&vault);
-    lock(&thief.0.writer)
+    lock(&stolen_vault.0.writer)
         .execute("UPDATE versions SET nonce = ?1, sealed = ?2 WHERE serial = 2", (nonce, seal))
         .unwrap();
-    assert!(is_damaged(&value(&thief, "a").await.unwrap_err()));
-    // The former key is kept for such copies, and opens no more than them.
+    assert!(is_damaged(&value(&stolen_vault, "a").await.unwrap_err()));
+    // The former key is kept for old copies, and opens only those.
     let former = done.former_key.unwrap();
     fs::copy(&former, dir.join("vault.key")).unwrap();
     drop(vault);
-    refuses(&dir, Unlock::KeyFile, is_refused, "its key was changed");
+    assert_open_fails(&dir, Unlock::KeyFile, is_refused, "its key was changed");
 }
 
 // promise: No value is encrypted under a key that was replaced.
 #[tokio::test]
-async fn other_handles_are_told_and_write_nothing() {
+async fn other_handles_fail_after_rekey() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("vault");
-    let one = filled(&dir, Protection::KeyFile).await;
-    let other = opened(&dir);
+    let one = vault_with_secrets(&dir, Protection::KeyFile).await;
+    let other = open_vault(&dir);
     assert_eq!(value(&other, "a").await.unwrap(), "the-value-of-a");
     one.rekey(Protection::KeyFile).await.unwrap();
     for vault in [&one, &other] {
@@ -186,11 +191,11 @@ async fn other_handles_are_told_and_write_nothing() {
             vault.backup(&temp.path().join("backup")).await.unwrap_err(),
         ];
         for error in errors {
-            assert!(is_refused(&error) && error.to_string().contains("given a new key"), "{error:?}");
+            assert!(is_refused(&error) && error.to_string().contains("was rekeyed"), "{error:?}");
         }
     }
     assert!(!temp.path().join("backup").exists());
-    let vault = opened(&dir);
+    let vault = open_vault(&dir);
     assert_eq!(Operator::list(&vault).await.unwrap().len(), 2);
     assert!(vault.verify().await.unwrap().is_whole());
 }
@@ -198,62 +203,62 @@ async fn other_handles_are_told_and_write_nothing() {
 #[tokio::test]
 #[expect(
     clippy::await_holding_lock,
-    reason = "the reader's lock is held by this test alone, and the rekey must go on beside it"
+    reason = "only this test takes the reader's lock, and the rekey must proceed meanwhile"
 )]
-async fn a_reader_keeps_what_it_reads_and_the_rest_is_told() {
+async fn reader_during_rekey_keeps_its_snapshot() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("vault");
-    let vault = filled(&dir, Protection::KeyFile).await;
-    let other = opened(&dir);
+    let vault = vault_with_secrets(&dir, Protection::KeyFile).await;
+    let other = open_vault(&dir);
     let mut reader = lock(&other.0.reader);
     let reading = reader.transaction().unwrap();
     let query = "SELECT sealed FROM versions WHERE serial = 1";
     let before: Vec<u8> = reading.query_row(query, [], |row| row.get(0)).unwrap();
     lock(&vault.0.writer).busy_timeout(std::time::Duration::ZERO).unwrap();
     let done = vault.rekey(Protection::KeyFile).await.unwrap();
-    assert!(!done.former_seals_gone);
+    assert!(!done.old_ciphertext_erased);
     assert_eq!(before, reading.query_row(query, [], |row| row.get::<_, Vec<u8>>(0)).unwrap());
     drop(reading);
     drop(reader);
     drop(other);
     drop(vault);
-    drop(opened(&dir));
-    assert!(!is_in(&dir, &before), "it is gone when the last one has closed the vault");
+    drop(open_vault(&dir));
+    assert!(!files_contain(&dir, &before), "erased when the last handle is closed");
 }
 
 #[tokio::test]
-async fn a_version_that_does_not_open_keeps_the_key() {
+async fn broken_version_prevents_rekey() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("vault");
-    let vault = filled(&dir, Protection::KeyFile).await;
+    let vault = vault_with_secrets(&dir, Protection::KeyFile).await;
     lock(&vault.0.writer).execute("UPDATE versions SET created = created + 1 WHERE serial = 1", []).unwrap();
     let verification = vault.verify().await.unwrap();
     assert_eq!(verification.broken.iter().map(|broken| broken.name.as_str()).collect::<Vec<_>>(), ["a"]);
     let error = vault.rekey(Protection::Passphrase(passphrase(PASSPHRASE))).await.unwrap_err();
     assert!(is_damaged(&error) && error.to_string().contains("the secret `a`"), "{error:?}");
-    assert_eq!(value(&vault, "b").await.unwrap().len(), 20_000, "it goes on under its key");
+    assert_eq!(value(&vault, "b").await.unwrap().len(), 20_000, "the vault keeps its key");
     vault.remove(vec![name("a")]).await.unwrap();
     vault.rekey(Protection::KeyFile).await.unwrap();
-    assert_eq!(value(&opened(&dir), "b").await.unwrap().len(), 20_000);
+    assert_eq!(value(&open_vault(&dir), "b").await.unwrap().len(), 20_000);
 }
 
 #[tokio::test]
-async fn the_present_passphrase_is_no_new_one() {
+async fn current_passphrase_is_rejected() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("vault");
-    let vault = filled(&dir, Protection::Passphrase(passphrase(PASSPHRASE))).await;
+    let vault = vault_with_secrets(&dir, Protection::Passphrase(passphrase(PASSPHRASE))).await;
     let before = sealed(&vault);
     let error = vault.rekey(Protection::Passphrase(passphrase(PASSPHRASE))).await.unwrap_err();
-    assert!(matches!(&error, VaultError::Invalid(text) if text.contains("the present one")), "{error:?}");
+    assert!(matches!(&error, VaultError::Invalid(text) if text.contains("the current one")), "{error:?}");
     assert_eq!(sealed(&vault), before);
-    assert_eq!(value(&vault, "a").await.unwrap(), "the-value-of-a", "it goes on under its key");
+    assert_eq!(value(&vault, "a").await.unwrap(), "the-value-of-a", "the vault keeps its key");
 }
 
 #[tokio::test]
-async fn a_change_that_cannot_begin_leaves_the_key() {
+async fn failed_rekey_keeps_the_key() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("vault");
-    let vault = filled(&dir, Protection::KeyFile).await;
+    let vault = vault_with_secrets(&dir, Protection::KeyFile).await;
     let error = vault.rekey(Protection::Passphrase(passphrase(""))).await.unwrap_err();
     assert!(matches!(&error, VaultError::Invalid(text) if text.contains("passphrase is empty")), "{error:?}");
     // Another process is writing.
@@ -265,34 +270,34 @@ async fn a_change_that_cannot_begin_leaves_the_key() {
     other.execute_batch("ROLLBACK").unwrap();
     assert_eq!(value(&vault, "a").await.unwrap(), "the-value-of-a");
     drop(vault);
-    let vault = opened(&dir);
+    let vault = open_vault(&dir);
     assert!(!dir.join("vault.key.next").exists());
     vault.rekey(Protection::KeyFile).await.unwrap();
-    assert_eq!(value(&opened(&dir), "a").await.unwrap(), "the-value-of-a");
+    assert_eq!(value(&open_vault(&dir), "a").await.unwrap(), "the-value-of-a");
 }
 
 #[tokio::test]
-async fn a_key_of_which_nobody_knows_whose_it_is_stays() {
+async fn unidentified_key_file_is_kept() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("vault");
-    let vault = filled(&dir, Protection::KeyFile).await;
+    let vault = vault_with_secrets(&dir, Protection::KeyFile).await;
     let (key, next, away) = (dir.join("vault.key"), dir.join("vault.key.next"), temp.path().join("away"));
     fs::rename(&key, &away).unwrap();
-    // As an editor or a copy may leave it: not readable as a key now, and perhaps the only one.
+    // As an editor or a copy may leave it: not accepted as a key now, but perhaps the only one.
     fs::write(&next, fs::read(&away).unwrap()).unwrap();
     fs::set_permissions(&next, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let error = vault.rekey(Protection::KeyFile).await.unwrap_err();
     assert!(matches!(&error, VaultError::Unavailable(text) if text.contains("vault.key.next")), "{error:?}");
     assert_eq!(fs::read(&next).unwrap(), fs::read(&away).unwrap());
     fs::rename(&away, &key).unwrap();
-    assert_eq!(value(&opened(&dir), "a").await.unwrap(), "the-value-of-a");
+    assert_eq!(value(&open_vault(&dir), "a").await.unwrap(), "the-value-of-a");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn who_opens_the_vault_while_its_key_changes_gets_in() {
+async fn open_during_rekey_succeeds() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("vault");
-    drop(filled(&dir, Protection::KeyFile).await);
+    drop(vault_with_secrets(&dir, Protection::KeyFile).await);
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         let openers: Vec<_> = (0..3)
@@ -308,13 +313,13 @@ async fn who_opens_the_vault_while_its_key_changes_gets_in() {
             })
             .collect();
         for _ in 0..10 {
-            opened(&dir).0.rekey(&Protection::KeyFile, &mut |_| {}).unwrap();
+            open_vault(&dir).0.rekey(&Protection::KeyFile, &mut |_| {}).unwrap();
         }
         done.store(true, std::sync::atomic::Ordering::Relaxed);
         for opener in openers {
             assert!(opener.join().unwrap() > 0);
         }
     });
-    assert_eq!(value(&opened(&dir), "a").await.unwrap(), "the-value-of-a");
+    assert_eq!(value(&open_vault(&dir), "a").await.unwrap(), "the-value-of-a");
     assert_eq!(LocalVault::status(&dir).unwrap().former_keys.len(), 10);
 }

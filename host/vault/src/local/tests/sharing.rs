@@ -1,4 +1,4 @@
-//! Several handles, as several processes have them, on one vault.
+//! Tests of several handles, as in several processes, on one vault.
 
 use std::fs;
 
@@ -7,9 +7,9 @@ use rusqlite::Connection;
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_writers_on_two_handles_lose_nothing() {
-    let (_temp, dir) = made();
-    let handles = [opened(&dir), opened(&dir)];
+async fn concurrent_writers_on_two_handles_lose_nothing() {
+    let (_temp, dir) = new_vault();
+    let handles = [open_vault(&dir), open_vault(&dir)];
     let writers: Vec<_> = (0..8)
         .map(|writer| {
             let vault = handles[writer % 2].clone();
@@ -34,7 +34,7 @@ async fn many_writers_on_two_handles_lose_nothing() {
         assert_eq!(distinct.len(), 80);
         assert_eq!(
             vault.versions(&name("shared")).await.unwrap()[0],
-            vault.find(name("shared"), None).await.unwrap().description
+            vault.read_version(name("shared"), None).await.unwrap().description
         );
         for writer in 0..8 {
             assert_eq!(value(vault, &format!("own-{writer}")).await.unwrap(), "9");
@@ -44,9 +44,9 @@ async fn many_writers_on_two_handles_lose_nothing() {
 }
 
 #[tokio::test]
-async fn a_write_on_one_handle_is_seen_on_the_other() {
-    let (_temp, dir) = made();
-    let (one, two) = (opened(&dir), opened(&dir));
+async fn write_is_visible_on_other_handle() {
+    let (_temp, dir) = new_vault();
+    let (one, two) = (open_vault(&dir), open_vault(&dir));
     set(&one, "a", "first").await;
     assert_eq!(value(&two, "a").await.unwrap(), "first");
     set(&two, "a", "second").await;
@@ -54,13 +54,13 @@ async fn a_write_on_one_handle_is_seen_on_the_other() {
     drop(one);
     set(&two, "a", "third").await;
     assert_eq!(value(&two, "a").await.unwrap(), "third");
-    assert_eq!(value(&opened(&dir), "a").await.unwrap(), "third");
+    assert_eq!(value(&open_vault(&dir), "a").await.unwrap(), "third");
 }
 
 #[tokio::test]
-async fn a_vault_that_is_held_is_busy_and_can_be_read() {
-    let (_temp, dir) = made();
-    let vault = opened(&dir);
+async fn locked_vault_is_busy_but_readable() {
+    let (_temp, dir) = new_vault();
+    let vault = open_vault(&dir);
     set(&vault, "a", "x").await;
     lock(&vault.0.writer).busy_timeout(std::time::Duration::ZERO).unwrap();
     let other = Connection::open(dir.join("vault.sqlite3")).unwrap();
@@ -74,13 +74,13 @@ async fn a_vault_that_is_held_is_busy_and_can_be_read() {
 }
 
 #[tokio::test]
-async fn what_was_written_is_there_after_the_process_is_gone() {
-    let (_temp, dir) = made();
-    let vault = opened(&dir);
+async fn committed_write_survives_killed_process() {
+    let (_temp, dir) = new_vault();
+    let vault = open_vault(&dir);
     set(&vault, "a", "hunter2").await;
-    // The files as a process leaves them that is killed now: the log is not merged.
+    // Copy the files as a process would leave them if it were killed now: the log is not merged.
     let copy = tempfile::tempdir().unwrap();
-    for (path, content) in contents(&dir) {
+    for (path, content) in file_contents(&dir) {
         if path.extension().is_none_or(|extension| extension != "sqlite3-shm") {
             fs::write(copy.path().join(path.file_name().unwrap()), content).unwrap();
         }
@@ -89,12 +89,12 @@ async fn what_was_written_is_there_after_the_process_is_gone() {
     fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
     let log = copy.path().join("vault.sqlite3-wal");
     assert!(fs::metadata(&log).unwrap().len() > 0);
-    // A wrong key merges nothing.
+    // Opening with a wrong key does not merge the log.
     let before = (fs::read(&log).unwrap(), fs::read(copy.path().join("vault.sqlite3")).unwrap());
     assert!(is_refused(&LocalVault::open(copy.path(), Unlock::KeyFile).unwrap_err()));
     assert!(before == (fs::read(&log).unwrap(), fs::read(copy.path().join("vault.sqlite3")).unwrap()));
 
     fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    assert_eq!(value(&opened(copy.path()), "a").await.unwrap(), "hunter2");
-    assert!(!log.exists(), "the last one to close merges the log");
+    assert_eq!(value(&open_vault(copy.path()), "a").await.unwrap(), "hunter2");
+    assert!(!log.exists(), "closing the last handle merges the log");
 }

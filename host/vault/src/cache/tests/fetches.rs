@@ -1,10 +1,10 @@
-//! Fetches that are shared, cut off, or overtaken by writes.
+//! Fetches that are shared, aborted, or overtaken by writes.
 
 use super::*;
 
 // promise: Simultaneous reads of one secret are a single request to the vault.
 #[tokio::test]
-async fn a_hundred_readers_are_one_fetch() {
+async fn hundred_readers_share_one_fetch() {
     let (vault, cache) = with(settings(60));
     vault.put("a", "one");
     let gate = vault.close_gate();
@@ -23,7 +23,7 @@ async fn a_hundred_readers_are_one_fetch() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_hundred_readers_are_one_fetch_on_many_threads() {
+async fn hundred_readers_on_threads_share_one_fetch() {
     let (vault, cache) = with(settings(60));
     vault.put("a", "one");
     let readers: Vec<_> = (0..100)
@@ -39,7 +39,7 @@ async fn a_hundred_readers_are_one_fetch_on_many_threads() {
 }
 
 #[tokio::test]
-async fn a_leader_that_is_dropped_holds_nobody_up() {
+async fn dropped_first_reader_does_not_delay_others() {
     let (vault, cache) = with(settings(60));
     vault.put("a", "one");
     let gate = vault.close_gate();
@@ -55,11 +55,11 @@ async fn a_leader_that_is_dropped_holds_nobody_up() {
     drop(leader);
     gate.add_permits(1);
     assert_eq!(follower.await.unwrap(), "one");
-    assert_eq!(vault.gets(), 1, "the leader's fetch went on");
+    assert_eq!(vault.gets(), 1, "the first reader's fetch continued");
 }
 
 #[tokio::test]
-async fn a_batch_that_is_dropped_holds_nobody_up() {
+async fn dropped_batch_does_not_delay_others() {
     let (vault, cache) = with(settings(60));
     vault.put("a", "one");
     let gate = vault.close_gate();
@@ -78,7 +78,7 @@ async fn a_batch_that_is_dropped_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn a_failure_is_told_and_not_kept() {
+async fn failure_reaches_waiters_and_is_not_cached() {
     let (vault, cache) = with(settings(60));
     vault.put("a", "one");
     vault.fail(Some(down()));
@@ -104,7 +104,7 @@ async fn a_failure_is_told_and_not_kept() {
 }
 
 #[tokio::test]
-async fn a_vault_that_panics_is_a_failure_like_another() {
+async fn panic_in_vault_is_unavailable() {
     let (vault, cache) = with(settings(60));
     vault.put("a", "one");
     *vault.panics.lock().unwrap() = true;
@@ -116,7 +116,7 @@ async fn a_vault_that_panics_is_a_failure_like_another() {
 }
 
 #[tokio::test]
-async fn a_batch_that_fails_does_not_fail_others() {
+async fn failed_batch_does_not_fail_others() {
     let (vault, cache) = with(settings(60));
     vault.put("a", "one");
     vault.fail(Some(VaultError::Damaged("another secret of the batch".into())));
@@ -139,7 +139,7 @@ async fn a_batch_that_fails_does_not_fail_others() {
 }
 
 #[tokio::test]
-async fn own_writes_count_at_once() {
+async fn own_writes_are_visible_at_once() {
     let (vault, cache) = with(settings(60));
     assert!(cache.get(&grant("a")).await.is_err());
     set(&cache, "a", "one").await.unwrap();
@@ -148,7 +148,7 @@ async fn own_writes_count_at_once() {
     assert_eq!(value(&cache, "a").await, "two");
     cache.delete_many(&[grant("a")]).await.unwrap();
     assert!(matches!(cache.get(&grant("a")).await, Err(VaultError::NotFound(_))));
-    // A write that failed may have happened all the same.
+    // A failed write may have taken effect.
     set(&cache, "b", "one").await.unwrap();
     assert_eq!(value(&cache, "b").await, "one");
     vault.fail(Some(down()));
@@ -158,7 +158,7 @@ async fn own_writes_count_at_once() {
 }
 
 #[tokio::test]
-async fn a_fetch_that_began_before_a_write_does_not_undo_it() {
+async fn fetch_started_before_write_is_not_cached() {
     let (vault, cache) = with(settings(60));
     vault.put("a", "old");
     for batch in [false, true] {
@@ -172,24 +172,24 @@ async fn a_fetch_that_began_before_a_write_does_not_undo_it() {
         };
         assert!(futures_util::poll!(&mut reader).is_pending());
         settle().await;
-        // The old value is read and not told yet. Now comes a write.
+        // The vault has read the old value and not returned it yet. Write now.
         vault.open_gate();
         set(&cache, "a", "new").await.unwrap();
         gate.add_permits(1);
-        assert_eq!(reader.await, "old", "it began before the write");
-        assert!(cache.cached(&grant("a")).is_none(), "what it read is not kept");
+        assert_eq!(reader.await, "old", "the read started before the write");
+        assert!(cache.cached(&grant("a")).is_none(), "the old value is not cached");
         assert_eq!(value(&cache, "a").await, "new");
         set(&cache, "a", "old").await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_reader_after_a_write_does_not_join_a_fetch_from_before() {
+async fn reader_after_write_does_not_join_older_fetch() {
     let (vault, cache) = with(settings(60));
     vault.put("a", "old");
     let gate = vault.close_gate();
-    let before_grants = grant("a");
-    let mut before = cache.get(&before_grants);
+    let before_grant = grant("a");
+    let mut before = cache.get(&before_grant);
     assert!(futures_util::poll!(&mut before).is_pending());
     settle().await;
     vault.open_gate();
@@ -201,7 +201,7 @@ async fn a_reader_after_a_write_does_not_join_a_fetch_from_before() {
 }
 
 #[tokio::test]
-async fn a_write_whose_run_is_dropped_counts_too() {
+async fn dropped_write_still_invalidates() {
     let (vault, cache) = with(settings(60));
     vault.put("a", "old");
     assert_eq!(value(&cache, "a").await, "old");
@@ -218,7 +218,7 @@ async fn a_write_whose_run_is_dropped_counts_too() {
 }
 
 #[tokio::test]
-async fn a_batch_fetches_only_what_is_missing() {
+async fn batch_fetches_only_uncached_names() {
     let (vault, cache) = with(settings(60));
     for name in ["a", "b", "c"] {
         vault.put(name, name);
@@ -232,13 +232,13 @@ async fn a_batch_fetches_only_what_is_missing() {
     let expected = [some("c"), some("b"), None, some("a"), some("c")];
     assert_eq!(texts(cache.get_many(&batch).await.unwrap()), expected);
     assert_eq!((vault.gets(), vault.batches()), (1, 1));
-    // The second time all is there, also what is not.
+    // The second time everything is cached, including the missing name.
     assert_eq!(texts(cache.get_many(&batch).await.unwrap()), expected);
     assert_eq!((vault.gets(), vault.batches()), (1, 1));
     assert_eq!(value(&cache, "a").await, "a");
     assert_eq!(vault.gets(), 1);
 
-    // A batch joins a fetch under way.
+    // A batch joins a fetch in flight.
     vault.put("d", "d");
     let gate = vault.close_gate();
     let single_grants = grant("d");

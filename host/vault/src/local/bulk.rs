@@ -1,4 +1,4 @@
-//! What is done with all versions of a vault at once: counting them, opening each, sealing each anew.
+//! Operations on all versions of a vault: counting, verifying and re-encrypting them.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
@@ -7,53 +7,54 @@ use super::seal::{self, Key};
 use super::store::{COLUMNS, Context, Raw};
 use crate::VaultError;
 
-/// How much a vault holds.
+/// Number of secrets and versions in a vault.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
-    /// Names.
+    /// Number of secrets.
     pub secrets: u64,
-    /// Versions of all of them.
+    /// Number of versions of all secrets.
     pub versions: u64,
 }
 
-/// What came of opening every version.
+/// Result of verifying a vault.
 #[derive(Clone, Debug)]
 pub struct Verification {
-    /// What the vault holds.
+    /// Number of secrets and versions.
     pub contents: Contents,
-    /// The versions that do not open.
+    /// Versions that cannot be decrypted.
     pub broken: Vec<BrokenVersion>,
-    /// What the database says of its own structure, where something is wrong with it.
+    /// The first problem of the database's own structure, if there is one.
     pub structure: Option<String>,
 }
 
-/// A version that does not open: it is not as it was written.
+/// A version that cannot be decrypted because it differs from what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokenVersion {
-    /// The name, as it stands in the database.
+    /// The name in the database.
     pub name: String,
-    /// The version, as it stands in the database.
+    /// The version in the database.
     pub version: String,
 }
 
 impl Verification {
-    /// Whether everything is as it was written.
+    /// Returns whether no problem was found.
     pub fn is_whole(&self) -> bool {
         self.broken.is_empty() && self.structure.is_none()
     }
 }
 
 impl LocalVault {
-    /// Opens every version, in one state of the vault, and checks the database's structure. Hands no value out and changes nothing.
+    /// Decrypts every version in one state of the vault, and checks the database's structure.
+    /// Returns no values and changes nothing.
     ///
     /// # Errors
-    /// The database cannot be read at all, or was given another key since it was opened.
+    /// The database cannot be read, or was rekeyed since it was opened.
     pub async fn verify(&self) -> Result<Verification, VaultError> {
         self.blocking(|inner| inner.read(|context, connection| context.verify(connection))).await
     }
 }
 
-/// What a database holds. Needs no key.
+/// Counts secrets and versions. Needs no key.
 pub(super) fn count(connection: &Connection) -> rusqlite::Result<Contents> {
     connection.query_row("SELECT count(DISTINCT name), count(*) FROM versions", [], |row| {
         let number = |at| row.get::<_, i64>(at).map(i64::unsigned_abs);
@@ -62,15 +63,16 @@ pub(super) fn count(connection: &Connection) -> rusqlite::Result<Contents> {
 }
 
 impl Context {
-    /// Opens every version and checks the structure.
+    /// Decrypts every version and checks the structure.
     pub(super) fn verify(&self, connection: &Connection) -> Result<Verification, VaultError> {
-        let failed = |error| self.place.sql("read", error);
-        // The first problem is enough to know that a backup is needed.
-        let said: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(failed)?;
+        let failed = |error| self.files.sql("read", error);
+        // The first problem suffices to show that a backup is needed.
+        let structure: String =
+            connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(failed)?;
         let mut verification = Verification {
             contents: count(connection).map_err(failed)?,
             broken: Vec::new(),
-            structure: (said != "ok").then_some(said),
+            structure: (structure != "ok").then_some(structure),
         };
         for serial in serials(connection).map_err(failed)? {
             match self.raw(connection, serial) {
@@ -80,22 +82,22 @@ impl Context {
                         verification.broken.push(broken);
                     }
                 }
-                // A field of a length or type that is never written.
-                Err(VaultError::Damaged(_)) => verification.broken.push(self.names_of(connection, serial)?),
+                // A field has a length or type that this program never writes.
+                Err(VaultError::Damaged(_)) => verification.broken.push(self.broken_version(connection, serial)?),
                 Err(error) => return Err(error),
             }
         }
         Ok(verification)
     }
 
-    /// Seals every version anew under another data key. A version that does not open stops it.
-    pub(super) fn reseal(&self, transaction: &Transaction<'_>, key: &Key) -> Result<Contents, VaultError> {
-        let failed = |error| self.place.sql("written", error);
+    /// Re-encrypts every version under another data key. Fails if a version cannot be decrypted.
+    pub(super) fn reencrypt(&self, transaction: &Transaction<'_>, key: &Key) -> Result<Contents, VaultError> {
+        let failed = |error| self.files.sql("written", error);
         for serial in serials(transaction).map_err(failed)? {
             let stored =
                 self.raw(transaction, serial).and_then(|raw| self.unseal(raw)).map_err(|error| match error {
                     VaultError::Damaged(_) => VaultError::Damaged(format!(
-                        "{error}; the vault keeps its key until every version opens, or is deleted"
+                        "{error}; the vault keeps its key until every version can be decrypted or is deleted"
                     )),
                     error => error,
                 })?;
@@ -112,21 +114,21 @@ impl Context {
         connection
             .prepare_cached(&format!("SELECT {COLUMNS} FROM versions WHERE serial = ?1"))
             .and_then(|mut statement| statement.query_row([serial], Raw::read))
-            .map_err(|error| self.place.sql("read", error))
+            .map_err(|error| self.files.sql("read", error))
     }
 
-    fn names_of(&self, connection: &Connection, serial: i64) -> Result<BrokenVersion, VaultError> {
+    fn broken_version(&self, connection: &Connection, serial: i64) -> Result<BrokenVersion, VaultError> {
         let found = connection
             .query_row("SELECT name, version FROM versions WHERE serial = ?1", [serial], |row| {
                 Ok(BrokenVersion { name: row.get(0)?, version: row.get(1)? })
             })
             .optional()
-            .map_err(|error| self.place.sql("read", error))?;
-        found.ok_or_else(|| self.place.damaged("its index names a row that is not there"))
+            .map_err(|error| self.files.sql("read", error))?;
+        found.ok_or_else(|| self.files.damaged("its index refers to a missing row"))
     }
 }
 
-/// The rows by number, so that no more than one is held at once.
+/// Returns the serial numbers of all rows, so that rows can be read one at a time.
 fn serials(connection: &Connection) -> rusqlite::Result<Vec<i64>> {
     connection.prepare_cached("SELECT serial FROM versions ORDER BY serial")?.query_map([], |row| row.get(0))?.collect()
 }

@@ -1,4 +1,4 @@
-//! Where a vault's files lie, the connections to its database, and what a failure of the database means to an operator.
+//! Paths of a vault's files, connections to its database, and the translation of database errors.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,28 +9,31 @@ use rustix::io::Errno;
 
 use crate::VaultError;
 
-/// How long a call waits for another process that is writing.
+/// How long an operation waits for a writer in another process.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// The files of one vault.
+/// Paths of the files of one vault.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
-    /// The folder, absolute.
+pub(super) struct VaultFiles {
+    /// The directory, absolute.
     pub(super) dir: PathBuf,
     /// The database.
     pub(super) database: PathBuf,
-    /// The key file, which is there unless a passphrase protects the vault.
+    /// The key file, which exists unless a passphrase protects the vault.
     pub(super) key: PathBuf,
-    /// The key file of a change of key that is not finished.
+    /// The next key file, which exists during a rekey.
     pub(super) next_key: PathBuf,
 }
 
-impl Place {
-    /// The files of the vault in a folder, which need not exist.
-    pub(super) fn of(dir: &Path) -> Result<Self, VaultError> {
-        // Absolute, because SQLite reads a path that begins with `file:` as a URI.
+impl VaultFiles {
+    /// Returns the paths for a vault in a directory, which need not exist.
+    pub(super) fn in_dir(dir: &Path) -> Result<Self, VaultError> {
+        // Absolute, because SQLite interprets a path that begins with `file:` as a URI.
         let dir = std::path::absolute(dir).map_err(|error| {
-            VaultError::Unavailable(format!("the folder `{}` cannot be named: {error}", dir.display()))
+            VaultError::Unavailable(format!(
+                "could not make the path of the directory `{}` absolute: {error}",
+                dir.display()
+            ))
         })?;
         Ok(Self {
             database: dir.join("vault.sqlite3"),
@@ -40,20 +43,20 @@ impl Place {
         })
     }
 
-    /// The name of a file that stands beside the database.
-    pub(super) fn beside(&self, suffix: &str) -> PathBuf {
+    /// Returns the database's path with a suffix added to the file name.
+    pub(super) fn with_suffix(&self, suffix: &str) -> PathBuf {
         self.dir.join(format!("vault.sqlite3{suffix}"))
     }
 
-    /// Whether the database is there.
+    /// Returns whether the database exists.
     ///
-    /// The file is looked at, never opened: SQLite's locks are POSIX locks, which the kernel gives up for the whole process as
-    /// soon as any descriptor of the file is closed.
+    /// Uses `lstat` and does not open the file: SQLite's locks are POSIX locks, which the kernel
+    /// releases for the whole process as soon as any descriptor of the file is closed.
     pub(super) fn database_exists(&self) -> Result<bool, VaultError> {
         match std::fs::symlink_metadata(&self.database) {
             Ok(data) if data.is_file() => Ok(true),
             Ok(_) => Err(VaultError::Damaged(format!(
-                "`{}` is no regular file: put the vault's own file there",
+                "`{}` is not a regular file: put the vault's own file there",
                 self.database.display()
             ))),
             Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
@@ -63,12 +66,12 @@ impl Place {
         }
     }
 
-    /// Opens a connection to the database, which has to exist.
+    /// Opens a connection to the database, which must exist.
     pub(super) fn connect(&self) -> Result<Connection, VaultError> {
         connect(&self.database).map_err(|error| self.sql("opened", error))
     }
 
-    /// What a failure of the database means. `done` is what could not be done to the vault, as a participle.
+    /// Converts a database error. `done` is what could not be done to the vault, as a participle.
     pub(super) fn sql(&self, done: &str, error: rusqlite::Error) -> VaultError {
         use rusqlite::Error as Sql;
         let path = self.database.display();
@@ -85,7 +88,7 @@ impl Place {
                     self.advice(*cause)
                 )),
             },
-            // The rows or the schema are not those that this program writes.
+            // Rows or a schema that this program does not write.
             Sql::FromSqlConversionFailure(..)
             | Sql::IntegralValueOutOfRange(..)
             | Sql::Utf8Error(..)
@@ -97,21 +100,22 @@ impl Place {
         }
     }
 
-    /// What an operator can do about a file system that refuses. SQLite says little about why, so the folder is asked too.
+    /// Returns what an operator can do about a file system error. Checks the directory too, because
+    /// SQLite's codes say little about the cause.
     fn advice(&self, cause: rusqlite::ffi::Error) -> &'static str {
         use rusqlite::ffi;
-        let no_room = [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_SHMSIZE, ffi::SQLITE_IOERR_TRUNCATE];
+        let out_of_space = [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_SHMSIZE, ffi::SQLITE_IOERR_TRUNCATE];
         match rustix::fs::access(&self.dir, rustix::fs::Access::WRITE_OK) {
-            Err(Errno::ROFS) => "its disk is read-only: put the vault on one that can be written",
-            Err(Errno::ACCESS) => "its folder has to belong to the user who runs this",
-            _ if cause.code == ErrorCode::DiskFull || no_room.contains(&cause.extended_code) => {
-                "make room on its disk, or raise the limit on the size of files (`ulimit -f`), and try again"
+            Err(Errno::ROFS) => "its disk is read-only: put the vault on a writable disk",
+            Err(Errno::ACCESS) => "its directory must belong to the user who runs this",
+            _ if cause.code == ErrorCode::DiskFull || out_of_space.contains(&cause.extended_code) => {
+                "free space on its disk, or raise the limit on the size of files (`ulimit -f`), and try again"
             }
             _ => "check the disk and the file's permissions",
         }
     }
 
-    /// The database is not as this program wrote it.
+    /// Returns the error for a database that differs from what this program wrote.
     pub(super) fn damaged(&self, what: &str) -> VaultError {
         VaultError::Damaged(format!(
             "the vault `{}` is damaged ({what}): nothing was changed; restore it from a backup",
@@ -119,7 +123,7 @@ impl Place {
         ))
     }
 
-    /// A file could not be read or written.
+    /// Returns the error for a file that could not be read or written.
     pub(super) fn io(&self, done: &str, path: &Path, error: &std::io::Error) -> VaultError {
         VaultError::Unavailable(format!("`{}` could not be {done}: {error}", path.display()))
     }
@@ -130,7 +134,7 @@ pub(super) fn connect(database: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let connection = Connection::open_with_flags(database, flags)?;
     connection.busy_timeout(BUSY)?;
-    // What stands in the file is input: its schema must not make the database do anything else.
+    // The file is untrusted input: its schema must not trigger other actions.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
