@@ -70,7 +70,7 @@ pub(super) fn stored(asked: &SecretName, mut secret: models::Secret) -> Result<S
     let value = secret.value.take().map(Secret::new);
     let description = description(asked, secret)?;
     match value {
-        Some(Ok(value)) => Ok(Stored { value: Arc::new(value), description, overdue: false }),
+        Some(Ok(value)) => Ok(Stored { value: Arc::new(value), description, stale: false }),
         Some(Err(error)) => Err(strange(&error.to_string())),
         None => Err(strange("a secret without a value")),
     }

@@ -9,7 +9,6 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -23,7 +22,7 @@ use crate::config::Config;
 use strongroom::policy::Policy;
 use strongroom::record::{Outcome, RunRecord};
 use strongroom::runner::{Checks, FolderError, PreparedRun, Runner, RunnerOptions, StartError};
-use strongroom::runtime::{Candidate, ChildCompiler, Compile};
+use strongroom::runtime::{ChildCompiler, Compile};
 use strongroom::spec::RunSpec;
 use strongroom::vault::Vault;
 use strongroom::vault::cache::{self, Cache};
