@@ -65,9 +65,10 @@ async fn step(world: &World, step: u8, name: &str, fresh: &str) -> Vec<(String, 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    // promise: Every read of a secret is counted once in the audit log and the run record, also when it is repeated.
     /// Whatever happens between reads: each value that a run got is one read in its record and in
     /// the audit log, under its own name and version.
+    // promise: Every read of a secret is counted once in the audit log and the run record, also when it
+    // is repeated.
     #[test]
     fn every_read_is_counted_once(steps in prop::collection::vec((0..15u8, 0..NAMES.len()), 1..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
