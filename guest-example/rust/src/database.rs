@@ -266,15 +266,16 @@ fn check(columns: &[(&str, &Type)]) -> Vec<String> {
     let number = |kind: &Type| whole(kind) || [Type::FLOAT4, Type::FLOAT8, Type::NUMERIC].contains(kind);
     let text =
         |kind: &Type| [Type::TEXT, Type::VARCHAR, Type::BPCHAR].contains(kind) || matches!(kind.kind(), Kind::Enum(_));
-    let problem =
-        |column: &str, wanted: &str, fits: &dyn Fn(&Type) -> bool| match found.iter().find(|(name, _)| *name == column)
-        {
-            None => Some(format!("`{column}` is missing")),
-            Some((_, kind)) if !fits(kind) => {
-                Some(format!("`{column}` is of type `{}` where {wanted} is needed", kind.name()))
-            }
-            Some(_) => None,
-        };
+    let problem = |column: &str, wanted: &str, fits: &dyn Fn(&Type) -> bool| match columns
+        .iter()
+        .find(|(name, _)| *name == column)
+    {
+        None => Some(format!("`{column}` is missing")),
+        Some((_, kind)) if !fits(kind) => {
+            Some(format!("`{column}` is of type `{}` where {wanted} is needed", kind.name()))
+        }
+        Some(_) => None,
+    };
     let features = feature_columns();
     let own = [problem(INDEX, "a whole number", &whole), problem(CLASS, "text", &text)];
     own.into_iter().chain(features.iter().map(|column| problem(column, "a number", &number))).flatten().collect()
