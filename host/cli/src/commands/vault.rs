@@ -43,7 +43,7 @@ struct Backup {
 ///
 /// Use this if somebody else may have seen the key file or the passphrase. Processes that have the
 /// vault open stop serving secrets and must be restarted. The old key or passphrase still opens
-/// copies backup before the rekey.
+/// copies made before the rekey.
 #[derive(Debug, clap::Args)]
 struct Rekey {
     /// Protect the vault with a new passphrase
@@ -137,7 +137,7 @@ fn rekey(args: &Rekey, context: &Context) -> Result<Exit, Failure> {
     out::line(key_advice(with_passphrase))?;
     if let Some(former) = &done.former_key {
         out::line(format!(
-            "the old key is now `{}`: it opens copies backup before the rekey; delete it when none are left",
+            "the old key is now `{}`: it opens copies made before the rekey; delete it when none are left",
             former.display()
         ))?;
     }
