@@ -143,7 +143,7 @@ fn a_challenge_that_names_somebody_else_gets_no_token() {
     ] {
         field.server.forget();
         let fault = json!({"what": {"kind": "foreign-challenge", "authority": authority, "resource": resource}});
-        field.meets(&[fault], &["secret", "get", "db"], "which is not where its tokens come from");
+        field.meets(&[fault], &["secret", "get", "db"], "which is not its token authority or audience");
         let asked_for = field.server.journal().into_iter().filter(|seen| seen.service == "authority").count();
         assert_eq!(asked_for, 0, "{authority} {resource:?}: no token is even asked for");
     }
@@ -157,11 +157,11 @@ fn what_is_no_json_is_not_read() {
     let typed = |value: &str, body: Value| json!({"what": {"kind": "content-type", "value": value, "body": body}});
     let get = ["secret", "get", "db"];
     let html = typed("text/html", json!("<html>sign in</html>"));
-    field.meets(&[html], &get, "the vault answered with something else than JSON");
-    field.meets(&[typed("text/plain", Value::Null)], &get, "the vault answered with something else than JSON");
-    field.meets(&[typed("application/json", json!("{\"value\":\"hunter2"))], &get, "not one of a Key Vault");
+    field.meets(&[html], &get, "the vault did not answer with JSON");
+    field.meets(&[typed("text/plain", Value::Null)], &get, "the vault did not answer with JSON");
+    field.meets(&[typed("application/json", json!("{\"value\":\"hunter2"))], &get, "not a valid Key Vault reply");
     let authority = json!({"what": {"kind": "content-type", "value": "text/html"}, "service": "authority"});
-    field.meets(&[authority], &get, "the token authority answered with something else than JSON");
+    field.meets(&[authority], &get, "the token authority did not answer with JSON");
 }
 
 /// Runs a command and watches the most memory that it has, in KiB.

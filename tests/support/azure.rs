@@ -8,7 +8,7 @@ use strongroom::policy::{Grant, ListGrant};
 use strongroom::secret::Secret;
 use strongroom::vault::cache::{Cache, Settings};
 use strongroom::vault::{Abilities, Description, Missing, Stored, Vault, VaultError};
-use strongroom_vault_azure::{AzureVault, CredentialKind, CredentialSettings, Emulator, Exceptions, Place};
+use strongroom_vault_azure::{AzureVault, CredentialKind, CredentialSettings, Emulator, Exceptions, VaultLocation};
 use tokio::sync::watch;
 
 use super::KeyVault;
@@ -25,7 +25,7 @@ impl KeyVault {
             metadata: Some(told.metadata.clone()),
         };
         let exceptions = Exceptions { authority: None, emulator: Some(emulator) };
-        let place = Place::parse(&told.vault, &exceptions).expect("the place of a vault");
+        let place = VaultLocation::parse(&told.vault, &exceptions).expect("the place of a vault");
         let credential = CredentialSettings {
             kind: CredentialKind::ClientSecret,
             tenant_id: Some(told.tenant.clone()),

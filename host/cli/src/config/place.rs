@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use strongroom_vault_azure::{Exceptions, Place};
+use strongroom_vault_azure::{Exceptions, VaultLocation};
 
 /// The home folder and what lies where in it. `docs/configuration.md` has the layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub(crate) enum VaultPlace {
     /// The local vault in this folder.
     Local(PathBuf),
     /// A Key Vault.
-    Azure(Box<Place>),
+    Azure(Box<VaultLocation>),
 }
 
 impl fmt::Display for VaultPlace {
@@ -77,7 +77,7 @@ impl VaultPlace {
             };
         }
         if text.starts_with("https://") {
-            return Place::parse(text, exceptions).map(|place| VaultPlace::Azure(Box::new(place)));
+            return VaultLocation::parse(text, exceptions).map(|place| VaultPlace::Azure(Box::new(place)));
         }
         Err("a vault is named `local:DIR` or `https://NAME.vault.azure.net`".to_owned())
     }

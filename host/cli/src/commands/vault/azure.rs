@@ -25,7 +25,7 @@ pub(super) fn run(vault: &AzureVault, verify: bool, json: bool, surroundings: &S
         return Err(Failure::invalid("`--verify` is for the local vault: Azure keeps what a Key Vault holds")
             .help("leave it out"));
     }
-    let place = vault.place();
+    let place = vault.location();
     let status = block_on(vault.status())?.map_err(|error| {
         Failure::from(error)
             .help("docs/azure.md has what each kind of credential needs; `--credential KIND` chooses one")
