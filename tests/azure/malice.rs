@@ -95,7 +95,7 @@ fn a_list_does_not_lead_to_a_foreign_host() {
     let field = Field::new();
     for to in [field.foreign.told().vault.as_str(), &field.plain, &field.server.told().authority] {
         let fault = json!({"what": {"kind": "foreign-next-link", "to": to}});
-        field.meets(&[fault], &["secret", "list"], "a list that goes on at another place than this vault");
+        field.meets(&[fault], &["secret", "list"], "a list that continues outside this vault");
     }
 }
 

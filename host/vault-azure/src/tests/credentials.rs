@@ -114,7 +114,7 @@ fn managed_identity_uses_the_metadata_address() {
             object_id: Some("o".into()),
             ..kind(CredentialKind::ManagedIdentity)
         };
-        let error = open(&vault_accepting_any_token(|_| Reply::NoReply), &both, FakeTools::default()).unwrap_err();
+        let error = open(&vault_accepting_any_token(|_| Reply::Silent), &both, FakeTools::default()).unwrap_err();
         assert!(error.to_string().contains("takes one of"), "{error}");
     });
 }
@@ -303,18 +303,18 @@ fn each_kind_has_a_remedy() {
                 |_| Reply::Json(400, serde_json::json!({})),
                 "refuses a token",
             ),
-            (kind(CredentialKind::ManagedIdentity), FakeTools::default(), |_| Reply::NoReply, "--credential azure-cli"),
+            (kind(CredentialKind::ManagedIdentity), FakeTools::default(), |_| Reply::Silent, "--credential azure-cli"),
             (
                 kind(CredentialKind::ManagedIdentity),
                 FakeTools::default(),
                 |_| Reply::Raw(403, vec![], b"denied".to_vec()),
                 "not Azure's",
             ),
-            (kind(CredentialKind::AzureCli), FakeTools::default(), |_| Reply::NoReply, "install the Azure CLI"),
+            (kind(CredentialKind::AzureCli), FakeTools::default(), |_| Reply::Silent, "install the Azure CLI"),
             (
                 kind(CredentialKind::AzureCli),
                 FakeTools { az: Some(Err("Please run 'az login' to setup account.")), ..FakeTools::default() },
-                |_| Reply::NoReply,
+                |_| Reply::Silent,
                 "run `az login`",
             ),
         ] {

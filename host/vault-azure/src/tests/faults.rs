@@ -52,7 +52,7 @@ fn retry_after_is_respected() {
 #[test]
 fn call_waits_at_most_until_its_deadline() {
     paused(async {
-        for fault in [|| Reply::NoReply, || Reply::error(503, "ServiceUnavailable", "x")] {
+        for fault in [|| Reply::Silent, || Reply::error(503, "ServiceUnavailable", "x")] {
             let transport = failing(usize::MAX, fault);
             let started = Instant::now();
             let error = get(&vault_over(&transport)).await.unwrap_err();
@@ -118,7 +118,7 @@ fn failing_token_authority_is_unavailable() {
         let faults: [fn() -> Reply; 3] = [
             || Reply::Fails(ErrorKind::Connection),
             || Reply::Json(503, serde_json::json!({"error": "temporarily_unavailable"})),
-            || Reply::NoReply,
+            || Reply::Silent,
         ];
         for fault in faults {
             let transport = FakeTransport::new(move |seen| match seen.url.starts_with(AUTHORITY) {

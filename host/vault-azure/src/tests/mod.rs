@@ -65,7 +65,7 @@ pub(super) enum Reply {
     Cut,
     Fails(ErrorKind),
     /// No reply, ever.
-    NoReply,
+    Silent,
 }
 
 impl Reply {
@@ -145,7 +145,7 @@ impl HttpClient for FakeTransport {
                 ));
             }
             Reply::Fails(kind) => return Err(Error::with_message(kind, "the network said no")),
-            Reply::NoReply => return std::future::pending().await,
+            Reply::Silent => return std::future::pending().await,
         };
         let mut map = Headers::new();
         for (name, value) in headers {
