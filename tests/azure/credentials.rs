@@ -198,8 +198,8 @@ fn auto_uses_the_first_present_credential() {
     let message = assert_refused(&host);
     for line in [
         "no credential for Azure answered:",
-        "`workload-identity`: this is no pod with a workload identity: label the pod",
-        "`managed-identity`: the metadata address does not answer, so this is no machine of Azure's",
+        "`workload-identity`: this is not a pod with a workload identity: label the pod",
+        "`managed-identity`: the metadata address does not answer, so this is not an Azure machine",
         "`azure-cli`: `az` is not on the path: install the Azure CLI",
         "`azure-developer-cli`: `azd` is not on the path: install the Azure Developer CLI",
     ] {

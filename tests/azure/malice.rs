@@ -97,7 +97,7 @@ fn list_page_at_a_foreign_host_is_not_followed() {
     let servers = Servers::new();
     for to in [servers.foreign.info().vault.as_str(), &servers.plain, &servers.server.info().authority] {
         let fault = json!({"what": {"kind": "foreign-next-link", "to": to}});
-        servers.assert_rejected(&[fault], &["secret", "list"], "a list that goes on at another place than this vault");
+        servers.assert_rejected(&[fault], &["secret", "list"], "a list that continues outside this vault");
     }
 }
 
@@ -153,7 +153,7 @@ fn challenge_for_another_audience_gets_no_token() {
     ] {
         servers.server.clear_journal();
         let fault = json!({"what": {"kind": "foreign-challenge", "authority": authority, "resource": resource}});
-        servers.assert_rejected(&[fault], &["secret", "get", "db"], "which is not where its tokens come from");
+        servers.assert_rejected(&[fault], &["secret", "get", "db"], "which is not its token authority or audience");
         let token_requests =
             servers.server.journal().into_iter().filter(|request| request.service == "authority").count();
         assert_eq!(token_requests, 0, "{authority} {resource:?}: a token was requested");
@@ -168,19 +168,19 @@ fn reply_that_is_not_json_is_not_parsed() {
     let typed = |value: &str, body: Value| json!({"what": {"kind": "content-type", "value": value, "body": body}});
     let get = ["secret", "get", "db"];
     let html = typed("text/html", json!("<html>sign in</html>"));
-    servers.assert_rejected(&[html], &get, "the vault answered with something else than JSON");
+    servers.assert_rejected(&[html], &get, "the vault did not answer with JSON");
     servers.assert_rejected(
         &[typed("text/plain", Value::Null)],
         &get,
-        "the vault answered with something else than JSON",
+        "the vault did not answer with JSON",
     );
     servers.assert_rejected(
         &[typed("application/json", json!("{\"value\":\"hunter2"))],
         &get,
-        "not one of a Key Vault",
+        "not a valid Key Vault reply",
     );
     let authority = json!({"what": {"kind": "content-type", "value": "text/html"}, "service": "authority"});
-    servers.assert_rejected(&[authority], &get, "the token authority answered with something else than JSON");
+    servers.assert_rejected(&[authority], &get, "the token authority did not answer with JSON");
 }
 
 /// Runs a command and returns its peak memory in KiB.

@@ -9,7 +9,7 @@ use strongroom::policy::{Grant, ListGrant};
 use strongroom::secret::Secret;
 use strongroom::vault::cache::{Cache, Settings};
 use strongroom::vault::{Abilities, Description, Missing, Stored, Vault, VaultError};
-use strongroom_vault_azure::{AzureVault, CredentialKind, CredentialSettings, Emulator, Exceptions, Place};
+use strongroom_vault_azure::{AzureVault, CredentialKind, CredentialSettings, Emulator, Exceptions, VaultLocation};
 use tokio::sync::watch;
 
 use super::KeyVault;
@@ -27,7 +27,7 @@ impl KeyVault {
             metadata: Some(info.metadata.clone()),
         };
         let exceptions = Exceptions { authority: None, emulator: Some(emulator) };
-        let place = Place::parse(&info.vault, &exceptions).expect("a vault address");
+        let place = VaultLocation::parse(&info.vault, &exceptions).expect("a vault address");
         let credential = CredentialSettings {
             kind: CredentialKind::ClientSecret,
             tenant_id: Some(info.tenant.clone()),

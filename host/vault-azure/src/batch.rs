@@ -1,4 +1,5 @@
-//! Batches on a vault without transactions: some calls at a time, and an exact account of what was done where one fails.
+//! Batches on a vault without transactions: concurrent calls, and an exact list of what was changed
+//! if one fails.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,14 +10,15 @@ use futures_util::stream;
 use strongroom_core::ids::SecretName;
 use strongroom_vault::VaultError;
 
-/// How many calls of one batch are under way at once.
+/// Maximum number of concurrent calls of a batch.
 pub(super) const CONCURRENCY: usize = 8;
 
-/// Does a batch of changes. Those of one name are done in order, one after the other. After a failure none is begun any more, and those
-/// under way are waited for. Answers in the order of the batch.
+/// Runs a batch of changes. Changes of one name run in order. After a failure no further change is
+/// started, and those in progress are awaited. Returns the results in the order of the batch.
 ///
 /// # Errors
-/// The first failure; [`VaultError::Partial`] where something was done, with exactly the names that were.
+/// The first failure, or [`VaultError::Partial`] with exactly the names that were changed, if any
+/// were.
 pub(super) async fn change<J, T, F>(
     jobs: Vec<(SecretName, J)>,
     work: impl Fn(SecretName, J) -> F,
@@ -65,10 +67,10 @@ where
     }
 }
 
-/// Reads many, in order.
+/// Reads several items, in order.
 ///
 /// # Errors
-/// The first failure; the rest is not read then.
+/// The first failure, after which no further item is read.
 pub(super) async fn read<J, T, F>(jobs: Vec<J>, work: impl Fn(J) -> F) -> Result<Vec<T>, VaultError>
 where
     F: Future<Output = Result<T, VaultError>>,
@@ -95,28 +97,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn some_at_a_time_and_in_order() {
-        let under_way = Mutex::new((0, 0));
+    async fn reads_are_concurrent_and_in_order() {
+        let in_progress = Mutex::new((0, 0));
         let jobs = (0..100).collect();
         let answers = read(jobs, |job: u64| {
-            let under_way = &under_way;
+            let in_progress = &in_progress;
             async move {
                 {
-                    let mut count = under_way.lock().unwrap();
+                    let mut count = in_progress.lock().unwrap();
                     count.0 += 1;
                     count.1 = count.1.max(count.0);
                 }
                 tokio::time::sleep(Duration::from_millis(1 + job % 7)).await;
-                under_way.lock().unwrap().0 -= 1;
+                in_progress.lock().unwrap().0 -= 1;
                 Ok(job)
             }
         });
         assert_eq!(answers.await.unwrap(), (0..100).collect::<Vec<_>>());
-        assert_eq!(under_way.lock().unwrap().1, CONCURRENCY);
+        assert_eq!(in_progress.lock().unwrap().1, CONCURRENCY);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_changes_of_one_name_keep_their_order() {
+    async fn changes_of_one_name_are_in_order() {
         let log = Mutex::new(Vec::new());
         let jobs = vec![(name("a"), 50), (name("b"), 1), (name("a"), 1), (name("a"), 20)];
         let answers = change(jobs, |name, ms: u64| {
@@ -136,7 +138,7 @@ mod tests {
     proptest! {
         // promise: A partial batch reports exactly which names were written.
         #[test]
-        fn what_is_told_as_written_is_what_was_written(
+        fn partial_error_lists_exactly_what_was_written(
             jobs in prop::collection::vec(("[a-f]", 0_u64..20, prop::bool::weighted(0.9)), 1..40),
         ) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();

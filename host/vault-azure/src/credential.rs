@@ -1,11 +1,14 @@
-//! Who this host is to Azure: the credential that the operator chose, and what to do where it does not answer.
+//! The Azure credential that the operator chose, and remedies if it fails.
 //!
-//! `auto` asks, in this order, workload identity, managed identity and the developer tools, and goes on only from one that is not there:
-//! one that is there and is refused is the answer, so that a revoked identity is not replaced by another in silence. A machine or a tool
-//! that answers, and has no identity, is passed over with a warning. The one that has given a token stays for the life of the process.
+//! `auto` tries workload identity, managed identity and the developer tools, in this order. It
+//! skips only credentials that are absent: one that exists but is refused ends the search, so that
+//! a revoked identity is not silently replaced by another. A machine or tool that responds but has
+//! no identity is skipped with a warning. The first credential that returns a token is used for the
+//! life of the process.
 //!
-//! Every request for a token goes through the guard. What the SDK would read from the environment by itself is given to it here
-//! instead, apart from the identity endpoint of App Service, which it insists on reading.
+//! Every token request passes through the guard. Settings that the SDK would read from the
+//! environment are passed to it explicitly, except App Service's identity endpoint, which the SDK
+//! always reads itself.
 
 mod advice;
 mod files;
@@ -30,39 +33,40 @@ use azure_identity::{
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::error::CredentialTrouble;
-use super::place::Place;
+use super::error::CredentialError;
+use super::location::VaultLocation;
 use strongroom_vault::VaultError;
 
-pub(super) use refused::Refused;
+pub(super) use refused::RefusedTokens;
 pub(super) use tools::Tools;
 
-/// How long a token may take.
+/// Timeout of a token request.
 const TOKEN_TIME: Duration = Duration::from_secs(20);
 
-/// The kinds of credential, as the configuration names them.
+/// Kinds of credential, as the configuration names them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CredentialKind {
-    /// The first of workload identity, managed identity, Azure CLI and Azure Developer CLI that is there.
+    /// The first that exists of workload identity, managed identity, Azure CLI and Azure Developer
+    /// CLI.
     #[default]
     Auto,
-    /// The identity of the machine, or one that is assigned to it.
+    /// A system-assigned or user-assigned identity of the machine.
     ManagedIdentity,
     /// The identity of a Kubernetes service account.
     WorkloadIdentity,
-    /// An application and its secret, which lies in a file.
+    /// An application with a secret in a file.
     ClientSecret,
-    /// An application and its certificate, which lies in a file.
+    /// An application with a certificate in a file.
     ClientCertificate,
-    /// Whoever signed in with `az login`.
+    /// The user who signed in with `az login`.
     AzureCli,
-    /// Whoever signed in with `azd auth login`.
+    /// The user who signed in with `azd auth login`.
     AzureDeveloperCli,
 }
 
 impl CredentialKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 7] = [
         Self::Auto,
         Self::ManagedIdentity,
@@ -73,7 +77,7 @@ impl CredentialKind {
         Self::AzureDeveloperCli,
     ];
 
-    /// The kind's name in the configuration.
+    /// Returns the kind's name in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -86,24 +90,25 @@ impl CredentialKind {
         }
     }
 
-    /// The kind of a name.
+    /// Returns the kind with this name.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 }
 
-/// What the configuration and the environment say about the credential. None of it is secret: secrets lie in files.
+/// Credential settings from the configuration and the environment. None of them is secret: secrets
+/// are in files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CredentialSettings {
-    /// Which credential.
+    /// The kind of credential.
     pub kind: CredentialKind,
     /// The tenant of the application or the workload.
     pub tenant_id: Option<String>,
-    /// The application; with a managed identity, the one that is assigned to the machine.
+    /// The application; for a managed identity, the user-assigned identity.
     pub client_id: Option<String>,
-    /// A managed identity by its object id.
+    /// Object ID of a user-assigned identity.
     pub object_id: Option<String>,
-    /// A managed identity by its resource id.
+    /// Resource ID of a user-assigned identity.
     pub resource_id: Option<String>,
     /// The file with the workload's token.
     pub token_file: Option<PathBuf>,
@@ -113,25 +118,26 @@ pub struct CredentialSettings {
     pub certificate_file: Option<PathBuf>,
     /// The file with the password of that file.
     pub certificate_password_file: Option<PathBuf>,
-    /// The identity endpoint that App Service and its like name in the environment.
+    /// Identity endpoint of App Service and similar services, from the environment.
     pub identity_endpoint: Option<Url>,
 }
 
 impl CredentialSettings {
-    /// The files that hold what proves this host's identity.
+    /// Returns the files that contain credentials.
     pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
         let files =
             [&self.token_file, &self.client_secret_file, &self.certificate_file, &self.certificate_password_file];
         files.into_iter().flatten()
     }
 
-    /// Whether one identity is meant, and not whichever the machine has.
+    /// Returns whether a specific identity is configured, rather than the machine's default.
     fn names_identity(&self) -> bool {
         self.client_id.is_some() || self.object_id.is_some() || self.resource_id.is_some()
     }
 }
 
-/// The identity endpoint of App Service and its like, where the text is one: on this machine, or at an address of the link.
+/// Parses the identity endpoint of App Service and similar services. It must be on this machine or
+/// have a link-local address.
 pub fn identity_endpoint(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok().filter(|url| url.scheme() == "http" && url.username().is_empty())?;
     let is_near = match url.host()? {
@@ -147,44 +153,45 @@ pub fn identity_endpoint(text: &str) -> Option<Url> {
 pub(super) struct Credential {
     members: Vec<Member>,
     chosen: OnceLock<usize>,
-    /// Why others were not asked.
+    /// Kinds that are not configured, and why.
     absent: Vec<(CredentialKind, String)>,
-    make: Maker,
-    refused: Arc<Refused>,
-    /// Held while a credential is made anew.
-    renewing: tokio::sync::Mutex<()>,
-    /// The one scope that tokens are asked for.
+    factory: Factory,
+    refused: Arc<RefusedTokens>,
+    /// Held while a credential is recreated.
+    recreating: tokio::sync::Mutex<()>,
+    /// The scope of all token requests.
     scope: String,
 }
 
-/// One kind that may answer.
+/// A credential of one kind.
 #[derive(Debug)]
 struct Member {
     kind: CredentialKind,
-    /// Replaced by a new one where the vault has refused the token that this one keeps.
+    /// Replaced when the vault has refused its cached token.
     inner: RwLock<Arc<dyn TokenCredential>>,
-    /// The warning that this one was passed over, which is given once.
+    /// Ensures that the warning about skipping it is logged once.
     passed_over: Once,
 }
 
 impl Credential {
-    /// Prepares the credential. Nothing is asked yet. `refused` is told by the guard.
+    /// Prepares the credential without sending a request. The guard records refused tokens in
+    /// `refused`.
     pub(super) fn new(
         settings: &CredentialSettings,
-        place: &Place,
+        location: &VaultLocation,
         transport: Arc<dyn HttpClient>,
         tools: Arc<dyn Executor>,
-        refused: Arc<Refused>,
+        refused: Arc<RefusedTokens>,
     ) -> Result<Self, VaultError> {
         let mut custom = CustomConfiguration::default();
-        custom.authority_host = place.authority().as_str().to_owned();
+        custom.authority_host = location.authority().as_str().to_owned();
         let options = ClientOptions {
             transport: Some(Transport::new(transport)),
             retry: RetryOptions::none(),
             cloud: Some(Arc::new(CloudConfiguration::Custom(custom))),
             ..Default::default()
         };
-        let make = Maker { settings: settings.clone(), options, tools };
+        let factory = Factory { settings: settings.clone(), options, tools };
         let kinds: &[CredentialKind] = match settings.kind {
             CredentialKind::Auto => &[
                 CredentialKind::WorkloadIdentity,
@@ -196,7 +203,7 @@ impl Credential {
         };
         let (mut members, mut absent) = (Vec::new(), Vec::new());
         for kind in kinds.iter().copied() {
-            match make.member(kind) {
+            match factory.member(kind) {
                 Ok(inner) => members.push(Member { kind, inner: RwLock::new(inner), passed_over: Once::new() }),
                 Err(text) if settings.kind == CredentialKind::Auto => absent.push((kind, text)),
                 Err(text) => return Err(VaultError::Invalid(line(kind, &text))),
@@ -206,71 +213,70 @@ impl Credential {
             members,
             chosen: OnceLock::new(),
             absent,
-            make,
+            factory,
             refused,
-            renewing: tokio::sync::Mutex::default(),
-            scope: place.scope(),
+            recreating: tokio::sync::Mutex::default(),
+            scope: location.scope(),
         })
     }
 
-    /// Which kind has answered.
+    /// Returns the kind that has returned a token.
     pub(super) fn answered(&self) -> Option<CredentialKind> {
         self.members.get(*self.chosen.get()?).map(|member| member.kind)
     }
 
-    async fn token(&self, scopes: &[&str]) -> Result<AccessToken, CredentialTrouble> {
+    async fn token(&self, scopes: &[&str]) -> Result<AccessToken, CredentialError> {
         if let Some(member) = self.chosen.get().and_then(|at| self.members.get(*at)) {
-            return self.token_of(member, scopes).await.map_err(|failed| failed.trouble);
+            return self.token_of(member, scopes).await.map_err(|failed| failed.failure);
         }
-        let mut missed: Vec<String> = self.absent.iter().map(|(kind, text)| line(*kind, text)).collect();
+        let mut reasons: Vec<String> = self.absent.iter().map(|(kind, text)| line(*kind, text)).collect();
         for (at, member) in self.members.iter().enumerate() {
             match self.token_of(member, scopes).await {
                 Ok(token) => {
                     let _ = self.chosen.set(at);
-                    tracing::debug!(credential = member.kind.as_str(), "has answered");
+                    tracing::debug!(credential = member.kind.as_str(), "the credential returned a token");
                     return Ok(token);
                 }
-                Err(failed) if failed.presence != Presence::Somebody && self.members.len() > 1 => {
-                    if failed.presence == Presence::Nobody {
+                Err(failed) if failed.presence != Presence::Present && self.members.len() > 1 => {
+                    if failed.presence == Presence::NoIdentity {
                         member.passed_over.call_once(|| {
                             tracing::warn!(
                                 credential = member.kind.as_str(),
-                                reason = %failed.trouble.text,
-                                "is there and has no identity: `auto` goes on to the next"
+                                reason = %failed.failure.text,
+                                "has no identity: `auto` tries the next credential"
                             );
                         });
                     }
-                    missed.push(line(member.kind, &failed.trouble.text));
+                    reasons.push(line(member.kind, &failed.failure.text));
                 }
                 Err(failed) => {
-                    let text = line(member.kind, &failed.trouble.text);
-                    return Err(CredentialTrouble { text, ..failed.trouble });
+                    let text = line(member.kind, &failed.failure.text);
+                    return Err(CredentialError { text, ..failed.failure });
                 }
             }
         }
-        let text = format!("no credential for Azure answered:\n{}", missed.join("\n"));
-        Err(CredentialTrouble { text, transient: false })
+        let text = format!("no credential for Azure answered:\n{}", reasons.join("\n"));
+        Err(CredentialError { text, transient: false })
     }
 
-    /// A member's token. Where it is the one that the vault has refused, the member is made anew and asked once more; what it then has is
-    /// the answer, whatever the vault will say.
+    /// Returns a token of a member. If it is the one that the vault refused, recreates the member
+    /// and returns its next token, whether or not the vault accepts that.
     async fn token_of(&self, member: &Member, scopes: &[&str]) -> Result<AccessToken, Failed> {
-        let token = member.token(scopes, &self.make.settings).await?;
+        let token = member.token(scopes, &self.factory.settings).await?;
         if !self.refused.is(token.token.secret()) {
             return Ok(token);
         }
-        // One makes it anew, and the others that come with the same token wait for what that one gets.
-        let _one = self.renewing.lock().await;
-        let token = member.token(scopes, &self.make.settings).await?;
-        if !self.refused.wants_another(token.token.secret()) {
+        // One caller recreates the credential; others with the same token wait for it.
+        let _one = self.recreating.lock().await;
+        let token = member.token(scopes, &self.factory.settings).await?;
+        if !self.refused.should_replace(token.token.secret()) {
             return Ok(token);
         }
-        tracing::info!(credential = member.kind.as_str(), "the vault has refused its token; another one is asked for");
-        let failed =
-            |text| Failed { trouble: CredentialTrouble { text, transient: false }, presence: Presence::Somebody };
-        let inner = self.make.member(member.kind).map_err(failed)?;
+        tracing::info!(credential = member.kind.as_str(), "the vault refused the token; requesting another one");
+        let failed = |text| Failed { failure: CredentialError { text, transient: false }, presence: Presence::Present };
+        let inner = self.factory.member(member.kind).map_err(failed)?;
         *member.inner.write().unwrap_or_else(PoisonError::into_inner) = inner;
-        member.token(scopes, &self.make.settings).await
+        member.token(scopes, &self.factory.settings).await
     }
 }
 
@@ -278,21 +284,23 @@ fn line(kind: CredentialKind, text: &str) -> String {
     format!("`{}`: {text}", kind.as_str())
 }
 
-/// A member that gave no token.
+/// Failure of a member to return a token.
 struct Failed {
-    trouble: CredentialTrouble,
+    failure: CredentialError,
     presence: Presence,
 }
 
-/// What a failure says about whether the credential is there.
+/// What a failure reveals about the existence of the credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Presence {
-    /// Nothing answers, or there is no such tool.
-    Nothing,
-    /// What answers has no identity: a machine that none is assigned to, a tool that nobody is signed in with.
-    Nobody,
-    /// There is an identity, and it was refused or its answer did not come; or nothing tells that there is none.
-    Somebody,
+    /// There is no response, or no such tool.
+    Absent,
+    /// It responds but has no identity: none is assigned to the machine, or no user is signed in to
+    /// the tool.
+    NoIdentity,
+    /// There is an identity that was refused or did not respond in time, or its absence is not
+    /// certain.
+    Present,
 }
 
 impl Member {
@@ -303,7 +311,7 @@ impl Member {
             Ok(Err(error)) => Err(advice::failed(self.kind, settings, &error)),
             Err(_) => {
                 let text = format!("no token within {} s", TOKEN_TIME.as_secs());
-                Err(Failed { trouble: CredentialTrouble { text, transient: true }, presence: Presence::Somebody })
+                Err(Failed { failure: CredentialError { text, transient: true }, presence: Presence::Present })
             }
         }
     }
@@ -311,31 +319,32 @@ impl Member {
 
 #[async_trait]
 impl TokenCredential for Credential {
-    /// A token for the vault, whatever scope is asked for: the SDK asks for the one that a challenge names, and a vault writes its challenges itself.
+    /// Returns a token for the vault and ignores the requested scopes: the SDK takes them from the
+    /// vault's challenge.
     async fn get_token(
         &self,
         _scopes: &[&str],
         _options: Option<TokenRequestOptions<'_>>,
     ) -> azure_core::Result<AccessToken> {
-        self.token(&[&self.scope]).await.map_err(CredentialTrouble::into_error)
+        self.token(&[&self.scope]).await.map_err(CredentialError::into_error)
     }
 }
 
-/// Makes credentials of the SDK.
+/// Creates the SDK's credentials.
 #[derive(Debug)]
-struct Maker {
+struct Factory {
     settings: CredentialSettings,
     options: ClientOptions,
     tools: Arc<dyn Executor>,
 }
 
-impl Maker {
+impl Factory {
     fn member(&self, kind: CredentialKind) -> Result<Arc<dyn TokenCredential>, String> {
         let options = self.options.clone();
         let settings = &self.settings;
         let said = |error: Error| super::error::root(&error);
         Ok(match kind {
-            CredentialKind::Auto => return Err("names no credential of its own".to_owned()),
+            CredentialKind::Auto => return Err("is not a single credential".to_owned()),
             CredentialKind::ManagedIdentity => ManagedIdentityCredential::new(Some(ManagedIdentityCredentialOptions {
                 user_assigned_id: self.assigned()?,
                 client_options: options,
@@ -387,11 +396,12 @@ impl Maker {
         })
     }
 
-    /// The identity that is assigned to the machine, where the configuration names one.
+    /// Returns the user-assigned identity, if one is configured.
     fn assigned(&self) -> Result<Option<UserAssignedId>, String> {
         let settings = &self.settings;
         let named = [&settings.client_id, &settings.object_id, &settings.resource_id];
-        // With `auto`, a client id may be there for the workload's sake; it names the same identity here.
+        // With `auto`, a client id may be there for the workload's sake; it names the same identity
+        // here.
         if named.iter().filter(|id| id.is_some()).count() > 1 {
             return Err("takes one of `azure.client-id`, `azure.object-id` and `azure.resource-id`".to_owned());
         }

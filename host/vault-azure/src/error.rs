@@ -1,6 +1,8 @@
-//! From what the SDK says went wrong to what a vault says: by status and by the *inner* error code, which the SDK leaves in the raw body.
+//! Converts the SDK's errors by status and *inner* error code, which the SDK leaves in the raw
+//! body.
 //!
-//! Texts from outside are cut, escaped, and taken out of them is what looks like a token; they go to the operator alone.
+//! External texts are truncated and escaped, and words that look like tokens are removed; they are
+//! shown only to operators.
 
 use std::time::Duration;
 
@@ -13,35 +15,35 @@ use super::guard::Breach;
 use strongroom_core::ids::SecretName;
 use strongroom_vault::VaultError;
 
-/// The most characters of a text from outside.
+/// Maximum length of an external text in characters.
 const TEXT_MAX: usize = 400;
 
-/// A word that is at least this long and made like a token is taken out of a text from outside.
+/// Minimum length of a word that is removed because it looks like a token.
 const TOKEN_MIN: usize = 40;
 
 /// Why a call failed.
 #[derive(Clone, Debug)]
-pub(super) enum Trouble {
-    /// The vault answered with an error.
+pub(super) enum CallError {
+    /// The vault responded with an error.
     Answer(Answer),
-    /// No token was to be had.
+    /// There is no token.
     Credential {
-        /// What to tell the operator.
+        /// Text for the operator.
         text: String,
-        /// Whether trying again may help.
+        /// Whether a retry may succeed.
         transient: bool,
     },
-    /// The guard stopped it, or the network did.
+    /// The guard or the network stopped the request.
     Breach(Breach),
-    /// The time for the call is over.
+    /// The deadline has passed.
     Deadline(Duration),
-    /// Calls are not made for a while, because several have failed.
-    Resting(String),
-    /// The reply is not what a vault replies.
-    Strange(String),
+    /// The circuit breaker is open.
+    CircuitOpen(String),
+    /// The reply is not a valid Key Vault reply.
+    InvalidReply(String),
 }
 
-/// An error that the vault answered with.
+/// An error response of the vault.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -63,11 +65,11 @@ struct WireError {
     innererror: Option<Box<WireError>>,
 }
 
-impl Trouble {
-    /// What the SDK's error comes to.
+impl CallError {
+    /// Converts an error of the SDK.
     pub(super) fn of(error: &Error) -> Self {
-        if let Some(trouble) = find::<CredentialTrouble>(error) {
-            return Self::Credential { text: trouble.text.clone(), transient: trouble.transient };
+        if let Some(failure) = find::<CredentialError>(error) {
+            return Self::Credential { text: failure.text.clone(), transient: failure.transient };
         }
         if let Some(breach) = Breach::of(error) {
             return Self::Breach(breach.clone());
@@ -76,27 +78,27 @@ impl Trouble {
             ErrorKind::HttpResponse { status, raw_response, .. } => {
                 Self::Answer(Answer::of(u16::from(*status), raw_response.as_deref()))
             }
-            // Ours say why. The SDK has one of its own, where a call finds that the token it has just got was dropped again, because another call's was
-            // refused meanwhile.
+            // Errors of this crate are handled above. The SDK raises its own if a token it has just
+            // received was discarded because another call's token was refused.
             ErrorKind::Credential => {
                 Self::Credential { text: format!("no token ({}): try again", root(error)), transient: true }
             }
-            _ => Self::Strange(root(error)),
+            _ => Self::InvalidReply(root(error)),
         }
     }
 
-    /// Whether trying again may help.
+    /// Returns whether a retry may succeed.
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Answer(answer) => matches!(answer.status, 408 | 429 | 500 | 502..=504),
             Self::Credential { transient, .. } => *transient,
             Self::Breach(breach) => breach.is_transient(),
-            Self::Deadline(_) | Self::Resting(_) | Self::Strange(_) => false,
+            Self::Deadline(_) | Self::CircuitOpen(_) | Self::InvalidReply(_) => false,
         }
     }
 
-    /// Whether the request may have reached the vault all the same.
-    pub(super) fn is_ambiguous(&self) -> bool {
+    /// Returns whether the request may have taken effect although it failed.
+    pub(super) fn may_have_run(&self) -> bool {
         match self {
             Self::Answer(answer) => matches!(answer.status, 408 | 500 | 502..=504),
             Self::Breach(Breach::Slow(_) | Breach::Broken(..)) => true,
@@ -104,7 +106,7 @@ impl Trouble {
         }
     }
 
-    /// How long the vault asks to wait.
+    /// Returns how long the vault asks to wait.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Answer(answer) => answer.retry_after,
@@ -112,7 +114,7 @@ impl Trouble {
         }
     }
 
-    /// The HTTP status, where the vault answered.
+    /// Returns the HTTP status, if the vault responded.
     pub(super) fn status(&self) -> Option<u16> {
         match self {
             Self::Answer(answer) => Some(answer.status),
@@ -120,13 +122,13 @@ impl Trouble {
         }
     }
 
-    /// Whether the vault says that this credential lacks the role or the permission for it.
+    /// Returns whether the credential lacks a role or permission.
     pub(super) fn is_by_role(&self) -> bool {
         let others = ["SecretDisabled", "ForbiddenByFirewall", "ForbiddenByConnection"];
         matches!(self, Self::Answer(answer) if answer.status == 403 && !others.iter().any(|code| answer.is(code)))
     }
 
-    /// What it means for a call about a secret.
+    /// Converts the error of a call about a secret.
     pub(super) fn about(self, name: &SecretName) -> VaultError {
         match &self {
             Self::Answer(answer) if answer.status == 404 => VaultError::NotFound(name.clone()),
@@ -141,7 +143,7 @@ impl Trouble {
         }
     }
 
-    /// What it means for a call about no secret in particular.
+    /// Converts the error of any other call.
     pub(super) fn general(self) -> VaultError {
         match self {
             Self::Answer(answer) => answer.general(),
@@ -154,14 +156,17 @@ impl Trouble {
                 VaultError::Unavailable(format!("{breach}: check its name, and this host's DNS, network and proxy"))
             }
             Self::Breach(breach) => VaultError::Damaged(format!(
-                "{breach}: something that is no Key Vault answers there or stands between; check the vault's name, and this host's DNS \
+                "{breach}: another service answers at this address or intercepts the connection; check the vault's name, and this host's DNS \
                  and proxy"
             )),
-            Self::Deadline(time) => {
-                VaultError::Unavailable(format!("the vault did not serve within {} s: try again later", time.as_secs()))
+            Self::Deadline(time) => VaultError::Unavailable(format!(
+                "the vault did not answer within {} s: try again later",
+                time.as_secs()
+            )),
+            Self::CircuitOpen(text) => VaultError::Unavailable(text),
+            Self::InvalidReply(text) => {
+                VaultError::Damaged(format!("the reply is not a valid Key Vault reply: {text}"))
             }
-            Self::Resting(text) => VaultError::Unavailable(text),
-            Self::Strange(text) => VaultError::Damaged(format!("the vault's answer is not one of a Key Vault: {text}")),
         }
     }
 }
@@ -173,7 +178,7 @@ impl Answer {
         if let Some(error) = wire.and_then(|wire| wire.error) {
             answer.code = word(error.code);
             answer.message = scrub(&error.message.unwrap_or_default());
-            // The innermost code is the most exact one. The depth is bounded by the JSON parser.
+            // The innermost code is the most specific. The JSON parser bounds the depth.
             let mut inner = error.innererror;
             while let Some(error) = inner {
                 answer.inner = error.code.map(|code| word(Some(code))).or(answer.inner);
@@ -202,7 +207,7 @@ impl Answer {
         let said = self.said();
         match self.status {
             401 => VaultError::Refused(format!(
-                "the vault does not accept the token of this host ({said}): the credential is of another tenant than the vault, was \
+                "the vault does not accept the token of this host ({said}): the credential belongs to another tenant than the vault, was \
                  revoked, or the host's clock is wrong"
             )),
             403 if self.is("ForbiddenByFirewall") => VaultError::Refused(format!(
@@ -215,14 +220,14 @@ impl Answer {
                 "the credential of this host may not do that ({said}): give it a role on the vault or on the secret, such as \
                  `Key Vault Secrets User` for reading"
             )),
-            400 => VaultError::Invalid(format!("the vault does not take it ({said})")),
-            404 => VaultError::Absent(format!("there is nothing at that place of the vault ({said})")),
+            400 => VaultError::Invalid(format!("the vault rejects the request ({said})")),
+            404 => VaultError::Absent(format!("the vault has no such resource ({said})")),
             429 => VaultError::Unavailable(format!(
-                "the vault throttles this host ({said}): try again later; a longer `cache.ttl`, or fewer who use the vault, spares it"
+                "the vault throttles this host ({said}): try again later; a longer `cache.ttl` or fewer clients reduce the number of requests"
             )),
             _ => VaultError::Unavailable(format!(
-                "the vault failed ({said}): try again later; `STRONGROOM_LOG=strongroom_vault_azure=debug` shows the request's identity, which \
-                 Azure's support asks for"
+                "the vault failed ({said}): try again later; `STRONGROOM_LOG=strongroom_vault_azure=debug` shows the request ID, which \
+                 Azure support asks for"
             )),
         }
     }
@@ -239,37 +244,37 @@ impl Answer {
     }
 }
 
-/// A credential's failure on its way through the SDK.
+/// A credential's error, passed through the SDK.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{text}")]
-pub(super) struct CredentialTrouble {
+pub(super) struct CredentialError {
     pub(super) text: String,
     pub(super) transient: bool,
 }
 
-impl CredentialTrouble {
+impl CredentialError {
     pub(super) fn into_error(self) -> Error {
         Error::new(ErrorKind::Credential, self)
     }
 }
 
-/// The first cause of a type.
+/// Returns the first cause of a type.
 pub(super) fn find<T: std::error::Error + 'static>(error: &Error) -> Option<&T> {
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 
-/// An error, what caused it, what caused that, and so on.
+/// Iterates over an error and its causes.
 pub(super) fn causes(error: &Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
     let first: &(dyn std::error::Error + 'static) = error;
     std::iter::successors(Some(first), |cause| cause.source())
 }
 
-/// The text of the first cause, which says most, as it may be shown.
+/// Returns the text of the root cause, prepared for display.
 pub(super) fn root(error: &Error) -> String {
     causes(error).last().map_or_else(String::new, |cause| scrub(&cause.to_string()))
 }
 
-/// Seconds to wait, as `Retry-After` or the service's own headers have it.
+/// Returns the wait from `Retry-After` or the service's own headers.
 fn retry_after(raw: &RawResponse) -> Option<Duration> {
     let headers = raw.headers();
     let number = |name: &HeaderName| headers.get_optional_str(name)?.trim().parse::<u64>().ok();
@@ -278,16 +283,17 @@ fn retry_after(raw: &RawResponse) -> Option<Duration> {
             return Some(Duration::from_millis(ms));
         }
     }
-    // A date is not read: the host's clock may be wrong, and the back-off is there.
+    // Dates are ignored: this host's clock may be wrong, and the exponential wait applies anyway.
     number(&RETRY_AFTER).map(Duration::from_secs)
 }
 
-/// An error code: letters and digits, or it is none.
+/// Returns an error code that consists of letters and digits; otherwise an empty text.
 fn word(code: Option<String>) -> String {
     code.filter(|code| code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric())).unwrap_or_default()
 }
 
-/// A text from outside as an operator may see it: cut, on one line, and without anything like a token.
+/// Prepares an external text for display: truncated, on one line, and without anything that looks
+/// like a token.
 pub(super) fn scrub(text: &str) -> String {
     let is_token = |c: char| c.is_ascii_alphanumeric() || "+/_=.~-".contains(c);
     let mut out = String::new();
@@ -295,7 +301,7 @@ pub(super) fn scrub(text: &str) -> String {
     while let Some(first) = rest.chars().next() {
         let end = rest.find(|c| is_token(c) != is_token(first)).unwrap_or(rest.len());
         let (run, next) = rest.split_at(end);
-        // Words of an address are long and harmless; what is between its slashes may be neither.
+        // Check each path segment: URLs are long and harmless, but a segment may be a token.
         if is_token(first) && run.split('/').any(|part| part.len() >= TOKEN_MIN) {
             out.push_str("[...]");
         } else {
@@ -317,13 +323,13 @@ mod tests {
     use azure_core::http::headers::Headers;
     use proptest::prelude::*;
 
-    fn trouble(status: u16, body: &str) -> Trouble {
+    fn failure(status: u16, body: &str) -> CallError {
         let raw = RawResponse::from_bytes(status.into(), Headers::new(), body.to_owned());
-        Trouble::Answer(Answer::of(status, Some(&raw)))
+        CallError::Answer(Answer::of(status, Some(&raw)))
     }
 
     fn about(status: u16, body: &str) -> VaultError {
-        trouble(status, body).about(&SecretName::parse("db").unwrap())
+        failure(status, body).about(&SecretName::parse("db").unwrap())
     }
 
     fn body(code: &str, inner: &str) -> String {
@@ -331,16 +337,16 @@ mod tests {
     }
 
     #[test]
-    fn status_and_inner_code_decide() {
+    fn status_and_inner_code_determine_error() {
         assert!(matches!(about(404, &body("SecretNotFound", "x")), VaultError::NotFound(_)));
         assert!(matches!(about(403, &body("Forbidden", "SecretDisabled")), VaultError::Disabled(_)));
         assert!(matches!(about(403, &body("Forbidden", "ForbiddenByRbac")), VaultError::Refused(_)));
         assert!(matches!(about(401, ""), VaultError::Refused(_)));
         assert!(matches!(about(400, &body("BadParameter", "x")), VaultError::Invalid(_)));
         for status in [429, 500, 502, 503, 504] {
-            let trouble = trouble(status, "<html>");
-            assert!(trouble.is_transient());
-            assert!(matches!(trouble.general(), VaultError::Unavailable(_)));
+            let failure = failure(status, "<html>");
+            assert!(failure.is_transient());
+            assert!(matches!(failure.general(), VaultError::Unavailable(_)));
         }
         let deleted = about(409, &body("Conflict", "ObjectIsDeletedButRecoverable")).to_string();
         assert!(deleted.contains("secret recover db") && deleted.contains("secret purge db"), "{deleted}");
@@ -349,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn the_inner_code_is_read_at_any_depth_and_a_broken_body_is_none() {
+    fn inner_code_is_read_at_any_depth() {
         let deep = r#"{"error":{"code":"Forbidden","innererror":{"code":"A","innererror":{"code":"SecretDisabled"}}}}"#;
         assert!(matches!(about(403, deep), VaultError::Disabled(_)));
         for broken in ["", "{", "[]", r#"{"error":null}"#, r#"{"error":{"code":5}}"#, r#"{"error":"x"}"#] {
@@ -360,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_times_are_read_where_they_are_numbers() {
+    fn retry_after_is_read_if_it_is_a_number() {
         let with = |name: &'static str, value: &'static str| {
             let mut headers = Headers::new();
             headers.insert(name, value);
@@ -374,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_a_token_is_taken_out() {
+    fn token_like_words_are_removed() {
         let token = format!("eyJhbGciOiJSUzI1NiJ9.{}.c2lnbmF0dXJl-_", "abcdEFGH0123".repeat(20));
         let text = scrub(&format!("Bearer {token}\r\n\u{1b}[31mno such tenant"));
         assert_eq!(text, "Bearer [...] \\x1b[31mno such tenant");

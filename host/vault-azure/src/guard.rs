@@ -1,16 +1,18 @@
-//! What stands between the SDK and the network: no request leaves for a host that it is not meant for, and no reply is bigger, slower or
-//! elsewhere than it may be.
+//! A guard between the SDK and the network: it restricts where requests go, and the size, time and
+//! origin of replies.
 //!
-//! The SDK follows a list's `nextLink` to any host with the token in its hand, reads the resource out of a challenge and passes over its
-//! authority, and reads replies whole. So every request of the SDK, those of its credentials too, passes here:
+//! The SDK would follow a list's `nextLink` to any host with the token, does not check the
+//! authority in a challenge, and reads replies of any size. So every request of the SDK and its
+//! credentials passes through this guard:
 //!
-//! - The vault's origin gets requests below `/secrets` and `/deletedsecrets`, with the token. The token authority gets forms, the
-//!   metadata address gets its `GET`, and neither ever a token. Nobody else gets anything.
+//! - The vault's origin receives requests below `/secrets` and `/deletedsecrets`, with the token.
+//!   The token authority receives forms and the metadata address `GET` requests, both without the
+//!   token. No other host receives anything.
 //! - A redirect is an error.
-//! - A reply is read up to [`REPLY_MAX`] bytes, within [`Guard::time`], into memory that is overwritten afterwards.
-//! - A challenge has to name this vault's audience and authority.
+//! - A reply is limited to [`REPLY_MAX`] bytes and [`Guard::time`], and its buffer is zeroized.
+//! - A challenge must name this vault's audience and authority.
 //!
-//! Errors of this module are never retried by the SDK, which repeats what fails as I/O.
+//! The SDK does not retry errors of this module; it retries I/O errors.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,62 +26,60 @@ use futures_util::StreamExt;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::credential::Refused;
-use super::place::Place;
+use super::credential::RefusedTokens;
+use super::location::VaultLocation;
 
-/// The most bytes of a reply. A page of a list has 25 entries, a secret 25 KiB.
+/// Maximum size of a reply in bytes. A page of a list has 25 entries, a secret 25 KiB.
 pub(super) const REPLY_MAX: usize = 1024 * 1024;
 
-/// Where Azure's machines find their identity. No proxy ever sees a request to it.
+/// Metadata address of Azure machines. Requests to it never use a proxy.
 pub(super) const METADATA: &str = "http://169.254.169.254/";
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
 
-/// Why a request was not sent, or its reply not taken.
+/// Why a request was not sent or its reply was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Breach {
-    #[error(
-        "a request to `{0}` was refused: neither the vault, nor its token authority, nor the metadata address is there"
-    )]
+    #[error("a request to `{0}` was refused: it is not the vault, its token authority or the metadata address")]
     Foreign(String),
     #[error("{0} answered with a redirect, which is not followed")]
     Redirect(&'static str),
     #[error("{0} answered with more than 1 MiB")]
     TooLong(&'static str),
-    #[error("{0} answered with something else than JSON")]
+    #[error("{0} did not answer with JSON")]
     NotJson(&'static str),
-    #[error("the vault's challenge names `{0}`, which is not where its tokens come from")]
+    #[error("the vault's challenge names `{0}`, which is not its token authority or audience")]
     Challenge(String),
     #[error("{0} did not answer in time")]
     Slow(&'static str),
-    #[error("the certificate that the other side shows is not trusted: {0}")]
+    #[error("the certificate of the server is not trusted: {0}")]
     Untrusted(String),
     #[error("{0} cannot be reached: {1}")]
     Unreachable(&'static str, String),
     #[error("the connection to {0} broke: {1}")]
     Broken(&'static str, String),
-    #[error("the request to {0} cannot be made: {1}")]
+    #[error("could not make the request to {0}: {1}")]
     Malformed(&'static str, String),
 }
 
 impl Breach {
-    /// Whether trying again may help.
+    /// Returns whether a retry may succeed.
     pub(super) fn is_transient(&self) -> bool {
         matches!(self, Self::Slow(_) | Self::Unreachable(..) | Self::Broken(..))
     }
 
-    /// Whether it comes from the metadata address, and nothing answered there: this is no machine of Azure's.
+    /// Returns whether the metadata address did not respond, so this is not an Azure machine.
     pub(super) fn no_metadata(&self) -> bool {
         matches!(self, Self::Slow(METADATA_NAME) | Self::Unreachable(METADATA_NAME, _) | Self::Broken(METADATA_NAME, _))
     }
 
-    /// As an error of the SDK's that it passes on as it is.
+    /// Converts it to an SDK error that the SDK passes on unchanged.
     pub(super) fn into_error(self) -> Error {
         Error::new(ErrorKind::Other, self)
     }
 
-    /// The breach that an error of the SDK's has at its root.
+    /// Returns the breach that caused an SDK error.
     pub(super) fn of(error: &Error) -> Option<&Self> {
         super::error::find(error)
     }
@@ -89,7 +89,7 @@ const VAULT_NAME: &str = "the vault";
 const AUTHORITY_NAME: &str = "the token authority";
 const METADATA_NAME: &str = "the metadata address";
 
-/// Whom a request is for.
+/// Recipient of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Vault,
@@ -107,31 +107,31 @@ impl Role {
     }
 }
 
-/// A guard around any transport.
+/// A guard that wraps any transport.
 #[derive(Debug)]
 pub(super) struct Guard {
     inner: Arc<dyn HttpClient>,
-    place: Place,
-    /// The identity endpoint of App Service and its like, where the environment names one.
+    location: VaultLocation,
+    /// Identity endpoint of App Service and similar services, from the environment.
     identity_endpoint: Option<Url>,
-    /// Told of tokens that the vault does not take.
-    refused: Arc<Refused>,
-    /// How long one request may take, its reply included.
+    /// Records tokens that the vault refuses.
+    refused: Arc<RefusedTokens>,
+    /// Timeout of one request, including its reply.
     time: Duration,
 }
 
 impl Guard {
     pub(super) fn new(
         inner: Arc<dyn HttpClient>,
-        place: Place,
+        location: VaultLocation,
         identity_endpoint: Option<Url>,
-        refused: Arc<Refused>,
+        refused: Arc<RefusedTokens>,
         time: Duration,
     ) -> Self {
-        Self { inner, place, identity_endpoint, refused, time }
+        Self { inner, location, identity_endpoint, refused, time }
     }
 
-    /// Whom a request is for; an error where it is for nobody that it may go to.
+    /// Returns the recipient of a request, or an error if it must not be sent.
     fn role(&self, request: &Request) -> Result<Role, Breach> {
         let url = request.url();
         let foreign = || Breach::Foreign(super::error::scrub(url.host_str().unwrap_or_default()));
@@ -139,10 +139,10 @@ impl Guard {
             return Err(foreign());
         }
         let carries_token = request.headers().get_optional_str(&AUTHORIZATION).is_some();
-        if url.origin() == self.place.origin().origin() && is_secrets_path(url.path()) {
+        if url.origin() == self.location.origin().origin() && is_secrets_path(url.path()) {
             return Ok(Role::Vault);
         }
-        let role = if url.origin() == self.place.authority().origin() && request.method() == Method::Post {
+        let role = if url.origin() == self.location.authority().origin() && request.method() == Method::Post {
             Role::Authority
         } else if request.method() == Method::Get && self.is_metadata(url) {
             Role::Metadata
@@ -201,23 +201,23 @@ impl Guard {
         Ok(AsyncRawResponse::from_bytes(status, headers, Bytes::from_owner(reply.0)))
     }
 
-    /// A challenge may ask for a token of this vault's audience, from its authority, and for nothing besides. The SDK takes the first text that looks like
-    /// an audience, wherever it stands, so whatever could look like one to anybody is looked at.
+    /// Checks that a challenge names only this vault's audience and authority. The SDK takes the
+    /// first text that looks like an audience, wherever it is, so every such text is checked.
     fn check_challenge(&self, challenge: &str) -> Result<(), Breach> {
-        // Who writes challenges may have seen a token before.
+        // The sender of the challenge may have seen a token.
         let foreign = |text: &str| Breach::Challenge(super::error::scrub(text));
         let mut named_audience = false;
         for (before, value) in parameters(challenge) {
             let is_named = |name: &str| before.to_ascii_lowercase().ends_with(name);
             if is_named("authorization") || is_named("authorization_uri") {
                 let authority = Url::parse(value).map_err(|_| foreign(value))?;
-                if authority.origin() != self.place.authority().origin() || !authority.username().is_empty() {
+                if authority.origin() != self.location.authority().origin() || !authority.username().is_empty() {
                     return Err(foreign(value));
                 }
             }
             if is_named("resource") || is_named("scope") {
                 let audience = value.strip_suffix("/.default").unwrap_or(value).trim_end_matches('/');
-                if audience != self.place.audience() {
+                if audience != self.location.audience() {
                     return Err(foreign(value));
                 }
                 named_audience = true;
@@ -242,14 +242,15 @@ impl HttpClient for Guard {
     }
 }
 
-/// Whether a path holds secrets. A vault has keys and certificates too.
+/// Returns whether a path is below the secrets of the vault, which also has keys and certificates.
 fn is_secrets_path(path: &str) -> bool {
     ["/secrets", "/deletedsecrets"].iter().any(|root| {
         path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) && !path.contains('%')
     })
 }
 
-/// Each `="value"` of a challenge with the text before it, which ends with its name. Also those that stand within the value of another.
+/// Returns each `="value"` of a challenge with the text before it, which ends with the parameter
+/// name. Includes those within the value of another.
 fn parameters(challenge: &str) -> impl Iterator<Item = (&str, &str)> {
     challenge.match_indices("=\"").filter_map(|(at, mark)| {
         let (before, after) = (challenge.get(..at)?, challenge.get(at.saturating_add(mark.len())..)?);
@@ -257,7 +258,7 @@ fn parameters(challenge: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// Identities of requests as they may stand in a log: a hostile vault writes them.
+/// Returns a request ID if it is safe to log, because a hostile vault could choose it.
 fn shown_id(id: Option<&str>) -> &str {
     id.filter(|id| id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')).unwrap_or("-")
 }
@@ -276,12 +277,13 @@ fn broken(role: Role, error: &Error) -> Error {
 
 struct TooLong;
 
-/// A reply, in memory that is overwritten when it is let go: a secret's value is in it.
+/// A reply in a buffer that is zeroized on drop, because it may contain a secret's value.
 #[derive(Default)]
 struct Reply(Zeroizing<Vec<u8>>);
 
 impl Reply {
-    /// Grows into new memory rather than in place, where the allocator would leave a copy behind.
+    /// Grows into a new buffer and zeroizes the old one, because growing in place could leave a
+    /// copy behind.
     fn append(&mut self, chunk: &[u8]) -> Result<(), TooLong> {
         let length = self.0.len().saturating_add(chunk.len());
         if length > REPLY_MAX {

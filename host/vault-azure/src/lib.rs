@@ -1,26 +1,29 @@
-//! Azure Key Vault as a vault.
+//! Vault backend for Azure Key Vault.
 //!
-//! The calls go through Microsoft's SDK; what it leaves open is closed here, each in a file of its own:
+//! Calls use Microsoft's SDK. Each module below closes a gap that it leaves:
 //!
-//! - `place`: the vault's domain decides the audience of tokens and who issues them; nothing else is taken for a vault.
-//! - `guard`, `transport`: no token leaves for a foreign host, no reply is too big or too slow, no redirect is followed.
-//! - `calls`, `wire`: names are parsed before the SDK sees them, and what the vault answers is checked against what was asked.
-//! - `batch`: a batch that was done in part says exactly which names.
-//! - `steady`: one policy of repeating, a rate below the vault's own, and rest for a vault that is down.
-//! - `error`: what went wrong, by status and inner code.
-//! - `credential`: who this host is; `status`: what it may do.
+//! - `location`: the vault's domain determines the audience and the authority of tokens; other
+//!   domains are rejected.
+//! - `guard`, `transport`: tokens are not sent to other hosts, replies are bounded in size and
+//!   time, redirects are not followed.
+//! - `calls`, `wire`: names are parsed before the SDK sees them, and replies are checked against
+//!   requests.
+//! - `batch`: a partial batch reports exactly which names were changed.
+//! - `retry`: one retry policy, a rate below the vault's limits, and a circuit breaker.
+//! - `error`: classifies errors by status and inner code.
+//! - `credential`: the host's identity; `status`: its permissions.
 //!
-//! Values are moved into [`Secret`] as soon as the SDK hands them over. Copies that the SDK, TLS and the kernel make on the way are not
-//! overwritten.
+//! Values are moved into [`Secret`] as soon as the SDK returns them. Copies made by the SDK, TLS
+//! and the kernel are not zeroized.
 
 mod batch;
 mod calls;
 mod credential;
 mod error;
 mod guard;
-mod place;
+mod location;
+mod retry;
 mod status;
-mod steady;
 mod transport;
 mod wire;
 
@@ -39,10 +42,10 @@ use azure_identity::Executor;
 use azure_security_keyvault_secrets::{SecretClient, SecretClientOptions};
 
 use calls::Calls;
-use credential::{Credential, Refused, Tools};
-use error::Trouble;
+use credential::{Credential, RefusedTokens, Tools};
+use error::CallError;
 use guard::Guard;
-use steady::Steady;
+use retry::RetryPolicy;
 use strongroom_core::ids::{SecretName, SecretVersion};
 use strongroom_core::secret::Secret;
 use strongroom_policy::{Grant, ListGrant};
@@ -52,13 +55,13 @@ use strongroom_vault::{
 use transport::Network;
 
 pub use credential::{CredentialKind, CredentialSettings, identity_endpoint};
-pub use place::{Cloud, Emulator, Exceptions, Place};
+pub use location::{Cloud, Emulator, Exceptions, VaultLocation};
 pub use status::{Permission, Status};
 
-/// How long one request may take, its reply included.
+/// Timeout of one request, including its reply.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
 
-/// A Key Vault. Clones share their connections, their rate and their credential.
+/// A Key Vault. Clones share connections, rate limits and credential.
 #[derive(Clone)]
 pub struct AzureVault(Arc<Inner>);
 
@@ -68,53 +71,55 @@ struct Inner {
 }
 
 impl AzureVault {
-    /// Prepares a vault for use. Nothing is asked yet, so that this succeeds for a vault that is not there.
+    /// Prepares a vault for use. Sends no request, so this succeeds even if the vault does not
+    /// exist.
     ///
     /// # Errors
-    /// [`VaultError::Invalid`] where the credential's settings do not fit together or its files cannot be used;
-    /// [`VaultError::Unavailable`] where the system has no certificate authorities.
-    pub fn open(place: Place, credential: &CredentialSettings) -> Result<Self, VaultError> {
-        let network = Arc::new(Network::new(&place)?);
-        Self::with(place, credential, network, Arc::new(Tools), steady::Settings::default())
+    /// [`VaultError::Invalid`] if the credential settings are inconsistent or its files cannot be
+    /// used; [`VaultError::Unavailable`] if the system has no certificate authorities.
+    pub fn open(location: VaultLocation, credential: &CredentialSettings) -> Result<Self, VaultError> {
+        let network = Arc::new(Network::new(&location)?);
+        Self::with(location, credential, network, Arc::new(Tools), retry::Settings::default())
     }
 
-    /// The same over any transport and tools.
+    /// Opens a vault with any transport and tools.
     fn with(
-        place: Place,
+        location: VaultLocation,
         settings: &CredentialSettings,
         network: Arc<dyn HttpClient>,
         tools: Arc<dyn Executor>,
-        steady: steady::Settings,
+        retry: retry::Settings,
     ) -> Result<Self, VaultError> {
-        let refused = Arc::new(Refused::default());
+        let refused = Arc::new(RefusedTokens::default());
         let endpoint = settings.identity_endpoint.clone();
-        let guard = Guard::new(network, place.clone(), endpoint, Arc::clone(&refused), REQUEST_TIME);
+        let guard = Guard::new(network, location.clone(), endpoint, Arc::clone(&refused), REQUEST_TIME);
         let guard: Arc<dyn HttpClient> = Arc::new(guard);
-        let credential = Arc::new(Credential::new(settings, &place, Arc::clone(&guard), tools, refused)?);
+        let credential = Arc::new(Credential::new(settings, &location, Arc::clone(&guard), tools, refused)?);
         let options = SecretClientOptions {
             client_options: ClientOptions {
                 transport: Some(Transport::new(guard)),
-                // There is one policy of repeating, and it is ours.
+                // `retry` has the only retry policy.
                 retry: RetryOptions::none(),
                 ..Default::default()
             },
-            // The guard compares audience and authority with what the place says, which is stricter; the SDK's check does not know
-            // private endpoints.
+            // The guard compares audience and authority with those of the location, which is
+            // stricter; the SDK's check does not support private endpoints.
             verify_challenge_resource: Some(false),
             ..Default::default()
         };
         let token: Arc<dyn TokenCredential> = Arc::clone(&credential) as _;
-        let sdk = SecretClient::new(place.origin().as_str(), token, Some(options))
-            .map_err(|error| Trouble::of(&error).general())?;
-        Ok(Self(Arc::new(Inner { calls: Calls::new(sdk, place, Steady::new(steady)), credential })))
+        let sdk = SecretClient::new(location.origin().as_str(), token, Some(options))
+            .map_err(|error| CallError::of(&error).general())?;
+        Ok(Self(Arc::new(Inner { calls: Calls::new(sdk, location, RetryPolicy::new(retry)), credential })))
     }
 
-    /// Where the vault is.
-    pub fn place(&self) -> &Place {
-        self.0.calls.place()
+    /// Returns the vault's location.
+    pub fn location(&self) -> &VaultLocation {
+        self.0.calls.location()
     }
 
-    /// Does a change in a task of its own, so that a run that is dropped while it waits leaves no batch half done.
+    /// Runs a batch of changes in its own task, so that a run that is dropped while it waits does
+    /// not interrupt the batch.
     async fn change<J, T, F>(&self, jobs: Vec<(SecretName, J)>, work: F) -> Result<Vec<T>, VaultError>
     where
         J: Send + 'static,
@@ -123,7 +128,8 @@ impl AzureVault {
     {
         let inner = Arc::clone(&self.0);
         let task = tokio::spawn(batch::change(jobs, move |name, job| work(Arc::clone(&inner), name, job)));
-        let lost = || VaultError::Unavailable("the vault's answer was lost: the host is ending or has a fault".into());
+        let lost =
+            || VaultError::Unavailable("the vault's answer was lost: the host is shutting down or has a bug".into());
         task.await.unwrap_or_else(|_| Err(lost()))
     }
 
@@ -138,19 +144,19 @@ impl AzureVault {
         self.change(jobs, |inner, name, (value, attributes)| {
             Box::pin(async move {
                 let set = inner.calls.set(&name, &value, &attributes).await;
-                set.map_err(|trouble| about_change(trouble, &name))
+                set.map_err(|failure| change_error(failure, &name))
             })
         })
         .await
     }
 
     async fn delete_all(&self, names: Vec<SecretName>) -> Result<(), VaultError> {
-        // Two names of a component for one secret are no error.
+        // A component may use two names for one secret.
         let jobs = names.into_iter().collect::<BTreeSet<_>>().into_iter().map(|name| (name, ())).collect();
         self.change(jobs, |inner, name, ()| {
             Box::pin(async move {
                 let deleted = inner.calls.delete(&name).await;
-                deleted.map_err(|trouble| about_change(trouble, &name))
+                deleted.map_err(|failure| change_error(failure, &name))
             })
         })
         .await
@@ -158,7 +164,8 @@ impl AzureVault {
     }
 }
 
-/// What a change does for one name. The future is boxed, because a closure's own future cannot be named.
+/// The change for one name. The future is boxed, because the type of a closure's future cannot be
+/// named.
 trait AsyncWork<J, T>:
     Fn(Arc<Inner>, SecretName, J) -> futures_util::future::BoxFuture<'static, Result<T, VaultError>> + Send + Sync + 'static
 {
@@ -172,10 +179,10 @@ impl<J, T, F> AsyncWork<J, T> for F where
 {
 }
 
-/// What a failed change means. Where its answer was lost, nobody knows whether it was done, and that is said.
-fn about_change(trouble: Trouble, name: &SecretName) -> VaultError {
-    let doubtful = trouble.is_ambiguous() || matches!(trouble, Trouble::Deadline(_) | Trouble::Strange(_));
-    match trouble.about(name) {
+/// Converts the error of a change. States if it is unknown whether the change was made.
+fn change_error(failure: CallError, name: &SecretName) -> VaultError {
+    let doubtful = failure.may_have_run() || matches!(failure, CallError::Deadline(_) | CallError::InvalidReply(_));
+    match failure.about(name) {
         VaultError::Unavailable(text) if doubtful => {
             VaultError::Unavailable(format!("{text}; whether `{name}` was changed is not known"))
         }
@@ -188,7 +195,7 @@ fn about_change(trouble: Trouble, name: &SecretName) -> VaultError {
 
 impl fmt::Debug for AzureVault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AzureVault").field("place", &self.place().to_string()).finish_non_exhaustive()
+        f.debug_struct("AzureVault").field("location", &self.location().to_string()).finish_non_exhaustive()
     }
 }
 
@@ -199,7 +206,7 @@ impl Vault for AzureVault {
     }
 
     fn address(&self) -> Option<String> {
-        Some(AzureVault::place(self).to_string())
+        Some(AzureVault::location(self).to_string())
     }
 
     async fn get(&self, grant: &Grant) -> Result<Stored, VaultError> {
@@ -210,7 +217,8 @@ impl Vault for AzureVault {
         batch::read(grants.to_vec(), |grant| async move { Missing::separate(Vault::get(self, &grant).await) }).await
     }
 
-    /// The vault has no way to describe one version without its value, so the value comes along and is overwritten.
+    /// Reads the value too and zeroizes it, because Key Vault cannot describe one version without
+    /// its value.
     async fn describe(&self, grant: &Grant) -> Result<Description, VaultError> {
         Ok(Vault::get(self, grant).await?.description)
     }
@@ -224,16 +232,16 @@ impl Vault for AzureVault {
         self.delete_all(grants.iter().map(|grant| grant.stored().clone()).collect()).await
     }
 
-    /// Exact names are asked for one by one, without their values. A disabled secret is not there for a component.
+    /// Requests exact names one by one, without their values. Omits disabled secrets.
     async fn list(&self, grant: &ListGrant) -> Result<Vec<SecretName>, VaultError> {
         let exact: Vec<_> = grant.exact().map(|(stored, asked)| (stored.clone(), asked.clone())).collect();
         let found = batch::read(exact, |(stored, asked)| async move {
-            let versions = self.0.calls.versions(&stored).await.map_err(|trouble| trouble.about(&stored))?;
+            let versions = self.0.calls.versions(&stored).await.map_err(|failure| failure.about(&stored))?;
             Ok(versions.first().is_some_and(|newest| newest.enabled).then_some(asked))
         });
         let mut names: BTreeSet<SecretName> = found.await?.into_iter().flatten().collect();
         if grant.needs_paging() {
-            let items = self.0.calls.list().await.map_err(Trouble::general)?;
+            let items = self.0.calls.list().await.map_err(CallError::general)?;
             let admitted = items.into_iter().filter(|item| item.enabled() && grant.admits(&item.name));
             names.extend(admitted.map(|item| item.name));
         }
@@ -244,27 +252,27 @@ impl Vault for AzureVault {
 #[async_trait]
 impl Operator for AzureVault {
     async fn get(&self, name: &SecretName, version: Option<&SecretVersion>) -> Result<Stored, VaultError> {
-        self.0.calls.get(name, version).await.map_err(|trouble| trouble.about(name))
+        self.0.calls.get(name, version).await.map_err(|failure| failure.about(name))
     }
 
     async fn set_many(&self, secrets: Vec<NewSecret>) -> Result<Vec<Description>, VaultError> {
         self.set_all(secrets.into_iter().map(|secret| (secret.name, secret.value, secret.attributes)).collect()).await
     }
 
-    /// The vault's list has no versions, so each secret is asked for its own.
+    /// Requests the versions of each secret, because Key Vault's list has none.
     async fn list(&self) -> Result<Vec<Description>, VaultError> {
-        let items = self.0.calls.list().await.map_err(Trouble::general)?;
+        let items = self.0.calls.list().await.map_err(CallError::general)?;
         let names: BTreeSet<SecretName> = items.into_iter().map(|item| item.name).collect();
         let newest = batch::read(names.into_iter().collect(), |name| async move {
-            let versions = self.0.calls.versions(&name).await.map_err(|trouble| trouble.about(&name))?;
-            // One that was deleted meanwhile is not there.
+            let versions = self.0.calls.versions(&name).await.map_err(|failure| failure.about(&name))?;
+            // Omit a secret that was deleted meanwhile.
             Ok(versions.into_iter().next())
         });
         Ok(newest.await?.into_iter().flatten().collect())
     }
 
     async fn versions(&self, name: &SecretName) -> Result<Vec<Description>, VaultError> {
-        let versions = self.0.calls.versions(name).await.map_err(|trouble| trouble.about(name))?;
+        let versions = self.0.calls.versions(name).await.map_err(|failure| failure.about(name))?;
         if versions.is_empty() { Err(VaultError::NotFound(name.clone())) } else { Ok(versions) }
     }
 
@@ -273,10 +281,10 @@ impl Operator for AzureVault {
     }
 
     async fn recover(&self, name: &SecretName) -> Result<Description, VaultError> {
-        self.0.calls.recover(name).await.map_err(|trouble| trouble.about(name))
+        self.0.calls.recover(name).await.map_err(|failure| failure.about(name))
     }
 
     async fn purge(&self, name: &SecretName) -> Result<(), VaultError> {
-        self.0.calls.purge(name).await.map_err(|trouble| trouble.about(name))
+        self.0.calls.purge(name).await.map_err(|failure| failure.about(name))
     }
 }

@@ -1,4 +1,4 @@
-//! What an operator may want to know before a run does: who this host is to the vault, and what it may do there.
+//! The host's identity and its permissions in the vault.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,41 +9,41 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::error::Trouble;
+use super::error::CallError;
 use super::{AzureVault, CredentialKind};
 use strongroom_core::ids::SecretName;
 use strongroom_vault::VaultError;
 
-/// What was found out.
+/// Status of the credential and its permissions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Status {
-    /// The credential that answered.
+    /// The credential that returned a token.
     pub credential: &'static str,
-    /// The tenant that its token is of.
+    /// Tenant of the token.
     pub tenant: Option<String>,
-    /// The application or managed identity that its token is for.
+    /// Application or managed identity of the token.
     pub client: Option<String>,
-    /// Its object in the tenant: what roles are assigned to.
+    /// Object ID in the tenant, to which roles are assigned.
     pub object: Option<String>,
     /// When the token expires.
     pub token_expires: Option<Timestamp>,
-    /// Whether it may read values of secrets, as far as reading one that is not there tells.
+    /// Whether it may read secrets, determined by reading one that does not exist.
     pub get: Permission,
-    /// Whether it may list the vault.
+    /// Whether it may list secrets.
     pub list: Permission,
-    /// What does not fit, or would not do.
+    /// Problems that were found.
     pub problems: Vec<String>,
 }
 
-/// Whether something is permitted.
+/// Result of a permission check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Permission {
-    /// It was done.
+    /// The request succeeded.
     Yes,
-    /// The vault said that it is forbidden. It may still be allowed on single secrets.
+    /// The vault refused the request. It may be allowed for individual secrets.
     No,
-    /// The vault did not say.
+    /// The vault gave no answer to this.
     Unknown,
 }
 
@@ -57,7 +57,7 @@ impl fmt::Display for Permission {
     }
 }
 
-/// What a token says about itself. It is shown, never relied on: the vault is who checks it.
+/// Claims of a token. For display only, because they are not verified here.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Claims {
@@ -68,17 +68,18 @@ struct Claims {
 }
 
 impl AzureVault {
-    /// Asks for a token, and the vault for what this token may do. Nothing is changed, and no value is read.
+    /// Requests a token, and checks its permissions in the vault. Changes nothing and reads no
+    /// value.
     ///
     /// # Errors
-    /// No credential answers.
+    /// No credential returns a token.
     pub async fn status(&self) -> Result<Status, VaultError> {
-        let scope = self.place().scope();
+        let scope = self.location().scope();
         let token = self.0.credential.get_token(&[&scope], None).await;
-        let token = token.map_err(|error| Trouble::of(&error).general())?;
+        let token = token.map_err(|error| CallError::of(&error).general())?;
         let claims = claims(token.token.secret());
         let mut problems = Vec::new();
-        let get = match nobody() {
+        let get = match random_name() {
             Some(name) => permission(self.0.calls.get(&name, None).await.map(drop), &mut problems),
             None => Permission::Unknown,
         };
@@ -102,26 +103,26 @@ impl AzureVault {
     }
 }
 
-/// A name that no secret has, so that asking for it reads nothing.
-fn nobody() -> Option<SecretName> {
+/// Returns a random name, so that requesting it reads no secret.
+fn random_name() -> Option<SecretName> {
     let (one, two) = (getrandom::u64().ok()?, getrandom::u64().ok()?);
     SecretName::parse(&format!("strongroom-status-{one:016x}{two:016x}")).ok()
 }
 
-fn permission(answer: Result<(), Trouble>, problems: &mut Vec<String>) -> Permission {
+fn permission(answer: Result<(), CallError>, problems: &mut Vec<String>) -> Permission {
     match answer {
         Ok(()) => Permission::Yes,
-        Err(trouble) if trouble.status() == Some(404) => Permission::Yes,
-        Err(trouble) if trouble.is_by_role() => Permission::No,
-        Err(trouble) => {
-            problems.push(trouble.general().to_string());
+        Err(failure) if failure.status() == Some(404) => Permission::Yes,
+        Err(failure) if failure.is_by_role() => Permission::No,
+        Err(failure) => {
+            problems.push(failure.general().to_string());
             Permission::Unknown
         }
     }
 }
 
-/// The claims of a token that is a JWT. What is not made like an identity is not shown: whoever answers in the place of the authority
-/// writes it.
+/// Parses the claims of a token that is a JWT. Drops values that do not look like IDs, because an
+/// attacker in place of the authority could choose them.
 fn claims(token: &str) -> Claims {
     let read = || {
         let body = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
@@ -140,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tokens_claims_are_shown_where_they_are_identities() {
+    fn claims_are_shown_only_if_they_are_ids() {
         let token = |body: &str| format!("e30.{}.sig", URL_SAFE_NO_PAD.encode(body));
         let read = claims(&token(r#"{"tid":"11111111-2222","oid":"a b","azp":"33","exp":5,"x":[1]}"#));
         assert_eq!((read.tid.as_deref(), read.oid, read.azp.as_deref()), (Some("11111111-2222"), None, Some("33")));

@@ -1,8 +1,8 @@
-//! The network: `reqwest` with rustls, as the SDK's transport. It decides nothing about hosts; that is the guard's part.
+//! The SDK's transport: `reqwest` with rustls. It does not restrict hosts; the guard does.
 //!
-//! Two clients: one for the vault and its token authority, which may go through the proxy of the environment and speaks TLS alone; one for
-//! the metadata address, which never goes through a proxy. With an emulator neither uses a proxy, and both trust the named certificates
-//! alone.
+//! There are two clients: one for the vault and its token authority, which may use the proxy from
+//! the environment and requires TLS; one for the metadata address, which never uses a proxy. With
+//! an emulator neither uses a proxy, and both trust only the configured certificates.
 
 use std::fs;
 use std::path::Path;
@@ -20,16 +20,16 @@ use rustls::{ClientConfig, RootCertStore};
 use url::Url;
 
 use super::guard::Breach;
-use super::place::Place;
+use super::location::VaultLocation;
 use strongroom_vault::VaultError;
 
-/// How long a connection may take to come about.
+/// Timeout for establishing a connection.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 
-/// The same for the metadata address, which is on the machine or nowhere.
+/// The same for the metadata address, which is local if it exists.
 const METADATA_CONNECT_TIME: Duration = Duration::from_secs(1);
 
-/// The most bytes of a file of certificates.
+/// Maximum size of a certificate file in bytes.
 const CA_FILE_MAX: u64 = 1024 * 1024;
 
 /// The SDK's transport.
@@ -37,13 +37,13 @@ const CA_FILE_MAX: u64 = 1024 * 1024;
 pub(super) struct Network {
     remote: reqwest::Client,
     local: reqwest::Client,
-    /// Where requests for the metadata address go instead.
+    /// Origin that replaces the metadata address.
     metadata: Option<Url>,
 }
 
 impl Network {
-    pub(super) fn new(place: &Place) -> Result<Self, VaultError> {
-        let roots = match place.emulator() {
+    pub(super) fn new(location: &VaultLocation) -> Result<Self, VaultError> {
+        let roots = match location.emulator() {
             Some(emulator) => named_roots(&emulator.ca_file)?,
             None => system_roots()?,
         };
@@ -53,19 +53,20 @@ impl Network {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let mut remote = client(tls.clone()).connect_timeout(CONNECT_TIME).https_only(true);
-        if place.emulator().is_some() {
+        if location.emulator().is_some() {
             remote = remote.no_proxy();
         }
         let local = client(tls).connect_timeout(METADATA_CONNECT_TIME).no_proxy();
         Ok(Self {
             remote: remote.build().map_err(|error| failed(&error))?,
             local: local.build().map_err(|error| failed(&error))?,
-            metadata: place.metadata(),
+            metadata: location.metadata(),
         })
     }
 }
 
-/// What both clients have in common. Nothing is followed, repeated or unpacked behind the guard's back.
+/// Returns the common configuration of both clients: no redirects and no retries, which the guard
+/// could not see.
 fn client(tls: ClientConfig) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
@@ -76,7 +77,7 @@ fn client(tls: ClientConfig) -> reqwest::ClientBuilder {
 }
 
 fn failed(error: &dyn std::fmt::Display) -> VaultError {
-    VaultError::Unavailable(format!("connections to Azure cannot be prepared: {error}"))
+    VaultError::Unavailable(format!("could not prepare connections to Azure: {error}"))
 }
 
 fn system_roots() -> Result<RootCertStore, VaultError> {
@@ -98,7 +99,7 @@ fn named_roots(path: &Path) -> Result<RootCertStore, VaultError> {
         VaultError::Refused(format!("`azure.emulator.ca-file` `{}` cannot be used: {cause}", path.display()))
     };
     if fs::metadata(path).map_err(|cause| failed(&cause))?.len() > CA_FILE_MAX {
-        return Err(failed(&"it is over 1 MiB"));
+        return Err(failed(&"it is larger than 1 MiB"));
     }
     let pem = fs::read(path).map_err(|cause| failed(&cause))?;
     let mut roots = RootCertStore::empty();
@@ -115,7 +116,7 @@ fn named_roots(path: &Path) -> Result<RootCertStore, VaultError> {
 impl HttpClient for Network {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
         let mut url = request.url().clone();
-        // The guard lets plain HTTP through to metadata addresses only.
+        // The guard allows plain HTTP only to metadata addresses.
         let client = if url.scheme() == "http" { &self.local } else { &self.remote };
         if url.as_str().starts_with(super::guard::METADATA)
             && let Some(instead) = &self.metadata
@@ -139,7 +140,7 @@ impl HttpClient for Network {
     }
 }
 
-/// The same path and query elsewhere.
+/// Returns the URL with another origin.
 fn rerouted(url: &Url, instead: &Url) -> azure_core::Result<Url> {
     let mut elsewhere = instead.clone();
     elsewhere.set_path(url.path());
@@ -148,7 +149,7 @@ fn rerouted(url: &Url, instead: &Url) -> azure_core::Result<Url> {
 }
 
 fn sdk_error(error: reqwest::Error) -> Error {
-    // Never with the URL: the guard's errors say whom it was for.
+    // Omit the URL: the guard's errors name the recipient.
     let error = error.without_url();
     if let Some(said) = untrusted(&error) {
         return Breach::Untrusted(said).into_error();
@@ -163,14 +164,14 @@ fn sdk_error(error: reqwest::Error) -> Error {
     Error::new(kind, error)
 }
 
-/// What TLS has against the other side, where that is why there is no connection. Trying again would not help.
+/// Returns why a certificate is not trusted, if that caused the error. A retry would not help.
 fn untrusted(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(rustls::Error::InvalidCertificate(said)) = error.downcast_ref() {
             return Some(super::error::scrub(&format!("{said:?}")));
         }
-        // An I/O error hands on the causes of what it wraps, and not what it wraps.
+        // The `source` of an I/O error skips the error that it wraps.
         let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         cause = match wrapped {
             Some(wrapped) => Some(wrapped),
@@ -192,7 +193,7 @@ fn method(method: Method) -> azure_core::Result<reqwest::Method> {
     })
 }
 
-/// The headers that are text.
+/// Returns the headers that are valid text.
 fn headers(map: &reqwest::header::HeaderMap) -> Headers {
     let mut headers = Headers::new();
     for (name, value) in map {
@@ -212,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_that_is_not_trusted_is_found_however_it_is_wrapped() {
+    fn untrusted_certificate_is_found_in_any_wrapper() {
         let tls = || rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let once = io::Error::new(io::ErrorKind::InvalidData, tls());
         let twice = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, tls()));
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn an_emulators_certificates_are_those_of_its_file() {
+    fn emulator_certificates_come_from_its_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ca.pem");
         let said = |path: &Path| named_roots(path).unwrap_err().to_string();
@@ -237,11 +238,11 @@ mod tests {
         fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
         assert!(said(&path).contains("cannot be used"));
         fs::write(&path, vec![b'x'; CA_FILE_MAX as usize + 1]).unwrap();
-        assert!(said(&path).contains("over 1 MiB"));
+        assert!(said(&path).contains("larger than 1 MiB"));
     }
 
     #[test]
-    fn a_rerouted_request_keeps_its_path_and_query() {
+    fn rerouted_request_keeps_path_and_query() {
         let from = Url::parse("http://169.254.169.254/metadata/identity/oauth2/token?resource=a%2Fb").unwrap();
         let to = rerouted(&from, &Url::parse("https://localhost:8444").unwrap()).unwrap();
         assert_eq!(to.as_str(), "https://localhost:8444/metadata/identity/oauth2/token?resource=a%2Fb");

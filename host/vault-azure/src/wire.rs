@@ -1,6 +1,7 @@
-//! What a Key Vault says about a secret, read into our types; and what it is told.
+//! Conversion between Key Vault models and the types of this project.
 //!
-//! A vault is not believed: an answer about another secret than was asked for, a time that cannot be, a name that is none is an error.
+//! Replies are not trusted: another secret than requested, an impossible time or an invalid name is
+//! an error.
 
 use azure_core::http::RequestContent;
 use azure_core::time::OffsetDateTime;
@@ -12,12 +13,13 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-use super::error::Trouble;
+use super::error::CallError;
 use strongroom_core::ids::{SecretName, SecretVersion};
 use strongroom_core::secret::Secret;
 use strongroom_vault::{Attributes, CONTENT_TYPE_MAX, Description, Stored};
 
-/// A page of a list. The SDK takes one without entries for an empty one; a vault that has none says so.
+/// A page of a list. Unlike the SDK, this requires `value`, which Key Vault sends for an empty page
+/// too.
 #[derive(Deserialize)]
 pub(super) struct Page {
     pub(super) value: Vec<SecretProperties>,
@@ -25,17 +27,17 @@ pub(super) struct Page {
     pub(super) next_link: Option<String>,
 }
 
-/// An entry of a list: a secret, where it has no version, or one version of it.
+/// An entry of a list: a secret, or one version of it.
 #[derive(Clone, Debug)]
 pub(super) struct Item {
     pub(super) name: SecretName,
     pub(super) version: Option<SecretVersion>,
-    facts: Facts,
+    metadata: Metadata,
 }
 
-/// What stands beside a name.
+/// Metadata of an entry.
 #[derive(Clone, Debug)]
-struct Facts {
+struct Metadata {
     attributes: Attributes,
     created: Timestamp,
     updated: Timestamp,
@@ -43,71 +45,72 @@ struct Facts {
 }
 
 impl Item {
-    pub(super) fn read(properties: SecretProperties) -> Result<Self, Trouble> {
+    pub(super) fn read(properties: SecretProperties) -> Result<Self, CallError> {
         let (name, version) = identity(&properties)?;
-        let facts = facts(properties.attributes, properties.content_type)?;
-        Ok(Self { name, version, facts })
+        let metadata = metadata(properties.attributes, properties.content_type)?;
+        Ok(Self { name, version, metadata })
     }
 
     pub(super) fn created(&self) -> Timestamp {
-        self.facts.created
+        self.metadata.created
     }
 
     pub(super) fn enabled(&self) -> bool {
-        self.facts.enabled
+        self.metadata.enabled
     }
 
-    /// As a description, where it is of a version.
-    pub(super) fn described(self) -> Result<Description, Trouble> {
-        let Some(version) = self.version else { return Err(strange("a version without a name")) };
-        let Facts { attributes, created, updated, enabled } = self.facts;
+    /// Converts an entry that is a version.
+    pub(super) fn described(self) -> Result<Description, CallError> {
+        let Some(version) = self.version else { return Err(invalid_reply("a version without a name")) };
+        let Metadata { attributes, created, updated, enabled } = self.metadata;
         Ok(Description { name: self.name, version, attributes, created, updated, enabled })
     }
 }
 
-/// Reads a secret. Its value goes into its wrapper before anything else can fail.
-pub(super) fn stored(asked: &SecretName, mut secret: models::Secret) -> Result<Stored, Trouble> {
+/// Converts a secret. Wraps its value before anything else can fail.
+pub(super) fn stored(asked: &SecretName, mut secret: models::Secret) -> Result<Stored, CallError> {
     let value = secret.value.take().map(Secret::new);
     let description = description(asked, secret)?;
     match value {
         Some(Ok(value)) => Ok(Stored { value: Arc::new(value), description, stale: false }),
-        Some(Err(error)) => Err(strange(&error.to_string())),
-        None => Err(strange("a secret without a value")),
+        Some(Err(error)) => Err(invalid_reply(&error.to_string())),
+        None => Err(invalid_reply("a secret without a value")),
     }
 }
 
-/// Reads what is known about a secret. A value that came with it is overwritten.
-pub(super) fn description(asked: &SecretName, mut secret: models::Secret) -> Result<Description, Trouble> {
+/// Converts the metadata of a secret. Zeroizes a value that came with it.
+pub(super) fn description(asked: &SecretName, mut secret: models::Secret) -> Result<Description, CallError> {
     drop(secret.value.take().map(Zeroizing::new));
     let (name, version) = identity(&secret)?;
     if name != *asked {
-        return Err(strange("another secret than was asked for"));
+        return Err(invalid_reply("another secret than requested"));
     }
-    let Some(version) = version else { return Err(strange("a secret without a version")) };
-    let Facts { attributes, created, updated, enabled } = facts(secret.attributes, secret.content_type)?;
+    let Some(version) = version else { return Err(invalid_reply("a secret without a version")) };
+    let Metadata { attributes, created, updated, enabled } = metadata(secret.attributes, secret.content_type)?;
     Ok(Description { name, version, attributes, created, updated, enabled })
 }
 
-/// Whether it is the secret that was asked for which is deleted now. What stands between this host and the vault can answer that all is well too.
-pub(super) fn deleted(asked: &SecretName, deleted: &models::DeletedSecret) -> Result<(), Trouble> {
+/// Checks that the reply is about the deleted secret. Something between this host and the vault may
+/// answer with success too.
+pub(super) fn deleted(asked: &SecretName, deleted: &models::DeletedSecret) -> Result<(), CallError> {
     let (name, _) = identity(deleted)?;
-    if name == *asked { Ok(()) } else { Err(strange("another secret than was asked for")) }
+    if name == *asked { Ok(()) } else { Err(invalid_reply("another secret than requested")) }
 }
 
-fn identity(resource: &impl ResourceExt) -> Result<(SecretName, Option<SecretVersion>), Trouble> {
-    let id = resource.resource_id().map_err(|_| strange("a secret without an identity"))?;
-    let name = SecretName::parse(&id.name).map_err(|_| strange("a secret with an impossible name"))?;
+fn identity(resource: &impl ResourceExt) -> Result<(SecretName, Option<SecretVersion>), CallError> {
+    let id = resource.resource_id().map_err(|_| invalid_reply("a secret without an ID"))?;
+    let name = SecretName::parse(&id.name).map_err(|_| invalid_reply("a secret with an impossible name"))?;
     let version = id.version.as_deref().map(SecretVersion::parse).transpose();
-    Ok((name, version.map_err(|_| strange("a secret with an impossible version"))?))
+    Ok((name, version.map_err(|_| invalid_reply("a secret with an impossible version"))?))
 }
 
-fn facts(attributes: Option<SecretAttributes>, content_type: Option<String>) -> Result<Facts, Trouble> {
-    let attributes = attributes.ok_or_else(|| strange("a secret without attributes"))?;
+fn metadata(attributes: Option<SecretAttributes>, content_type: Option<String>) -> Result<Metadata, CallError> {
+    let attributes = attributes.ok_or_else(|| invalid_reply("a secret without attributes"))?;
     if content_type.as_ref().is_some_and(|text| text.chars().count() > CONTENT_TYPE_MAX) {
-        return Err(strange("a content type that is too long"));
+        return Err(invalid_reply("a content type that is too long"));
     }
-    let created = moment(attributes.created)?.ok_or_else(|| strange("a secret without a time"))?;
-    Ok(Facts {
+    let created = moment(attributes.created)?.ok_or_else(|| invalid_reply("a secret without a time"))?;
+    Ok(Metadata {
         attributes: Attributes {
             content_type: content_type.filter(|text| !text.is_empty()),
             not_before: moment(attributes.not_before)?,
@@ -115,18 +118,18 @@ fn facts(attributes: Option<SecretAttributes>, content_type: Option<String>) -> 
         },
         created,
         updated: moment(attributes.updated)?.unwrap_or(created),
-        // Fail closed: what does not say that it is enabled is not.
+        // Fail closed: a secret without this field is disabled.
         enabled: attributes.enabled == Some(true),
     })
 }
 
-fn moment(time: Option<OffsetDateTime>) -> Result<Option<Timestamp>, Trouble> {
+fn moment(time: Option<OffsetDateTime>) -> Result<Option<Timestamp>, CallError> {
     let read = |time: OffsetDateTime| Timestamp::from_second(time.unix_timestamp());
-    time.map(read).transpose().map_err(|_| strange("an impossible time"))
+    time.map(read).transpose().map_err(|_| invalid_reply("an impossible time"))
 }
 
-fn strange(what: &str) -> Trouble {
-    Trouble::Strange(what.to_owned())
+fn invalid_reply(what: &str) -> CallError {
+    CallError::InvalidReply(what.to_owned())
 }
 
 #[derive(Serialize)]
@@ -146,27 +149,27 @@ struct NewAttributes {
     exp: Option<i64>,
 }
 
-/// A new secret as the vault is told it, in memory that is overwritten when the request has been sent. (What TLS and the kernel
-/// keep is theirs.)
-pub(super) fn new_body(value: &Secret, attributes: &Attributes) -> Result<Bytes, Trouble> {
+/// Serializes a new secret into a buffer that is zeroized when the request has been sent. Copies of
+/// TLS and the kernel are not.
+pub(super) fn new_body(value: &Secret, attributes: &Attributes) -> Result<Bytes, CallError> {
     let body = NewBody {
         value: value.expose(),
         content_type: attributes.content_type.as_deref(),
-        // The vault counts seconds: a secret never begins earlier or ends later than was said.
+        // The vault uses whole seconds: round so that the validity period never becomes longer.
         attributes: NewAttributes {
             enabled: true,
             nbf: attributes.not_before.map(|time| time.as_second() + i64::from(time.subsec_nanosecond() > 0)),
             exp: attributes.expires.map(Timestamp::as_second),
         },
     };
-    // Room for a value of which each byte is escaped, so that the text does not move while it grows.
+    // Reserve space for a value in which each byte is escaped, so that the buffer never moves.
     let room = value.len().saturating_mul(6).saturating_add(4096);
     let mut text = Zeroizing::new(Vec::with_capacity(room));
-    serde_json::to_writer(&mut *text, &body).map_err(|_| strange("a value that cannot be written as JSON"))?;
+    serde_json::to_writer(&mut *text, &body).map_err(|_| invalid_reply("a value that cannot be written as JSON"))?;
     Ok(Bytes::from_owner(text))
 }
 
-/// The same as the SDK wants it.
+/// Converts a body for the SDK.
 pub(super) fn content(body: Bytes) -> RequestContent<SetSecretParameters> {
     body.into()
 }
@@ -186,7 +189,7 @@ mod tests {
     const ID: &str = r#""id":"https://team.vault.azure.net/secrets/DB/0123abcd""#;
 
     #[test]
-    fn a_secret_is_read_whole() {
+    fn secret_is_read_completely() {
         let json = format!(
             r#"{{{ID},"value":"hunter2","contentType":"text/plain",
                 "attributes":{{"enabled":true,"created":1000,"updated":2000,"nbf":3,"exp":4}}}}"#
@@ -212,12 +215,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_vault_would_not_say_is_strange() {
+    fn invalid_replies_are_rejected() {
         let good = r#""attributes":{"enabled":true,"created":1}"#;
         for (json, word) in [
-            (format!(r#"{{"value":"v",{good}}}"#), "identity"),
+            (format!(r#"{{"value":"v",{good}}}"#), "without an ID"),
             (format!(r#"{{"id":"https://x.vault.azure.net/secrets/other/1","value":"v",{good}}}"#), "another secret"),
-            (format!(r#"{{"id":"https://x.vault.azure.net/keys/db/1","value":"v",{good}}}"#), "identity"),
+            (format!(r#"{{"id":"https://x.vault.azure.net/keys/db/1","value":"v",{good}}}"#), "without an ID"),
             (format!(r#"{{"id":"https://x.vault.azure.net/secrets/d%20b/1","value":"v",{good}}}"#), "impossible name"),
             (format!(r#"{{"id":"https://x.vault.azure.net/secrets/db","value":"v",{good}}}"#), "without a version"),
             (format!(r#"{{{ID},{good}}}"#), "without a value"),
@@ -226,21 +229,21 @@ mod tests {
             (format!(r#"{{{ID},"value":"{}",{good}}}"#, "x".repeat(30_000)), "25 KiB"),
             (format!(r#"{{{ID},"value":"v","contentType":"{}",{good}}}"#, "x".repeat(300)), "content type"),
         ] {
-            let trouble = stored(&name(), secret(&json)).unwrap_err();
-            assert!(matches!(&trouble, Trouble::Strange(text) if text.contains(word)), "{word}: {trouble:?}");
+            let failure = stored(&name(), secret(&json)).unwrap_err();
+            assert!(matches!(&failure, CallError::InvalidReply(text) if text.contains(word)), "{word}: {failure:?}");
         }
         let silent = format!(r#"{{{ID},"value":"v","attributes":{{"created":1}}}}"#);
-        assert!(!stored(&name(), secret(&silent)).unwrap().description.enabled, "not said is not enabled");
+        assert!(!stored(&name(), secret(&silent)).unwrap().description.enabled, "disabled if the field is missing");
     }
 
     #[test]
-    fn only_what_a_vault_says_is_taken_for_done_or_empty() {
+    fn foreign_replies_are_not_success_or_empty() {
         let deleted = |json: &str| super::deleted(&name(), &serde_json::from_str(json).unwrap());
         assert!(
             deleted(&format!("{{{ID},\"recoveryId\":\"https://team.vault.azure.net/deletedsecrets/db\"}}")).is_ok()
         );
         for other in ["{}", r#"{"id":"https://team.vault.azure.net/secrets/other/1"}"#, r#"{"error":{"code":"x"}}"#] {
-            assert!(matches!(deleted(other), Err(Trouble::Strange(_))), "{other}");
+            assert!(matches!(deleted(other), Err(CallError::InvalidReply(_))), "{other}");
         }
         let page = |json: &str| serde_json::from_str::<Page>(json);
         assert!(page(r#"{"value":[],"nextLink":null}"#).unwrap().value.is_empty());
@@ -251,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_secret_never_lives_longer_than_was_said() {
+    fn validity_is_rounded_to_be_shorter() {
         let time = |text: &str| Some(text.parse().unwrap());
         let attributes = Attributes {
             content_type: Some("a \"type\"".into()),

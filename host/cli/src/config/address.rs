@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use strongroom_vault_azure::{Exceptions, Place};
+use strongroom_vault_azure::{Exceptions, VaultLocation};
 
 /// The address of a vault.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub(crate) enum VaultAddress {
     /// The local vault in this directory.
     Local(PathBuf),
     /// An Azure Key Vault.
-    Azure(Box<Place>),
+    Azure(Box<VaultLocation>),
 }
 
 impl fmt::Display for VaultAddress {
@@ -36,7 +36,7 @@ impl VaultAddress {
             };
         }
         if text.starts_with("https://") {
-            return Place::parse(text, exceptions).map(|place| VaultAddress::Azure(Box::new(place)));
+            return VaultLocation::parse(text, exceptions).map(|place| VaultAddress::Azure(Box::new(place)));
         }
         Err("expected `local:DIR` or `https://NAME.vault.azure.net`".to_owned())
     }

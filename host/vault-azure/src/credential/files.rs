@@ -1,4 +1,4 @@
-//! Files that hold a credential's secret.
+//! Reads files that contain credentials.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,30 +7,30 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-/// The most bytes of such a file.
+/// Maximum size of such a file in bytes.
 const FILE_MAX: usize = 64 * 1024;
 
-/// The bytes of a file that nobody but its owner may change, and nobody but its owner and group read.
+/// Reads a file that only its owner can write, and only its owner and group can read.
 pub(super) fn bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let shown = path.display();
     let failed = |cause: std::io::Error| format!("cannot read `{shown}`: {cause}");
     let file = File::open(path).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     if !meta.is_file() {
-        return Err(format!("`{shown}` is no file"));
+        return Err(format!("`{shown}` is not a file"));
     }
     if meta.mode() & 0o027 != 0 {
-        return Err(format!("others may read or change `{shown}`: `chmod 600` it"));
+        return Err(format!("other users can read or change `{shown}`: run `chmod 600` on it"));
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_MAX + 1));
     file.take(FILE_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() > FILE_MAX {
-        return Err(format!("`{shown}` is over 64 KiB"));
+        return Err(format!("`{shown}` is larger than 64 KiB"));
     }
     Ok(bytes)
 }
 
-/// The only line of such a file, without the newline at its end.
+/// Reads the only line of such a file, without its line break.
 pub(super) fn line(path: &Path) -> Result<Zeroizing<String>, String> {
     let bytes = bytes(path)?;
     let text = std::str::from_utf8(&bytes).map_err(|_| format!("`{}` is not UTF-8 text", path.display()))?;
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_one_line_of_a_private_file() {
+    fn secret_file_must_be_private_and_one_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
         for (text, mode, expected) in [
@@ -60,7 +60,7 @@ mod tests {
             ("hunter2", 0o620, Err("chmod 600")),
             ("", 0o600, Err("not one line")),
             ("a\nb\n", 0o600, Err("not one line")),
-            (&"x".repeat(FILE_MAX + 1), 0o600, Err("over 64 KiB")),
+            (&"x".repeat(FILE_MAX + 1), 0o600, Err("larger than 64 KiB")),
         ] {
             let _ = fs::remove_file(&path);
             fs::write(&path, text).unwrap();
@@ -71,7 +71,7 @@ mod tests {
                 (answer, _) => panic!("{mode:o}: {answer:?}"),
             }
         }
-        assert!(line(dir.path()).unwrap_err().contains("no file"));
+        assert!(line(dir.path()).unwrap_err().contains("not a file"));
         assert!(line(&dir.path().join("none")).unwrap_err().contains("cannot read"));
     }
 }

@@ -1,8 +1,10 @@
-//! Tokens that the vault has refused although they have not expired: revoked, or judged by another clock.
+//! Records tokens that the vault refused although they have not expired, for example because they
+//! were revoked.
 //!
-//! The SDK's credentials keep a token until it expires, and hand it out again. So the guard, which sees the refusal, notes the token here;
-//! and where a credential comes with one that is noted, the credential is made anew, which has forgotten it. That happens once for a
-//! refusal and not more often than every [`REST`], so that a vault that refuses everything does not become a storm at the token authority.
+//! The SDK's credentials cache a token until it expires. So the guard records a refused token here,
+//! and a credential that returns a recorded token is recreated with an empty cache. This happens
+//! once per refusal and at most once every [`REST`], so that a vault that refuses everything does
+//! not flood the token authority.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -11,12 +13,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The least time between two tokens that are asked for because others were refused.
+/// Minimum time between two replacements of refused tokens.
 const REST: Duration = Duration::from_secs(1);
 
-/// What is known about refused tokens. A token is known by a keyed hash: it is not kept for longer because it is of no use.
+/// The last refused token, stored only as a keyed hash.
 #[derive(Default)]
-pub(crate) struct Refused {
+pub(crate) struct RefusedTokens {
     keys: RandomState,
     state: Mutex<State>,
 }
@@ -27,21 +29,22 @@ struct State {
     renewed: Option<Instant>,
 }
 
-impl Refused {
-    /// The vault does not take this token.
+impl RefusedTokens {
+    /// Records that the vault refused this token.
     pub(crate) fn note(&self, token: &str) {
         let hash = self.keys.hash_one(token);
         self.state.lock().unwrap_or_else(PoisonError::into_inner).last = Some(hash);
     }
 
-    /// Whether this token is the refused one.
+    /// Returns whether this token was refused.
     pub(super) fn is(&self, token: &str) -> bool {
         let hash = self.keys.hash_one(token);
         self.state.lock().unwrap_or_else(PoisonError::into_inner).last == Some(hash)
     }
 
-    /// Whether this token is the refused one, and it is time to ask for another. Whoever is told so does it.
-    pub(super) fn wants_another(&self, token: &str) -> bool {
+    /// Returns whether this token was refused and it is time to replace it. The caller must then do
+    /// so.
+    pub(super) fn should_replace(&self, token: &str) -> bool {
         let hash = self.keys.hash_one(token);
         let now = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,9 +57,9 @@ impl Refused {
     }
 }
 
-impl fmt::Debug for Refused {
+impl fmt::Debug for RefusedTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Refused")
+        f.write_str("RefusedTokens")
     }
 }
 
@@ -66,17 +69,17 @@ mod tests {
 
     // promise: A token that the vault refuses is replaced once, and at a limited rate.
     #[tokio::test(start_paused = true)]
-    async fn only_the_refused_token_is_replaced_and_not_in_a_storm() {
-        let refused = Refused::default();
-        assert!(!refused.wants_another("one"));
+    async fn refused_token_is_replaced_at_a_limited_rate() {
+        let refused = RefusedTokens::default();
+        assert!(!refused.should_replace("one"));
         refused.note("one");
-        assert!(!refused.wants_another("two"));
-        assert!(refused.wants_another("one"));
-        assert!(!refused.wants_another("one"), "somebody is at it");
-        // The next one is refused as well.
+        assert!(!refused.should_replace("two"));
+        assert!(refused.should_replace("one"));
+        assert!(!refused.should_replace("one"), "somebody is at it");
+        // The next token is refused too.
         refused.note("two");
-        assert!(!refused.wants_another("one") && !refused.wants_another("two"));
+        assert!(!refused.should_replace("one") && !refused.should_replace("two"));
         tokio::time::advance(REST).await;
-        assert!(refused.wants_another("two"));
+        assert!(refused.should_replace("two"));
     }
 }

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use azure_identity::Executor;
 use tokio::process::Command;
 
-/// The real tools. One that is not waited for any more is ended, and none reads what was meant for us.
+/// Runs the installed tools. A tool is killed when its future is dropped, and cannot read standard
+/// input.
 #[derive(Debug)]
 pub(crate) struct Tools;
 

@@ -1,4 +1,4 @@
-//! Who answers, in which order, and what is said where nobody does.
+//! Tests of the order of credentials, and of the errors if none works.
 
 use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
-/// Tools with a fixed answer each; none is not on the path.
+/// Tools with fixed output; `None` is not installed.
 #[derive(Debug, Default)]
 struct FakeTools {
     az: Option<Result<&'static str, &'static str>>,
@@ -33,26 +33,31 @@ impl Executor for FakeTools {
 const AZ: &str = r#"{"accessToken":"token-of-az","expires_on":99999999999,"tokenType":"Bearer"}"#;
 const AZD: &str = r#"{"token":"token-of-azd","expiresOn":"2199-01-01T00:00:00Z"}"#;
 
-/// The vault takes any token, and `answer` plays the authority and the metadata address.
-fn world(answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Arc<Script> {
-    Script::new(move |seen| match (seen.url.starts_with(VAULT), &seen.authorization) {
+/// Returns a transport whose vault accepts any token; `answer` replies for the authority and the
+/// metadata address.
+fn vault_accepting_any_token(answer: impl Fn(&SeenRequest) -> Reply + Send + Sync + 'static) -> Arc<FakeTransport> {
+    FakeTransport::new(move |seen| match (seen.url.starts_with(VAULT), &seen.authorization) {
         (true, Some(_)) => bundle("a", "v"),
         (true, None) => Reply::challenge(AUTHORITY, "https://vault.azure.net"),
         (false, _) => answer(seen),
     })
 }
 
-fn open(script: &Arc<Script>, settings: &CredentialSettings, tools: FakeTools) -> Result<AzureVault, VaultError> {
-    AzureVault::with(place(), settings, Arc::clone(script) as _, Arc::new(tools), steady::Settings::default())
+fn open(
+    transport: &Arc<FakeTransport>,
+    settings: &CredentialSettings,
+    tools: FakeTools,
+) -> Result<AzureVault, VaultError> {
+    AzureVault::with(location(), settings, Arc::clone(transport) as _, Arc::new(tools), retry::Settings::default())
 }
 
 async fn get(vault: &AzureVault) -> Result<Stored, VaultError> {
     Vault::get(vault, &grant(Operation::Get, "a")).await
 }
 
-/// The token that the vault was shown at last.
-fn shown(script: &Script) -> String {
-    script.seen().into_iter().filter_map(|seen| seen.authorization).next_back().unwrap()
+/// Returns the last token that was sent to the vault.
+fn shown(transport: &FakeTransport) -> String {
+    transport.seen().into_iter().filter_map(|seen| seen.authorization).next_back().unwrap()
 }
 
 fn kind(kind: CredentialKind) -> CredentialSettings {
@@ -67,7 +72,7 @@ fn metadata_token() -> Reply {
     )
 }
 
-/// What the metadata service says where it gives no token.
+/// Returns a refusal of the metadata service.
 fn refusal(status: u16, reason: &str) -> Reply {
     Reply::Json(status, serde_json::json!({"error": "invalid_request", "error_description": reason}))
 }
@@ -77,7 +82,7 @@ fn without_identity() -> Reply {
 }
 
 #[test]
-fn a_managed_identity_is_asked_for_at_the_metadata_address() {
+fn managed_identity_uses_the_metadata_address() {
     paused(async {
         for (settings, query) in [
             (kind(CredentialKind::ManagedIdentity), None),
@@ -94,27 +99,27 @@ fn a_managed_identity_is_asked_for_at_the_metadata_address() {
                 Some("msi_res_id=%2Fs%2Fr"),
             ),
         ] {
-            let script = world(|_| metadata_token());
-            let vault = open(&script, &settings, FakeTools::default()).unwrap();
+            let transport = vault_accepting_any_token(|_| metadata_token());
+            let vault = open(&transport, &settings, FakeTools::default()).unwrap();
             get(&vault).await.unwrap();
-            let asked = &script.seen()[1];
+            let asked = &transport.seen()[1];
             assert!(asked.url.starts_with("http://169.254.169.254/metadata/identity/oauth2/token?"), "{}", asked.url);
             assert!(asked.url.contains("resource=https%3A%2F%2Fvault.azure.net"), "{}", asked.url);
             assert!(query.is_none_or(|query| asked.url.contains(query)), "{}", asked.url);
             assert_eq!(asked.authorization, None);
-            assert_eq!(shown(&script), "Bearer token-of-the-machine");
+            assert_eq!(shown(&transport), "Bearer token-of-the-machine");
         }
         let both = CredentialSettings {
             client_id: Some("c".into()),
             object_id: Some("o".into()),
             ..kind(CredentialKind::ManagedIdentity)
         };
-        let error = open(&world(|_| Reply::Silence), &both, FakeTools::default()).unwrap_err();
+        let error = open(&vault_accepting_any_token(|_| Reply::Silent), &both, FakeTools::default()).unwrap_err();
         assert!(error.to_string().contains("takes one of"), "{error}");
     });
 }
 
-/// What a pod with a workload identity is told, and the folder of its token.
+/// Returns the settings of a pod with a workload identity, and the directory of its token.
 fn workload(of: CredentialKind) -> (tempfile::TempDir, CredentialSettings) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("token");
@@ -124,62 +129,63 @@ fn workload(of: CredentialKind) -> (tempfile::TempDir, CredentialSettings) {
 }
 
 #[test]
-fn a_workload_shows_its_token_to_the_authority() {
+fn workload_token_is_sent_to_the_authority() {
     paused(async {
         let (_dir, settings) = workload(CredentialKind::WorkloadIdentity);
-        let script = world(|seen| {
+        let transport = vault_accepting_any_token(|seen| {
             assert!(seen.body.contains("client_assertion=token-of-the-pod"), "{}", seen.body);
             Reply::token("exchanged")
         });
-        get(&open(&script, &settings, FakeTools::default()).unwrap()).await.unwrap();
-        assert_eq!(script.seen()[1].url, format!("{AUTHORITY}/t/oauth2/v2.0/token"));
-        assert_eq!(shown(&script), "Bearer exchanged");
+        get(&open(&transport, &settings, FakeTools::default()).unwrap()).await.unwrap();
+        assert_eq!(transport.seen()[1].url, format!("{AUTHORITY}/t/oauth2/v2.0/token"));
+        assert_eq!(shown(&transport), "Bearer exchanged");
 
-        let bare = open(&script, &kind(CredentialKind::WorkloadIdentity), FakeTools::default()).unwrap_err();
+        let bare = open(&transport, &kind(CredentialKind::WorkloadIdentity), FakeTools::default()).unwrap_err();
         assert!(bare.to_string().contains("azure.workload.identity/use"), "{bare}");
     });
 }
 
 #[test]
-fn the_tools_are_asked() {
+fn developer_tools_are_used() {
     paused(async {
-        let script = world(|_| panic!("nobody else"));
+        let transport = vault_accepting_any_token(|_| panic!("no request expected"));
         let tools = FakeTools { az: Some(Ok(AZ)), ..FakeTools::default() };
-        get(&open(&script, &kind(CredentialKind::AzureCli), tools).unwrap()).await.unwrap();
-        assert_eq!(shown(&script), "Bearer token-of-az");
+        get(&open(&transport, &kind(CredentialKind::AzureCli), tools).unwrap()).await.unwrap();
+        assert_eq!(shown(&transport), "Bearer token-of-az");
         let tools = FakeTools { azd: Some(Ok(AZD)), ..FakeTools::default() };
-        get(&open(&script, &kind(CredentialKind::AzureDeveloperCli), tools).unwrap()).await.unwrap();
-        assert_eq!(shown(&script), "Bearer token-of-azd");
+        get(&open(&transport, &kind(CredentialKind::AzureDeveloperCli), tools).unwrap()).await.unwrap();
+        assert_eq!(shown(&transport), "Bearer token-of-azd");
     });
 }
 
 #[test]
-fn auto_goes_on_only_from_what_is_not_there() {
+fn auto_skips_only_absent_credentials() {
     paused(async {
         let down = || Reply::Fails(ErrorKind::Connection);
-        // Neither workload nor machine: the tools, in order; and whoever answered stays.
-        let script = world(move |_| down());
+        // Without workload or machine identity: the tools, in order. The one that succeeded stays
+        // in use.
+        let transport = vault_accepting_any_token(move |_| down());
         let tools = FakeTools { az: None, azd: Some(Ok(AZD)), ..FakeTools::default() };
-        let vault = open(&script, &kind(CredentialKind::Auto), tools).unwrap();
+        let vault = open(&transport, &kind(CredentialKind::Auto), tools).unwrap();
         get(&vault).await.unwrap();
-        assert_eq!(shown(&script), "Bearer token-of-azd");
+        assert_eq!(shown(&transport), "Bearer token-of-azd");
         assert_eq!(vault.0.credential.answered(), Some(CredentialKind::AzureDeveloperCli));
 
-        // A machine comes before the tools.
-        let script = world(|_| metadata_token());
+        // A machine identity has priority over the tools.
+        let transport = vault_accepting_any_token(|_| metadata_token());
         let tools = FakeTools { az: Some(Ok(AZ)), ..FakeTools::default() };
-        get(&open(&script, &kind(CredentialKind::Auto), tools).unwrap()).await.unwrap();
-        assert_eq!(shown(&script), "Bearer token-of-the-machine");
+        get(&open(&transport, &kind(CredentialKind::Auto), tools).unwrap()).await.unwrap();
+        assert_eq!(shown(&transport), "Bearer token-of-the-machine");
 
-        // A workload that is refused is the answer: nobody else is asked.
+        // A refused workload ends the search.
         let (_dir, settings) = workload(CredentialKind::Auto);
-        let script = world(|seen| {
+        let transport = vault_accepting_any_token(|seen| {
             assert!(seen.url.starts_with(AUTHORITY), "{}", seen.url);
             let error = serde_json::json!({"error_codes": [70_0211], "error_description": "AADSTS700211: No matching federated identity record found"});
             Reply::Json(401, error)
         });
         let tools = FakeTools { az: Some(Ok(AZ)), ..FakeTools::default() };
-        let error = get(&open(&script, &settings, tools).unwrap()).await.unwrap_err();
+        let error = get(&open(&transport, &settings, tools).unwrap()).await.unwrap_err();
         let text = error.to_string();
         assert!(
             text.contains("`workload-identity`") && text.contains("AADSTS700211") && text.contains("issuer"),
@@ -189,7 +195,7 @@ fn auto_goes_on_only_from_what_is_not_there() {
 }
 
 #[test]
-fn auto_ends_at_an_identity_of_the_machine_that_is_refused() {
+fn auto_stops_at_refused_machine_identity() {
     paused(async {
         for (status, reason, client, ends) in [
             (400, "Identity not found", None, false),
@@ -197,11 +203,11 @@ fn auto_ends_at_an_identity_of_the_machine_that_is_refused() {
             (400, "The identity was revoked", None, true),
             (403, "The identity was revoked", None, true),
         ] {
-            let script = world(move |_| refusal(status, reason));
+            let transport = vault_accepting_any_token(move |_| refusal(status, reason));
             let tools = FakeTools { az: Some(Ok(AZ)), ..FakeTools::default() };
             let ran = Arc::clone(&tools.ran);
             let settings = CredentialSettings { client_id: client.map(str::to_owned), ..kind(CredentialKind::Auto) };
-            let answer = get(&open(&script, &settings, tools).unwrap()).await;
+            let answer = get(&open(&transport, &settings, tools).unwrap()).await;
             assert_eq!(ran.lock().unwrap().is_empty(), ends, "{status}, {reason}, {client:?}");
             match answer {
                 Ok(_) => assert!(!ends, "{status}, {reason}, {client:?}"),
@@ -216,9 +222,9 @@ fn auto_ends_at_an_identity_of_the_machine_that_is_refused() {
 }
 
 #[test]
-fn auto_ends_at_a_tool_whose_user_is_refused() {
+fn auto_stops_at_refused_tool_user() {
     paused(async {
-        let down = |_: &Seen| Reply::Fails(ErrorKind::Connection);
+        let down = |_: &SeenRequest| Reply::Fails(ErrorKind::Connection);
         for (said, ends) in [
             ("Please run 'az login' to setup account.", false),
             ("ERROR: AADSTS50173: The grant was revoked. Please run:\naz login --scope x", true),
@@ -226,10 +232,10 @@ fn auto_ends_at_a_tool_whose_user_is_refused() {
             ("ERROR: User 'p' does not exist in MSAL token cache. Run `az login`.", true),
             ("something else", true),
         ] {
-            let script = world(down);
+            let transport = vault_accepting_any_token(down);
             let tools = FakeTools { az: Some(Err(said)), azd: Some(Ok(AZD)), ..FakeTools::default() };
             let ran = Arc::clone(&tools.ran);
-            let answer = get(&open(&script, &kind(CredentialKind::Auto), tools).unwrap()).await;
+            let answer = get(&open(&transport, &kind(CredentialKind::Auto), tools).unwrap()).await;
             let asked_azd = ran.lock().unwrap().iter().any(|command| command.contains("azd "));
             assert_eq!(asked_azd, !ends, "{said}");
             match answer {
@@ -244,7 +250,9 @@ fn auto_ends_at_a_tool_whose_user_is_refused() {
 
         let revoked = "ERROR: fetching token: reauthentication required, run `azd auth login` to log in";
         let tools = FakeTools { azd: Some(Err(revoked)), ..FakeTools::default() };
-        let error = get(&open(&world(down), &kind(CredentialKind::Auto), tools).unwrap()).await.unwrap_err();
+        let error = get(&open(&vault_accepting_any_token(down), &kind(CredentialKind::Auto), tools).unwrap())
+            .await
+            .unwrap_err();
         let text = error.to_string();
         assert!(text.contains("`azure-developer-cli`: `azd` gave no token (ERROR: fetching token"), "{text}");
         assert!(!text.contains("no credential for Azure answered"), "{text}");
@@ -252,16 +260,16 @@ fn auto_ends_at_a_tool_whose_user_is_refused() {
 }
 
 #[test]
-fn where_none_answers_each_is_told_by_name_with_what_to_do() {
+fn missing_credentials_are_listed_with_remedies() {
     paused(async {
-        let script = world(|_| Reply::Fails(ErrorKind::Connection));
+        let transport = vault_accepting_any_token(|_| Reply::Fails(ErrorKind::Connection));
         let tools = FakeTools { azd: Some(Err("ERROR: not logged in, run `azd auth login`")), ..FakeTools::default() };
-        let error = get(&open(&script, &kind(CredentialKind::Auto), tools).unwrap()).await.unwrap_err();
+        let error = get(&open(&transport, &kind(CredentialKind::Auto), tools).unwrap()).await.unwrap_err();
         assert!(matches!(error, VaultError::Refused(_)), "{error}");
         let text = error.to_string();
         for word in [
             "no credential for Azure answered",
-            "`workload-identity`: this is no pod with a workload identity",
+            "`workload-identity`: this is not a pod with a workload identity",
             "`managed-identity`: the metadata address does not answer",
             "`azure-cli`: `az` is not on the path",
             "`azure-developer-cli`: `azd` gave no token",
@@ -272,17 +280,17 @@ fn where_none_answers_each_is_told_by_name_with_what_to_do() {
 }
 
 #[test]
-fn each_kind_says_what_to_do() {
+fn each_kind_has_a_remedy() {
     paused(async {
         let (_dir, application) = application();
-        let refused = |_: &Seen| {
+        let refused = |_: &SeenRequest| {
             Reply::Json(
                 401,
                 serde_json::json!({"error_codes": [7_000_215], "error_description": "AADSTS7000215: Invalid client secret"}),
             )
         };
         for (settings, tools, answer, word) in [
-            (application, FakeTools::default(), refused as fn(&Seen) -> Reply, "az ad app credential reset"),
+            (application, FakeTools::default(), refused as fn(&SeenRequest) -> Reply, "az ad app credential reset"),
             (
                 kind(CredentialKind::ManagedIdentity),
                 FakeTools::default(),
@@ -295,29 +303,29 @@ fn each_kind_says_what_to_do() {
                 |_| Reply::Json(400, serde_json::json!({})),
                 "refuses a token",
             ),
-            (kind(CredentialKind::ManagedIdentity), FakeTools::default(), |_| Reply::Silence, "--credential azure-cli"),
+            (kind(CredentialKind::ManagedIdentity), FakeTools::default(), |_| Reply::Silent, "--credential azure-cli"),
             (
                 kind(CredentialKind::ManagedIdentity),
                 FakeTools::default(),
                 |_| Reply::Raw(403, vec![], b"denied".to_vec()),
                 "not Azure's",
             ),
-            (kind(CredentialKind::AzureCli), FakeTools::default(), |_| Reply::Silence, "install the Azure CLI"),
+            (kind(CredentialKind::AzureCli), FakeTools::default(), |_| Reply::Silent, "install the Azure CLI"),
             (
                 kind(CredentialKind::AzureCli),
                 FakeTools { az: Some(Err("Please run 'az login' to setup account.")), ..FakeTools::default() },
-                |_| Reply::Silence,
+                |_| Reply::Silent,
                 "run `az login`",
             ),
         ] {
-            let error = get(&open(&world(answer), &settings, tools).unwrap()).await.unwrap_err();
+            let error = get(&open(&vault_accepting_any_token(answer), &settings, tools).unwrap()).await.unwrap_err();
             assert!(error.to_string().contains(word), "{word}: {error}");
         }
     });
 }
 
 #[test]
-fn what_a_token_endpoint_answers_is_in_no_error() {
+fn errors_do_not_contain_token_replies() {
     paused(async {
         let long = "Zm9vYmFy".repeat(20);
         let mut failed = 0;
@@ -329,29 +337,29 @@ fn what_a_token_endpoint_answers_is_in_no_error() {
             format!("{long} is no JSON"),
         ] {
             let reply = body.clone();
-            let script = world(move |_| {
+            let transport = vault_accepting_any_token(move |_| {
                 Reply::Raw(200, vec![("content-type", "application/json".to_owned())], reply.clone().into_bytes())
             });
             let (_dir, application) = application();
             for settings in [application, kind(CredentialKind::ManagedIdentity)] {
-                if let Err(error) = get(&open(&script, &settings, FakeTools::default()).unwrap()).await {
+                if let Err(error) = get(&open(&transport, &settings, FakeTools::default()).unwrap()).await {
                     failed += 1;
                     assert!(!format!("{error}{error:?}").contains("Zm9vYmFy"), "{error:?}");
                 }
             }
         }
-        // A token without a lifetime is one that has to be asked for again.
+        // A token without a lifetime counts as expired.
         assert_eq!(failed, 9);
     });
 }
 
 #[test]
-fn an_identity_endpoint_is_the_named_one_and_no_other() {
+fn only_configured_identity_endpoint_is_allowed() {
     paused(async {
-        let place = place();
+        let location = location();
         let endpoint: url::Url = "http://localhost:4141/msi/token".parse().unwrap();
-        let script = Script::new(|_| metadata_token());
-        let guard = Guard::new(Arc::clone(&script) as _, place, Some(endpoint), Arc::default(), SECOND);
+        let transport = FakeTransport::new(|_| metadata_token());
+        let guard = Guard::new(Arc::clone(&transport) as _, location, Some(endpoint), Arc::default(), SECOND);
         for (url, method, through) in [
             ("http://localhost:4141/msi/token?api-version=1", azure_core::http::Method::Get, true),
             ("http://localhost:4141/msi/other", azure_core::http::Method::Get, false),
@@ -371,10 +379,11 @@ fn an_identity_endpoint_is_the_named_one_and_no_other() {
     });
 }
 
-/// The authority numbers its tokens, and the vault takes those from `good` on.
-fn numbered(good: &Arc<AtomicUsize>, issued: &Arc<AtomicUsize>) -> Arc<Script> {
+/// Returns a transport whose authority numbers its tokens, and whose vault accepts those from
+/// `good` on.
+fn numbered(good: &Arc<AtomicUsize>, issued: &Arc<AtomicUsize>) -> Arc<FakeTransport> {
     let (good, issued) = (Arc::clone(good), Arc::clone(issued));
-    Script::new(move |seen| {
+    FakeTransport::new(move |seen| {
         if seen.url.starts_with(AUTHORITY) {
             return Reply::token(&format!("token-{}", issued.fetch_add(1, Ordering::SeqCst)));
         }
@@ -388,51 +397,51 @@ fn numbered(good: &Arc<AtomicUsize>, issued: &Arc<AtomicUsize>) -> Arc<Script> {
 
 // promise: A token that the vault refuses is replaced once, and at a limited rate.
 #[test]
-fn a_token_that_the_vault_refuses_is_replaced_once() {
+fn refused_token_is_replaced_once() {
     paused(async {
         let (good, issued) = (Arc::default(), Arc::default());
         let (_dir, application) = application();
-        let script = numbered(&good, &issued);
-        let vault = open(&script, &application, FakeTools::default()).unwrap();
+        let transport = numbered(&good, &issued);
+        let vault = open(&transport, &application, FakeTools::default()).unwrap();
         get(&vault).await.unwrap();
         get(&vault).await.unwrap();
         assert_eq!(issued.load(Ordering::SeqCst), 1);
-        // Revoked: the same call gets another token and its answer.
+        // Revoked: the same call gets another token and succeeds.
         good.store(1, Ordering::SeqCst);
-        script.forget();
+        transport.clear_seen();
         get(&vault).await.unwrap();
         assert_eq!(issued.load(Ordering::SeqCst), 2);
-        assert_eq!(script.lines(), ["GET /secrets/a/"; 2]);
+        assert_eq!(transport.lines(), ["GET /secrets/a/"; 2]);
         get(&vault).await.unwrap();
         assert_eq!(issued.load(Ordering::SeqCst), 2);
-        // Every token is refused: none of 50 calls is repeated, and tokens are not asked for in a storm.
+        // All tokens are refused: no call is retried, and the rate of token requests is limited.
         tokio::time::sleep(SECOND).await;
         good.store(usize::MAX, Ordering::SeqCst);
-        script.forget();
+        transport.clear_seen();
         for _ in 0..50 {
             let error = get(&vault).await.unwrap_err();
             assert!(matches!(error, VaultError::Refused(_)), "{error}");
         }
         assert_eq!(issued.load(Ordering::SeqCst), 3);
-        assert_eq!(script.lines().len(), 100);
+        assert_eq!(transport.lines().len(), 100);
     });
 }
 
 #[test]
-fn a_client_secret_that_was_replaced_is_read_with_the_next_token() {
+fn replaced_client_secret_is_read_again() {
     paused(async {
         let (good, issued) = (Arc::new(AtomicUsize::new(0)), Arc::default());
         let (_dir, application) = application();
-        let script = numbered(&good, &issued);
-        let vault = open(&script, &application, FakeTools::default()).unwrap();
+        let transport = numbered(&good, &issued);
+        let vault = open(&transport, &application, FakeTools::default()).unwrap();
         get(&vault).await.unwrap();
         let file = application.client_secret_file.as_ref().unwrap();
         std::fs::write(file, "the-new-secret").unwrap();
         good.store(1, Ordering::SeqCst);
         get(&vault).await.unwrap();
-        let forms: Vec<_> = script.seen().into_iter().filter(|seen| seen.url.starts_with(AUTHORITY)).collect();
+        let forms: Vec<_> = transport.seen().into_iter().filter(|seen| seen.url.starts_with(AUTHORITY)).collect();
         assert!(forms.last().unwrap().body.contains("the-new-secret"), "{forms:?}");
-        // Gone altogether: that is what is said.
+        // The file is missing: the error says so.
         std::fs::remove_file(file).unwrap();
         tokio::time::sleep(SECOND).await;
         good.store(2, Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! Faults of the network, of the vault and of the token authority, on a clock that the test moves.
+//! Tests of faults of the network, the vault and the token authority, with a paused clock.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -6,10 +6,10 @@ use tokio::time::Instant;
 
 use super::*;
 
-/// Fails some times, then answers.
-fn failing(times: usize, fault: impl Fn() -> Reply + Send + Sync + 'static) -> Arc<Script> {
+/// Fails a number of times, then succeeds.
+fn failing(times: usize, fault: impl Fn() -> Reply + Send + Sync + 'static) -> Arc<FakeTransport> {
     let count = AtomicUsize::new(0);
-    after_dance(move |_| if count.fetch_add(1, Ordering::SeqCst) < times { fault() } else { bundle("a", "v") })
+    after_sign_in(move |_| if count.fetch_add(1, Ordering::SeqCst) < times { fault() } else { bundle("a", "v") })
 }
 
 async fn get(vault: &AzureVault) -> Result<Stored, VaultError> {
@@ -17,7 +17,7 @@ async fn get(vault: &AzureVault) -> Result<Stored, VaultError> {
 }
 
 #[test]
-fn what_passes_is_waited_out() {
+fn transient_faults_are_retried() {
     paused(async {
         let faults: [fn() -> Reply; 7] = [
             || Reply::error(429, "Throttled", "x"),
@@ -29,20 +29,20 @@ fn what_passes_is_waited_out() {
             || Reply::Cut,
         ];
         for (at, fault) in faults.into_iter().enumerate() {
-            let script = failing(3, fault);
-            assert_eq!(get(&vault_over(&script)).await.unwrap().value.expose(), "v", "fault {at}");
-            assert_eq!(script.lines().len(), 4, "fault {at}");
+            let transport = failing(3, fault);
+            assert_eq!(get(&vault_over(&transport)).await.unwrap().value.expose(), "v", "fault {at}");
+            assert_eq!(transport.lines().len(), 4, "fault {at}");
         }
     });
 }
 
 #[test]
-fn retry_after_is_kept() {
+fn retry_after_is_respected() {
     paused(async {
-        let script = failing(1, || Reply::Raw(429, vec![("retry-after", "9".to_owned())], Vec::new()));
-        let began = Instant::now();
-        get(&vault_over(&script)).await.unwrap();
-        assert!(began.elapsed() >= 9 * SECOND && began.elapsed() < 10 * SECOND, "{:?}", began.elapsed());
+        let transport = failing(1, || Reply::Raw(429, vec![("retry-after", "9".to_owned())], Vec::new()));
+        let started = Instant::now();
+        get(&vault_over(&transport)).await.unwrap();
+        assert!(started.elapsed() >= 9 * SECOND && started.elapsed() < 10 * SECOND, "{:?}", started.elapsed());
     });
 }
 
@@ -50,29 +50,29 @@ fn retry_after_is_kept() {
 // attack: vault: reply slowly, throttle for an hour or never reply -> a deadline for each call, and
 // the time limit of the run
 #[test]
-fn nobody_waits_longer_than_the_deadline() {
+fn call_waits_at_most_until_its_deadline() {
     paused(async {
-        for fault in [|| Reply::Silence, || Reply::error(503, "ServiceUnavailable", "x")] {
-            let script = failing(usize::MAX, fault);
-            let began = Instant::now();
-            let error = get(&vault_over(&script)).await.unwrap_err();
+        for fault in [|| Reply::Silent, || Reply::error(503, "ServiceUnavailable", "x")] {
+            let transport = failing(usize::MAX, fault);
+            let started = Instant::now();
+            let error = get(&vault_over(&transport)).await.unwrap_err();
             assert!(matches!(error, VaultError::Unavailable(_)), "{error}");
-            assert!(began.elapsed() <= 30 * SECOND, "{:?}", began.elapsed());
+            assert!(started.elapsed() <= 30 * SECOND, "{:?}", started.elapsed());
         }
     });
 }
 
 #[test]
-fn a_vault_that_is_down_is_left_alone() {
+fn calls_to_a_failing_vault_fail_fast() {
     paused(async {
-        let script = failing(usize::MAX, || Reply::Fails(ErrorKind::Connection));
-        let vault = vault_with(&script, steady::Settings { failures: 4, ..steady::Settings::default() });
+        let transport = failing(usize::MAX, || Reply::Fails(ErrorKind::Connection));
+        let vault = vault_with(&transport, retry::Settings { failures: 4, ..retry::Settings::default() });
         let error = get(&vault).await.unwrap_err();
         assert!(
             error.to_string().contains("cannot be reached"),
-            "what happened is said rather than what follows: {error}"
+            "the error states the cause, not the open breaker: {error}"
         );
-        let (asked, began) = (script.seen().len(), Instant::now());
+        let (asked, started) = (transport.seen().len(), Instant::now());
         for _ in 0..100 {
             let error = get(&vault).await.unwrap_err();
             assert!(
@@ -80,16 +80,16 @@ fn a_vault_that_is_down_is_left_alone() {
                 "{error}"
             );
         }
-        assert_eq!((script.seen().len(), began.elapsed()), (asked, Duration::ZERO), "it fails fast");
+        assert_eq!((transport.seen().len(), started.elapsed()), (asked, Duration::ZERO), "calls fail at once");
     });
 }
 
 #[test]
-fn a_write_whose_answer_was_lost_says_so() {
+fn lost_write_reply_is_reported() {
     paused(async {
-        let script = failing(usize::MAX, || Reply::Cut);
+        let transport = failing(usize::MAX, || Reply::Cut);
         let batch = vec![(grant(Operation::Set, "a"), secret("v"))];
-        let error = Vault::set_many(&vault_over(&script), &batch).await.unwrap_err();
+        let error = Vault::set_many(&vault_over(&transport), &batch).await.unwrap_err();
         assert!(error.to_string().contains("whether `a` was changed is not known"), "{error}");
         let refused = failing(usize::MAX, || Reply::error(403, "Forbidden", "ForbiddenByRbac"));
         let batch = vec![(grant(Operation::Set, "a"), secret("v"))];
@@ -99,33 +99,33 @@ fn a_write_whose_answer_was_lost_says_so() {
 }
 
 #[test]
-fn a_deletion_whose_answer_was_lost_is_done() {
+fn delete_with_lost_reply_succeeds() {
     paused(async {
         let count = AtomicUsize::new(0);
-        let script = after_dance(move |_| match count.fetch_add(1, Ordering::SeqCst) {
+        let transport = after_sign_in(move |_| match count.fetch_add(1, Ordering::SeqCst) {
             0 => Reply::Cut,
             _ => Reply::error(404, "SecretNotFound", "x"),
         });
-        vault_over(&script).delete(&name("a")).await.unwrap();
-        let missing = after_dance(|_| Reply::error(404, "SecretNotFound", "x"));
+        vault_over(&transport).delete(&name("a")).await.unwrap();
+        let missing = after_sign_in(|_| Reply::error(404, "SecretNotFound", "x"));
         assert!(matches!(vault_over(&missing).delete(&name("a")).await, Err(VaultError::NotFound(_))));
     });
 }
 
 #[test]
-fn a_token_authority_that_is_down_is_a_vault_that_cannot_be_reached() {
+fn failing_token_authority_is_unavailable() {
     paused(async {
         let faults: [fn() -> Reply; 3] = [
             || Reply::Fails(ErrorKind::Connection),
             || Reply::Json(503, serde_json::json!({"error": "temporarily_unavailable"})),
-            || Reply::Silence,
+            || Reply::Silent,
         ];
         for fault in faults {
-            let script = Script::new(move |seen| match seen.url.starts_with(AUTHORITY) {
+            let transport = FakeTransport::new(move |seen| match seen.url.starts_with(AUTHORITY) {
                 true => fault(),
                 false => Reply::challenge(AUTHORITY, "https://vault.azure.net"),
             });
-            let error = get(&vault_over(&script)).await.unwrap_err();
+            let error = get(&vault_over(&transport)).await.unwrap_err();
             assert!(matches!(error, VaultError::Unavailable(_)), "{error}");
             assert!(!error.to_string().contains("does not accept"), "the secret is not to blame: {error}");
         }
@@ -133,11 +133,11 @@ fn a_token_authority_that_is_down_is_a_vault_that_cannot_be_reached() {
 }
 
 #[test]
-fn a_credential_that_is_revoked_while_runs_go_on_is_refused_and_not_hidden() {
+fn credential_revoked_during_runs_is_refused() {
     paused(async {
         let revoked = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let seen_revoked = Arc::clone(&revoked);
-        let script = Script::new(move |seen| {
+        let transport = FakeTransport::new(move |seen| {
             let gone = seen_revoked.load(Ordering::SeqCst);
             if seen.url.starts_with(AUTHORITY) {
                 if gone {
@@ -153,15 +153,16 @@ fn a_credential_that_is_revoked_while_runs_go_on_is_refused_and_not_hidden() {
             }
         });
         let (_dir, settings) = application();
-        let open =
-            || AzureVault::with(place(), &settings, Arc::clone(&script) as _, Arc::new(NoTools), Default::default());
+        let open = || {
+            AzureVault::with(location(), &settings, Arc::clone(&transport) as _, Arc::new(NoTools), Default::default())
+        };
         let vault = open().unwrap();
         get(&vault).await.unwrap();
         revoked.store(true, Ordering::SeqCst);
-        // The vault refuses the token that the host still has, and there is no other.
+        // The vault refuses the host's cached token, and no other can be obtained.
         let error = get(&vault).await.unwrap_err();
         assert!(matches!(&error, VaultError::Refused(text) if text.contains("az ad app credential reset")), "{error}");
-        // A host that starts now gets none.
+        // A newly opened vault gets no token.
         let error = get(&open().unwrap()).await.unwrap_err();
         assert!(matches!(&error, VaultError::Refused(text) if text.contains("az ad app credential reset")), "{error}");
         assert!(!error.to_string().contains("s3cr3t"), "{error}");

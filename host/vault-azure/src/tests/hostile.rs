@@ -1,12 +1,13 @@
-//! A vault that means harm: no token leaves for a foreign host, memory stays bounded, the error is clear.
+//! Tests with a hostile vault: no token leaves for another host, memory is bounded, errors are
+//! clear.
 
 use serde_json::json;
 
 use super::*;
 
-/// Everything that came through the guard went where it may, and a token to the vault alone.
-fn assert_nothing_left(script: &Script) {
-    for seen in script.seen() {
+/// Asserts that requests went only to allowed hosts, and tokens only to the vault.
+fn assert_nothing_left(transport: &FakeTransport) {
+    for seen in transport.seen() {
         let to_vault =
             seen.url.starts_with(&format!("{VAULT}/secrets")) || seen.url.starts_with(&format!("{VAULT}/deleted"));
         let to_authority = seen.url.starts_with(&format!("{AUTHORITY}/")) && seen.method == "POST";
@@ -15,19 +16,19 @@ fn assert_nothing_left(script: &Script) {
     }
 }
 
-async fn get(script: &Arc<Script>) -> VaultError {
-    let error = Vault::get(&vault_over(script), &grant(Operation::Get, "a")).await.unwrap_err();
-    assert_nothing_left(script);
+async fn get(transport: &Arc<FakeTransport>) -> VaultError {
+    let error = Vault::get(&vault_over(transport), &grant(Operation::Get, "a")).await.unwrap_err();
+    assert_nothing_left(transport);
     let text = error.to_string();
     assert!(!text.contains("the-token") && !text.contains("s3cr3t") && text.len() < 1000, "{text}");
     error
 }
 
-async fn list(script: &Arc<Script>) -> VaultError {
-    let error = Vault::list(&vault_over(script), &strongroom_vault::cases::list_grant("\"db-*\" = [\"list\"]"))
+async fn list(transport: &Arc<FakeTransport>) -> VaultError {
+    let error = Vault::list(&vault_over(transport), &strongroom_vault::cases::list_grant("\"db-*\" = [\"list\"]"))
         .await
         .unwrap_err();
-    assert_nothing_left(script);
+    assert_nothing_left(transport);
     error
 }
 
@@ -36,7 +37,7 @@ async fn list(script: &Arc<Script>) -> VaultError {
 // attack: vault: lead a list to another host together with the token -> the next page has to be at
 // the origin of the vault and below the same path
 #[test]
-fn a_list_does_not_go_on_elsewhere() {
+fn list_does_not_continue_elsewhere() {
     paused(async {
         for link in [
             "https://evil.example/secrets?$skiptoken=1",
@@ -54,10 +55,10 @@ fn a_list_does_not_go_on_elsewhere() {
             "evil",
             "javascript:x",
         ] {
-            let script = after_dance(move |_| Reply::Json(200, json!({"value": [], "nextLink": link})));
-            let error = list(&script).await;
+            let transport = after_sign_in(move |_| Reply::Json(200, json!({"value": [], "nextLink": link})));
+            let error = list(&transport).await;
             assert!(matches!(&error, VaultError::Damaged(text) if text.contains("Key Vault")), "{link}: {error}");
-            assert_eq!(script.lines(), ["GET /secrets"], "{link}");
+            assert_eq!(transport.lines(), ["GET /secrets"], "{link}");
         }
     });
 }
@@ -67,23 +68,23 @@ fn a_list_does_not_go_on_elsewhere() {
 #[test]
 fn endless_paging_ends() {
     paused(async {
-        let script = after_dance(|_| {
+        let transport = after_sign_in(|_| {
             Reply::Json(200, json!({"value": [], "nextLink": format!("{VAULT}/secrets?$skiptoken=again")}))
         });
-        let error = list(&script).await;
+        let error = list(&transport).await;
         assert!(matches!(&error, VaultError::Damaged(text) if text.contains("1000 pages")), "{error}");
-        assert_eq!(script.lines().len(), 1000);
+        assert_eq!(transport.lines().len(), 1000);
     });
 }
 
 // promise: A vault cannot use more memory, time or requests of the host than its limits allow.
 // attack: vault: send a reply of 10 GiB, with or without a declared length -> at most 1 MiB is read
 #[test]
-fn a_reply_without_end_is_cut_off() {
+fn endless_reply_is_cut_off() {
     paused(async {
-        let error = get(&after_dance(|_| Reply::Endless)).await;
+        let error = get(&after_sign_in(|_| Reply::Endless)).await;
         assert!(matches!(&error, VaultError::Damaged(text) if text.contains("more than 1 MiB")), "{error}");
-        let from_authority = Script::new(|seen| match seen.url.starts_with(AUTHORITY) {
+        let from_authority = FakeTransport::new(|seen| match seen.url.starts_with(AUTHORITY) {
             true => Reply::Endless,
             false => Reply::challenge(AUTHORITY, "https://vault.azure.net"),
         });
@@ -97,12 +98,12 @@ fn a_reply_without_end_is_cut_off() {
 // attack: vault: redirect a request, or the form with the client secret -> redirects are not
 // followed
 #[test]
-fn a_redirect_is_not_followed() {
+fn redirect_is_not_followed() {
     paused(async {
         for status in [301, 302, 303, 307, 308] {
             let location = vec![("location", "https://evil.example/secrets/a".to_owned())];
-            let script = after_dance(move |_| Reply::Raw(status, location.clone(), Vec::new()));
-            let error = get(&script).await;
+            let transport = after_sign_in(move |_| Reply::Raw(status, location.clone(), Vec::new()));
+            let error = get(&transport).await;
             assert!(matches!(&error, VaultError::Damaged(text) if text.contains("redirect")), "{error}");
         }
     });
@@ -113,7 +114,7 @@ fn a_redirect_is_not_followed() {
 // attack: vault: send a challenge that names another authority or audience -> both are compared
 // with those of the vault's domain before a token is requested
 #[test]
-fn a_challenge_names_our_authority_and_our_audience_or_no_token_is_asked_for() {
+fn foreign_challenge_requests_no_token() {
     paused(async {
         for (authority, resource) in [
             ("https://evil.example", "https://vault.azure.net"),
@@ -124,25 +125,25 @@ fn a_challenge_names_our_authority_and_our_audience_or_no_token_is_asked_for() {
             (AUTHORITY, "https://vault.azure.net.evil.example"),
             (AUTHORITY, "https://vault.azure.cn"),
         ] {
-            let script = Script::new(move |_| Reply::challenge(authority, resource));
-            let error = get(&script).await;
+            let transport = FakeTransport::new(move |_| Reply::challenge(authority, resource));
+            let error = get(&transport).await;
             assert!(matches!(&error, VaultError::Damaged(text) if text.contains("challenge")), "{error}");
-            assert_eq!(script.seen().len(), 1, "no token was asked for");
+            assert_eq!(transport.seen().len(), 1, "no token was requested");
         }
-        // A second audience behind the first is looked at too, and a challenge without any is none.
+        // A second audience is checked too, and a challenge must name one.
         for challenge in [
             "Bearer resource=\"https://vault.azure.net\", scope=\"https://management.azure.com/.default\"",
             "Bearer realm=\"x\"",
             "Basic",
-            // The SDK looks for a text and not for a name, and takes the first that it finds.
+            // The SDK searches for a text, not a parameter name, and takes the first match.
             "Bearer xresource=\"https://management.azure.com\", resource=\"https://vault.azure.net\"",
             "Bearer a=\"resource=\"https://graph.microsoft.com\", resource=\"https://vault.azure.net\"",
             "Bearer a=\"telescope=\"https://graph.microsoft.com/.default\", resource=\"https://vault.azure.net\"",
         ] {
             let header = vec![("www-authenticate", challenge.to_owned())];
-            let script = Script::new(move |_| Reply::Raw(401, header.clone(), Vec::new()));
-            assert!(get(&script).await.to_string().contains("challenge"), "{challenge}");
-            assert_eq!(script.seen().len(), 1);
+            let transport = FakeTransport::new(move |_| Reply::Raw(401, header.clone(), Vec::new()));
+            assert!(get(&transport).await.to_string().contains("challenge"), "{challenge}");
+            assert_eq!(transport.seen().len(), 1);
         }
     });
 }
@@ -150,10 +151,10 @@ fn a_challenge_names_our_authority_and_our_audience_or_no_token_is_asked_for() {
 // promise: An Azure token is sent only to the vault, and requests go only to the vault, its token
 // authority or the metadata address.
 #[test]
-fn a_token_is_for_this_vault_whatever_is_asked_for() {
+fn token_is_always_for_this_vault() {
     paused(async {
-        let script = Script::new(|_| Reply::token("t"));
-        let vault = vault_over(&script);
+        let transport = FakeTransport::new(|_| Reply::token("t"));
+        let vault = vault_over(&transport);
         let credential = &vault.0.credential;
         azure_core::credentials::TokenCredential::get_token(
             &**credential,
@@ -162,7 +163,7 @@ fn a_token_is_for_this_vault_whatever_is_asked_for() {
         )
         .await
         .unwrap();
-        let [asked] = &script.seen()[..] else { panic!("{:?}", script.lines()) };
+        let [asked] = &transport.seen()[..] else { panic!("{:?}", transport.lines()) };
         assert!(asked.body.contains("vault.azure.net") && !asked.body.contains("management"), "{}", asked.body);
     });
 }
@@ -170,15 +171,15 @@ fn a_token_is_for_this_vault_whatever_is_asked_for() {
 // attack: vault: send a reply that is not JSON, is truncated or has another content type -> it is
 // not parsed, and the error repeats none of it
 #[test]
-fn what_is_not_json_is_not_read() {
+fn reply_other_than_json_is_rejected() {
     paused(async {
         let reply = |kind: &'static str, body: &'static str| {
-            move |_: &Seen| Reply::Raw(200, vec![("content-type", kind.to_owned())], body.into())
+            move |_: &SeenRequest| Reply::Raw(200, vec![("content-type", kind.to_owned())], body.into())
         };
-        let html = get(&after_dance(reply("text/html", "<html>{}"))).await;
-        assert!(html.to_string().contains("something else than JSON"), "{html}");
+        let html = get(&after_sign_in(reply("text/html", "<html>{}"))).await;
+        assert!(html.to_string().contains("did not answer with JSON"), "{html}");
         for body in ["{\"value\":\"hunter2\"", "[]", "{}", "\"hunter2\"", "{\"value\":5}", "nul", ""] {
-            let error = get(&after_dance(reply("application/json", body))).await;
+            let error = get(&after_sign_in(reply("application/json", body))).await;
             assert!(matches!(error, VaultError::Damaged(_)), "{body}: {error}");
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
@@ -190,7 +191,7 @@ fn a_text_of_the_vaults_that_repeats_the_token_shows_none() {
     paused(async {
         let token = format!("eyJ0eXAi.{}.sig", "Zm9vYmFy".repeat(30));
         let issued = token.clone();
-        let script = Script::new(move |seen| {
+        let transport = FakeTransport::new(move |seen| {
             if seen.url.starts_with(AUTHORITY) {
                 return Reply::token(&issued);
             }
@@ -203,7 +204,7 @@ fn a_text_of_the_vaults_that_repeats_the_token_shows_none() {
                 }
             }
         });
-        let error = get(&script).await.to_string();
+        let error = get(&transport).await.to_string();
         assert!(error.contains("you sent Bearer [...]") && !error.contains(&token), "{error}");
         assert!(!error.contains('\u{1b}'), "{error}");
     });
@@ -211,14 +212,14 @@ fn a_text_of_the_vaults_that_repeats_the_token_shows_none() {
 
 // promise: A vault cannot use more memory, time or requests of the host than its limits allow.
 #[test]
-fn a_refused_token_is_not_sent_for_ever() {
+fn refused_token_is_not_sent_again() {
     paused(async {
-        let script = Script::new(|seen| match seen.url.starts_with(AUTHORITY) {
+        let transport = FakeTransport::new(|seen| match seen.url.starts_with(AUTHORITY) {
             true => Reply::token("the-token"),
             false => Reply::challenge(AUTHORITY, "https://vault.azure.net"),
         });
-        let error = get(&script).await;
+        let error = get(&transport).await;
         assert!(matches!(&error, VaultError::Refused(text) if text.contains("does not accept the token")), "{error}");
-        assert_eq!(script.lines().len(), 1);
+        assert_eq!(transport.lines().len(), 1);
     });
 }

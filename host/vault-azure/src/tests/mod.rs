@@ -1,4 +1,5 @@
-//! The vault against a transport in memory: what the wire says is written here, and every request that got past the guard is kept.
+//! Tests with a fake transport that scripts the replies and records every request that passes the
+//! guard.
 
 mod credentials;
 mod faults;
@@ -24,16 +25,16 @@ use strongroom_policy::Operation;
 pub(super) const VAULT: &str = "https://team.vault.azure.net";
 pub(super) const AUTHORITY: &str = "https://login.microsoftonline.com";
 
-/// A request that came through the guard.
+/// A request that passed the guard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct SeenRequest {
     pub(super) method: String,
     pub(super) url: String,
     pub(super) authorization: Option<String>,
     pub(super) body: String,
 }
 
-impl Seen {
+impl SeenRequest {
     fn of(request: &Request) -> Self {
         let body = match request.body() {
             Body::Bytes(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
@@ -47,24 +48,24 @@ impl Seen {
         }
     }
 
-    /// `GET /secrets/x`: without host and query.
+    /// Returns method and path, such as `GET /secrets/x`.
     pub(super) fn line(&self) -> String {
         let url = url::Url::parse(&self.url).unwrap();
         format!("{} {}", self.method, url.path())
     }
 }
 
-/// What is answered.
+/// A reply.
 pub(super) enum Reply {
     Json(u16, serde_json::Value),
     Raw(u16, Vec<(&'static str, String)>, Vec<u8>),
-    /// Chunks without end.
+    /// An endless body.
     Endless,
-    /// A beginning, and then the connection breaks.
+    /// A partial body, then a broken connection.
     Cut,
     Fails(ErrorKind),
-    /// Nothing, ever.
-    Silence,
+    /// No reply, ever.
+    Silent,
 }
 
 impl Reply {
@@ -83,43 +84,43 @@ impl Reply {
     }
 }
 
-type Handler = dyn Fn(&Seen) -> Reply + Send + Sync;
+type Handler = dyn Fn(&SeenRequest) -> Reply + Send + Sync;
 
-/// A transport that answers from a function.
-pub(super) struct Script {
+/// A transport whose replies come from a function.
+pub(super) struct FakeTransport {
     handler: Box<Handler>,
-    seen: Mutex<Vec<Seen>>,
+    seen: Mutex<Vec<SeenRequest>>,
 }
 
-impl Script {
-    pub(super) fn new(handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Arc<Self> {
+impl FakeTransport {
+    pub(super) fn new(handler: impl Fn(&SeenRequest) -> Reply + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self { handler: Box::new(handler), seen: Mutex::default() })
     }
 
-    /// What has come, apart from the dance for the first token.
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    /// Returns all requests.
+    pub(super) fn seen(&self) -> Vec<SeenRequest> {
         self.seen.lock().unwrap().clone()
     }
 
     pub(super) fn lines(&self) -> Vec<String> {
-        self.seen().iter().filter(|seen| seen.authorization.is_some()).map(Seen::line).collect()
+        self.seen().iter().filter(|seen| seen.authorization.is_some()).map(SeenRequest::line).collect()
     }
 
-    pub(super) fn forget(&self) {
+    pub(super) fn clear_seen(&self) {
         self.seen.lock().unwrap().clear();
     }
 }
 
-impl fmt::Debug for Script {
+impl fmt::Debug for FakeTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Script")
+        f.write_str("FakeTransport")
     }
 }
 
 #[async_trait]
-impl HttpClient for Script {
+impl HttpClient for FakeTransport {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
-        let seen = Seen::of(request);
+        let seen = SeenRequest::of(request);
         self.seen.lock().unwrap().push(seen.clone());
         let (status, headers, body) = match (self.handler)(&seen) {
             Reply::Json(status, body) => (
@@ -144,7 +145,7 @@ impl HttpClient for Script {
                 ));
             }
             Reply::Fails(kind) => return Err(Error::with_message(kind, "the network said no")),
-            Reply::Silence => return std::future::pending().await,
+            Reply::Silent => return std::future::pending().await,
         };
         let mut map = Headers::new();
         for (name, value) in headers {
@@ -160,9 +161,9 @@ fn json_headers() -> Headers {
     headers
 }
 
-/// The dance that comes before the first answer: a challenge, and a token.
-pub(super) fn after_dance(answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Arc<Script> {
-    Script::new(move |seen| {
+/// Handles the challenge and the token request that come first, then replies from a function.
+pub(super) fn after_sign_in(answer: impl Fn(&SeenRequest) -> Reply + Send + Sync + 'static) -> Arc<FakeTransport> {
+    FakeTransport::new(move |seen| {
         if seen.url.starts_with(AUTHORITY) {
             Reply::token("the-token")
         } else if seen.authorization.is_none() {
@@ -173,7 +174,7 @@ pub(super) fn after_dance(answer: impl Fn(&Seen) -> Reply + Send + Sync + 'stati
     })
 }
 
-/// Tools that are not there.
+/// Tools that are not installed.
 #[derive(Debug)]
 pub(super) struct NoTools;
 
@@ -184,7 +185,7 @@ impl Executor for NoTools {
     }
 }
 
-/// An application with a secret, in a file of a folder that the test keeps.
+/// Returns an application with a secret in a file of a temporary directory.
 pub(super) fn application() -> (tempfile::TempDir, CredentialSettings) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("client-secret");
@@ -200,18 +201,18 @@ pub(super) fn application() -> (tempfile::TempDir, CredentialSettings) {
     (dir, settings)
 }
 
-pub(super) fn place() -> Place {
-    Place::parse(VAULT, &Exceptions::default()).unwrap()
+pub(super) fn location() -> VaultLocation {
+    VaultLocation::parse(VAULT, &Exceptions::default()).unwrap()
 }
 
-/// A vault over a script, with the application as its credential.
-pub(super) fn vault_over(script: &Arc<Script>) -> AzureVault {
-    vault_with(script, steady::Settings { failures: 1000, ..steady::Settings::default() })
+/// Opens a vault over a fake transport, with the application as its credential.
+pub(super) fn vault_over(transport: &Arc<FakeTransport>) -> AzureVault {
+    vault_with(transport, retry::Settings { failures: 1000, ..retry::Settings::default() })
 }
 
-pub(super) fn vault_with(script: &Arc<Script>, steady: steady::Settings) -> AzureVault {
+pub(super) fn vault_with(transport: &Arc<FakeTransport>, retry: retry::Settings) -> AzureVault {
     let (_dir, settings) = application();
-    AzureVault::with(place(), &settings, Arc::clone(script) as _, Arc::new(NoTools), steady).unwrap()
+    AzureVault::with(location(), &settings, Arc::clone(transport) as _, Arc::new(NoTools), retry).unwrap()
 }
 
 pub(super) fn grant(operation: Operation, name: &str) -> Grant {
@@ -226,7 +227,7 @@ pub(super) fn secret(text: &str) -> Arc<Secret> {
     Arc::new(Secret::new(text.to_owned()).unwrap())
 }
 
-/// A secret as the vault answers with it.
+/// Returns the vault's reply for a secret.
 pub(super) fn bundle(name: &str, value: &str) -> Reply {
     let id = format!("{VAULT}/secrets/{name}/0123abcd");
     Reply::Json(
@@ -235,7 +236,7 @@ pub(super) fn bundle(name: &str, value: &str) -> Reply {
     )
 }
 
-/// A test on a clock that stands still until everybody waits.
+/// Runs a test with a paused clock that advances when all tasks wait.
 pub(super) fn paused(test: impl Future<Output = ()>) {
     let test: Pin<Box<dyn Future<Output = ()>>> = Box::pin(test);
     tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(test);

@@ -1,8 +1,8 @@
-//! What goes over the wire for each operation, and what comes back.
+//! Tests of the requests and replies of each operation.
 
 use serde_json::json;
 
-use super::model::Model;
+use super::model::FakeKeyVault;
 use super::*;
 
 async fn set(vault: &AzureVault, text: &str, value: &str) -> Result<Vec<Description>, VaultError> {
@@ -10,24 +10,24 @@ async fn set(vault: &AzureVault, text: &str, value: &str) -> Result<Vec<Descript
 }
 
 #[test]
-fn a_name_is_sent_folded_and_whole() {
+fn name_is_sent_folded_and_complete() {
     paused(async {
-        let script = after_dance(|seen| bundle(seen.line().rsplit('/').nth(1).unwrap(), "v"));
-        let vault = vault_over(&script);
+        let transport = after_sign_in(|seen| bundle(seen.line().rsplit('/').nth(1).unwrap(), "v"));
+        let vault = vault_over(&transport);
         Vault::get(&vault, &grant(Operation::Get, "DB-Password")).await.unwrap();
-        assert_eq!(script.lines(), ["GET /secrets/db-password/"]);
-        let url = script.seen().last().unwrap().url.clone();
+        assert_eq!(transport.lines(), ["GET /secrets/db-password/"]);
+        let url = transport.seen().last().unwrap().url.clone();
         assert_eq!(url, format!("{VAULT}/secrets/db-password/?api-version=2025-07-01"));
     });
 }
 
 #[test]
-fn the_first_request_carries_neither_token_nor_value() {
+fn first_request_has_neither_token_nor_value() {
     paused(async {
-        let script = Model::script();
-        let vault = vault_over(&script);
+        let transport = FakeKeyVault::transport();
+        let vault = vault_over(&transport);
         set(&vault, "a", "hunter2").await.unwrap();
-        let seen = script.seen();
+        let seen = transport.seen();
         let shape: Vec<_> = seen
             .iter()
             .map(|seen| (seen.line(), seen.authorization.is_some(), seen.body.contains("hunter2")))
@@ -42,24 +42,24 @@ fn the_first_request_carries_neither_token_nor_value() {
         );
         assert!(seen[1].body.contains("scope=https%3A%2F%2Fvault.azure.net%2F.default"), "{}", seen[1].body);
         set(&vault, "a", "again").await.unwrap();
-        assert_eq!(script.seen().len(), 4, "the token is kept");
+        assert_eq!(transport.seen().len(), 4, "the token is cached");
     });
 }
 
 #[test]
-fn a_disabled_secret_is_told_from_a_forbidden_one() {
+fn disabled_and_forbidden_secrets_differ() {
     paused(async {
-        let script = after_dance(|seen| match seen.line().as_str() {
+        let transport = after_sign_in(|seen| match seen.line().as_str() {
             "GET /secrets/off/" => Reply::error(403, "Forbidden", "SecretDisabled"),
             "GET /secrets/shut/" => Reply::error(403, "Forbidden", "ForbiddenByRbac"),
             _ => Reply::error(404, "SecretNotFound", "SecretNotFound"),
         });
-        let vault = vault_over(&script);
+        let vault = vault_over(&transport);
         let off = Operator::get(&vault, &name("off"), None).await.unwrap_err();
         assert_eq!(off.to_string(), "the secret `off` is disabled in the vault");
         let shut = Operator::get(&vault, &name("shut"), None).await.unwrap_err();
         assert!(matches!(&shut, VaultError::Refused(text) if text.contains("Key Vault Secrets User")), "{shut}");
-        // A component gets nothing of either; the one is no secret to be had, the other a vault that does not serve.
+        // A batch reports the disabled secret as missing, but fails for the forbidden one.
         let grants = ["off", "none"].map(|name| grant(Operation::Get, name));
         let why: Vec<_> = vault.get_many(&grants).await.unwrap().into_iter().map(Result::err).collect();
         assert_eq!(why, [Some(Missing::Disabled), Some(Missing::NotFound)]);
@@ -69,9 +69,9 @@ fn a_disabled_secret_is_told_from_a_forbidden_one() {
 }
 
 #[test]
-fn a_deleted_name_cannot_be_set_until_it_is_recovered_or_purged() {
+fn deleted_name_must_be_recovered_or_purged() {
     paused(async {
-        let vault = vault_over(&Model::script());
+        let vault = vault_over(&FakeKeyVault::transport());
         let first = set(&vault, "a", "old").await.unwrap();
         vault.delete_many(&[grant(Operation::Delete, "a")]).await.unwrap();
         let error = set(&vault, "a", "new").await.unwrap_err();
@@ -91,13 +91,13 @@ fn a_deleted_name_cannot_be_set_until_it_is_recovered_or_purged() {
 }
 
 #[test]
-fn a_batch_that_stops_half_way_names_exactly_what_was_written() {
+fn partial_batch_lists_exactly_what_was_written() {
     paused(async {
-        let script = after_dance(|seen| match seen.line().as_str() {
+        let transport = after_sign_in(|seen| match seen.line().as_str() {
             "PUT /secrets/c" => Reply::error(403, "Forbidden", "ForbiddenByRbac"),
             line => bundle(line.rsplit('/').next().unwrap(), "v"),
         });
-        let vault = vault_over(&script);
+        let vault = vault_over(&transport);
         let batch = ["a", "b", "c"].map(|name| (grant(Operation::Set, name), secret("v")));
         let error = Vault::set_many(&vault, &batch).await.unwrap_err();
         let VaultError::Partial { written, cause } = error else { panic!("{error}") };
@@ -109,10 +109,10 @@ fn a_batch_that_stops_half_way_names_exactly_what_was_written() {
 }
 
 #[test]
-fn a_dropped_batch_goes_on() {
+fn dropped_batch_continues() {
     paused(async {
-        let script = Model::script();
-        let vault = vault_over(&script);
+        let transport = FakeKeyVault::transport();
+        let vault = vault_over(&transport);
         let batch = (0..20).map(|at| (grant(Operation::Set, &format!("n{at}")), secret("v"))).collect::<Vec<_>>();
         let mut write = Vault::set_many(&vault, &batch);
         let _ = futures_util::poll!(&mut write);
@@ -123,17 +123,17 @@ fn a_dropped_batch_goes_on() {
 }
 
 #[test]
-fn a_list_has_all_pages() {
+fn list_has_all_pages() {
     paused(async {
-        let script = Model::script();
-        let vault = vault_over(&script);
+        let transport = FakeKeyVault::transport();
+        let vault = vault_over(&transport);
         let batch = (0..60).map(|at| (grant(Operation::Set, &format!("db-{at:02}")), secret("v"))).collect::<Vec<_>>();
         Vault::set_many(&vault, &batch).await.unwrap();
-        script.forget();
+        transport.clear_seen();
         let names = Vault::list(&vault, &strongroom_vault::cases::list_grant("\"db-*\" = [\"list\"]")).await.unwrap();
         assert_eq!(names.len(), 60);
-        assert_eq!(script.lines(), ["GET /secrets"; 3]);
-        for seen in script.seen() {
+        assert_eq!(transport.lines(), ["GET /secrets"; 3]);
+        for seen in transport.seen() {
             assert!(seen.url.contains("api-version=2025-07-01") && !seen.url.contains("7.4"), "{}", seen.url);
         }
     });
@@ -141,14 +141,14 @@ fn a_list_has_all_pages() {
 
 // promise: A list over exact names never pages through the vault.
 #[test]
-fn a_list_of_exact_names_never_pages_the_vault_and_reads_no_value() {
+fn list_of_exact_names_does_not_page() {
     paused(async {
-        let script = Model::script();
-        let vault = vault_over(&script);
+        let transport = FakeKeyVault::transport();
+        let vault = vault_over(&transport);
         for text in ["a", "b", "other"] {
             set(&vault, text, "v").await.unwrap();
         }
-        script.forget();
+        transport.clear_seen();
         let names = Vault::list(
             &vault,
             &strongroom_vault::cases::list_grant(
@@ -158,17 +158,17 @@ fn a_list_of_exact_names_never_pages_the_vault_and_reads_no_value() {
         .await
         .unwrap();
         assert_eq!(names, [name("a"), name("alias")]);
-        let mut lines = script.lines();
+        let mut lines = transport.lines();
         lines.sort();
         assert_eq!(lines, ["a", "b", "none"].map(|name| format!("GET /secrets/{name}/versions")));
     });
 }
 
 #[test]
-fn a_disabled_secret_is_in_no_components_list() {
+fn disabled_secret_is_not_listed() {
     paused(async {
         let item = |name: &str, enabled: bool, version: &str| json!({"id": format!("{VAULT}/secrets/{name}{version}"), "attributes": {"enabled": enabled, "created": 1000}});
-        let script = after_dance(move |seen| {
+        let transport = after_sign_in(move |seen| {
             let items = match seen.line().as_str() {
                 "GET /secrets" => vec![item("db-on", true, ""), item("db-off", false, "")],
                 "GET /secrets/off/versions" => vec![item("off", false, "/1")],
@@ -176,7 +176,7 @@ fn a_disabled_secret_is_in_no_components_list() {
             };
             Reply::Json(200, json!({"value": items}))
         });
-        let vault = vault_over(&script);
+        let vault = vault_over(&transport);
         let names =
             Vault::list(&vault, &strongroom_vault::cases::list_grant("off = [\"list\"]\n\"db-*\" = [\"list\"]"))
                 .await
@@ -186,9 +186,9 @@ fn a_disabled_secret_is_in_no_components_list() {
 }
 
 #[test]
-fn a_version_that_was_not_asked_for_is_not_taken() {
+fn other_version_than_requested_is_rejected() {
     paused(async {
-        let vault = vault_over(&after_dance(|_| bundle("a", "v")));
+        let vault = vault_over(&after_sign_in(|_| bundle("a", "v")));
         let other = SecretVersion::parse("ffff").unwrap();
         let error = Operator::get(&vault, &name("a"), Some(&other)).await.unwrap_err();
         assert!(matches!(&error, VaultError::Damaged(text) if text.contains("another version")), "{error}");
@@ -196,13 +196,13 @@ fn a_version_that_was_not_asked_for_is_not_taken() {
 }
 
 #[test]
-fn times_are_passed_on_for_the_broker_to_enforce() {
+fn validity_period_is_returned_unchecked() {
     paused(async {
-        let script = after_dance(|_| {
+        let transport = after_sign_in(|_| {
             let attributes = json!({"enabled": true, "created": 1000, "nbf": 2000, "exp": 3000});
             Reply::Json(200, json!({"id": format!("{VAULT}/secrets/a/1"), "value": "v", "attributes": attributes}))
         });
-        let stored = Operator::get(&vault_over(&script), &name("a"), None).await.unwrap();
+        let stored = Operator::get(&vault_over(&transport), &name("a"), None).await.unwrap();
         let seconds = |time: Option<jiff::Timestamp>| time.map(jiff::Timestamp::as_second);
         let attributes = &stored.description.attributes;
         assert_eq!((seconds(attributes.not_before), seconds(attributes.expires)), (Some(2000), Some(3000)));
@@ -210,21 +210,21 @@ fn times_are_passed_on_for_the_broker_to_enforce() {
 }
 
 #[test]
-fn status_says_who_answered_and_what_it_may() {
+fn status_shows_credential_and_permissions() {
     paused(async {
-        let script = after_dance(|seen| match seen.line().as_str() {
+        let transport = after_sign_in(|seen| match seen.line().as_str() {
             "GET /secrets" => Reply::error(403, "Forbidden", "ForbiddenByRbac"),
             line => {
                 assert!(line.starts_with("GET /secrets/strongroom-status-"), "{line}");
                 Reply::error(404, "SecretNotFound", "SecretNotFound")
             }
         });
-        let status = vault_over(&script).status().await.unwrap();
+        let status = vault_over(&transport).status().await.unwrap();
         assert_eq!((status.credential, status.get, status.list), ("client-secret", Permission::Yes, Permission::No));
         assert_eq!(status.problems, Vec::<String>::new());
         assert!(status.token_expires.is_some() && status.tenant.is_none());
 
-        let shut = after_dance(|_| Reply::error(403, "Forbidden", "ForbiddenByFirewall"));
+        let shut = after_sign_in(|_| Reply::error(403, "Forbidden", "ForbiddenByFirewall"));
         let status = vault_over(&shut).status().await.unwrap();
         assert_eq!((status.get, status.list), (Permission::Unknown, Permission::Unknown));
         assert!(status.problems[0].contains("firewall"), "{:?}", status.problems);

@@ -26,7 +26,7 @@ pub(super) fn run(vault: &AzureVault, verify: bool, json: bool, context: &Contex
             Failure::invalid("`--verify` supports only local vaults, not a Key Vault").help("remove `--verify`")
         );
     }
-    let place = vault.place();
+    let place = vault.location();
     let status = block_on(vault.status())?.map_err(|error| {
         Failure::from(error)
             .help("see docs/azure.md for what each credential type needs, or choose another with `--credential TYPE`")

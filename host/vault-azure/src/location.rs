@@ -1,24 +1,25 @@
-//! Where a Key Vault is: its origin, and with it the audience of tokens and the authority that issues them.
+//! Location of a Key Vault: its origin, and the audience and authority of its tokens.
 //!
-//! The vault's domain decides all three, so that a configuration cannot send the token of one cloud to another. A host that is no Key
-//! Vault domain is refused, unless the configuration declares that very host as an emulator.
+//! The vault's domain determines all three, so that a configuration cannot send the token for one
+//! cloud to another. A host outside the Key Vault domains is rejected unless the configuration
+//! declares it as an emulator.
 
 use std::path::PathBuf;
 
 use url::{Host, Url};
 
-/// An Azure cloud, told by the domain of its vaults.
+/// An Azure cloud, determined by the domain of its vaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cloud {
     /// The public cloud.
     Public,
-    /// The cloud that is run in China.
+    /// The cloud in China.
     China,
     /// The cloud of the United States government.
     UsGovernment,
 }
 
-/// The domains of each cloud's vaults: the ordinary one, and those that private endpoints resolve by.
+/// Domains of each cloud's vaults: the normal ones, and those used by private endpoints.
 const DOMAINS: &[(&str, Cloud)] = &[
     ("vault.azure.net", Cloud::Public),
     ("vaultcore.azure.net", Cloud::Public),
@@ -31,11 +32,11 @@ const DOMAINS: &[(&str, Cloud)] = &[
     ("privatelink.vaultcore.usgovcloudapi.net", Cloud::UsGovernment),
 ];
 
-/// Domains of a service that is often taken for Key Vault and holds no secrets.
+/// Domains of Managed HSM, which is often mistaken for Key Vault but stores no secrets.
 const HSM_DOMAINS: &[&str] = &["managedhsm.azure.net", "managedhsm.azure.cn", "managedhsm.usgovcloudapi.net"];
 
 impl Cloud {
-    /// What a token for a vault of this cloud is issued for.
+    /// Returns the audience of tokens for vaults in this cloud.
     pub fn audience(self) -> &'static str {
         match self {
             Self::Public => "https://vault.azure.net",
@@ -44,7 +45,7 @@ impl Cloud {
         }
     }
 
-    /// Who issues tokens in this cloud.
+    /// Returns the authority that issues tokens in this cloud.
     pub fn authority(self) -> &'static str {
         match self {
             Self::Public => "https://login.microsoftonline.com",
@@ -54,42 +55,43 @@ impl Cloud {
     }
 }
 
-/// A stand-in for Key Vault, which the configuration declares.
+/// An emulator of Key Vault that the configuration declares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Emulator {
-    /// The host and port that are the emulator: `localhost:8443`.
+    /// Host and port of the emulator, such as `localhost:8443`.
     pub host: String,
-    /// The certificates that vouch for it and for its token endpoint, and no others.
+    /// File with the only certificates trusted for it and its token endpoint.
     pub ca_file: PathBuf,
-    /// Where it issues tokens, where that is another origin.
+    /// The token authority, if it is another origin.
     pub authority: Option<String>,
-    /// Where it answers what the metadata address would, where it does. As Azure's own, without TLS, where it is on this machine.
+    /// Origin that replaces the metadata address, if any. Plain HTTP is allowed on this machine, as
+    /// for the real address.
     pub metadata: Option<String>,
 }
 
-/// What a configuration says about places.
+/// Locations that the configuration permits in addition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exceptions {
-    /// An authority host other than the cloud's own.
+    /// A token authority other than the cloud's own.
     pub authority: Option<String>,
-    /// A host that is no Key Vault and yet to be used as one.
+    /// An emulator that may be used as a vault.
     pub emulator: Option<Emulator>,
 }
 
-/// Where a vault is, and who lets the host in.
+/// Origin, token audience and token authority of a vault.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct VaultLocation {
     origin: Url,
     audience: String,
     authority: Url,
     emulator: Option<Emulator>,
 }
 
-impl Place {
-    /// Reads `https://NAME.vault.azure.net` and its like.
+impl VaultLocation {
+    /// Parses `https://NAME.vault.azure.net` and the equivalents of other clouds.
     ///
     /// # Errors
-    /// What is wrong with it and what would be right.
+    /// A text that says what is wrong and what is valid.
     pub fn parse(text: &str, exceptions: &Exceptions) -> Result<Self, String> {
         let origin = origin(text)?;
         if let Some(emulator) = &exceptions.emulator
@@ -99,18 +101,18 @@ impl Place {
         }
         let host = match origin.host() {
             Some(Host::Domain(host)) => host.to_owned(),
-            _ => return Err(format!("{} {NO_VAULT}", shown(&origin))),
+            _ => return Err(format!("{} {NOT_A_VAULT}", shown(&origin))),
         };
         if HSM_DOMAINS.iter().any(|domain| host.ends_with(&format!(".{domain}"))) {
-            return Err("a Managed HSM holds keys and no secrets: name a Key Vault".to_owned());
+            return Err("a Managed HSM stores keys, not secrets: name a Key Vault".to_owned());
         }
         let found = DOMAINS.iter().find_map(|(domain, cloud)| {
             let name = host.strip_suffix(domain)?.strip_suffix('.')?;
             is_vault_name(name).then_some(*cloud)
         });
-        let Some(cloud) = found else { return Err(format!("{} {NO_VAULT}", shown(&origin))) };
+        let Some(cloud) = found else { return Err(format!("{} {NOT_A_VAULT}", shown(&origin))) };
         if origin.port().is_some() {
-            return Err("a Key Vault is reached on port 443: leave the port out".to_owned());
+            return Err("a Key Vault uses port 443: omit the port".to_owned());
         }
         let authority = match &exceptions.authority {
             Some(text) => self::origin(text).map_err(|reason| format!("`azure.authority`: {reason}"))?,
@@ -128,62 +130,62 @@ impl Place {
             metadata_origin(text).map_err(|reason| format!("`azure.emulator.metadata`: {reason}"))?;
         }
         if !emulator.ca_file.is_absolute() {
-            return Err("`azure.emulator.ca-file` has to be an absolute path".to_owned());
+            return Err("`azure.emulator.ca-file` must be an absolute path".to_owned());
         }
-        // What a real vault would ask for: an emulator of the public cloud.
+        // The audience of the public cloud.
         let audience = Cloud::Public.audience().to_owned();
         Ok(Self { origin, audience, authority, emulator: Some(emulator.clone()) })
     }
 
-    /// The vault's origin, `https://host/`.
+    /// Returns the vault's origin, `https://host/`.
     pub fn origin(&self) -> &Url {
         &self.origin
     }
 
-    /// What a token for it is issued for.
+    /// Returns the audience of its tokens.
     pub fn audience(&self) -> &str {
         &self.audience
     }
 
-    /// The origin of whoever issues tokens.
+    /// Returns the origin of the token authority.
     pub fn authority(&self) -> &Url {
         &self.authority
     }
 
-    /// The emulator, where this is one.
+    /// Returns the emulator, if this is one.
     pub fn emulator(&self) -> Option<&Emulator> {
         self.emulator.as_ref()
     }
 
-    /// The scope to ask a token for.
+    /// Returns the scope for token requests.
     pub(super) fn scope(&self) -> String {
         format!("{}/.default", self.audience)
     }
 
-    /// Where requests for the metadata address go instead.
+    /// Returns the origin that replaces the metadata address.
     pub(super) fn metadata(&self) -> Option<Url> {
         metadata_origin(self.emulator.as_ref()?.metadata.as_deref()?).ok()
     }
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for VaultLocation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.origin.as_str().trim_end_matches('/'))
     }
 }
 
-const NO_VAULT: &str = "is no Key Vault: they are named `https://NAME.vault.azure.net`, or end in `vault.azure.cn`, \
+const NOT_A_VAULT: &str = "is not a Key Vault: addresses are `https://NAME.vault.azure.net`, or end in `vault.azure.cn`, \
                         `vault.usgovcloudapi.net` or the domain of a private endpoint; an emulator is declared in the configuration file \
                         under `[azure.emulator]`";
 
-/// Reads an origin: `https`, a host, perhaps a port, and nothing else. What the URL parser would put right is refused, so that what
-/// is read is what was written.
+/// Parses an origin: `https`, a host, an optional port, and nothing else. Rejects texts that the
+/// URL parser would correct.
 fn origin(text: &str) -> Result<Url, String> {
     written_origin(text, "https", 443)
         .ok_or_else(|| "an address is `https://` and a host, without user, path or query".to_owned())
 }
 
-/// Reads the origin of what stands in for the metadata address. Azure's own has no TLS, and is on the machine; so may this be.
+/// Parses the origin that replaces the metadata address. It may use plain HTTP on this machine.
 fn metadata_origin(text: &str) -> Result<Url, String> {
     let is_near = |url: &Url| match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
@@ -201,12 +203,12 @@ fn written_origin(text: &str, scheme: &str, port: u16) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let plain = format!("{scheme}://{}", authority_of(&url));
     let written = text.strip_suffix('/').unwrap_or(text).to_ascii_lowercase();
-    // A default port may be written out.
+    // The default port may be explicit.
     let is_plain = url.scheme() == scheme && (written == plain || written == format!("{plain}:{port}"));
     Url::parse(&plain).ok().filter(|_| is_plain)
 }
 
-/// Host and port as they are written in a URL.
+/// Returns host and port as written in a URL.
 fn authority_of(url: &Url) -> String {
     match (url.host_str(), url.port()) {
         (Some(host), Some(port)) => format!("{host}:{port}"),
@@ -219,7 +221,8 @@ fn shown(origin: &Url) -> String {
     format!("`{}`", strongroom_core::escape::escape_controls(origin.as_str().trim_end_matches('/')))
 }
 
-/// 3 to 24 letters, digits and single hyphens, a letter first and no hyphen last (Azure's rules for names of resources).
+/// Returns whether a name has 3 to 24 letters, digits and single hyphens, starts with a letter and
+/// does not end with a hyphen (Azure's naming rules).
 fn is_vault_name(name: &str) -> bool {
     (3..=24).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
@@ -233,8 +236,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn place(text: &str) -> Result<Place, String> {
-        Place::parse(text, &Exceptions::default())
+    fn location(text: &str) -> Result<VaultLocation, String> {
+        VaultLocation::parse(text, &Exceptions::default())
     }
 
     fn emulator(host: &str) -> Exceptions {
@@ -243,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_domain_decides_audience_and_authority() {
+    fn domain_determines_audience_and_authority() {
         for (host, audience, authority) in [
             ("team.vault.azure.net", "https://vault.azure.net", "https://login.microsoftonline.com/"),
             ("team.privatelink.vaultcore.azure.net", "https://vault.azure.net", "https://login.microsoftonline.com/"),
@@ -251,16 +254,16 @@ mod tests {
             ("a-1.vault.usgovcloudapi.net", "https://vault.usgovcloudapi.net", "https://login.microsoftonline.us/"),
         ] {
             for text in [format!("https://{host}"), format!("https://{host}/"), format!("https://{host}:443")] {
-                let place = place(&text).unwrap();
-                assert_eq!(place.to_string(), format!("https://{host}"));
-                assert_eq!((place.audience(), place.authority().as_str()), (audience, authority));
+                let location = location(&text).unwrap();
+                assert_eq!(location.to_string(), format!("https://{host}"));
+                assert_eq!((location.audience(), location.authority().as_str()), (audience, authority));
             }
         }
-        assert_eq!(place("https://TEAM.Vault.Azure.NET").unwrap().to_string(), "https://team.vault.azure.net");
+        assert_eq!(location("https://TEAM.Vault.Azure.NET").unwrap().to_string(), "https://team.vault.azure.net");
     }
 
     #[test]
-    fn what_is_no_key_vault_is_refused() {
+    fn other_addresses_are_rejected() {
         for (text, word) in [
             ("http://team.vault.azure.net", "https://"),
             ("https://user@team.vault.azure.net", "without user"),
@@ -269,50 +272,50 @@ mod tests {
             ("https://team.vault.azure.net#x", "query"),
             ("https:\\\\team.vault.azure.net", "https://"),
             ("https://team.vault.azure.net:8443", "port 443"),
-            ("https://team.vault.azure.net.", "no Key Vault"),
-            ("https://team.vault.azure.net.evil.example", "no Key Vault"),
-            ("https://vault.azure.net", "no Key Vault"),
-            ("https://evilvault.azure.net", "no Key Vault"),
-            ("https://a.b.vault.azure.net", "no Key Vault"),
-            ("https://te--am.vault.azure.net", "no Key Vault"),
-            ("https://127.0.0.1", "no Key Vault"),
-            ("https://[::1]", "no Key Vault"),
+            ("https://team.vault.azure.net.", "not a Key Vault"),
+            ("https://team.vault.azure.net.evil.example", "not a Key Vault"),
+            ("https://vault.azure.net", "not a Key Vault"),
+            ("https://evilvault.azure.net", "not a Key Vault"),
+            ("https://a.b.vault.azure.net", "not a Key Vault"),
+            ("https://te--am.vault.azure.net", "not a Key Vault"),
+            ("https://127.0.0.1", "not a Key Vault"),
+            ("https://[::1]", "not a Key Vault"),
             ("https://localhost", "[azure.emulator]"),
             ("https://localhost:8443", "[azure.emulator]"),
-            ("https://team.managedhsm.azure.net", "keys and no secrets"),
+            ("https://team.managedhsm.azure.net", "keys, not secrets"),
             ("https://", "https://"),
             (" https://team.vault.azure.net", "https://"),
             ("https://te%61m.vault.azure.net", "https://"),
         ] {
-            let reason = place(text).unwrap_err();
+            let reason = location(text).unwrap_err();
             assert!(reason.contains(word), "{text}: {reason}");
         }
     }
 
     #[test]
-    fn an_emulator_is_the_declared_host_and_no_other() {
+    fn only_the_declared_host_is_an_emulator() {
         let exceptions = emulator("localhost:8443");
-        let place = Place::parse("https://localhost:8443", &exceptions).unwrap();
-        assert_eq!(place.authority().as_str(), "https://localhost:8443/");
-        assert_eq!(place.scope(), "https://vault.azure.net/.default");
+        let location = VaultLocation::parse("https://localhost:8443", &exceptions).unwrap();
+        assert_eq!(location.authority().as_str(), "https://localhost:8443/");
+        assert_eq!(location.scope(), "https://vault.azure.net/.default");
         for other in ["https://localhost:8444", "https://localhost", "https://127.0.0.1:8443", "http://localhost:8443"]
         {
-            assert!(Place::parse(other, &exceptions).is_err(), "{other}");
+            assert!(VaultLocation::parse(other, &exceptions).is_err(), "{other}");
         }
-        // Beside an emulator, a real vault is a real vault.
-        let real = Place::parse("https://team.vault.azure.net", &exceptions).unwrap();
+        // Real vaults remain usable next to an emulator.
+        let real = VaultLocation::parse("https://team.vault.azure.net", &exceptions).unwrap();
         assert_eq!(real.emulator(), None);
         let mut relative = exceptions.clone();
         relative.emulator.as_mut().unwrap().ca_file = "ca.pem".into();
-        assert!(Place::parse("https://localhost:8443", &relative).unwrap_err().contains("ca-file"));
+        assert!(VaultLocation::parse("https://localhost:8443", &relative).unwrap_err().contains("ca-file"));
     }
 
     #[test]
-    fn the_metadata_address_of_an_emulator_is_near_or_over_tls() {
+    fn emulator_metadata_is_local_or_uses_tls() {
         let with = |metadata: &str| {
             let mut exceptions = emulator("localhost:8443");
             exceptions.emulator.as_mut().unwrap().metadata = Some(metadata.into());
-            Place::parse("https://localhost:8443", &exceptions)
+            VaultLocation::parse("https://localhost:8443", &exceptions)
         };
         for good in ["http://127.0.0.1:8080", "http://localhost", "http://[::1]:80/", "https://metadata.example:8443"] {
             assert!(with(good).unwrap().metadata().is_some(), "{good}");
@@ -331,24 +334,25 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_of_ones_own_is_an_origin() {
+    fn configured_authority_must_be_an_origin() {
         let with = |authority: &str| Exceptions { authority: Some(authority.into()), emulator: None };
-        let place = Place::parse("https://team.vault.azure.net", &with("https://login.corp.example")).unwrap();
-        assert_eq!(place.authority().as_str(), "https://login.corp.example/");
+        let location =
+            VaultLocation::parse("https://team.vault.azure.net", &with("https://login.corp.example")).unwrap();
+        assert_eq!(location.authority().as_str(), "https://login.corp.example/");
         for bad in ["http://login.corp.example", "login.corp.example", "https://login.corp.example/tenant"] {
-            let reason = Place::parse("https://team.vault.azure.net", &with(bad)).unwrap_err();
+            let reason = VaultLocation::parse("https://team.vault.azure.net", &with(bad)).unwrap_err();
             assert!(reason.starts_with("`azure.authority`"), "{reason}");
         }
     }
 
     proptest! {
         #[test]
-        fn whatever_is_accepted_is_below_a_known_domain(text in "(https://)?[a-z0-9.@:/?#\\\\%-]{0,40}(vault\\.azure\\.net)?[a-z.:/@]{0,8}") {
-            if let Ok(place) = place(&text) {
-                let host = place.origin().host_str().unwrap().to_owned();
+        fn accepted_hosts_are_below_a_known_domain(text in "(https://)?[a-z0-9.@:/?#\\\\%-]{0,40}(vault\\.azure\\.net)?[a-z.:/@]{0,8}") {
+            if let Ok(location) = location(&text) {
+                let host = location.origin().host_str().unwrap().to_owned();
                 let is_known = DOMAINS.iter().any(|(domain, _)| host.ends_with(&format!(".{domain}")));
                 prop_assert!(is_known, "{}", host);
-                prop_assert_eq!(place.origin().as_str(), format!("https://{host}/"));
+                prop_assert_eq!(location.origin().as_str(), format!("https://{host}/"));
             }
         }
     }

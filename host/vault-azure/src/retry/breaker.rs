@@ -1,4 +1,5 @@
-//! What keeps callers from a vault that is down: after some failures in a row nobody calls for a while, then one tries.
+//! Circuit breaker: after several consecutive failures no calls are made for a while, then one
+//! attempt is let through.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,15 +15,15 @@ pub(super) struct Breaker {
 
 #[derive(Debug, Default)]
 struct State {
-    /// How many attempts have failed since one succeeded.
+    /// Number of failed attempts since the last success.
     failed: u32,
-    /// Until when nobody calls.
+    /// When the next attempt is allowed, if the breaker is open.
     until: Option<Instant>,
-    /// Whether one is trying.
+    /// Whether that attempt is in progress.
     trying: bool,
 }
 
-/// Leave to make one attempt. Whoever lets it go without a result has not shown that the vault is well.
+/// Permission for one attempt. Dropping it without a result does not close the breaker.
 pub(super) struct Pass<'a> {
     breaker: &'a Breaker,
     is_trial: bool,
@@ -38,7 +39,7 @@ impl Breaker {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leave for an attempt, or what to say.
+    /// Returns permission for an attempt, or the text of an error.
     pub(super) fn pass(&self) -> Result<Pass<'_>, String> {
         let mut state = self.state();
         let Some(until) = state.until else { return Ok(Pass { breaker: self, is_trial: false, ended: false }) };
@@ -50,7 +51,7 @@ impl Breaker {
                 if now < until {
                     format!("in {} ms", until.duration_since(now).as_millis())
                 } else {
-                    "when the attempt under way has ended".to_owned()
+                    "when the current attempt has ended".to_owned()
                 }
             ));
         }
@@ -70,7 +71,7 @@ impl Breaker {
 }
 
 impl Pass<'_> {
-    /// Ends the attempt: the vault is well, or it is not.
+    /// Ends the attempt and records whether the vault works.
     pub(super) fn end(mut self, well: bool) {
         self.ended = true;
         if well {

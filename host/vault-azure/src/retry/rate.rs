@@ -1,29 +1,29 @@
-//! A rate: so many a second, one second's worth at once.
+//! Rate limiter that allows bursts of one second.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Places in a rate, given out in the order of asking.
+/// Slots of a rate, in the order of requests.
 #[derive(Debug)]
 pub(super) struct Rate {
-    /// The time that one place stands for.
+    /// Time per slot.
     step: Duration,
-    /// When the next place would be due if places were given out evenly.
+    /// When the next slot is due at an even rate.
     due: Mutex<Option<Instant>>,
 }
 
-/// How far a place may be given out before it is due.
+/// How long before it is due a slot may be used.
 const AHEAD: Duration = Duration::from_secs(1);
 
 impl Rate {
-    /// So many a second, at least one.
+    /// Creates a limiter for a number of slots per second, at least one.
     pub(super) fn new(per_second: u32) -> Self {
         Self { step: Duration::from_secs(1) / per_second.max(1), due: Mutex::new(None) }
     }
 
-    /// Waits for a place. A place that was waited for in vain is not given back: the rate is a ceiling.
+    /// Waits for a slot. A slot whose waiter is dropped is lost, so the rate is a ceiling.
     pub(super) async fn take(&self) {
         let now = Instant::now();
         let until = {
