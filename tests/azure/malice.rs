@@ -169,11 +169,7 @@ fn reply_that_is_not_json_is_not_parsed() {
     let get = ["secret", "get", "db"];
     let html = typed("text/html", json!("<html>sign in</html>"));
     servers.assert_rejected(&[html], &get, "the vault did not answer with JSON");
-    servers.assert_rejected(
-        &[typed("text/plain", Value::Null)],
-        &get,
-        "the vault did not answer with JSON",
-    );
+    servers.assert_rejected(&[typed("text/plain", Value::Null)], &get, "the vault did not answer with JSON");
     servers.assert_rejected(
         &[typed("application/json", json!("{\"value\":\"hunter2"))],
         &get,

@@ -22,16 +22,16 @@ pub(super) const ENABLED: &[(WasmFeatures, &str)] = &[
     (WasmFeatures::EXTENDED_CONST, "offsets of the shared libraries in a Python component"),
     (WasmFeatures::SIMD, "numerical code: numpy, BLAS kernels"),
     (WasmFeatures::RELAXED_SIMD, "fused multiply-add in BLAS kernels; runs in its deterministic form"),
-    (WasmFeatures::MULTI_MEMORY, "the adapters that the engine generates between composed components"),
+    (WasmFeatures::MULTI_MEMORY, "merged programs with several memories, all within the run's memory limit"),
     (WasmFeatures::COMPONENT_MODEL, "the format of a training component"),
 ];
 
 /// Features that a component may need, by the name that a user would search for. None of them is
 /// enabled.
 const DISABLED: &[(WasmFeatures, &str)] = &[
+    (WasmFeatures::FUNCTION_REFERENCES, "typed function references (function-references)"),
     (WasmFeatures::GC, "garbage collection (gc)"),
     (WasmFeatures::GC_TYPES, "garbage-collected references (externref, gc)"),
-    (WasmFeatures::FUNCTION_REFERENCES, "typed function references (function-references)"),
     (WasmFeatures::TAIL_CALL, "tail calls (tail-call)"),
     (WasmFeatures::EXCEPTIONS, "exception handling (exceptions)"),
     (WasmFeatures::LEGACY_EXCEPTIONS, "legacy exception handling (legacy-exceptions)"),
@@ -97,10 +97,15 @@ fn validate(component: &[u8], features: WasmFeatures) -> Result<(), String> {
 fn unsupported(component: &[u8]) -> Option<Unacceptable> {
     let all = DISABLED.iter().fold(enabled(), |all, (feature, _)| all | *feature);
     validate(component, all).ok()?;
-    let needed = DISABLED.iter().filter(|(feature, _)| validate(component, all - *feature).is_err());
-    let names: Vec<&str> = needed.map(|(_, name)| *name).collect();
-    let names =
-        if names.is_empty() { "a combination of disabled WebAssembly features".to_owned() } else { names.join(", ") };
+    let is_needed = |feature: WasmFeatures| validate(component, all - feature).is_err();
+    let mut names: Vec<&str> =
+        DISABLED.iter().filter(|(feature, _)| is_needed(*feature)).map(|(_, name)| *name).collect();
+    if names.is_empty() {
+        // Several features allow the same thing: name the first that would be enough.
+        let is_enough = |feature: WasmFeatures| validate(component, enabled() | feature).is_ok();
+        names.extend(DISABLED.iter().find(|(feature, _)| is_enough(*feature)).map(|(_, name)| *name));
+    }
+    let names = if names.is_empty() { "a combination of them".to_owned() } else { names.join(", ") };
     Some(Unacceptable::Unsupported(format!(
         "uses WebAssembly features that this host disables: {names}; build it without them"
     )))
@@ -159,5 +164,46 @@ mod tests {
                     .to_owned()
             ))
         );
+    }
+
+    // attack: resources: use a WebAssembly feature that the supported toolchains do not need -> a
+    // component that needs a disabled feature is refused by the feature's name before compilation
+    #[test]
+    fn component_that_needs_a_disabled_feature_is_refused_by_its_name() {
+        let core = |fields: &str| format!("(component (core module {fields}))");
+        let cases = [
+            ("gc", core("(type (struct (field i32)))")),
+            ("gc", core("(type $a (sub (func))) (type (sub $a (func)))")),
+            ("externref", core("(func (param externref))")),
+            ("function-references", core("(type $f (func)) (func (param (ref $f)))")),
+            ("tail-call", core("(func $f (return_call $f))")),
+            ("exceptions", core("(tag $e)")),
+            ("legacy-exceptions", core("(func try catch_all end)")),
+            ("stack-switching", core("(type $f (func)) (type (cont $f))")),
+            ("threads", core("(memory 1 1 shared)")),
+            ("shared-everything-threads", core("(type (shared (func)))")),
+            ("memory64", core("(memory i64 1)")),
+            ("memory-control", core("(memory 1) (func (memory.discard (i32.const 0) (i32.const 0)))")),
+            (
+                "wide-arithmetic",
+                core(
+                    "(func (result i64 i64) \
+                     (i64.add128 (i64.const 0) (i64.const 0) (i64.const 0) (i64.const 0)))",
+                ),
+            ),
+            ("custom-page-sizes", core("(memory 1 (pagesize 1))")),
+            ("WASI 0.3", "(component (core func (canon backpressure.inc)))".to_owned()),
+            ("WASI 0.3", "(component (type (stream u8)))".to_owned()),
+            ("error contexts", "(component (core func (canon error-context.drop)))".to_owned()),
+            ("fixed-length lists", "(component (type (list u8 4)))".to_owned()),
+            ("component model maps", "(component (type (map string u8)))".to_owned()),
+        ];
+        for (name, text) in cases {
+            let component = wat::parse_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            match check(&component) {
+                Err(Unacceptable::Unsupported(why)) => assert!(why.contains(name), "{text}: {why}"),
+                other => panic!("{text}: {other:?}"),
+            }
+        }
     }
 }
