@@ -86,11 +86,11 @@ fn vault_that_cannot_grow_refuses_writes_and_keeps_data() {
     let long = "x".repeat(25_000);
     assert_refused(
         &feed(with_file_limit(&host, 40, &["secret", "set", "new"]), &long),
-        &["vault.sqlite3", "could not be written", "make room", "ulimit -f"],
+        &["vault.sqlite3", "could not be written", "free space", "ulimit -f"],
     );
     assert_refused(
         &feed(with_file_limit(&host, 40, &["secret", "set", "keep"]), &long),
-        &["vault.sqlite3", "could not be written", "make room"],
+        &["vault.sqlite3", "could not be written", "free space"],
     );
     assert_eq!(host.get("keep"), "a-value-that-is-kept");
     assert!(!host.ok(&["secret", "list"]).contains("new"));
@@ -124,7 +124,7 @@ fn ledger_that_cannot_grow_releases_nothing() {
             let stderr = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(5), "{stderr}");
             assert!(
-                stderr.contains("ledger.jsonl") && (stderr.contains("make room") || stderr.contains("ulimit -f")),
+                stderr.contains("ledger.jsonl") && (stderr.contains("free space") || stderr.contains("ulimit -f")),
                 "{stderr}"
             );
         }
@@ -277,9 +277,9 @@ fn full_disk_fails_requests_until_space_is_freed() {
 
     disk.fill();
     for _ in 0..3 {
-        assert_refused(&disk.set(&host, "new", "x"), &["make room"]);
-        assert_refused(&feed(disk.command(&host, &["secret", "get", "keep"]), ""), &["make room"]);
-        assert_refused(&feed(disk.command(&host, &run), ""), &["make room"]);
+        assert_refused(&disk.set(&host, "new", "x"), &["free space"]);
+        assert_refused(&feed(disk.command(&host, &["secret", "get", "keep"]), ""), &["free space"]);
+        assert_refused(&feed(disk.command(&host, &run), ""), &["free space"]);
     }
     // Commands that write nothing succeed.
     for args in [&["audit", "verify"][..], &["audit", "show"], &["runs", "list"], &["runs", "show", "last"]] {
@@ -320,9 +320,9 @@ fn audit_log_on_full_disk_releases_nothing() {
     disk.script(&format!("cp -r \"{}\"/. \"$0\"", audit.display()));
     disk.fill();
     let component = guest("hello");
-    assert_refused(&feed(disk.command(&host, &["secret", "get", "keep"]), ""), &["audit", "make room"]);
-    assert_refused(&disk.set(&host, "new", "x"), &["audit", "make room"]);
-    assert_refused(&feed(disk.command(&host, &["run", component.to_str().unwrap()]), ""), &["audit", "make room"]);
+    assert_refused(&feed(disk.command(&host, &["secret", "get", "keep"]), ""), &["audit", "free space"]);
+    assert_refused(&disk.set(&host, "new", "x"), &["audit", "free space"]);
+    assert_refused(&feed(disk.command(&host, &["run", component.to_str().unwrap()]), ""), &["audit", "free space"]);
     disk.free_space();
     let listed = feed(disk.command(&host, &["secret", "list"]), "");
     assert!(!String::from_utf8(listed.stdout).unwrap().contains("new"), "a write was done without an audit event");
@@ -338,12 +338,12 @@ fn read_only_disk_fails_requests() {
     let run = ["run", component.to_str().unwrap()];
     assert!(feed(disk.command(&host, &run), "").status.success());
     disk.script("mount -o remount,ro none \"$0\"");
-    assert_refused(&disk.set(&host, "new", "x"), &["vault.sqlite3", "read-only", "can be written"]);
+    assert_refused(&disk.set(&host, "new", "x"), &["vault.sqlite3", "read-only", "writable disk"]);
     assert_refused(
         &feed(disk.command(&host, &["secret", "get", "keep"]), ""),
-        &["vault.sqlite3", "read-only", "can be written"],
+        &["vault.sqlite3", "read-only", "writable disk"],
     );
-    assert_refused(&feed(disk.command(&host, &run), ""), &["vault.sqlite3", "read-only", "can be written"]);
+    assert_refused(&feed(disk.command(&host, &run), ""), &["vault.sqlite3", "read-only", "writable disk"]);
     for args in [&["audit", "verify"][..], &["audit", "show"], &["runs", "list"], &["runs", "show", "last"]] {
         let output = feed(disk.command(&host, args), "");
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -352,9 +352,9 @@ fn read_only_disk_fails_requests() {
 
     // Only the audit folder is read-only.
     disk.script("mount --bind \"$0/audit\" \"$0/audit\" && mount -o remount,bind,ro \"$0/audit\"");
-    assert_refused(&disk.set(&host, "new", "x"), &["audit", "can be written"]);
-    assert_refused(&feed(disk.command(&host, &["secret", "get", "keep"]), ""), &["audit", "can be written"]);
-    assert_refused(&feed(disk.command(&host, &run), ""), &["audit", "can be written"]);
+    assert_refused(&disk.set(&host, "new", "x"), &["audit", "writable disk"]);
+    assert_refused(&feed(disk.command(&host, &["secret", "get", "keep"]), ""), &["audit", "writable disk"]);
+    assert_refused(&feed(disk.command(&host, &run), ""), &["audit", "writable disk"]);
     disk.script("umount \"$0/audit\"");
     assert_everything_works(|args| disk.command(&host, args));
 }

@@ -98,8 +98,6 @@ pub enum SessionError {
 /// audit.close()?;
 /// # Ok(())
 /// # }
-/// # #[cfg(not(feature = "local-vault"))]
-/// # fn main() {}
 /// ```
 #[derive(Debug)]
 #[must_use = "a run ends with `Session::end`, which writes its last event and makes its record"]

@@ -92,7 +92,7 @@ fn vault_option_precedes_variable_and_file() {
 #[test]
 fn invalid_vault_address_reports_its_source() {
     for (value, word) in [
-        ("https://team.vault.azure.net.example", "no Key Vault"),
+        ("https://team.vault.azure.net.example", "not a Key Vault"),
         ("https://localhost", "[azure.emulator]"),
         ("/srv/vault", "local:DIR"),
         ("local:", "local:/srv/vault"),
