@@ -78,7 +78,8 @@ impl RunBroker {
             }
             return Ok(AtHand::Answer(Some(value)));
         }
-        match self.broker.vault.cached(&self.pinned(&grant)) {
+        let grant = self.pinned(grant);
+        match self.broker.vault.cached(&grant) {
             Some(answer) => Ok(AtHand::Answer(self.release_cached(&grant, answer).await?)),
             None => Ok(AtHand::Missing(grant)),
         }
@@ -138,8 +139,7 @@ impl RunBroker {
 
     /// Reads one secret with [`Vault::get`](strongroom_vault::Vault::get), or several in one batch.
     async fn fetch(&self, grants: &[Grant]) -> Result<Vec<Result<Stored, Missing>>, VaultError> {
-        let grants: Vec<Grant> = grants.iter().map(|grant| self.pinned(grant)).collect();
-        match grants.as_slice() {
+        match grants {
             [grant] => Ok(vec![Missing::separate(self.ask_vault(self.broker.vault.get(grant)).await)?]),
             grants => self.ask_vault(self.broker.vault.get_many(grants)).await,
         }
@@ -260,11 +260,10 @@ impl RunBroker {
     /// [`RequestError`]: an error for the component, or the end of the run.
     pub async fn describe(&self, name: &str) -> Result<Description, RequestError> {
         let grant = self.grant(Operation::Describe, name).await?;
+        let grant = self.pinned(grant);
         self.audit(self.decided(Kind::Decision, &grant)).await?;
-        let answer = self
-            .ask_vault(self.broker.vault.describe(&self.pinned(&grant)))
-            .await
-            .inspect_err(|error| self.tell_operator(error));
+        let answer =
+            self.ask_vault(self.broker.vault.describe(&grant)).await.inspect_err(|error| self.tell_operator(error));
         let (outcome, version, answer) = match answer {
             Ok(description) => match self.usable(&description) {
                 Ok(()) => ("described", Some(description.version.clone()), Ok(description)),

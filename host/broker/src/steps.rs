@@ -274,11 +274,11 @@ impl RunBroker {
     }
 
     /// Restricts a grant to the version that the run has seen.
-    pub(super) fn pinned(&self, grant: &Grant) -> Grant {
+    pub(super) fn pinned(&self, grant: Grant) -> Grant {
         let version = self.state().held(grant.asked()).map(|held| held.description.version.clone());
         match version {
-            Some(version) => grant.clone().at_version(version),
-            None => grant.clone(),
+            Some(version) => grant.at_version(version),
+            None => grant,
         }
     }
 
