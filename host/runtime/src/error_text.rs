@@ -2,7 +2,7 @@
 
 use wasmtime::WasmBacktrace;
 
-use super::text::{bounded, display};
+use super::text::bounded;
 
 /// The maximum number of causes shown for an error.
 const CAUSES_MAX: usize = 8;
@@ -20,7 +20,7 @@ const FRAME_NAME_MAX: usize = 80;
 /// chooses every name.
 pub(crate) fn format(error: &wasmtime::Error, max: usize) -> String {
     let is_backtrace = |cause: &str| cause.starts_with("error while executing at wasm backtrace:");
-    let causes = error.chain().take(CAUSES_MAX).map(|cause| display(cause, max)).filter(|cause| !is_backtrace(cause));
+    let causes = error.chain().take(CAUSES_MAX).map(|cause| bounded(cause, max)).filter(|cause| !is_backtrace(cause));
     let causes = causes.collect::<Vec<_>>().join(": ");
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return bounded(&causes, max) };
     let calls: Vec<String> = backtrace.frames().iter().take(FRAMES_MAX).map(frame).collect();

@@ -90,7 +90,7 @@ pub(super) fn check(component: &[u8]) -> Result<(), Unacceptable> {
 
 fn validate(component: &[u8], features: WasmFeatures) -> Result<(), String> {
     let validated = Validator::new_with_features(features).validate_all(component);
-    validated.map(drop).map_err(|error| text::display(&error, super::compile::MESSAGE_MAX))
+    validated.map(drop).map_err(|error| text::bounded(&error, super::compile::MESSAGE_MAX))
 }
 
 /// Returns the disabled features that the component needs in order to be valid, if any.

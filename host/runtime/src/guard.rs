@@ -117,7 +117,7 @@ impl Guard {
         // The engine does not export these two error types, so they are matched by text; tests with
         // real guests check the texts. Only the cause is examined, because the context around it
         // contains function names, which the component chooses.
-        let cause = text::display(error.root_cause(), CAUSE_MAX);
+        let cause = text::bounded(error.root_cause(), CAUSE_MAX);
         if cause.contains("fuel allocated for hostcalls has been exhausted") {
             return Ended::Limit(Limit::HostCall);
         }

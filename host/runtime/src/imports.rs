@@ -268,7 +268,7 @@ fn is_text(bytes: &[u8]) -> bool {
 }
 
 fn damaged(error: wasmparser::Error) -> Malformed {
-    Malformed::Damaged(text::display(&error, NAME_MAX))
+    Malformed::Damaged(text::bounded(&error, NAME_MAX))
 }
 
 fn push(items: &mut Vec<Item>, name: &str, kind: Kind) -> Result<(), Malformed> {

@@ -4,15 +4,10 @@
 
 use std::fmt::{self, Display, Write};
 
-/// Escapes control characters and shortens the text to `max` characters, with an ellipsis if
-/// anything was cut.
-pub(crate) fn bounded(text: &str, max: usize) -> String {
-    display(text, max)
-}
-
-/// Formats a value and bounds it like [`bounded`]. Formatting stops at the bound, so that a name of
-/// 30 MB in an error costs nothing.
-pub(crate) fn display(value: &(impl Display + ?Sized), max: usize) -> String {
+/// Formats a value, escapes control characters, and shortens the text to `max` characters, with an
+/// ellipsis if anything was cut. Formatting stops at the bound, so that a name of 30 MB in an error
+/// costs nothing.
+pub(crate) fn bounded(value: &(impl Display + ?Sized), max: usize) -> String {
     let mut writer = BoundedWriter { out: String::new(), left: max };
     // Only a full writer fails.
     if write!(writer, "{value}").is_err() {
@@ -68,7 +63,7 @@ mod tests {
             }
         }
         let writes = std::cell::Cell::new(0);
-        assert_eq!(display(&Endless(&writes), 8), "again ag…");
+        assert_eq!(bounded(&Endless(&writes), 8), "again ag…");
         assert_eq!(writes.get(), 2);
     }
 }
