@@ -227,7 +227,7 @@ impl Runner {
     /// [`RunnerError`].
     pub fn new(options: RunnerOptions) -> Result<Self, RunnerError> {
         let engine = engine(&EngineOptions { max_runs: options.max_runs, ..EngineOptions::default() })?;
-        let executor = Executor::new(engine.clone()).map_err(|error| RunnerError::Linker(error.to_string()))?;
+        let executor = Executor::new(engine.clone()).map_err(|error| RunnerError::Linker(format!("{error:#}")))?;
         let store = options.code_store.as_deref().map(CodeStore::open).transpose()?;
         let ticker = Ticker::new(&engine)?;
         let loader = Loader::new(engine, options.compile, store);

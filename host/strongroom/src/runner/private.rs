@@ -140,12 +140,8 @@ impl Private {
 
     /// Returns whether its name still leads to it.
     pub(super) fn is_in_place(&self) -> io::Result<bool> {
-        Ok(self.in_its_place()?.map(Identity::from) == Some(Identity::of(&self.folder)?))
-    }
-
-    /// Returns the status of the entry with its name, if any.
-    pub(super) fn in_its_place(&self) -> io::Result<Option<Stat>> {
-        stat(&*self.beside.folder, &self.name)
+        let there = stat(&*self.beside.folder, &self.name)?;
+        Ok(there.map(Identity::from) == Some(Identity::of(&self.folder)?))
     }
 
     /// Removes the directory and its contents. If somebody has moved it, its contents are removed
