@@ -18,6 +18,9 @@ use super::{Runner, StartError};
 ///
 /// A [`Runner`] has these checks in its options. A program that reports bad input before it opens a
 /// vault and an audit log makes them itself, as the command line does.
+///
+/// A prepared run is bound by the checks that prepared it, not by those of the runner that runs it:
+/// give both the same ceilings and private paths.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct Checks {
