@@ -94,19 +94,7 @@ fn composed_component_runs() {
 
 /// The import of `get-secret`, lowered with its own memory, for a module that passes invalid
 /// pointers to it.
-const GET_SECRET: &str = r#"
-    (import "strongroom:training/secrets@0.1.0" (instance $secrets
-        (type $cases (variant
-            (case "denied" string) (case "not-found" string) (case "invalid-name" string) (case "invalid-value" string)
-            (case "exhausted" string) (case "expired" string) (case "invalid-batch" string) (case "conflict" string)
-            (case "partial" (list string)) (case "unavailable" string)))
-        (export "error" (type $error (eq $cases)))
-        (export "get-secret" (func (param "name" string) (result (result string (error $error)))))))
-    (core module $libc (memory (export "memory") 1)
-        (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 64)))
-    (core instance $libc (instantiate $libc))
-    (core func $get (canon lower (func $secrets "get-secret")
-        (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))"#;
+const GET_SECRET: &str = include_str!("guests/fragments/get-secret.wat");
 
 /// Returns a component whose function `name` calls itself 20 times and then passes `get-secret` a
 /// pointer outside its memory.
