@@ -275,8 +275,7 @@ pub trait Vault: Send + Sync {
 
     /// Returns the result of [`Vault::get`] if it is known without asking the vault. Only a cache
     /// returns anything other than `None`.
-    fn cached(&self, grant: &Grant) -> Option<Result<Stored, VaultError>> {
-        let _ = grant;
+    fn cached(&self, _grant: &Grant) -> Option<Result<Stored, VaultError>> {
         None
     }
 

@@ -180,7 +180,7 @@ async fn execute(
         .records(Arc::clone(&opened.runs))
         .code_store(opened.home.code())
         .temp(opened.home.temp())
-        // A process for one run: more room would only have to be made.
+        // This process runs one component, so it reserves no more slots.
         .max_runs(1)
         .timings(timings);
     let runner = Runner::new(options).map_err(Failure::host)?;
