@@ -27,6 +27,9 @@ const ADDRESSES_MAX: usize = 64;
 /// may send millions.
 const NAME_MAX: usize = 254;
 
+/// The longest label of a name, in bytes.
+const LABEL_MAX: usize = 63;
+
 /// The addresses and names that a run may connect to.
 #[derive(Clone, Debug, Default)]
 pub struct Reachable {
@@ -118,7 +121,7 @@ impl Reachable {
     /// granted name.
     fn look_up(&self, name: &str) -> LookUp {
         if name.len() > NAME_MAX {
-            return LookUp::Denied;
+            return LookUp::Invalid;
         }
         let literal = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
         if let Ok(address) = IpAddr::from_str(literal) {
@@ -126,7 +129,8 @@ impl Reachable {
         }
         match self.names.get(&folded(name)) {
             Some(known) => LookUp::Granted { entry: known.entry.clone(), addresses: known.addresses.clone() },
-            None => LookUp::Denied,
+            None if is_host_name(name) => LookUp::Denied,
+            None => LookUp::Invalid,
         }
     }
 }
@@ -140,6 +144,8 @@ enum LookUp {
     Granted { entry: String, addresses: Vec<IpAddr> },
     /// No entry of `tcp` contains the name.
     Denied,
+    /// The text can be no host's name, so there is nothing to decide.
+    Invalid,
 }
 
 /// One run's network: what it may reach, and the broker that audits its attempts.
@@ -194,12 +200,13 @@ impl Network {
         self.broker.contact(Contact { operation, target: &target, entry, would_allow }).await
     }
 
-    /// Answers a guest's look-up. The decision is audited first.
+    /// Answers a guest's look-up. The decision is audited first. An address and an invalid name
+    /// need no decision.
     async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, ErrorCode> {
         let (entry, would_allow, addresses) = match self.reachable.look_up(name) {
             LookUp::Literal(address) => return Ok(vec![address]),
             LookUp::Granted { entry, addresses } => (Some(entry), None, addresses),
-            LookUp::Denied if name.len() > NAME_MAX => (None, None, Vec::new()),
+            LookUp::Invalid => return Err(ErrorCode::InvalidArgument),
             LookUp::Denied => {
                 // Checks whether a policy could contain the name; the port is arbitrary.
                 let target = TcpTarget::parse(&format!("{}:1", name.strip_suffix('.').unwrap_or(name))).ok();
@@ -271,6 +278,18 @@ pub(super) fn add_lookup<T: Send + 'static>(
     Ok(())
 }
 
+/// Returns whether a text can be the name of a host. Names with other characters than those of ASCII
+/// are valid, although no policy can grant them.
+fn is_host_name(text: &str) -> bool {
+    let is_valid = |c: char| match c {
+        '-' | '_' => true,
+        _ if c.is_ascii() => c.is_ascii_alphanumeric(),
+        _ => !c.is_control() && !c.is_whitespace(),
+    };
+    let mut labels = text.strip_suffix('.').unwrap_or(text).split('.');
+    labels.all(|label| (1..=LABEL_MAX).contains(&label.len()) && label.chars().all(is_valid))
+}
+
 /// Returns a name as the policy spells it: in lower case, without a trailing dot.
 fn folded(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
@@ -299,7 +318,21 @@ mod tests {
         assert_eq!(reachable.look_up("192.0.2.9"), LookUp::Literal("192.0.2.9".parse().unwrap()));
         assert_eq!(reachable.look_up("[::1]"), LookUp::Literal("::1".parse().unwrap()));
         assert_eq!(reachable.look_up("secret.attacker.example"), LookUp::Denied);
-        assert_eq!(reachable.look_up(&"x".repeat(NAME_MAX + 1)), LookUp::Denied);
+        assert_eq!(reachable.look_up("m\u{fc}nchen.example"), LookUp::Denied);
+    }
+
+    #[tokio::test]
+    async fn invalid_name_is_an_invalid_argument_and_not_recorded() {
+        let (_home, session) = crate::session_for_tests::session_for_tests().await;
+        let network = Network::new(Reachable::default(), Arc::clone(session.broker()));
+        let (long, long_label) = ("x.".repeat(NAME_MAX / 2) + "x", "x".repeat(LABEL_MAX + 1));
+        let invalid = ["", " ", ".", "a..b", "a b", "a\n", "a.b<&>", "127.0.0.1:80", "[::]:80", "http://db.example/"];
+        for name in invalid.into_iter().chain([&*long, &*long_label]) {
+            assert_eq!(network.look_up(name).await, Err(ErrorCode::InvalidArgument), "{name}");
+        }
+        assert_eq!(session.broker().contacts(), []);
+        assert_eq!(network.look_up("db.example").await, Err(ErrorCode::NameUnresolvable));
+        assert_eq!(session.broker().contacts().len(), 1);
     }
 
     // attack: escape: reach a metadata service through an address or name in the policy -> metadata
