@@ -1,7 +1,7 @@
 # `make demo` shows strongroom at work; `make test` runs all tests. Both build what they need.
 # `make demo-postgres` runs a demo with a PostgreSQL server, `make demo-azure` one with a Key Vault.
 
-.PHONY: all build assurance advisories bench bench-check demo demo-azure demo-postgres keyvault-server test test-keyvault lint features fmt doc clean wasm-target postgres example fuzz
+.PHONY: all build assurance advisories bench bench-check demo demo-azure demo-postgres keyvault-server test test-keyvault test-python lint features fmt doc clean wasm-target postgres example fuzz
 
 CARGO ?= cargo
 # RUSTFLAGS would override the flags in the example's own `.cargo/config.toml`.
@@ -53,7 +53,7 @@ keyvault-server:
 
 # Runs unit, property, integration and command-line tests. The integration tests build their guests
 # and the Key Vault test server, and start a real PostgreSQL server.
-test: wasm-target test-keyvault
+test: wasm-target test-keyvault test-python
 	@INSTALL=1 scripts/postgres.sh
 	cd guest-example/rust && $(CARGO) test --locked --release --target-dir $(GUESTS)
 	$(CARGO) test --locked --workspace --target-dir $(TARGET)
@@ -82,6 +82,11 @@ advisories:
 # skipped; with CI=true it fails.
 test-keyvault:
 	cd tests/keyvault && $(CARGO) test --locked --target-dir $(KEYVAULT)
+
+# Tests the Python package in a virtual environment with pinned packages. Without Python 3.11 or the
+# packages, it is skipped; with CI=true it fails.
+test-python:
+	@scripts/python-tests.sh $(TARGET)/python
 
 # Checks formatting, clippy and documentation, with warnings as errors. Checks the guests for their
 # own target.

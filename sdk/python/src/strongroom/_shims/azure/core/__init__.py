@@ -1,0 +1,1 @@
+"""The part of ``azure.core`` that scripts use: its exceptions."""

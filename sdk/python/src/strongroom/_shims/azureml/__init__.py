@@ -1,0 +1,1 @@
+"""Azure ML SDK v1 in a component: ``azureml.core`` and ``azureml.exceptions``, over strongroom."""
