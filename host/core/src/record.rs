@@ -53,7 +53,7 @@ pub struct RunRecord {
     /// The reason in one or two sentences: the trap, the error of `train`, the limit, or the
     /// refused import.
     pub reason: Option<String>,
-    /// The component's exit code, 0 or 1; `None` if it did not exit.
+    /// The component's exit code; `None` if it did not exit.
     pub exit_code: Option<i32>,
     /// The limit that stopped the run.
     pub limit: Option<Limit>,
@@ -180,18 +180,6 @@ impl Outcome {
         Self::HostFault,
         Self::Lost,
     ];
-
-    /// Returns the exit code of `strongroom run` for this outcome.
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Outcome::Finished => 0,
-            Outcome::Failed => 1,
-            Outcome::Refused => 3,
-            Outcome::Limit => 4,
-            Outcome::Running | Outcome::HostFault | Outcome::Lost => 5,
-            Outcome::Cancelled => 130,
-        }
-    }
 
     /// Returns the outcome's name in the record.
     pub fn as_str(self) -> &'static str {

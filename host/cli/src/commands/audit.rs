@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::context::{Context, existing_runs};
 use super::failure::{Exit, Failure};
-use super::style::{self, StdStream};
+use super::style;
 use super::{out, show};
 use crate::config::Home;
 use strongroom::audit::{self, Event, Expect, Item, LineEvent, Report, SegmentReport, Verdict};
@@ -278,7 +278,7 @@ fn colored(sum: &str) -> String {
         "recovered" => style::WARNING,
         _ => style::ERROR,
     };
-    format!("{}:{rest}", style::paint(StdStream::Out, style, word))
+    format!("{}:{rest}", style::paint(style, word))
 }
 
 /// Returns a line for each segment that is not intact, then the overall verdict.

@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::{Global, out, passphrase};
 use crate::config::{Config, Home, Setting, VaultAddress};
 use strongroom::audit::{self, Audit};
+use strongroom::record::RunRecord;
 use strongroom::runs::{RunStore, RunStoreError};
 use strongroom::vault::local::{LocalVault, Unlock};
 use strongroom::vault::{Operator, Vault, VaultError};
@@ -35,13 +36,6 @@ pub(super) struct Opened {
     pub(super) local: Option<LocalVault>,
     pub(super) audit: Audit,
     pub(super) runs: Arc<RunStore>,
-}
-
-/// An open vault: for runs, for operators, and if it is a local one.
-type Vaults = (Arc<dyn Vault>, Arc<dyn Operator>, Option<LocalVault>);
-
-fn vault_of(local: LocalVault) -> Vaults {
-    (Arc::new(local.clone()), Arc::new(local.clone()), Some(local))
 }
 
 /// Returns the failure for a local vault that could not be opened.
@@ -162,22 +156,15 @@ impl Context {
         }
     }
 
-    /// Finds and opens the vault in one step, like [`Context::find_vault`] followed by
-    /// [`Context::open`].
+    /// Finds and opens the vault.
     pub(super) fn find_and_open(&self) -> Result<Opened, Failure> {
-        let VaultAddress::Local(dir) = self.vault_address()? else { return self.open(self.find_vault()?) };
-        let closed = LocalVault::inspect(&dir).map_err(|error| open_error(&dir, error))?;
-        if closed.needs_passphrase() {
-            drop(closed);
-            return self.open(ClosedVault::Local { dir, needs_passphrase: true });
-        }
-        self.open_around(vault_of(closed.open(Unlock::KeyFile)?))
+        self.open(self.find_vault()?)
     }
 
     /// Opens the vault, the audit log and the run records. Creates the last two if they are
     /// missing.
     pub(super) fn open(&self, vault: ClosedVault) -> Result<Opened, Failure> {
-        self.open_around(match vault {
+        let (vault, operator, local): (Arc<dyn Vault>, Arc<dyn Operator>, _) = match vault {
             ClosedVault::Azure(vault) => (Arc::new(vault.clone()), Arc::new(vault), None),
             ClosedVault::Local { dir, needs_passphrase } => {
                 let unlock = if needs_passphrase {
@@ -185,20 +172,17 @@ impl Context {
                 } else {
                     Unlock::KeyFile
                 };
-                vault_of(LocalVault::open(&dir, unlock)?)
+                let local = LocalVault::open(&dir, unlock)?;
+                (Arc::new(local.clone()), Arc::new(local.clone()), Some(local))
             }
-        })
-    }
-
-    fn open_around(&self, (vault, operator, local): Vaults) -> Result<Opened, Failure> {
+        };
         let home = self.config.home()?;
         create_private_dir(home.path())?;
         check_not_shared(home.path())?;
         let audit = Audit::open(&home.audit(), self.config.audit_sync)?;
         let runs = Arc::new(RunStore::open(&home.runs())?.keeping(self.config.run_log));
-        let opened = Opened { home, vault, operator, local, audit, runs };
-        mark_lost(&opened.home, &opened.runs)?;
-        Ok(opened)
+        mark_lost(&home, &runs)?;
+        Ok(Opened { home, vault, operator, local, audit, runs })
     }
 }
 
@@ -209,7 +193,7 @@ impl Opened {
     }
 
     /// Closes the audit log.
-    pub(super) fn close(self) -> Result<(), Failure> {
+    pub(super) fn close(&self) -> Result<(), Failure> {
         Ok(self.audit.close()?)
     }
 }
@@ -227,6 +211,16 @@ pub(super) fn existing_runs(home: &Home) -> Result<Option<RunStore>, Failure> {
         out::note(format!("note: an interrupted run may still be shown as running: {error}"));
     }
     Ok(Some(runs))
+}
+
+/// Opens the run records and finds a run by its ID, a unique prefix of it, or `last`.
+pub(super) fn find_run(home: &Home, id: &str) -> Result<(RunStore, RunRecord), Failure> {
+    let no_runs = || Failure::invalid("no runs yet").help("start one with `strongroom run COMPONENT --policy FILE`");
+    let runs = existing_runs(home)?.ok_or_else(no_runs)?;
+    match runs.find_by_prefix(id) {
+        Err(RunStoreError::Absent(text)) if text == "last" => Err(no_runs()),
+        found => Ok((runs, found?)),
+    }
 }
 
 fn mark_lost(home: &Home, runs: &RunStore) -> Result<(), RunStoreError> {

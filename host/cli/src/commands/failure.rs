@@ -1,18 +1,15 @@
-//! Failures of commands: message, help and exit code.
+//! Failures of commands: message, help and exit code. `remedies` converts errors of the library.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use anstyle::Style;
 use serde::Serialize;
 
 use super::out;
-use super::style::{self, StdStream};
-use crate::config::ConfigError;
-use strongroom::audit::AuditError;
-use strongroom::runs::RunStoreError;
-use strongroom::vault::VaultError;
+use super::style::{self, paint};
+use strongroom::record::Outcome;
 
 /// The exit codes, which scripts rely on. `docs/command-line.md` and `--help` list them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +34,19 @@ pub(super) enum Exit {
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         ExitCode::from(exit as u8)
+    }
+}
+
+impl From<Outcome> for Exit {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Finished => Self::Done,
+            Outcome::Failed => Self::Failed,
+            Outcome::Refused => Self::Refused,
+            Outcome::Limit => Self::Limit,
+            Outcome::Running | Outcome::HostFault | Outcome::Lost => Self::Host,
+            Outcome::Cancelled => Self::Cancelled,
+        }
     }
 }
 
@@ -72,6 +82,17 @@ pub(super) enum Failure {
 impl Failure {
     fn new(exit: Exit, message: impl fmt::Display) -> Self {
         Self::Message { exit, message: message.to_string(), help: None, usage: None }
+    }
+
+    /// Returns a failure for an error with all its causes.
+    pub(super) fn caused(exit: Exit, error: &dyn Error, help: Option<String>) -> Self {
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            message += &format!(": {error}");
+            cause = error.source();
+        }
+        Self::Message { exit, message, help, usage: None }
     }
 
     /// Returns a failure for invalid usage or input.
@@ -120,21 +141,8 @@ impl Failure {
             let json = serde_json::to_string(&Json { error: message, help, exit_code: *exit as u8 });
             out::note(json.unwrap_or_default());
         } else {
-            out::note(self.render(&|style, text| style::paint(StdStream::Err, style, text)));
+            out::note(self);
         }
-    }
-
-    /// Formats the message. `paint` styles its labels.
-    fn render(&self, paint: &dyn Fn(Style, &str) -> String) -> String {
-        let Self::Message { message, help, usage, .. } = self else { return String::new() };
-        let mut text = format!("{} {}", paint(style::ERROR, "error:"), Indented(message, 7));
-        if let Some(help) = help {
-            text += &format!("\n  {} {}", paint(style::HEADING, "help:"), Indented(help, 8));
-        }
-        if let Some(usage) = usage {
-            text += &format!("\n  {} {}", paint(style::HEADING, "usage:"), Indented(usage, 9));
-        }
-        text
     }
 
     /// Returns the exit code.
@@ -148,7 +156,15 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.render(&|_, text| text.to_owned()))
+        let Self::Message { message, help, usage, .. } = self else { return Ok(()) };
+        write!(f, "{} {}", paint(style::ERROR, "error:"), Indented(message, 7))?;
+        if let Some(help) = help {
+            write!(f, "\n  {} {}", paint(style::HEADING, "help:"), Indented(help, 8))?;
+        }
+        if let Some(usage) = usage {
+            write!(f, "\n  {} {}", paint(style::HEADING, "usage:"), Indented(usage, 9))?;
+        }
+        Ok(())
     }
 }
 
@@ -175,54 +191,6 @@ impl fmt::Display for Indented<'_> {
     }
 }
 
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Self {
-        let help = error.help();
-        let failure = Self::invalid(error);
-        match help {
-            Some(help) => failure.help(help),
-            None => failure,
-        }
-    }
-}
-
-impl From<AuditError> for Failure {
-    fn from(error: AuditError) -> Self {
-        Self::host(error)
-    }
-}
-
-impl From<RunStoreError> for Failure {
-    fn from(error: RunStoreError) -> Self {
-        match error {
-            RunStoreError::Absent(_) | RunStoreError::Ambiguous { .. } => Self::invalid(error),
-            _ => Self::host(error),
-        }
-    }
-}
-
-impl From<VaultError> for Failure {
-    fn from(error: VaultError) -> Self {
-        match &error {
-            VaultError::NotFound(_) => Self::invalid(error).help("run `strongroom secret list` to list secrets"),
-            VaultError::Disabled(name) => Self::invalid(&error)
-                .help(format!("enable it with `az keyvault secret set-attributes --name {name} --enabled true`")),
-            VaultError::Deleted(name) => Self::invalid(&error).help(format!(
-                "run `strongroom secret set {name} --recover` to recover it and store the value as its newest version"
-            )),
-            VaultError::Partial { written, cause } => {
-                let names: Vec<String> = written.iter().map(|name| format!("`{name}`")).collect();
-                let cause = Self::from((**cause).clone());
-                let Self::Message { exit, message, help, usage } = cause else { return cause };
-                let message = format!("{message}\nonly these were written before the failure: {}", names.join(", "));
-                Self::Message { exit, message, help, usage }
-            }
-            VaultError::Invalid(_) | VaultError::Conflict { .. } => Self::invalid(error),
-            _ => Self::host(error),
-        }
-    }
-}
-
 /// Maps errors of writing to standard output.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
@@ -237,38 +205,39 @@ impl From<io::Error> for Failure {
 mod tests {
     use super::*;
 
+    fn plain(failure: &Failure) -> String {
+        anstream::adapter::strip_str(&failure.to_string()).to_string()
+    }
+
     #[test]
     fn failure_shows_error_then_help() {
         let failure = Failure::invalid("two\nlines").help("do this\nthen that");
-        assert_eq!(failure.to_string(), "error: two\n       lines\n  help: do this\n        then that");
+        assert_eq!(plain(&failure), "error: two\n       lines\n  help: do this\n        then that");
         assert_eq!(failure.exit(), Exit::Invalid);
     }
 
     #[test]
-    fn partial_batch_names_written_secrets() {
-        let name = |text| strongroom::ids::SecretName::parse(text).unwrap();
-        let cause = Box::new(VaultError::Deleted(name("c")));
-        let failure = Failure::from(VaultError::Partial { written: vec![name("a"), name("b")], cause });
-        assert_eq!(
-            failure.to_string(),
-            "error: the vault cannot write `c`: it was deleted, and the vault keeps it to be recovered: `strongroom secret recover c` brings \
-             it back, `strongroom secret purge c` removes it for good\n       \
-             only these were written before the failure: `a`, `b`\n  \
-             help: run `strongroom secret set c --recover` to recover it and store the value as its newest version"
-        );
-        assert_eq!(failure.exit(), Exit::Invalid);
+    fn causes_follow_the_error() {
+        let cause = io::Error::other(io::Error::other("disk on fire"));
+        let failure = Failure::caused(Exit::Host, &cause, Some("put it out".into()));
+        assert_eq!(plain(&failure), "error: disk on fire\n  help: put it out");
+        #[derive(Debug, thiserror::Error)]
+        #[error("could not write `x`")]
+        struct Outer(#[source] io::Error);
+        let failure = Failure::caused(Exit::Host, &Outer(io::ErrorKind::StorageFull.into()), None);
+        assert_eq!(plain(&failure), "error: could not write `x`: no storage space");
     }
 
     #[test]
     fn control_characters_in_failure_are_escaped() {
         let failure = Failure::invalid("no file `a\u{1b}[31m\r\u{202e}`").help("\u{9b}2J");
-        assert_eq!(failure.to_string(), "error: no file `a\\x1b[31m\\r\\u{202e}`\n  help: \\u{9b}2J");
+        assert_eq!(plain(&failure), "error: no file `a\\x1b[31m\\r\\u{202e}`\n  help: \\u{9b}2J");
     }
 
     #[test]
     fn closed_pipe_exits_successfully() {
         let failure = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
-        assert_eq!((failure.exit(), failure.to_string()), (Exit::Done, String::new()));
+        assert_eq!((failure.exit(), plain(&failure)), (Exit::Done, String::new()));
     }
 
     #[test]

@@ -14,13 +14,14 @@ mod init;
 mod inspect;
 mod logging;
 mod man;
-mod operate;
+mod operator;
 mod out;
 mod page;
 mod passphrase;
 mod policy;
 mod progress;
 mod prompt;
+mod remedies;
 mod run;
 mod runs;
 mod screen;
@@ -41,7 +42,6 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap::error::ErrorKind;
 use context::Context;
 use failure::{EXIT_CODES, Exit, Failure};
-use style::StdStream;
 
 /// The maximum number of worker threads. Blocking work runs on separate threads.
 const WORKERS_MAX: usize = 4;
@@ -81,7 +81,7 @@ struct Global {
         hide_default_value = true,
         help_heading = "Global options"
     )]
-    color: style::ColorWhen,
+    color: clap::ColorChoice,
 }
 
 #[derive(Debug, Subcommand)]
@@ -135,14 +135,14 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
 
 /// Prints the requested help or version, or returns the failure for invalid arguments.
 fn help(error: &clap::Error, arguments: &[OsString]) -> Result<Exit, Failure> {
-    let shown = |to| if style::marks(to) { error.render().ansi().to_string() } else { error.render().to_string() };
+    let text = error.render().ansi().to_string();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            out::line(shown(StdStream::Out).trim_end())?;
+            out::line(text.trim_end())?;
             Ok(Exit::Done)
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            out::note(shown(StdStream::Err).trim_end());
+            out::note(text.trim_end());
             Ok(Exit::Invalid)
         }
         _ => Err(usage::failure(error, arguments, &command())),

@@ -1,4 +1,5 @@
-//! Writes to the standard streams, and formats tables.
+//! Writes to the standard streams, and formats tables. Colors are removed from a stream that does
+//! not show them.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -8,15 +9,15 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 use serde::Serialize;
 
 use super::failure::Failure;
-use super::style::StdStream;
 use strongroom::escape::escape_controls;
+use strongroom::runtime::Stream;
 
 /// The minimum number of characters to which a path is shortened.
 const PATH_MIN: usize = 12;
 
 /// Writes a line to standard output. A closed standard output ends the command silently.
 pub(super) fn line(text: impl fmt::Display) -> Result<(), Failure> {
-    Ok(writeln!(io::stdout().lock(), "{text}")?)
+    Ok(writeln!(anstream::stdout().lock(), "{text}")?)
 }
 
 /// Writes a JSON document and a newline to standard output.
@@ -28,7 +29,7 @@ pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
 
 /// Writes a line to standard error. Errors are ignored, because there is no other channel.
 pub(super) fn note(text: impl fmt::Display) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(anstream::stderr().lock(), "{text}");
 }
 
 /// Returns whether standard output is a terminal.
@@ -60,6 +61,12 @@ pub(super) fn columns(header: Option<&[&str]>, rows: &[Vec<String>], right: &[us
     table.lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
+/// Prints labels with their texts to standard output.
+pub(super) fn facts<'a>(rows: impl IntoIterator<Item = (&'a str, String)>) -> Result<(), Failure> {
+    let rows: Vec<Vec<String>> = rows.into_iter().map(|(label, text)| vec![label.to_owned(), text]).collect();
+    columns(None, &rows, &[]).iter().try_for_each(line)
+}
+
 /// Prints a table to standard output.
 pub(super) fn table(header: &[&str], rows: &[Vec<String>], right: &[usize]) -> Result<(), Failure> {
     columns(Some(header), rows, right).iter().try_for_each(line)
@@ -68,17 +75,17 @@ pub(super) fn table(header: &[&str], rows: &[Vec<String>], right: &[usize]) -> R
 /// Prints a table whose last column contains paths. On a narrow terminal, paths are shortened to
 /// their end.
 pub(super) fn table_of_paths(header: &[&str], rows: &mut [Vec<String>], right: &[usize]) -> Result<(), Failure> {
-    if let Some(width) = width(StdStream::Out) {
+    if let Some(width) = width(Stream::Stdout) {
         fit(header, rows, right, width);
     }
     table(header, rows, right)
 }
 
 /// Returns the width of a stream in columns if it is a terminal.
-pub(super) fn width(to: StdStream) -> Option<usize> {
+pub(super) fn width(to: Stream) -> Option<usize> {
     let size = match to {
-        StdStream::Out => rustix::termios::tcgetwinsize(io::stdout()),
-        StdStream::Err => rustix::termios::tcgetwinsize(io::stderr()),
+        Stream::Stdout => rustix::termios::tcgetwinsize(io::stdout()),
+        Stream::Stderr => rustix::termios::tcgetwinsize(io::stderr()),
     };
     let size = size.ok()?;
     (size.ws_col > 0).then_some(usize::from(size.ws_col))

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::failure::Failure;
 use super::prompt;
-use super::value::{Bounded, read_bounded, strip_line_end};
+use super::value::{read_bounded, strip_line_end};
 
 /// The maximum length of a passphrase in bytes.
 const PASSPHRASE_MAX: usize = 4096;
@@ -56,21 +56,18 @@ fn ask(question: &str, option: &str) -> Result<Zeroizing<String>, Failure> {
         return Err(Failure::invalid("the vault needs a passphrase, and there is no terminal to prompt for it")
             .help(format!("name a file that contains it with {option}")));
     }
-    let bytes = prompt::hidden(question, PASSPHRASE_MAX)?;
-    if bytes.len() > PASSPHRASE_MAX {
-        return Err(
-            Failure::invalid("the passphrase is longer than 4 KiB").help("choose a passphrase of several words")
-        );
-    }
-    if bytes.contains(&b'\n') {
-        return Err(
-            Failure::invalid("the passphrase has more than one line").help("choose a passphrase of several words")
-        );
-    }
-    match std::str::from_utf8(&bytes) {
-        Ok(text) => Ok(Zeroizing::new(text.to_owned())),
-        Err(_) => Err(Failure::invalid("the passphrase is not UTF-8 text")),
-    }
+    checked(&prompt::hidden(question, PASSPHRASE_MAX)?, "the passphrase")
+}
+
+/// Checks a passphrase that was typed or read.
+fn checked(bytes: &[u8], what: &str) -> Result<Zeroizing<String>, Failure> {
+    let problem = match std::str::from_utf8(bytes) {
+        _ if bytes.len() > PASSPHRASE_MAX => "is longer than 4 KiB",
+        _ if bytes.contains(&b'\n') => "has more than one line",
+        Err(_) => "is not UTF-8 text",
+        Ok(text) => return Ok(Zeroizing::new(text.to_owned())),
+    };
+    Err(Failure::invalid(format!("{what} {problem}")).help("use one line of text, such as several words"))
 }
 
 fn from_file(path: &Path) -> Result<Zeroizing<String>, Failure> {
@@ -97,21 +94,15 @@ fn from_file(path: &Path) -> Result<Zeroizing<String>, Failure> {
         ))
         .help("run `chmod 600` on it"));
     }
-    let mut bytes = match read_bounded(&file, PASSPHRASE_MAX).map_err(failed)? {
-        Bounded::Whole(bytes) => bytes,
-        Bounded::TooLong => {
-            return Err(Failure::invalid(format!("the passphrase file `{}` is larger than 4 KiB", path.display()))
-                .help("put only the passphrase into the file, on one line"));
+    let what = format!("the passphrase file `{}`", path.display());
+    match read_bounded(&file, PASSPHRASE_MAX).map_err(failed)? {
+        Some(mut bytes) => {
+            strip_line_end(&mut bytes);
+            checked(&bytes, &what)
         }
-    };
-    strip_line_end(&mut bytes);
-    if bytes.contains(&b'\n') {
-        return Err(Failure::invalid(format!("the passphrase file `{}` has more than one line", path.display()))
-            .help("put only the passphrase into the file, on one line"));
-    }
-    match std::str::from_utf8(&bytes) {
-        Ok(text) => Ok(Zeroizing::new(text.to_owned())),
-        Err(_) => Err(Failure::invalid(format!("the passphrase file `{}` is not UTF-8 text", path.display()))),
+        None => {
+            Err(Failure::invalid(format!("{what} is longer than 4 KiB")).help("put only the passphrase into the file"))
+        }
     }
 }
 
@@ -155,7 +146,7 @@ mod tests {
         for (content, word) in [
             (&b"one\ntwo\n"[..], "more than one line"),
             (&[0xff; 3], "UTF-8"),
-            (&[b'x'; PASSPHRASE_MAX + 1], "larger than 4 KiB"),
+            (&[b'x'; PASSPHRASE_MAX + 1], "longer than 4 KiB"),
         ] {
             let error = file(content, 0o600).unwrap_err();
             assert!(error.contains(word) && !error.contains("one\ntwo"), "{error}");

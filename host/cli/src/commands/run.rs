@@ -16,13 +16,13 @@ use tokio::sync::oneshot;
 use super::context::{Context, Opened, create_private_dir};
 use super::failure::{Exit, Failure};
 use super::screen::Screen;
-use super::style::{self, StdStream};
-use super::{block_on, component, out, policy, summary};
+use super::style;
+use super::{block_on, out, policy, summary};
 use crate::config::Config;
 use strongroom::policy::Policy;
-use strongroom::record::{Outcome, RunRecord};
-use strongroom::runner::{Checks, FolderError, PreparedRun, Runner, RunnerOptions, StartError};
-use strongroom::runtime::{ChildCompiler, Compile};
+use strongroom::record::RunRecord;
+use strongroom::runner::{Checks, PreparedRun, Runner, RunnerOptions};
+use strongroom::runtime::{ChildCompiler, Compile, Stream};
 use strongroom::spec::RunSpec;
 use strongroom::vault::Vault;
 use strongroom::vault::cache::{self, Cache};
@@ -40,16 +40,16 @@ pub(super) struct Args {
     /// Component file (`.wasm`)
     component: PathBuf,
     /// Policy file: what this run may do
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, short_alias = 'p', value_name = "FILE")]
     policy: Option<PathBuf>,
     /// Parameter that the component can read; repeatable
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parse_parameter)]
     parameters: Vec<(String, String)>,
     /// Directory that the component sees as /input
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, short_alias = 'i', value_name = "DIR")]
     input: Option<PathBuf>,
     /// Directory for the contents of /output; new or empty
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, short_alias = 'o', value_name = "DIR")]
     output: Option<PathBuf>,
     /// Print the run record as JSON on standard output, and the component's output on standard
     /// error
@@ -84,7 +84,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     };
     warn_about_misplaced_policy(args);
     let checks = Checks::default().ceilings(context.config.ceilings.clone()).private(context.private()?);
-    let prepared = checks.prepare(spec, Arc::new(policy)).map_err(not_started)?;
+    let prepared = checks.prepare(spec, Arc::new(policy))?;
     if let Some(log) = args.log.as_deref().filter(|log| log.symlink_metadata().is_ok()) {
         return Err(log_exists_error(log));
     }
@@ -114,7 +114,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     };
     report(args, &record, &screen)?;
     closed?;
-    Ok(exit_of(record.outcome))
+    Ok(record.outcome.into())
 }
 
 fn run_spec(args: &Args) -> Result<RunSpec, Failure> {
@@ -144,24 +144,6 @@ fn warn_about_misplaced_policy(args: &Args) {
     }
 }
 
-/// Explains why a run did not start.
-fn not_started(error: StartError) -> Failure {
-    match error {
-        StartError::Component(error) => {
-            let path = error.path().to_owned();
-            component::failure(&path, error)
-        }
-        StartError::Folder(error @ FolderError::InputPrivate(_)) => {
-            Failure::invalid(error).help("choose a directory that contains only what the component may read")
-        }
-        StartError::Folder(error @ FolderError::OutputPrivate(_)) => {
-            Failure::invalid(error).help("choose a directory outside of it")
-        }
-        error if error.is_host_fault() => Failure::host(error),
-        error => Failure::invalid(error),
-    }
-}
-
 /// Runs a component in an open home.
 async fn execute(
     prepared: PreparedRun,
@@ -183,8 +165,8 @@ async fn execute(
         // This process runs one component, so it reserves no more slots.
         .max_runs(1)
         .timings(timings);
-    let runner = Runner::new(options).map_err(Failure::host)?;
-    prepared.run(&runner, screen, cancel).await.map_err(not_started)
+    let runner = Runner::new(options)?;
+    Ok(prepared.run(&runner, screen, cancel).await?)
 }
 
 /// Returns a future that is ready after SIGINT or SIGTERM. A second signal ends the process at
@@ -223,7 +205,7 @@ fn report(args: &Args, record: &RunRecord, screen: &Screen) -> Result<(), Failur
         if args.log.is_none() && finished.last.is_some() {
             out::note(if finished.last == Some(b'\n') { "" } else { "\n" });
         }
-        for line in summary::lines(record, StdStream::Err) {
+        for line in summary::lines(record, Stream::Stderr) {
             out::note(line);
         }
     }
@@ -231,17 +213,6 @@ fn report(args: &Args, record: &RunRecord, screen: &Screen) -> Result<(), Failur
         Some(cause) => Err(Failure::host(format!("could not write all of the component's output: {cause}"))
             .help("run `strongroom runs show` to see the run record")),
         None => Ok(()),
-    }
-}
-
-fn exit_of(outcome: Outcome) -> Exit {
-    match outcome {
-        Outcome::Finished => Exit::Done,
-        Outcome::Failed => Exit::Failed,
-        Outcome::Refused => Exit::Refused,
-        Outcome::Limit => Exit::Limit,
-        Outcome::Running | Outcome::HostFault | Outcome::Lost => Exit::Host,
-        Outcome::Cancelled => Exit::Cancelled,
     }
 }
 
@@ -285,13 +256,6 @@ mod tests {
         assert_eq!(parse_parameter("a="), Ok(("a".into(), String::new())));
         for bad in ["", "a", "=b"] {
             assert!(parse_parameter(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn exit_code_matches_record() {
-        for outcome in Outcome::ALL {
-            assert_eq!(exit_of(outcome) as u8, outcome.exit_code(), "{outcome:?}");
         }
     }
 

@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use jiff::Timestamp;
 
-use super::context::{Context, existing_runs};
+use super::context::{Context, existing_runs, find_run};
 use super::failure::{Exit, Failure};
 use super::page::{self, AuditLine, AuditVerdict, ReportInput};
-use super::style::StdStream;
 use super::{audit as audit_command, out, show, summary};
 use crate::config::Home;
 use strongroom::audit::{self, Expect};
 use strongroom::escape::{TerminalEscaper, escape_controls};
 use strongroom::record::RunRecord;
-use strongroom::runs::{LogLine, LogStream, RunStore, RunStoreError};
+use strongroom::runs::{LogLine, LogStream, RunStore};
+use strongroom::runtime::Stream;
 
 /// List runs, show a run, or print its log
 #[derive(Debug, clap::Args)]
@@ -26,6 +26,7 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(alias = "ls")]
     List(List),
     Show(Show),
     Log(Log),
@@ -67,28 +68,26 @@ struct Log {
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let home = context.existing_home()?;
-    let runs = existing_runs(&home)?;
-    match (&args.command, runs) {
-        (Command::List(args), Some(runs)) => list(args, &runs),
-        (Command::List(List { json: true }), None) => out::line("[]").map(|()| Exit::Done),
-        (Command::List(_), None) => {
-            out::note("no runs yet");
-            Ok(Exit::Done)
+    match &args.command {
+        Command::List(args) => list(args, existing_runs(&home)?),
+        Command::Show(args) => show(args, &home),
+        Command::Log(args) => {
+            let (runs, record) = find_run(&home, &args.id)?;
+            print_log(&record, &runs)
         }
-        (Command::Show(args), Some(runs)) => show(args, &runs, &home),
-        (Command::Log(args), Some(runs)) => print_log(&find(&runs, &args.id)?, &runs),
-        (Command::Show(_) | Command::Log(_), None) => Err(no_runs_error()),
     }
 }
 
-fn no_runs_error() -> Failure {
-    Failure::invalid("no runs yet").help("start one with `strongroom run COMPONENT --policy FILE`")
-}
-
-fn list(args: &List, runs: &RunStore) -> Result<Exit, Failure> {
-    if args.json {
-        return list_json(runs);
-    }
+fn list(args: &List, runs: Option<RunStore>) -> Result<Exit, Failure> {
+    let runs = match runs {
+        Some(runs) if args.json => return list_json(&runs),
+        Some(runs) => runs,
+        None if args.json => return out::line("[]").map(|()| Exit::Done),
+        None => {
+            out::note("no runs yet");
+            return Ok(Exit::Done);
+        }
+    };
     let mut rows = Vec::new();
     for (id, record) in runs.list()? {
         match record {
@@ -132,27 +131,24 @@ fn list_json(runs: &RunStore) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn find(runs: &RunStore, id: &str) -> Result<RunRecord, Failure> {
-    match runs.find_by_prefix(id) {
-        Err(RunStoreError::Absent(text)) if text == "last" => Err(no_runs_error()),
-        found => Ok(found?),
-    }
-}
-
-fn show(args: &Show, runs: &RunStore, home: &Home) -> Result<Exit, Failure> {
+fn show(args: &Show, home: &Home) -> Result<Exit, Failure> {
     if let Some(file) = args.html.as_deref().filter(|file| file.symlink_metadata().is_ok()) {
         return Err(report_exists_error(file));
     }
-    let record = find(runs, &args.id)?;
+    let (runs, record) = find_run(home, &args.id)?;
     if let Some(file) = &args.html {
-        return write_report(file, &render_report(&record, runs, home)?, &record);
+        return write_report(file, &render_report(&record, &runs, home)?, &record);
     }
     if args.json {
         out::json(&record)?;
         return Ok(Exit::Done);
     }
-    summary::lines(&record, StdStream::Out).iter().try_for_each(out::line)?;
-    facts(&record).iter().try_for_each(out::line)?;
+    summary::lines(&record, Stream::Stdout).iter().try_for_each(out::line)?;
+    let ended = record.ended.map_or_else(|| "-".to_owned(), show::timestamp);
+    let times = [("started", show::timestamp(record.started)), ("ended", ended)];
+    for (label, value) in times.into_iter().chain(summary::identities(&record)) {
+        out::line(summary::row(label, &escape_controls(&value)))?;
+    }
     Ok(Exit::Done)
 }
 
@@ -247,14 +243,6 @@ fn write_report(file: &Path, page: &str, record: &RunRecord) -> Result<Exit, Fai
         return Ok(Exit::Done);
     }
     let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !dir.is_dir() {
-        return Err(Failure::invalid(format!(
-            "could not write the report `{}`: the directory `{}` does not exist",
-            file.display(),
-            dir.display()
-        ))
-        .help("create the directory first"));
-    }
     let failed =
         |cause: io::Error| Failure::invalid(format!("could not write the report `{}`: {cause}", file.display()));
     let mut temp = tempfile::Builder::new().prefix(".strongroom-page-").tempfile_in(dir).map_err(failed)?;
@@ -271,23 +259,4 @@ fn write_report(file: &Path, page: &str, record: &RunRecord) -> Result<Exit, Fai
 fn report_exists_error(file: &Path) -> Failure {
     Failure::invalid(format!("the report `{}` already exists", file.display()))
         .help("choose a new file; existing files are never overwritten")
-}
-
-/// Returns rows that the summary at the end of a run does not contain.
-fn facts(record: &RunRecord) -> Vec<String> {
-    let mut rows = vec![
-        ("started", show::timestamp(record.started)),
-        ("ended", record.ended.map_or_else(|| "-".to_owned(), show::timestamp)),
-        ("component", format!("{}, {}", record.component.path, show::size(record.component.bytes))),
-        ("", record.component.digest.to_string()),
-        ("policy", record.policy.to_string()),
-        ("spec", record.spec.to_string()),
-    ];
-    if let Some(vault) = &record.vault {
-        rows.push(("vault", vault.clone()));
-    }
-    if let Some(audit) = &record.audit {
-        rows.push(("audit", format!("{}:{}:{}", audit.segment, audit.count, audit.head)));
-    }
-    rows.iter().map(|(label, value)| summary::row(label, &escape_controls(value))).collect()
 }

@@ -9,16 +9,24 @@
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
 
-use super::progress::{Line, Meter, Status};
+use super::out;
+use super::progress::{Drawer, Status};
 use strongroom::escape::TerminalEscaper;
 use strongroom::record::Progress;
 use strongroom::runtime::{Observer, Stream};
 
+/// The width of a terminal that does not say how wide it is.
+const WIDTH_DEFAULT: usize = 80;
+
 /// Shows the output of a run as it arrives.
 pub(super) struct Screen {
     state: Arc<Mutex<State>>,
-    meter: Option<Meter>,
+    /// The status that the drawing thread shows. Not a part of the state, which is locked while a
+    /// slow terminal is written to.
+    status: Arc<Mutex<Status>>,
+    drawer: Option<Drawer>,
 }
 
 struct State {
@@ -31,8 +39,8 @@ struct State {
 
 /// The progress line below other text on a terminal.
 struct ProgressArea {
-    line: Line,
-    status: Status,
+    terminal: Box<dyn Write + Send>,
+    line: String,
     /// Whether the cursor's line contains text.
     occupied: bool,
 }
@@ -56,7 +64,7 @@ pub(super) struct Finished {
 impl Screen {
     /// Returns a screen that writes each stream to the same stream of this process.
     pub(super) fn streams() -> Self {
-        Self::new(stdout(), stderr())
+        Self::new(escaped(io::stdout(), io::stdout().is_terminal()), stderr())
     }
 
     /// Returns a screen that writes both streams to standard error, because standard output is used
@@ -67,35 +75,40 @@ impl Screen {
 
     /// Returns a screen that writes both streams to a file, unescaped.
     pub(super) fn log(file: File) -> io::Result<Self> {
-        let plain = |file| Sink { writer: Box::new(file), escaper: None, on_terminal: false, closed: false };
+        let plain = |file| Sink { escaper: None, ..escaped(file, false) };
         Ok(Self::new(plain(file.try_clone()?), plain(file)))
     }
 
     fn new(out: Sink, err: Sink) -> Self {
         let state = State { out, err, last: None, failure: None, progress: None };
-        Self { state: Arc::new(Mutex::new(state)), meter: None }
+        Self { state: Arc::new(Mutex::new(state)), status: Arc::default(), drawer: None }
     }
 
     /// Shows progress below the text. Standard error must be a terminal.
     pub(super) fn with_progress(self) -> Self {
-        let screen = self.drawing(Line::new());
+        let screen = self.drawing(io::stderr(), || out::width(Stream::Stderr).unwrap_or(WIDTH_DEFAULT));
         *lock(&CURRENT) = Arc::downgrade(&screen.state);
         screen
     }
 
-    fn drawing(mut self, line: Line) -> Self {
-        self.lock().progress = Some(ProgressArea { line, status: Status::default(), occupied: false });
-        let state = Arc::clone(&self.state);
-        self.meter = Some(Meter::start(move |status| lock(&state).draw(status)));
+    fn drawing(mut self, terminal: impl Write + Send + 'static, width: fn() -> usize) -> Self {
+        let terminal = Box::new(terminal);
+        lock(&self.state).progress = Some(ProgressArea { terminal, line: String::new(), occupied: false });
+        let (state, status) = (Arc::clone(&self.state), Arc::clone(&self.status));
+        self.drawer = Some(Drawer::start(move |tick| {
+            let line = lock(&status).line(tick, width());
+            lock(&state).draw(line);
+        }));
         self
     }
 
     /// Writes pending incomplete characters and removes the progress line.
     pub(super) fn finish(&self) -> Finished {
-        if let Some(meter) = &self.meter {
-            meter.end();
+        if let Some(drawer) = &self.drawer {
+            drawer.end();
         }
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
+        state.draw(String::new());
         state.progress = None;
         for stream in [Stream::Stdout, Stream::Stderr] {
             let mut rest = Vec::new();
@@ -106,13 +119,9 @@ impl Screen {
         }
         Finished { last: state.last, failure: state.failure.take() }
     }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
-    }
 }
 
-/// Locks the state. Every update leaves it consistent, so a poisoned lock can be used.
+/// Locks a state. Every update leaves it consistent, so a poisoned lock can be used.
 fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -127,10 +136,7 @@ impl Write for AboveProgress {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let screen = lock(&CURRENT).upgrade();
         match screen {
-            Some(screen) => {
-                let mut state = lock(&screen);
-                state.write_above(bytes, |bytes| io::stderr().write(bytes))
-            }
+            Some(screen) => lock(&screen).write_above(bytes, |bytes| io::stderr().write(bytes)),
             None => io::stderr().write(bytes),
         }
     }
@@ -142,7 +148,7 @@ impl Write for AboveProgress {
 
 impl Observer for Screen {
     fn output(&self, stream: Stream, bytes: &[u8]) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let mut shown = Vec::new();
         match &mut state.sink(stream).escaper {
             Some(escaper) => escaper.push(bytes, &mut shown),
@@ -152,37 +158,42 @@ impl Observer for Screen {
     }
 
     fn progress(&self, progress: &Progress) {
-        if let Some(meter) = &self.meter {
-            meter.progress(progress);
-        }
+        lock(&self.status).progress = Some(progress.clone());
     }
 
     fn compiling(&self, started: bool) {
-        if let Some(meter) = &self.meter {
-            meter.compiling(started);
-        }
+        lock(&self.status).compiling = started.then(Instant::now);
+    }
+}
+
+impl ProgressArea {
+    /// Replaces what is on the cursor's line. A terminal that cannot be written to shows nothing.
+    fn show(&mut self, line: &str) {
+        let _ = write!(self.terminal, "\r{line}\x1b[K").and_then(|()| self.terminal.flush());
     }
 }
 
 impl State {
-    /// Draws progress if the cursor is at the start of a line.
-    fn draw(&mut self, status: &Status) {
-        if let Some(below) = &mut self.progress {
-            below.status.clone_from(status);
-            if !below.occupied {
-                below.line.draw(status);
-            }
+    /// Draws the progress line if the cursor is at the start of a line.
+    fn draw(&mut self, line: String) {
+        let Some(area) = self.progress.as_mut().filter(|area| area.line != line) else { return };
+        if !area.occupied {
+            area.show(&line);
         }
+        area.line = line;
     }
 
     /// Writes to the terminal above the progress line.
     fn write_above<T>(&mut self, bytes: &[u8], write: impl FnOnce(&[u8]) -> io::Result<T>) -> io::Result<T> {
-        let Some(below) = &mut self.progress else { return write(bytes) };
-        below.line.clear();
+        let Some(area) = &mut self.progress else { return write(bytes) };
+        if !area.occupied && !area.line.is_empty() {
+            area.show("");
+        }
         let written = write(bytes);
-        below.occupied = bytes.last().is_some_and(|last| *last != b'\n');
-        if !below.occupied {
-            below.line.draw(&below.status);
+        area.occupied = bytes.last().is_some_and(|last| *last != b'\n');
+        if !area.occupied && !area.line.is_empty() {
+            let line = area.line.clone();
+            area.show(&line);
         }
         written
     }
@@ -217,21 +228,17 @@ impl State {
     }
 }
 
-fn stdout() -> Sink {
-    Sink { on_terminal: io::stdout().is_terminal(), ..escaped(io::stdout()) }
-}
-
 fn stderr() -> Sink {
-    Sink { on_terminal: io::stderr().is_terminal(), ..escaped(io::stderr()) }
+    escaped(io::stderr(), io::stderr().is_terminal())
 }
 
-fn escaped(writer: impl Write + Send + 'static) -> Sink {
-    Sink { writer: Box::new(writer), escaper: Some(TerminalEscaper::new()), on_terminal: false, closed: false }
+fn escaped(writer: impl Write + Send + 'static, on_terminal: bool) -> Sink {
+    Sink { writer: Box::new(writer), escaper: Some(TerminalEscaper::new()), on_terminal, closed: false }
 }
 
 #[cfg(test)]
 mod tests {
-    use indicatif::{InMemoryTerm, ProgressDrawTarget, TermLike};
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
 
@@ -262,7 +269,7 @@ mod tests {
     #[test]
     fn streams_are_escaped_independently() {
         let (out, err) = (Buffer::default(), Buffer::default());
-        let screen = Screen::new(escaped(out.clone()), escaped(err.clone()));
+        let screen = Screen::new(escaped(out.clone(), false), escaped(err.clone(), false));
         screen.output(Stream::Stdout, b"a\x1b[2J\n\xc3");
         screen.output(Stream::Stderr, b"b\xc3");
         screen.output(Stream::Stdout, b"\xa4");
@@ -288,7 +295,7 @@ mod tests {
     fn closed_pipe_is_ignored_but_full_disk_fails() {
         for (kind, fails) in [(io::ErrorKind::BrokenPipe, false), (io::ErrorKind::StorageFull, true)] {
             let err = Buffer::default();
-            let screen = Screen::new(escaped(Broken(kind)), escaped(err.clone()));
+            let screen = Screen::new(escaped(Broken(kind), false), escaped(err.clone(), false));
             screen.output(Stream::Stdout, b"a");
             screen.output(Stream::Stdout, b"a");
             screen.output(Stream::Stderr, b"b");
@@ -297,12 +304,24 @@ mod tests {
         }
     }
 
-    /// A terminal as a writer that maps LF to CR LF.
-    struct Terminal(InMemoryTerm);
+    /// A terminal of 10 rows and 60 columns that maps LF to CR LF.
+    #[derive(Clone)]
+    struct Terminal(Arc<Mutex<vt100::Parser>>);
+
+    impl Terminal {
+        fn new() -> Self {
+            Self(Arc::new(Mutex::new(vt100::Parser::new(10, 60, 0))))
+        }
+
+        fn contents(&self) -> String {
+            self.0.lock().unwrap().screen().contents()
+        }
+    }
 
     impl Write for Terminal {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.write_str(&String::from_utf8_lossy(bytes).replace('\n', "\r\n"))?;
+            let text = String::from_utf8_lossy(bytes).replace('\n', "\r\n");
+            self.0.lock().unwrap().process(text.as_bytes());
             Ok(bytes.len())
         }
         fn flush(&mut self) -> io::Result<()> {
@@ -310,65 +329,59 @@ mod tests {
         }
     }
 
-    fn drawing(width: u16) -> (InMemoryTerm, State) {
-        let term = InMemoryTerm::new(10, width);
-        let line = Line::on(ProgressDrawTarget::term_like_with_hz(Box::new(term.clone()), 255));
-        let sink = || Sink { on_terminal: true, ..escaped(Terminal(term.clone())) };
-        let progress = Some(ProgressArea { line, status: Status::default(), occupied: false });
-        (term.clone(), State { out: sink(), err: sink(), last: None, failure: None, progress })
-    }
-
-    fn half(message: &str) -> Status {
-        Status { compiling: None, progress: Some(Progress { done: 1, total: 2, message: message.to_owned() }) }
+    fn drawing() -> (Terminal, State) {
+        let term = Terminal::new();
+        let sink = || escaped(term.clone(), true);
+        let area = ProgressArea { terminal: Box::new(term.clone()), line: String::new(), occupied: false };
+        (term.clone(), State { out: sink(), err: sink(), last: None, failure: None, progress: Some(area) })
     }
 
     const HALF: &str = "[============>           ]  50%  1/2  half";
 
     #[test]
     fn text_is_written_above_progress() {
-        let (term, mut state) = drawing(60);
-        state.draw(&half("half"));
+        let (term, mut state) = drawing();
+        state.draw(HALF.to_owned());
         state.write(Stream::Stdout, b"one\n");
-        state.draw(&half("half"));
+        state.draw(HALF.to_owned());
         state.write(Stream::Stderr, b"two\nthree\n");
-        state.draw(&half("half"));
+        state.draw(HALF.to_owned());
         assert_eq!(term.contents(), format!("one\ntwo\nthree\n{HALF}"));
-        state.progress = None;
+        state.draw(String::new());
         assert_eq!(term.contents(), "one\ntwo\nthree");
     }
 
     // promise: The progress display does not break lines of output and does not delay a run.
     #[test]
     fn incomplete_line_suppresses_progress() {
-        let (term, mut state) = drawing(60);
-        state.draw(&half("half"));
+        let (term, mut state) = drawing();
+        state.draw(HALF.to_owned());
         state.write(Stream::Stdout, b"epoch 1 ");
-        state.draw(&half("half"));
+        state.draw(HALF.to_owned());
         state.write(Stream::Stderr, b".");
-        state.draw(&half("half"));
+        state.draw(HALF.to_owned());
         assert_eq!(term.contents(), "epoch 1 .");
         state.write(Stream::Stdout, b" done\n");
-        state.draw(&half("half"));
+        state.draw(HALF.to_owned());
         assert_eq!(term.contents(), format!("epoch 1 . done\n{HALF}"));
     }
 
     #[test]
     fn output_to_file_keeps_progress() {
-        let (term, mut state) = drawing(60);
+        let (term, mut state) = drawing();
         let file = Buffer::default();
-        state.out = escaped(file.clone());
-        state.draw(&half("half"));
+        state.out = escaped(file.clone(), false);
+        state.draw(HALF.to_owned());
         state.write(Stream::Stdout, b"no line end");
-        state.draw(&half("half"));
+        state.draw(HALF.to_owned());
         assert_eq!(term.contents(), HALF);
         assert_eq!(*file.0.lock().unwrap(), b"no line end");
     }
 
     #[test]
     fn screen_draws_progress_until_finish() {
-        let term = InMemoryTerm::new(10, 60);
-        let line = Line::on(ProgressDrawTarget::term_like_with_hz(Box::new(term.clone()), 255));
-        let screen = Screen::new(escaped(io::sink()), escaped(io::sink())).drawing(line);
+        let term = Terminal::new();
+        let screen = Screen::new(escaped(io::sink(), false), escaped(io::sink(), false)).drawing(term.clone(), || 60);
         screen.compiling(true);
         while !term.contents().ends_with("compiling the component, 0 s") {
             std::thread::yield_now();
@@ -380,5 +393,48 @@ mod tests {
         }
         screen.finish();
         assert_eq!(term.contents(), "");
+    }
+
+    #[test]
+    fn line_with_echoed_interrupt_is_cleared() {
+        let (mut term, mut state) = drawing();
+        let progress = Progress { done: 1, total: 2, message: "x".repeat(99) };
+        state.draw(Status { compiling: None, progress: Some(progress) }.line(0, 60));
+        term.write_all(b"^C").unwrap();
+        assert!(term.contents().ends_with("x^C"), "{}", term.contents());
+        state.draw(String::new());
+        assert_eq!(term.contents(), "");
+    }
+
+    /// A terminal that blocks until the gate is open.
+    struct Stopped(Arc<Mutex<()>>, Arc<AtomicBool>);
+
+    impl Write for Stopped {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.1.store(true, Ordering::SeqCst);
+            drop(self.0.lock());
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    // promise: The progress display does not break lines of output and does not delay a run.
+    #[test]
+    fn blocked_drawing_does_not_delay_run() {
+        let (gate, entered) = (Arc::new(Mutex::new(())), Arc::new(AtomicBool::new(false)));
+        let closed = gate.lock().unwrap();
+        let terminal = Stopped(Arc::clone(&gate), Arc::clone(&entered));
+        let screen = Screen::new(escaped(io::sink(), false), escaped(io::sink(), false)).drawing(terminal, || 60);
+        screen.compiling(true);
+        while !entered.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        // Both return although the drawing thread is blocked.
+        screen.compiling(false);
+        screen.progress(&Progress { done: 1, total: 2, message: String::new() });
+        drop(closed);
+        screen.finish();
     }
 }

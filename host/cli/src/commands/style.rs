@@ -1,18 +1,16 @@
-//! Decides whether output is colored or JSON.
+//! Colors, and whether errors are printed as JSON.
 //!
 //! Only what users look for is colored: `error:`, `help:`, headings, the outcome of a run, and
-//! denials. Output to a pipe or a file is colored only with `--color always` or if the environment
-//! asks for it.
+//! denials. `out` removes the colors if the stream is not a terminal, unless `--color` or the
+//! environment (`NO_COLOR`, `CLICOLOR_FORCE`, `CLICOLOR`, `TERM`) says otherwise.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstyle::{AnsiColor, Style};
-use clap::ValueEnum;
 use clap::builder::Styles;
-
-use crate::config::{self, Color};
+use clap::{ColorChoice, ValueEnum};
 
 /// `error:` and bad outcomes.
 pub(super) const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -27,56 +25,25 @@ pub(super) const HEADING: Style = Style::new().bold();
 pub(super) const HELP: Styles =
     Styles::plain().header(HEADING).usage(HEADING).literal(HEADING).error(ERROR).valid(GOOD).invalid(WARNING);
 
-/// The standard streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum StdStream {
-    Out,
-    Err,
-}
+static JSON: AtomicBool = AtomicBool::new(false);
 
-/// The values of `--color`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum ColorWhen {
-    Auto,
-    Always,
-    Never,
-}
-
-/// The settings of this process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Settings {
-    out: bool,
-    err: bool,
-    draws: bool,
-    json: bool,
-}
-
-static SETTINGS: OnceLock<Settings> = OnceLock::new();
-
-/// Determines the settings from the raw arguments, so that even errors in the arguments are
-/// reported in the requested form.
+/// Determines the settings of this process from the raw arguments, so that even errors in the
+/// arguments are reported in the requested form.
 pub(super) fn init(arguments: &[OsString]) {
-    let terminal = config::terminal();
-    let (when, json) = scan(arguments);
-    let color = match when {
-        None | Some(ColorWhen::Auto) => terminal.color,
-        Some(ColorWhen::Always) => Color::Always,
-        Some(ColorWhen::Never) => Color::Never,
-    };
-    let marks = |is_terminal: bool| match color {
-        Color::Always => true,
-        Color::Never => false,
-        Color::Auto => is_terminal,
-    };
-    let (out, err) = (io::stdout().is_terminal(), io::stderr().is_terminal());
-    let decided = Settings { out: marks(out), err: marks(err), draws: err && terminal.moves_cursor && !json, json };
-    let _ = SETTINGS.set(decided);
+    let (color, json) = scan(arguments);
+    match color {
+        ColorChoice::Auto => anstream::ColorChoice::Auto,
+        ColorChoice::Always => anstream::ColorChoice::Always,
+        ColorChoice::Never => anstream::ColorChoice::Never,
+    }
+    .write_global();
+    JSON.store(json, Ordering::Relaxed);
 }
 
 /// Scans the arguments for `--color` and `--json`. Arguments after `--` belong to the component.
-fn scan(arguments: &[OsString]) -> (Option<ColorWhen>, bool) {
+fn scan(arguments: &[OsString]) -> (ColorChoice, bool) {
     let mut ours = arguments.iter().take_while(|argument| *argument != "--").filter_map(|argument| argument.to_str());
-    let (mut when, mut json) = (None, false);
+    let (mut color, mut json) = (ColorChoice::Auto, false);
     while let Some(argument) = ours.next() {
         json |= argument == "--json";
         let value = match argument.strip_prefix("--color") {
@@ -85,36 +52,25 @@ fn scan(arguments: &[OsString]) -> (Option<ColorWhen>, bool) {
             None => None,
         };
         // Invalid values are rejected later, when the arguments are parsed.
-        when = value.and_then(|value| ColorWhen::from_str(value, false).ok()).or(when);
+        color = value.and_then(|value| ColorChoice::from_str(value, false).ok()).unwrap_or(color);
     }
-    (when, json)
-}
-
-fn settings() -> Settings {
-    SETTINGS.get().copied().unwrap_or_default()
-}
-
-/// Returns whether output to this stream is colored.
-pub(super) fn marks(to: StdStream) -> bool {
-    match to {
-        StdStream::Out => settings().out,
-        StdStream::Err => settings().err,
-    }
+    (color, json)
 }
 
 /// Returns whether errors are printed as JSON.
 pub(super) fn is_json() -> bool {
-    settings().json
+    JSON.load(Ordering::Relaxed)
 }
 
-/// Returns whether progress can be drawn on standard error.
+/// Returns whether progress can be drawn on standard error: it is a terminal that can move its
+/// cursor.
 pub(super) fn draws() -> bool {
-    settings().draws
+    io::stderr().is_terminal() && anstyle_query::term_supports_color()
 }
 
-/// Returns text in a style, if the stream is colored.
-pub(super) fn paint(to: StdStream, style: Style, text: &str) -> String {
-    if marks(to) { format!("{style}{text}{style:#}") } else { text.to_owned() }
+/// Returns text in a style.
+pub(super) fn paint(style: Style, text: &str) -> String {
+    format!("{style}{text}{style:#}")
 }
 
 #[cfg(test)]
@@ -123,23 +79,17 @@ mod tests {
 
     #[test]
     fn color_and_json_are_found_in_raw_arguments() {
-        for (arguments, when, json) in [
-            ("run x --color always", Some(ColorWhen::Always), false),
-            ("--color=never run --json x", Some(ColorWhen::Never), true),
-            ("--color never --color=auto", Some(ColorWhen::Auto), false),
-            ("--color=sometimes run", None, false),
-            ("run --color", None, false),
-            ("run --colour=always", None, false),
-            ("run x -- --color always --json", None, false),
+        for (arguments, color, json) in [
+            ("run x --color always", ColorChoice::Always, false),
+            ("--color=never run --json x", ColorChoice::Never, true),
+            ("--color never --color=auto", ColorChoice::Auto, false),
+            ("--color=sometimes run", ColorChoice::Auto, false),
+            ("run --color", ColorChoice::Auto, false),
+            ("run --colour=always", ColorChoice::Auto, false),
+            ("run x -- --color always --json", ColorChoice::Auto, false),
         ] {
             let arguments: Vec<OsString> = arguments.split(' ').map(OsString::from).collect();
-            assert_eq!(scan(&arguments), (when, json), "{arguments:?}");
+            assert_eq!(scan(&arguments), (color, json), "{arguments:?}");
         }
-    }
-
-    #[test]
-    fn text_without_settings_is_plain() {
-        assert_eq!(paint(StdStream::Out, ERROR, "x"), "x");
-        assert!(!draws() && !is_json());
     }
 }

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use anstyle::Style;
 
-use super::style::{self, StdStream};
+use super::style::{self, paint};
 use super::{out, show};
 use strongroom::escape::escape_controls;
+use strongroom::ids::Digest;
 use strongroom::record::{Blame, Metric, NetworkUse, Outcome, RunRecord, SecretUse};
+use strongroom::runtime::Stream;
 
 /// The maximum number of lines per section.
 const SECTION_MAX: usize = 20;
@@ -21,25 +23,25 @@ const INDENT: usize = 2 + LABEL_WIDTH;
 const LABEL_WIDTH: usize = 13;
 
 /// Returns the summary of a run as lines for a stream.
-pub(super) fn lines(record: &RunRecord, to: StdStream) -> Vec<String> {
+pub(super) fn lines(record: &RunRecord, to: Stream) -> Vec<String> {
     let width = out::width(to).map_or(SENTENCE_WIDTH, |width| width.saturating_sub(INDENT));
     let width = width.clamp(SENTENCE_MIN, SENTENCE_WIDTH);
-    summary(record, width, &|style, text| style::paint(to, style, text))
+    summary(record, width)
 }
 
-/// Formats the summary with sentences of at most `width` columns. `paint` styles words. Component
-/// text is escaped again here.
-fn summary(record: &RunRecord, width: usize, paint: &dyn Fn(Style, &str) -> String) -> Vec<String> {
+/// Formats the summary with sentences of at most `width` columns. Component text is escaped again
+/// here.
+fn summary(record: &RunRecord, width: usize) -> Vec<String> {
     let (outcome, took) = headline(record);
     let outcome = paint(style_of(record.outcome), &outcome);
-    let mut table = Sections { lines: vec![format!("{outcome}{took} · run {}", record.id)], paint };
+    let mut table = Sections { lines: vec![format!("{outcome}{took} · run {}", record.id)] };
     if let Some(reason) = &record.reason {
         table.add("reason", sentence(reason, width));
     }
     if let Some(blame) = record.blame {
         table.add("cause", vec![blame_text(blame).to_owned()]);
     }
-    let without_policy = record.policy == strongroom::ids::Digest::of(b"");
+    let without_policy = has_no_policy(record);
     table.add_marked("denied", denied(&record.secrets, without_policy, width), style::WARNING);
     let served: Vec<Vec<String>> = record
         .secrets
@@ -276,12 +278,11 @@ fn sentence(text: &str, width: usize) -> Vec<String> {
 }
 
 /// Labeled sections under a headline.
-struct Sections<'a> {
+struct Sections {
     lines: Vec<String>,
-    paint: &'a dyn Fn(Style, &str) -> String,
 }
 
-impl Sections<'_> {
+impl Sections {
     fn add(&mut self, name: &str, lines: Vec<String>) {
         self.add_marked(name, lines, Style::new());
     }
@@ -293,10 +294,28 @@ impl Sections<'_> {
     fn add_each(&mut self, name: &str, lines: Vec<(Style, String)>) {
         for (at, (style, line)) in lines.into_iter().enumerate() {
             let name = if at == 0 { name } else { "" };
-            let line = if style.is_plain() { line } else { (self.paint)(style, &line) };
+            let line = if style.is_plain() { line } else { paint(style, &line) };
             self.lines.push(row(name, &line));
         }
     }
+}
+
+/// Returns whether a run had no policy.
+pub(super) fn has_no_policy(record: &RunRecord) -> bool {
+    record.policy == Digest::of(b"")
+}
+
+/// Returns the identifiers of a run, with full digests, by label.
+pub(super) fn identities(record: &RunRecord) -> Vec<(&'static str, String)> {
+    let mut rows = vec![
+        ("component", format!("{}, {}", record.component.path, show::size(record.component.bytes))),
+        ("", record.component.digest.to_string()),
+        ("policy", record.policy.to_string()),
+        ("spec", record.spec.to_string()),
+    ];
+    rows.extend(record.vault.clone().map(|vault| ("vault", vault)));
+    rows.extend(record.audit.as_ref().map(|at| ("audit", format!("{}:{}:{}", at.segment, at.count, at.head))));
+    rows
 }
 
 /// Formats a line of the summary: a label and its text.
@@ -309,19 +328,19 @@ mod tests {
     use super::*;
 
     fn plain(record: &RunRecord) -> Vec<String> {
-        summary(record, SENTENCE_WIDTH, &|_, text| text.to_owned())
+        summary(record, SENTENCE_WIDTH).iter().map(|line| anstream::adapter::strip_str(line).to_string()).collect()
     }
 
     #[test]
     fn summary_colors_only_outcome_and_denials() {
         let record: RunRecord = serde_json::from_str(RECORD).unwrap();
-        let marked = summary(&record, SENTENCE_WIDTH, &|_, text| format!("<{text}>"));
+        let marked = summary(&record, SENTENCE_WIDTH);
         for (marked, plain) in marked.iter().zip(plain(&record)) {
-            let is_marked = marked.contains('<');
+            let is_marked = marked.contains('\u{1b}');
             assert_eq!(is_marked, marked != &plain);
             assert_eq!(
                 is_marked,
-                marked.starts_with("<failed> after")
+                plain.starts_with("failed after")
                     || ["db-admin", "would allow", "denied connect", "denied look-up", "tcp = ["]
                         .iter()
                         .any(|word| plain.contains(word)),
@@ -370,7 +389,7 @@ mod tests {
     fn narrow_terminal_gets_short_lines() {
         let mut record: RunRecord = serde_json::from_str(RECORD).unwrap();
         record.reason = Some("word ".repeat(50));
-        let lines = summary(&record, 40, &|_, text| text.to_owned());
+        let lines = summary(&record, 40);
         assert!(lines.iter().filter(|line| line.contains("word")).all(|line| line.len() <= 40 + INDENT), "{lines:?}");
     }
 

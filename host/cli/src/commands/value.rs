@@ -1,7 +1,7 @@
 //! Reads and writes secret values without leaving copies in memory.
 
 use std::fs::File;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -60,7 +60,6 @@ pub(super) fn read(name: &SecretName, source: &Source<'_>, keep_newline: bool) -
         }
         Source::Input => {
             let failed = |cause: io::Error| Failure::invalid(format!("could not read standard input: {cause}"));
-            // Bypasses the standard library's buffer, which would keep a copy.
             read_stream(io::stdin(), keep_newline, failed)
         }
     }
@@ -71,10 +70,8 @@ fn read_stream(
     keep_newline: bool,
     failed: impl Fn(io::Error) -> Failure,
 ) -> Result<Arc<Secret>, Failure> {
-    let mut bytes = match read_bounded(stream, VALUE_MAX + 2).map_err(failed)? {
-        Bounded::Whole(bytes) => bytes,
-        Bounded::TooLong => return Err(Failure::invalid(strongroom::secret::ValueTooLong)),
-    };
+    let bytes = read_bounded(stream, VALUE_MAX + 2).map_err(failed)?;
+    let mut bytes = bytes.ok_or_else(|| Failure::invalid(strongroom::secret::ValueTooLong))?;
     if !keep_newline && strip_line_end(&mut bytes) {
         out::note(NEWLINE_REMOVED);
     }
@@ -90,34 +87,18 @@ fn to_secret(mut bytes: Zeroizing<Vec<u8>>) -> Result<Arc<Secret>, Failure> {
     Ok(Arc::new(Secret::new(text).map_err(Failure::invalid)?))
 }
 
-/// The result of a bounded read.
-pub(super) enum Bounded {
-    /// The complete contents.
-    Whole(Zeroizing<Vec<u8>>),
-    /// There was more than the maximum.
-    TooLong,
+/// Reads at most `max` bytes into a buffer that is zeroized on drop. Returns `None` if there are
+/// more.
+pub(super) fn read_bounded(stream: impl AsFd, max: usize) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+    // Larger than what is read, so that the buffer never grows and leaves no copies behind.
+    let mut buffer = Zeroizing::new(Vec::with_capacity(max + 64));
+    unbuffered(stream)?.take(max as u64 + 1).read_to_end(&mut buffer)?;
+    Ok((buffer.len() <= max).then_some(buffer))
 }
 
-/// Reads at most `max` bytes into a buffer that is zeroized on drop.
-pub(super) fn read_bounded(stream: impl AsFd, max: usize) -> io::Result<Bounded> {
-    // One extra byte detects input that is too long. The buffer never grows, so no copies are left
-    // behind.
-    let mut buffer = Zeroizing::new(vec![0; max + 1]);
-    let mut length = 0;
-    loop {
-        let rest = buffer.get_mut(length..).unwrap_or_default();
-        if rest.is_empty() {
-            return Ok(Bounded::TooLong);
-        }
-        match rustix::io::read(stream.as_fd(), rest) {
-            Ok(0) => break,
-            Ok(count) => length += count,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    buffer.truncate(length);
-    Ok(Bounded::Whole(buffer))
+/// Returns a stream without the standard library's buffer, which would keep a copy.
+fn unbuffered(stream: impl AsFd) -> io::Result<File> {
+    Ok(stream.as_fd().try_clone_to_owned()?.into())
 }
 
 /// Removes a trailing line end. Returns whether there was one.
@@ -137,7 +118,7 @@ pub(super) fn strip_line_end(bytes: &mut Vec<u8>) -> bool {
 pub(super) fn write(secret: &Secret) -> Result<(), Failure> {
     let value = secret.expose().as_bytes();
     if !out::is_terminal() {
-        return Ok(write_all(value)?);
+        return Ok(unbuffered(io::stdout())?.write_all(value)?);
     }
     // A component may have stored the value, so it must not control the terminal.
     let mut shown = Zeroizing::new(Vec::with_capacity(value.len() * 10 + 1));
@@ -145,21 +126,7 @@ pub(super) fn write(secret: &Secret) -> Result<(), Failure> {
     escaper.push(value, &mut shown);
     escaper.finish(&mut shown);
     shown.push(b'\n');
-    Ok(write_all(&shown)?)
-}
-
-/// Writes bytes, bypassing the standard library's buffer, which would keep a copy.
-fn write_all(mut bytes: &[u8]) -> io::Result<()> {
-    let stdout = io::stdout();
-    while !bytes.is_empty() {
-        match rustix::io::write(&stdout, bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
+    Ok(unbuffered(io::stdout())?.write_all(&shown)?)
 }
 
 #[cfg(test)]

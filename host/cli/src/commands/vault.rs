@@ -10,7 +10,7 @@ use clap::Subcommand;
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::init::key_advice;
-use super::operate::{Work, audited};
+use super::operator::{OperatorAction, audited};
 use super::{out, passphrase, show};
 use strongroom::vault::local::{Contents, KeySource, LocalVault, Protection};
 
@@ -86,11 +86,10 @@ fn backup(args: &Backup, context: &Context) -> Result<Exit, Failure> {
         .vault_dir("use `az keyvault secret backup` for single secrets; Azure itself retains deleted secrets")?;
     let opened = context.find_and_open()?;
     let to = std::path::absolute(&args.path).unwrap_or_else(|_| args.path.clone());
-    let work = Work::on_vault("backup", "backed up", false).with("vault", dir.display()).with("to", to.display());
-    let backup = audited(&opened, &work, opened.local()?.backup(&args.path), |backup, _, event| {
+    let action = OperatorAction::new("backup", "backed up").detail("vault", dir.display()).detail("to", to.display());
+    let backup = audited(&opened, &action, opened.local()?.backup(&args.path), |backup, _, event| {
         event.count = Some(backup.contents.versions);
     })?;
-    opened.close()?;
     out::line(format!(
         "created the backup `{}`: {}, {}; all values verified",
         backup.dir.display(),
@@ -122,13 +121,13 @@ fn rekey(args: &Rekey, context: &Context) -> Result<Exit, Failure> {
     } else {
         Protection::KeyFile
     };
-    let work = Work::on_vault("rekey", "given a new key", true)
-        .with("vault", dir.display())
-        .with("protection", if with_passphrase { "passphrase" } else { "key file" });
-    let done = audited(&opened, &work, opened.local()?.rekey(protection), |done, _, event| {
+    let action = OperatorAction::new("rekey", "given a new key")
+        .changing()
+        .detail("vault", dir.display())
+        .detail("protection", if with_passphrase { "passphrase" } else { "key file" });
+    let done = audited(&opened, &action, opened.local()?.rekey(protection), |done, _, event| {
         event.count = Some(done.contents.versions);
     })?;
-    opened.close()?;
     out::line(format!(
         "rekeyed the vault in `{}`: all values are re-encrypted ({})",
         dir.display(),

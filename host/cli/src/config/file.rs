@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 
 use super::ConfigError;
@@ -27,6 +28,7 @@ const ECHO_MAX: usize = 80;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct File {
+    #[serde(deserialize_with = "vault")]
     pub(super) vault: Option<String>,
     pub(super) credential: Option<CredentialKind>,
     pub(super) azure: Azure,
@@ -91,17 +93,25 @@ pub(super) struct Runs {
 /// Parses the size of run logs. Rejects sizes out of range instead of rounding them, because users
 /// rely on the setting.
 fn log_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    let size = parse_size(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)?;
+    let size = parse_size(&String::deserialize(deserializer)?).map_err(D::Error::custom)?;
     if size == 0 || (LOG_MIN..=LOG_MAX).contains(&size) {
         return Ok(Some(size));
     }
     let (min, max) = (show_size(LOG_MIN), show_size(LOG_MAX));
-    Err(serde::de::Error::custom(format!("expected a size from {min} to {max}, or \"0B\" to keep no logs")))
+    Err(D::Error::custom(format!("expected a size from {min} to {max}, or \"0B\" to keep no logs")))
+}
+
+fn vault<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let address = String::deserialize(deserializer)?;
+    if address.strip_prefix("local:").is_some_and(|dir| !Path::new(dir).is_absolute()) {
+        return Err(D::Error::custom("the directory after `local:` must be an absolute path"));
+    }
+    Ok(Some(address))
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
+    parse_duration(&text).map(Some).map_err(D::Error::custom)
 }
 
 /// Returns whether a file owned by `owner` may configure processes of `user`. The file selects the
@@ -110,8 +120,8 @@ pub(super) fn is_trusted(owner: u32, user: u32) -> bool {
     owner == user || owner == 0
 }
 
-/// Reads a configuration file. Returns `None` if it does not exist.
-pub(super) fn read(path: &Path) -> Result<Option<File>, ConfigError> {
+/// Reads a configuration file and its values as written. Returns `None` if it does not exist.
+pub(super) fn read(path: &Path) -> Result<Option<(File, toml::Table)>, ConfigError> {
     let failed = |cause| ConfigError::Read { path: path.to_owned(), cause };
     let file = match fs::File::open(path) {
         Ok(file) => file,
@@ -132,17 +142,7 @@ pub(super) fn read(path: &Path) -> Result<Option<File>, ConfigError> {
     if text.len() as u64 > FILE_MAX {
         return Err(failed(io::Error::other("it is larger than 1 MiB")));
     }
-    let parsed: File = parse(&text, path)?;
-    if let Some(dir) = parsed.vault.as_deref().and_then(|vault| vault.strip_prefix("local:"))
-        && !Path::new(dir).is_absolute()
-    {
-        let line = text.lines().position(|line| line.trim_start().starts_with("vault")).map_or(1, |at| at + 1);
-        let path = path.display();
-        return Err(ConfigError::Syntax(format!(
-            "{path}:{line}: `vault`: the directory after `local:` must be an absolute path"
-        )));
-    }
-    Ok(Some(parsed))
+    Ok(Some((parse(&text, path)?, parse(&text, path)?)))
 }
 
 /// Returns the error for a configuration file that was named and does not exist.
@@ -150,7 +150,7 @@ pub(super) fn missing(path: &Path) -> ConfigError {
     ConfigError::Read { path: path.to_owned(), cause: rustix::io::Errno::NOENT.into() }
 }
 
-fn parse(text: &str, path: &Path) -> Result<File, ConfigError> {
+fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, ConfigError> {
     toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
         let before = text.get(..at).unwrap_or_default();

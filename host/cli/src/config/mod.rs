@@ -9,7 +9,6 @@ mod azure;
 mod file;
 mod home;
 mod settings;
-mod terminal;
 
 #[cfg(test)]
 mod tests;
@@ -31,7 +30,6 @@ use strongroom::vault::cache;
 pub(crate) use address::VaultAddress;
 pub(crate) use home::Home;
 pub(crate) use settings::{Origin, Setting};
-pub(crate) use terminal::{Color, Terminal};
 
 /// The variable for the home directory.
 pub(crate) const HOME: &str = "STRONGROOM_HOME";
@@ -66,8 +64,9 @@ pub(crate) struct Config {
     home: Option<PathBuf>,
     /// Azure settings from the environment.
     azure: azure::Variables,
-    /// The contents of the file, its path, and whether it exists.
+    /// The contents of the file, parsed and as written, its path, and whether it exists.
     file: file::File,
+    file_values: toml::Value,
     file_path: Option<PathBuf>,
     file_found: bool,
 }
@@ -120,18 +119,6 @@ pub(crate) enum ConfigError {
     NoHome,
 }
 
-impl ConfigError {
-    /// Returns what to do about the error, if the message does not say so.
-    pub(crate) fn help(&self) -> Option<&'static str> {
-        match self {
-            Self::Insecure(_) => Some("run `chmod o-w` on it"),
-            Self::Foreign(_) => Some("check its contents, then change its owner with `chown`"),
-            Self::NoHome => Some("set `STRONGROOM_HOME` to the directory that strongroom should use"),
-            _ => None,
-        }
-    }
-}
-
 impl Config {
     /// Reads the environment and the configuration file. The default file may be missing, but a
     /// file named by `STRONGROOM_CONFIG` must exist.
@@ -160,7 +147,7 @@ impl Config {
             (None, None) => (None, None),
         };
         let file_found = found.is_some();
-        let file = found.unwrap_or_default();
+        let (file, file_values) = found.unwrap_or_default();
         let vault = match variable(VAULT) {
             Some(value) => {
                 let value = value.into_string().map_err(|_| ConfigError::Variable(VAULT))?;
@@ -183,6 +170,7 @@ impl Config {
             vault,
             home: path(HOME)?,
             file,
+            file_values: file_values.into(),
             file_path,
             file_found,
         })
@@ -231,11 +219,6 @@ pub(crate) fn arguments() -> Vec<OsString> {
 pub(crate) fn variable(name: &str) -> Option<OsString> {
     // Some functions of the standard library panic on these. None of them can be a variable's name.
     if name.is_empty() || name.contains(['=', '\0']) { None } else { env::var_os(name) }
-}
-
-/// Returns the terminal settings from the environment.
-pub(crate) fn terminal() -> Terminal {
-    Terminal::from_variables(&|name| env::var_os(name))
 }
 
 /// Returns the log filter from the environment.

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::file::{Audit, Azure, AzureEmulator, Cache, File, Runs};
-use super::{CONFIG, Config, ConfigError, HOME, LOG, PASSPHRASE_FILE, log_filter};
-use strongroom::policy::{Ceilings, show_duration, show_size};
+use super::{Config, ConfigError, HOME, LOG, PASSPHRASE_FILE, log_filter};
+use strongroom::policy::{show_duration, show_size};
 
 /// The source of a setting.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -78,97 +77,66 @@ impl Config {
         let home_origin = if self.home.is_some() { Origin::Variable(HOME) } else { Origin::Default };
         let log = log_filter();
         let log_origin = if log.is_some() { Origin::Variable(LOG) } else { Origin::Default };
-        // Destructured, so that a new key does not compile until it is listed here.
-        let File {
-            vault: _,
-            credential: named,
-            azure,
-            audit: Audit { sync, repeats },
-            ceilings: _,
-            cache: Cache { ttl, grace },
-            runs: Runs { log: run_log },
-        } = &self.file;
-        let credential = match credential {
-            Some(_) => Setting {
-                key: "credential",
-                value: Some(kind.as_str().to_owned()),
-                origin: Origin::Option("--credential"),
-            },
-            None => self.setting("credential", Some(kind.as_str().to_owned()), named.is_some()),
-        };
         let mut settings = vec![
             Setting { key: "home", value: Some(shown(self.home()?.path())), origin: home_origin },
             Setting { key: "vault", value: Some(place.to_string()), origin: vault_origin },
-            credential,
+            match credential {
+                Some(_) => {
+                    let value = Some(kind.as_str().to_owned());
+                    Setting { key: "credential", value, origin: Origin::Option("--credential") }
+                }
+                None => self.in_file("credential", Some(kind.as_str().to_owned())),
+            },
             Setting { key: "passphrase-file", value: passphrase.0.map(shown), origin: passphrase.1 },
             Setting { key: "log", value: Some(log.unwrap_or_else(|| "warn".to_owned())), origin: log_origin },
-            self.setting("audit.sync", Some(word(&self.audit_sync)), sync.is_some()),
-            self.setting("audit.repeats", Some(word(&self.repeats)), repeats.is_some()),
+            self.in_file("audit.sync", Some(word(&self.audit_sync))),
+            self.in_file("audit.repeats", Some(word(&self.repeats))),
+            self.in_file("cache.ttl", Some(show_duration(self.cache_ttl))),
+            self.in_file("cache.grace", Some(show_duration(self.cache_grace))),
+            self.in_file("runs.log", Some(show_size(self.run_log))),
         ];
-        settings.extend(ceilings(&self.ceilings).map(|(key, value)| {
-            let in_file = value.is_some();
-            self.setting(key, value, in_file)
-        }));
-        settings.push(self.setting("cache.ttl", Some(show_duration(self.cache_ttl)), ttl.is_some()));
-        settings.push(self.setting("cache.grace", Some(show_duration(self.cache_grace)), grace.is_some()));
-        settings.push(self.setting("runs.log", Some(show_size(self.run_log)), run_log.is_some()));
-        settings.extend(azure_settings(azure).map(|(key, value)| {
-            let in_file = value.is_some();
-            self.setting(key, value, in_file)
-        }));
+        settings.extend(KEYS_WITHOUT_DEFAULT.iter().map(|key| self.in_file(key, None)));
         Ok(settings)
     }
 
-    fn setting(&self, key: &'static str, value: Option<String>, in_file: bool) -> Setting {
-        Setting { key, value, origin: if in_file { self.file_origin() } else { Origin::Default } }
-    }
-
-    fn file_origin(&self) -> Origin {
+    /// Returns a setting as the file spells it, or its default.
+    fn in_file(&self, key: &'static str, default: Option<String>) -> Setting {
+        let in_file = key.split('.').try_fold(&self.file_values, |table, part| table.get(part));
+        let value = in_file.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
         // A value from the file always has the file's path.
-        self.file_path.clone().map_or(Origin::Variable(CONFIG), Origin::File)
+        let origin = match (&value, &self.file_path) {
+            (Some(_), Some(path)) => Origin::File(path.clone()),
+            _ => Origin::Default,
+        };
+        Setting { key, value: value.or(default), origin }
     }
 }
 
-/// Lists all Azure settings. None of them is a secret: secrets are in the files that they name.
-fn azure_settings(azure: &Azure) -> impl Iterator<Item = (&'static str, Option<String>)> {
-    let Azure { tenant_id, client_id, object_id, resource_id, token_file, client_secret_file, .. } = azure;
-    let Azure { certificate_file, certificate_password_file, authority, emulator, .. } = azure;
-    let AzureEmulator { host, ca_file, authority: emulator_authority, metadata } = emulator;
-    let path = |path: &Option<std::path::PathBuf>| path.as_deref().map(shown);
-    [
-        ("azure.tenant-id", tenant_id.clone()),
-        ("azure.client-id", client_id.clone()),
-        ("azure.object-id", object_id.clone()),
-        ("azure.resource-id", resource_id.clone()),
-        ("azure.token-file", path(token_file)),
-        ("azure.client-secret-file", path(client_secret_file)),
-        ("azure.certificate-file", path(certificate_file)),
-        ("azure.certificate-password-file", path(certificate_password_file)),
-        ("azure.authority", authority.clone()),
-        ("azure.emulator.host", host.clone()),
-        ("azure.emulator.ca-file", path(ca_file)),
-        ("azure.emulator.authority", emulator_authority.clone()),
-        ("azure.emulator.metadata", metadata.clone()),
-    ]
-    .into_iter()
-}
-
-/// Lists all ceilings. A new one does not compile until it is listed here.
-fn ceilings(ceilings: &Ceilings) -> impl Iterator<Item = (&'static str, Option<String>)> {
-    let Ceilings { memory, time, output_bytes, output_files, compile_time, log_bytes, requests, metrics } = ceilings;
-    let count = |count: &Option<u64>| count.map(|count| count.to_string());
-    [
-        ("ceilings.memory", memory.map(show_size)),
-        ("ceilings.time", time.map(show_duration)),
-        ("ceilings.output-bytes", output_bytes.map(show_size)),
-        ("ceilings.output-files", count(output_files)),
-        ("ceilings.compile-time", compile_time.map(show_duration)),
-        ("ceilings.log-bytes", log_bytes.map(show_size)),
-        ("ceilings.requests", count(requests)),
-        ("ceilings.metrics", count(metrics)),
-    ]
-    .into_iter()
-}
+/// The keys that only the file can set. None of them is a secret: secrets are in the files that
+/// they name. A test compares all keys with the sample in `docs/config.toml`.
+const KEYS_WITHOUT_DEFAULT: [&str; 21] = [
+    "ceilings.memory",
+    "ceilings.time",
+    "ceilings.output-bytes",
+    "ceilings.output-files",
+    "ceilings.compile-time",
+    "ceilings.log-bytes",
+    "ceilings.requests",
+    "ceilings.metrics",
+    "azure.tenant-id",
+    "azure.client-id",
+    "azure.object-id",
+    "azure.resource-id",
+    "azure.token-file",
+    "azure.client-secret-file",
+    "azure.certificate-file",
+    "azure.certificate-password-file",
+    "azure.authority",
+    "azure.emulator.host",
+    "azure.emulator.ca-file",
+    "azure.emulator.authority",
+    "azure.emulator.metadata",
+];
 
 fn shown(path: &Path) -> String {
     path.to_string_lossy().into_owned()

@@ -9,17 +9,17 @@ mod plot;
 mod scale;
 #[cfg(test)]
 mod tests;
-mod visible;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
 use serde::Serialize;
 
 use self::plot::{HEIGHT, Plot, WIDTH};
 use super::{show, summary};
-use strongroom::record::{NetworkUse, Outcome, RunRecord};
+use strongroom::escape::TerminalEscaper;
+use strongroom::record::{NetworkUse, Outcome, RunRecord, SecretUse};
 use strongroom::runs::{LogLine, LogStream};
 
 /// The maximum number of rows per table.
@@ -68,96 +68,66 @@ pub(super) fn render(input: &ReportInput<'_>) -> Result<String, minijinja::Error
     let (plots, numbers) = metrics(record);
     let (log, log_cut) = log(input.log.as_ref().ok().and_then(Option::as_deref).unwrap_or_default());
     let (outcome, took) = summary::headline(record);
-    let denied = || record.secrets.iter().filter(|used| used.denied > 0);
-    let network = |denied: bool| {
-        let count = move |used: &NetworkUse| if denied { used.denied } else { used.count };
+    let secrets = |count: fn(&SecretUse) -> u64| {
+        let uses = record.secrets.iter().filter(move |used| count(used) > 0);
+        rows(uses.map(move |used| [used.operation.clone(), used.name.clone(), show::times(count(used))]))
+    };
+    let network = |count: fn(&NetworkUse) -> u64| {
         let uses = record.network.iter().filter(move |used| count(used) > 0);
         rows(uses.map(move |used| [used.operation.as_str().to_owned(), used.target.clone(), show::times(count(used))]))
     };
-    let allowing = summary::merge_grants(denied().filter_map(|used| used.would_allow.as_deref()));
-    let page = Page {
+    let denied = record.secrets.iter().filter(|used| used.denied > 0);
+    let allowing = summary::merge_grants(denied.filter_map(|used| used.would_allow.as_deref()));
+    let outputs = record.outputs.iter();
+    let data = context! {
         record,
-        mark: mark(record.outcome),
-        headline: format!("{outcome}{took}"),
-        blame: record.blame.map(summary::blame_text),
-        without_policy: record.policy == strongroom::ids::Digest::of(b""),
-        denied: rows(denied().map(|used| [used.operation.clone(), used.name.clone(), show::times(used.denied)])),
-        these: if allowing.len() == 1 { "this line" } else { "these lines" },
+        mark => mark(record.outcome),
+        headline => format!("{outcome}{took}"),
+        blame => record.blame.map(summary::blame_text),
+        without_policy => summary::has_no_policy(record),
+        denied => secrets(|used| used.denied),
+        these => if allowing.len() == 1 { "this line" } else { "these lines" },
         allowing,
-        network_denied: network(true),
-        allowing_tcp: summary::tcp_suggestion(&record.network),
-        network_used: network(false),
-        progress_done: record.progress.as_ref().map_or(0, |progress| progress.done.min(progress.total)),
-        served: rows(
-            record
-                .secrets
-                .iter()
-                .filter(|used| used.count > 0)
-                .map(|used| [used.operation.clone(), used.name.clone(), show::times(used.count)]),
-        ),
-        facts: facts(record),
+        network_denied => network(|used| used.denied),
+        allowing_tcp => summary::tcp_suggestion(&record.network),
+        network_used => network(|used| used.count),
+        progress_done => record.progress.as_ref().map_or(0, |progress| progress.done.min(progress.total)),
+        served => secrets(|used| used.count),
+        facts => facts(record),
         plots,
         numbers,
-        outputs: rows(
-            record
-                .outputs
-                .iter()
-                .map(|output| [output.path.clone(), show::size(output.bytes), output.sha256.to_string()]),
-        ),
+        outputs => rows(outputs.map(|output| [output.path.clone(), show::size(output.bytes), output.sha256.to_string()])),
         log,
         log_cut,
-        log_error: input.log.as_ref().err().map(String::as_str),
-        log_absent: matches!(input.log, Ok(None)),
-        events: rows(input.events.iter()),
-        verdict: &input.verdict,
-        identities: identities(record),
-        json: serde_json::to_string_pretty(record).ok().filter(|json| json.len() <= RECORD_SHOWN),
-        created: show::timestamp(input.created),
-        version: env!("CARGO_PKG_VERSION"),
-        width: WIDTH,
-        height: HEIGHT,
+        log_error => input.log.as_ref().err(),
+        log_absent => matches!(input.log, Ok(None)),
+        events => rows(input.events.iter()),
+        verdict => input.verdict,
+        identities => summary::identities(record),
+        json => serde_json::to_string_pretty(record).ok().filter(|json| json.len() <= RECORD_SHOWN),
+        created => show::timestamp(input.created),
+        version => env!("CARGO_PKG_VERSION"),
+        width => WIDTH,
+        height => HEIGHT,
     };
     let mut engine = Environment::new();
     // Set explicitly instead of derived from the template's name. An undefined variable is an
     // error.
     engine.set_auto_escape_callback(|_| AutoEscape::Html);
     engine.set_undefined_behavior(UndefinedBehavior::Strict);
-    let page = engine.render_named_str("run.html", include_str!("run.html"), &page)?;
-    Ok(visible::visible(&page))
+    let page = engine.render_named_str("run.html", include_str!("run.html"), data)?;
+    Ok(visible(&page))
 }
 
-/// The data for the template.
-#[derive(Serialize)]
-struct Page<'a> {
-    record: &'a RunRecord,
-    mark: Mark,
-    headline: String,
-    blame: Option<&'static str>,
-    without_policy: bool,
-    denied: Rows<[String; 3]>,
-    allowing: Vec<String>,
-    these: &'static str,
-    network_denied: Rows<[String; 3]>,
-    allowing_tcp: Option<String>,
-    network_used: Rows<[String; 3]>,
-    progress_done: u64,
-    served: Rows<[String; 3]>,
-    facts: Vec<(&'static str, String)>,
-    plots: Vec<Plot>,
-    numbers: Rows<(String, String)>,
-    outputs: Rows<[String; 3]>,
-    log: Vec<Block>,
-    log_cut: bool,
-    log_error: Option<&'a str>,
-    log_absent: bool,
-    events: Rows<&'a AuditLine>,
-    verdict: &'a AuditVerdict,
-    identities: Vec<(&'static str, String)>,
-    json: Option<String>,
-    created: String,
-    version: &'static str,
-    width: f64,
-    height: f64,
+/// Escapes control and direction characters, except newline and tab, as for a terminal. The
+/// template contains none, so all of them come from component text. The result contains only
+/// characters that XML allows.
+fn visible(page: &str) -> String {
+    let (mut escaper, mut shown) = (TerminalEscaper::new(), Vec::with_capacity(page.len()));
+    escaper.push(page.as_bytes(), &mut shown);
+    escaper.finish(&mut shown);
+    // The escaper's output is text. XML also forbids these two noncharacters.
+    String::from_utf8_lossy(&shown).replace('\u{fffe}', "\\u{fffe}").replace('\u{ffff}', "\\u{ffff}")
 }
 
 /// The shown rows of a table, and the number of further rows.
@@ -210,24 +180,6 @@ fn facts(record: &RunRecord) -> Vec<(&'static str, String)> {
         facts.push(("values redacted", record.redactions.to_string()));
     }
     facts
-}
-
-/// Returns the identifiers of the run, with full digests.
-fn identities(record: &RunRecord) -> Vec<(&'static str, String)> {
-    let mut rows = vec![
-        ("run", record.id.to_string()),
-        ("component", format!("{}, {}", record.component.path, show::size(record.component.bytes))),
-        ("", record.component.digest.to_string()),
-        ("policy", record.policy.to_string()),
-        ("specification", record.spec.to_string()),
-    ];
-    if let Some(vault) = &record.vault {
-        rows.push(("vault", vault.clone()));
-    }
-    if let Some(audit) = &record.audit {
-        rows.push(("audit position", format!("{}:{}:{}", audit.segment, audit.count, audit.head)));
-    }
-    rows
 }
 
 /// Returns the plots, and the rows for metrics without a plot.

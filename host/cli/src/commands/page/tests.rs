@@ -322,6 +322,13 @@ fn allowed_elements_are_all_used() {
     }
 }
 
+#[test]
+fn control_characters_in_page_are_escaped() {
+    assert_eq!(visible("a\0b\u{1b}[2J\u{202e}c\u{85}\u{2028}\r"), "a\\x00b\\x1b[2J\\u{202e}c\\u{85}\\u{2028}\\r");
+    assert_eq!(visible("\u{fffe}<\u{ffff}"), "\\u{fffe}<\\u{ffff}");
+    assert_eq!(visible("tab\tand\nnewline, Grüße &#60;"), "tab\tand\nnewline, Grüße &#60;");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::super::context::{Context, existing_runs};
+use super::super::context::{Context, find_run};
 use super::super::failure::{Exit, Failure};
 use super::super::out;
 use super::Suggest;
@@ -12,16 +12,10 @@ use strongroom::audit;
 use strongroom::ids::Digest;
 use strongroom::policy::{self, ObservedRun, Policy, SecretRequests, TcpAttempts, Usage};
 use strongroom::record::{NetworkOperation, Outcome, RunRecord};
-use strongroom::runs::RunStoreError;
 
 pub(super) fn run(args: &Suggest, context: &Context) -> Result<Exit, Failure> {
     let home = context.existing_home()?;
-    let no_runs_error =
-        || Failure::invalid("no runs yet").help("start one with `strongroom run COMPONENT --policy FILE`");
-    let record = match existing_runs(&home)?.ok_or_else(no_runs_error)?.find_by_prefix(&args.run) {
-        Err(RunStoreError::Absent(text)) if text == "last" => return Err(no_runs_error()),
-        found => found?,
-    };
+    let (_, record) = find_run(&home, &args.run)?;
     match record.outcome {
         Outcome::Running => {
             return Err(Failure::invalid(format!("run {} has not ended yet", record.id)).help("wait until it ends"));

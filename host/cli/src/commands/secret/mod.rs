@@ -1,10 +1,9 @@
 //! `strongroom secret`: operator commands on secrets. Each is audited before and after; without a
 //! writable audit log, nothing is done.
 
-mod delete;
-mod deleted;
 mod envfile;
 mod read;
+mod remove;
 mod set;
 
 use clap::Subcommand;
@@ -27,12 +26,38 @@ pub(super) struct Args {
 enum Command {
     Set(set::Args),
     Get(read::Get),
-    List(read::List),
-    Describe(read::Describe),
-    Versions(read::Versions),
-    Delete(delete::Args),
-    Recover(deleted::Recover),
-    Purge(deleted::Purge),
+    /// List all secrets
+    #[command(alias = "ls")]
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the metadata of a secret
+    Describe(Named),
+    /// List the versions of a secret, newest first
+    Versions(Named),
+    /// Delete a secret and all its versions
+    #[command(aliases = ["rm", "remove"])]
+    Delete(Named),
+    /// Recover a deleted secret with all its versions
+    ///
+    /// Only for a Key Vault, which retains deleted secrets for 7 to 90 days.
+    Recover(Named),
+    /// Permanently delete a deleted secret, so that its name is free
+    ///
+    /// Only for a Key Vault. A purged secret cannot be recovered.
+    Purge(Named),
+}
+
+// The arguments of commands on one secret. A documentation comment would replace their help.
+#[derive(Debug, clap::Args)]
+struct Named {
+    /// Secret name
+    name: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// The help text for invalid secret names.
@@ -42,12 +67,12 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     match &args.command {
         Command::Set(args) => set::run(args, context),
         Command::Get(args) => read::get(args, context),
-        Command::List(args) => read::list(args, context),
+        Command::List { json } => read::list(*json, context),
         Command::Describe(args) => read::describe(args, context),
         Command::Versions(args) => read::versions(args, context),
-        Command::Delete(args) => delete::run(args, context),
-        Command::Recover(args) => deleted::recover(args, context),
-        Command::Purge(args) => deleted::purge(args, context),
+        Command::Delete(args) => remove::delete(args, context),
+        Command::Recover(args) => remove::recover(args, context),
+        Command::Purge(args) => remove::purge(args, context),
     }
 }
 

@@ -2,13 +2,12 @@
 
 use jiff::Timestamp;
 
-use super::{Described, parse_name};
+use super::{Described, Named, parse_name};
 use crate::commands::context::Context;
 use crate::commands::failure::{Exit, Failure};
-use crate::commands::operate::{Work, audited};
+use crate::commands::operator::{OperatorAction, audited};
 use crate::commands::{out, show, value};
 use strongroom::ids::SecretVersion;
-use strongroom::policy::Operation;
 use strongroom::vault::{Description, VaultError};
 
 /// Print the value of a secret
@@ -27,34 +26,6 @@ pub(super) struct Get {
     version: Option<String>,
 }
 
-/// List all secrets
-#[derive(Debug, clap::Args)]
-pub(super) struct List {
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
-/// Show the metadata of a secret
-#[derive(Debug, clap::Args)]
-pub(super) struct Describe {
-    /// Secret name
-    name: String,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
-/// List the versions of a secret, newest first
-#[derive(Debug, clap::Args)]
-pub(super) struct Versions {
-    /// Secret name
-    name: String,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
 pub(super) fn get(args: &Get, context: &Context) -> Result<Exit, Failure> {
     let name = parse_name(&args.name)?;
     let version = args.version.as_deref().map(SecretVersion::parse).transpose().map_err(Failure::invalid)?;
@@ -63,12 +34,11 @@ pub(super) fn get(args: &Get, context: &Context) -> Result<Exit, Failure> {
             .help("add `--show`, or redirect the output to a file or another program"));
     }
     let opened = context.find_and_open()?;
-    let work = Work::on_secret(Operation::Get, Some(&name), "released");
+    let action = OperatorAction::new("get", "released").on([name.clone()]);
     let doing = opened.operator.get(&name, version.as_ref());
-    let stored = audited(&opened, &work, doing, |stored, _, event| {
+    let stored = audited(&opened, &action, doing, |stored, _, event| {
         event.version = Some(stored.description.version.clone());
     });
-    opened.close()?;
     let stored = stored.map_err(|failure| match &version {
         Some(version) if failure.exit() == Exit::Invalid => {
             Failure::invalid(format!("there is no version `{version}` of the secret `{name}`"))
@@ -80,14 +50,13 @@ pub(super) fn get(args: &Get, context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-pub(super) fn list(args: &List, context: &Context) -> Result<Exit, Failure> {
+pub(super) fn list(json: bool, context: &Context) -> Result<Exit, Failure> {
     let opened = context.find_and_open()?;
-    let work = Work::on_secret(Operation::List, None, "listed");
-    let secrets = audited(&opened, &work, opened.operator.list(), |secrets, _, event| {
+    let action = OperatorAction::new("list", "listed");
+    let secrets = audited(&opened, &action, opened.operator.list(), |secrets, _, event| {
         event.count = Some(secrets.len() as u64);
     })?;
-    opened.close()?;
-    if args.json {
+    if json {
         out::json(&secrets.iter().map(Described::from).collect::<Vec<_>>())?;
     } else if secrets.is_empty() {
         out::note("the vault contains no secrets; store one with `strongroom secret set NAME`");
@@ -119,7 +88,7 @@ fn row(secret: &Description) -> [String; 4] {
     ]
 }
 
-pub(super) fn describe(args: &Describe, context: &Context) -> Result<Exit, Failure> {
+pub(super) fn describe(args: &Named, context: &Context) -> Result<Exit, Failure> {
     let versions = all_versions(&args.name, context)?;
     let Some(newest) = versions.first() else {
         return Err(VaultError::NotFound(parse_name(&args.name)?).into());
@@ -140,12 +109,11 @@ pub(super) fn describe(args: &Describe, context: &Context) -> Result<Exit, Failu
         ("expires", time(newest.attributes.expires)),
         ("enabled", if newest.enabled { "yes" } else { "no" }.to_owned()),
     ];
-    let rows: Vec<Vec<String>> = facts.into_iter().map(|(label, value)| vec![label.to_owned(), value]).collect();
-    out::columns(None, &rows, &[]).iter().try_for_each(out::line)?;
+    out::facts(facts)?;
     Ok(Exit::Done)
 }
 
-pub(super) fn versions(args: &Versions, context: &Context) -> Result<Exit, Failure> {
+pub(super) fn versions(args: &Named, context: &Context) -> Result<Exit, Failure> {
     let versions = all_versions(&args.name, context)?;
     if args.json {
         out::json(&versions.iter().map(Described::from).collect::<Vec<_>>())?;
@@ -168,10 +136,8 @@ pub(super) fn versions(args: &Versions, context: &Context) -> Result<Exit, Failu
 fn all_versions(name: &str, context: &Context) -> Result<Vec<Description>, Failure> {
     let name = parse_name(name)?;
     let opened = context.find_and_open()?;
-    let work = Work::on_secret(Operation::Describe, Some(&name), "described");
-    let versions = audited(&opened, &work, opened.operator.versions(&name), |versions, _, event| {
+    let action = OperatorAction::new("describe", "described").on([name.clone()]);
+    audited(&opened, &action, opened.operator.versions(&name), |versions, _, event| {
         event.version = versions.first().map(|newest| newest.version.clone());
-    })?;
-    opened.close()?;
-    Ok(versions)
+    })
 }

@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use super::{Described, envfile, parse_name};
 use crate::commands::context::Context;
 use crate::commands::failure::{Exit, Failure};
-use crate::commands::operate::{Work, audited};
-use crate::commands::value::{self, Bounded, Source};
+use crate::commands::operator::{OperatorAction, audited};
+use crate::commands::value::{self, Source};
 use crate::commands::{out, show};
 use strongroom::ids::SecretName;
 use strongroom::secret::{Secret, VALUE_MAX};
@@ -113,15 +113,14 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let new: Vec<NewSecret> =
         values.into_iter().map(|(name, value)| NewSecret { name, value, attributes: attributes.clone() }).collect();
     let opened = context.open(closed)?;
-    let mut work = Work::storing(new.iter().map(|secret| secret.name.clone()));
+    let mut action = OperatorAction::new("set", "written").changing().on(new.iter().map(|secret| secret.name.clone()));
     if args.recover {
-        work = work.with("recover", "where it was deleted");
+        action = action.detail("recover", "where it was deleted");
     }
     let storing = store(opened.operator.as_ref(), new, args.recover);
-    let stored = audited(&opened, &work, storing, |stored, at, event| {
+    let stored = audited(&opened, &action, storing, |stored, at, event| {
         event.version = stored.get(at).map(|description| description.version.clone());
     })?;
-    opened.close()?;
     if args.json {
         out::json(&stored.iter().map(Described::from).collect::<Vec<_>>())?;
         return Ok(Exit::Done);
@@ -166,7 +165,7 @@ fn from_env_file(path: &Path, rename: bool) -> Result<Vec<(SecretName, Arc<Secre
         |cause: std::io::Error| Failure::invalid(format!("could not read `{shown}`: {cause}")).help("check the path");
     let file = File::open(path).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
-    let Bounded::Whole(bytes) = value::read_bounded(&file, FILE_MAX).map_err(failed)? else {
+    let Some(bytes) = value::read_bounded(&file, FILE_MAX).map_err(failed)? else {
         return Err(Failure::invalid(format!(
             "`{shown}` is too large for {COUNT_MAX} secrets, the most that can be stored at once"
         ))

@@ -68,8 +68,7 @@ pub(super) fn run(vault: &AzureVault, verify: bool, json: bool, context: &Contex
         ("write access", "not checked: only a write would show it".to_owned()),
         ("cache", cache),
     ];
-    let rows: Vec<Vec<String>> = rows.into_iter().map(|(label, text)| vec![label.to_owned(), text]).collect();
-    out::columns(None, &rows, &[]).iter().try_for_each(out::line)?;
+    out::facts(rows)?;
     for problem in &status.problems {
         out::line(format!("problem: {}", strongroom::escape::escape_controls(problem)))?;
     }

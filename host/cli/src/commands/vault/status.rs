@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::commands::context::{ClosedVault, Context};
 use crate::commands::failure::{Exit, Failure};
-use crate::commands::operate::{Work, audited};
+use crate::commands::operator::{OperatorAction, audited};
 use crate::commands::{out, show};
 use strongroom::audit::{self, AuditError, Kind};
 use strongroom::vault::local::{KeySource, LocalVault, Status, Verification};
@@ -77,12 +77,11 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let mut verified = None;
     if args.verify && fits {
         let opened = context.open(closed)?;
-        let work = Work::on_vault("verify", "verified", false).with("vault", dir.display());
-        let verification = audited(&opened, &work, opened.local()?.verify(), |verification, _, event| {
+        let action = OperatorAction::new("verify", "verified").detail("vault", dir.display());
+        let verification = audited(&opened, &action, opened.local()?.verify(), |verification, _, event| {
             event.count = Some(verification.contents.versions);
             event.detail.insert("broken".into(), verification.broken.len().to_string().into());
         })?;
-        opened.close()?;
         verified = Some(verification.is_whole());
         broken = verification_problems(&verification);
         // Opening the vault may have completed an interrupted rekey.
@@ -125,8 +124,8 @@ fn print(
     unknown: bool,
     verify: bool,
 ) -> Result<(), Failure> {
-    let mut rows: Vec<Vec<String>> = Vec::new();
-    let mut row = |label: &str, text: String| rows.push(vec![label.to_owned(), text]);
+    let mut rows = Vec::new();
+    let mut row = |label, text: String| rows.push((label, text));
     row("vault", report.vault.display().to_string());
     row("format", report.format.to_string());
     match &status.key {
@@ -174,7 +173,7 @@ fn print(
     );
     let ttl = context.config.cache_ttl;
     row("cache", if ttl.is_zero() { "off".to_owned() } else { format!("time to live {}", show::duration(ttl)) });
-    out::columns(None, &rows, &[]).iter().try_for_each(out::line)?;
+    out::facts(rows)?;
     for problem in &report.problems {
         out::line(format!("problem: {}", strongroom::escape::escape_controls(problem)))?;
     }

@@ -1,54 +1,38 @@
-//! `strongroom secret recover` and `purge`: handle deleted secrets that a vault retains.
+//! `strongroom secret delete`, `recover` and `purge`.
 
-use serde::Serialize;
+use serde_json::json;
 
-use super::{Described, parse_name};
+use super::{Described, Named, parse_name};
 use crate::commands::context::Context;
 use crate::commands::failure::{Exit, Failure};
-use crate::commands::operate::{Work, audited};
+use crate::commands::operator::{OperatorAction, audited};
 use crate::commands::out;
 use strongroom::ids::SecretName;
 
-/// Recover a deleted secret with all its versions
-///
-/// Only for a Key Vault, which retains deleted secrets for 7 to 90 days.
-#[derive(Debug, clap::Args)]
-pub(super) struct Recover {
-    /// Secret name
-    name: String,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
-/// Permanently delete a deleted secret, so that its name is free
-///
-/// Only for a Key Vault. A purged secret cannot be recovered.
-#[derive(Debug, clap::Args)]
-pub(super) struct Purge {
-    /// Secret name
-    name: String,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
-/// What was purged, as JSON.
-#[derive(Serialize)]
-struct Purged<'a> {
-    name: &'a SecretName,
-    purged: bool,
-}
-
-pub(super) fn recover(args: &Recover, context: &Context) -> Result<Exit, Failure> {
+pub(super) fn delete(args: &Named, context: &Context) -> Result<Exit, Failure> {
     let name = parse_name(&args.name)?;
     let opened = context.find_and_open()?;
-    let work = Work::on_deleted("recover", &name, "recovered");
-    let recovered = audited(&opened, &work, opened.operator.recover(&name), |description, _, event| {
+    let action = OperatorAction::new("delete", "deleted").changing().on([name.clone()]);
+    audited(&opened, &action, opened.operator.delete(&name), |(), _, _| {})?;
+    if args.json {
+        out::json(&json!({ "name": name, "deleted": true }))?;
+        return Ok(Exit::Done);
+    }
+    out::line(format!("deleted `{name}` and all its versions"))?;
+    if opened.vault.abilities().soft_delete {
+        out::line(format!("the vault retains it for a limited time: `strongroom secret recover {name}` recovers it"))?;
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) fn recover(args: &Named, context: &Context) -> Result<Exit, Failure> {
+    let name = parse_name(&args.name)?;
+    let opened = context.find_and_open()?;
+    let action = OperatorAction::new("recover", "recovered").changing().on([name.clone()]);
+    let recovered = audited(&opened, &action, opened.operator.recover(&name), |description, _, event| {
         event.version = Some(description.version.clone());
     });
     let soft_delete = opened.vault.abilities().soft_delete;
-    opened.close()?;
     let recovered = recovered.map_err(|failure| not_deleted_error(failure, soft_delete, &name))?;
     if args.json {
         out::json(&Described::from(&recovered))?;
@@ -58,16 +42,15 @@ pub(super) fn recover(args: &Recover, context: &Context) -> Result<Exit, Failure
     Ok(Exit::Done)
 }
 
-pub(super) fn purge(args: &Purge, context: &Context) -> Result<Exit, Failure> {
+pub(super) fn purge(args: &Named, context: &Context) -> Result<Exit, Failure> {
     let name = parse_name(&args.name)?;
     let opened = context.find_and_open()?;
-    let work = Work::on_deleted("purge", &name, "purged");
-    let purged = audited(&opened, &work, opened.operator.purge(&name), |(), _, _| {});
+    let action = OperatorAction::new("purge", "purged").changing().on([name.clone()]);
+    let purged = audited(&opened, &action, opened.operator.purge(&name), |(), _, _| {});
     let soft_delete = opened.vault.abilities().soft_delete;
-    opened.close()?;
     purged.map_err(|failure| not_deleted_error(failure, soft_delete, &name))?;
     if args.json {
-        out::json(&Purged { name: &name, purged: true })?;
+        out::json(&json!({ "name": name, "purged": true }))?;
     } else {
         out::line(format!("purged `{name}`; it cannot be recovered"))?;
     }

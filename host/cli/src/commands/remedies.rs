@@ -1,0 +1,153 @@
+//! What the command line adds to errors of the library: an exit code, and what to do.
+//!
+//! An error says what failed, through its text and its causes (`source()`), and knows nothing of
+//! commands and options. This is the only place that adds them, by the type and variant of an error
+//! and never by its text.
+
+use std::error::Error;
+
+use super::failure::{Exit, Failure};
+use super::policy;
+use crate::config::ConfigError;
+use strongroom::audit::AuditError;
+use strongroom::ids::SecretName;
+use strongroom::runner::{FolderError, RunnerError, StartError};
+use strongroom::runs::RunStoreError;
+use strongroom::runtime::LoadError;
+use strongroom::runtime::imports::Malformed;
+use strongroom::vault::VaultError;
+
+/// An error that commands report with the exit code and the help that [`Remedy::remedy`] returns.
+pub(super) trait Remedy: Error {
+    /// Returns the exit code, and what to do if there is anything to do.
+    fn remedy(&self) -> (Exit, Option<String>);
+}
+
+impl<E: Remedy> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let (exit, help) = error.remedy();
+        Self::caused(exit, &error, help)
+    }
+}
+
+fn help(text: impl Into<String>) -> Option<String> {
+    Some(text.into())
+}
+
+impl Remedy for ConfigError {
+    fn remedy(&self) -> (Exit, Option<String>) {
+        let help = match self {
+            Self::Insecure(_) => help("run `chmod o-w` on it"),
+            Self::Foreign(_) => help("check its contents, then change its owner with `chown`"),
+            Self::NoHome => help("set `STRONGROOM_HOME` to the directory that strongroom should use"),
+            _ => None,
+        };
+        (Exit::Invalid, help)
+    }
+}
+
+impl Remedy for VaultError {
+    fn remedy(&self) -> (Exit, Option<String>) {
+        match self {
+            Self::NotFound(_) => (Exit::Invalid, help("run `strongroom secret list` to list secrets")),
+            Self::Disabled(name) => {
+                let enable = format!("enable it with `az keyvault secret set-attributes --name {name} --enabled true`");
+                (Exit::Invalid, help(enable))
+            }
+            Self::Deleted(name) => {
+                let recover = format!(
+                    "run `strongroom secret set {name} --recover` to recover it and store the value as its newest version"
+                );
+                (Exit::Invalid, help(recover))
+            }
+            Self::Partial { written, cause } => {
+                let (exit, help) = cause.remedy();
+                (exit, Some(partial_help(written, help)))
+            }
+            Self::Invalid(_) | Self::Conflict { .. } => (Exit::Invalid, None),
+            Self::Absent(_) => {
+                (Exit::Host, help("run `strongroom init` to create one, or select another with `--vault local:DIR`"))
+            }
+            _ => (Exit::Host, None),
+        }
+    }
+}
+
+fn partial_help(written: &[SecretName], help: Option<String>) -> String {
+    let names: Vec<String> = written.iter().map(|name| format!("`{name}`")).collect();
+    let written = format!("only these were written before the failure: {}", names.join(", "));
+    help.into_iter().chain([written]).collect::<Vec<_>>().join("\n")
+}
+
+impl Remedy for AuditError {
+    fn remedy(&self) -> (Exit, Option<String>) {
+        (Exit::Host, None)
+    }
+}
+
+impl Remedy for RunStoreError {
+    fn remedy(&self) -> (Exit, Option<String>) {
+        match self {
+            Self::Absent(_) | Self::Ambiguous { .. } => (Exit::Invalid, None),
+            _ => (Exit::Host, None),
+        }
+    }
+}
+
+impl Remedy for RunnerError {
+    fn remedy(&self) -> (Exit, Option<String>) {
+        (Exit::Host, None)
+    }
+}
+
+impl Remedy for StartError {
+    fn remedy(&self) -> (Exit, Option<String>) {
+        match self {
+            Self::Component(error) => error.remedy(),
+            Self::Record(error) => (Exit::Host, error.remedy().1),
+            Self::Folder(FolderError::InputPrivate(_)) => {
+                (Exit::Invalid, help("choose a directory that contains only what the component may read"))
+            }
+            Self::Folder(FolderError::OutputPrivate(_)) => (Exit::Invalid, help("choose a directory outside of it")),
+            error => (if error.is_host_fault() { Exit::Host } else { Exit::Invalid }, None),
+        }
+    }
+}
+
+impl Remedy for LoadError {
+    fn remedy(&self) -> (Exit, Option<String>) {
+        match self {
+            Self::NotAFile { path } if path.is_dir() => (
+                Exit::Invalid,
+                help(
+                    "it is a directory: give the `.wasm` file in it, such as `target/wasm32-wasip2/release/NAME.wasm`",
+                ),
+            ),
+            Self::Malformed { path, why: Malformed::NotWebAssembly } if policy::read(path).is_ok() => {
+                (Exit::Invalid, help("it is a policy: pass a `.wasm` file: `strongroom run COMPONENT --policy FILE`"))
+            }
+            _ => (if self.is_host_fault() { Exit::Host } else { Exit::Invalid }, None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partial_batch_names_written_secrets() {
+        let name = |text| SecretName::parse(text).unwrap();
+        let cause = Box::new(VaultError::Deleted(name("c")));
+        let failure = Failure::from(VaultError::Partial { written: vec![name("a"), name("b")], cause });
+        let shown = anstream::adapter::strip_str(&failure.to_string()).to_string();
+        assert!(
+            shown.ends_with(
+                "help: run `strongroom secret set c --recover` to recover it and store the value as its newest version\n        \
+                 only these were written before the failure: `a`, `b`"
+            ),
+            "{shown}"
+        );
+        assert_eq!(failure.exit(), Exit::Invalid);
+    }
+}
