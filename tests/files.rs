@@ -23,6 +23,18 @@ fn outputs_are_published_and_listed() {
     assert_no_leftovers(&host);
 }
 
+// promise: A component has no standard input unless the specification names a regular file for it.
+#[test]
+fn standard_input_is_the_named_file_or_empty() {
+    let host = Host::new();
+    let text = "strongroom\n".repeat(300_000);
+    host.file("text", &text);
+    let sum: u64 = text.bytes().map(u64::from).sum();
+    let run = host.run_with("stdin", "version = 1", &["--stdin", "text"], &[]).finished();
+    run.shows(&format!("{} bytes, sum {sum}", text.len()));
+    host.run_with("stdin", "version = 1", &[], &[]).finished().shows("0 bytes, sum 0");
+}
+
 #[test]
 fn outputs_of_a_failed_run_are_not_published() {
     let host = Host::new();

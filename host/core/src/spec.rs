@@ -25,6 +25,9 @@ pub struct RunSpec {
     /// A directory that receives the files of `/output`. It must be absent or empty when the run
     /// starts. Without one, output files are listed and then discarded.
     pub output: Option<PathBuf>,
+    /// A regular file that the component reads as its standard input. Without one, standard input
+    /// is empty.
+    pub stdin: Option<PathBuf>,
     /// The parameters, which the component reads through the `context` interface.
     pub parameters: BTreeMap<String, String>,
     /// The arguments after the program name.
@@ -34,7 +37,14 @@ pub struct RunSpec {
 impl RunSpec {
     /// Creates a specification with only a component.
     pub fn new(component: impl Into<PathBuf>) -> Self {
-        Self { component: component.into(), input: None, output: None, parameters: BTreeMap::new(), args: Vec::new() }
+        Self {
+            component: component.into(),
+            input: None,
+            output: None,
+            stdin: None,
+            parameters: BTreeMap::new(),
+            args: Vec::new(),
+        }
     }
 
     /// Sets the directory that the component sees as `/input`.
@@ -48,6 +58,13 @@ impl RunSpec {
     #[must_use]
     pub fn output(mut self, dir: impl Into<PathBuf>) -> Self {
         self.output = Some(dir.into());
+        self
+    }
+
+    /// Sets the file that the component reads as its standard input.
+    #[must_use]
+    pub fn stdin(mut self, file: impl Into<PathBuf>) -> Self {
+        self.stdin = Some(file.into());
         self
     }
 
@@ -66,7 +83,8 @@ impl RunSpec {
     }
 
     /// Returns the SHA-256 of the canonical form: a JSON document with format version, component
-    /// digest, parameters sorted by name, arguments, and the directories' paths as given.
+    /// digest, parameters sorted by name, arguments, and the paths of directories and standard input
+    /// as given.
     pub fn digest(&self, component: &Digest) -> Digest {
         #[derive(Serialize)]
         struct Canonical<'a> {
@@ -76,6 +94,9 @@ impl RunSpec {
             args: &'a [String],
             input: Option<String>,
             output: Option<String>,
+            // Left out if it is not set, so that the digest is the same as before the field existed.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            stdin: Option<String>,
         }
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
         let canonical = Canonical {
@@ -85,6 +106,7 @@ impl RunSpec {
             args: &self.args,
             input: path(&self.input),
             output: path(&self.output),
+            stdin: path(&self.stdin),
         };
         // Serializing maps with string keys and strings cannot fail.
         Digest::of(&serde_json::to_vec(&canonical).unwrap_or_default())
@@ -104,6 +126,7 @@ mod tests {
             (|spec: &mut RunSpec| spec.args.push("x".into())) as fn(&mut RunSpec),
             |spec| spec.input = Some("in".into()),
             |spec| spec.output = Some("in".into()),
+            |spec| spec.stdin = Some("in".into()),
             |spec| drop(spec.parameters.insert("a".into(), "b".into())),
         ] {
             let mut spec = base.clone();

@@ -1,6 +1,7 @@
 //! Executes one run: creates its store, applies its limits, calls the component, and reports the
 //! outcome.
 
+use std::fs::File;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use wasmtime::component::{Component, ComponentExportIndex, Instance, InstancePre, Linker};
 use wasmtime::{Engine, Store};
+use wasmtime_wasi::cli::InputFile;
 use wasmtime_wasi::{FsPerms, WasiCtx};
 
 use super::compile::MESSAGE_MAX;
@@ -43,6 +45,8 @@ pub struct Execution<'a> {
     /// The directory that the component sees as `/input`. It is the directory that was checked,
     /// even if the specification's path now leads elsewhere.
     pub input: Option<&'a Path>,
+    /// The file that the component reads as its standard input. Reading it must not block.
+    pub stdin: Option<File>,
     /// The directory that the component sees as `/output`.
     pub output: &'a Path,
     /// The broker through which the run reads secrets.
@@ -198,6 +202,10 @@ impl Executor {
     ) -> wasmtime::Result<Store<RunState>> {
         let mut wasi = WasiCtx::builder();
         wasi.stdout(output.stream(Stream::Stdout)).stderr(output.stream(Stream::Stderr));
+        if let Some(file) = &execution.stdin {
+            // Each read returns at most 64 KiB, whatever the component asks for.
+            wasi.stdin(InputFile::new(file.try_clone()?));
+        }
         let program = execution.spec.component.file_name().map_or_else(Default::default, |name| name.to_string_lossy());
         wasi.arg(program).args(&execution.spec.args);
         for (name, value) in execution.environment {

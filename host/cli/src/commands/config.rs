@@ -1,12 +1,10 @@
 //! `strongroom config`: shows the effective configuration. Needs neither vault nor home.
 
 use clap::Subcommand;
-use serde::Serialize;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::out;
-use crate::config::Setting;
+use super::out::{self, object};
 
 /// Show the configuration
 #[derive(Debug, clap::Args)]
@@ -31,14 +29,6 @@ struct Show {
     json: bool,
 }
 
-/// The configuration as JSON.
-#[derive(Serialize)]
-struct Json {
-    file: Option<String>,
-    file_found: bool,
-    settings: Vec<Setting>,
-}
-
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let Command::Show(Show { json }) = &args.command;
     let settings = context.settings()?;
@@ -47,7 +37,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         None => (None, false),
     };
     if *json {
-        out::json(&Json { file, file_found, settings })?;
+        out::json(&object! { file: file, file_found: file_found, settings: settings })?;
         return Ok(Exit::Done);
     }
     if let Some(file) = file {

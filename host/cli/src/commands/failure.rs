@@ -5,9 +5,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use serde::Serialize;
-
-use super::out;
+use super::out::{self, object};
 use super::style::{self, paint};
 use strongroom::record::Outcome;
 
@@ -137,8 +135,8 @@ impl Failure {
     pub(super) fn print(&self) {
         let Self::Message { exit, message, help, .. } = self else { return };
         if style::is_json() {
-            let help = help.as_deref();
-            let json = serde_json::to_string(&Json { error: message, help, exit_code: *exit as u8 });
+            // On one line. JSON escapes control characters itself.
+            let json = serde_json::to_string(&object! { error: message, help: help, exit_code: *exit as u8 });
             out::note(json.unwrap_or_default());
         } else {
             out::note(self);
@@ -166,14 +164,6 @@ impl fmt::Display for Failure {
         }
         Ok(())
     }
-}
-
-/// A failure as JSON on one line. JSON escapes control characters itself.
-#[derive(Serialize)]
-struct Json<'a> {
-    error: &'a str,
-    help: Option<&'a str>,
-    exit_code: u8,
 }
 
 /// Text whose continuation lines are indented.

@@ -1,10 +1,9 @@
 //! `strongroom init`: creates the local vault.
 
-use serde::Serialize;
-
 use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::{out, passphrase};
+use super::out::{self, object};
+use super::passphrase;
 use strongroom::vault::local::{LocalVault, Protection};
 
 /// Create the local vault
@@ -23,13 +22,6 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// The result as JSON.
-#[derive(Serialize)]
-struct Json {
-    vault: String,
-    protection: &'static str,
-}
-
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let dir = context.vault_dir("create a Key Vault with `az keyvault create`; see docs/azure.md")?;
     // Checked before the passphrase prompt.
@@ -46,7 +38,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     LocalVault::create(&dir, protection)?;
     if args.json {
         let protection = if with_passphrase { "passphrase" } else { "key-file" };
-        out::json(&Json { vault: dir.to_string_lossy().into_owned(), protection })?;
+        out::json(&object! { vault: dir.to_string_lossy(), protection: protection })?;
         return Ok(Exit::Done);
     }
     out::line(format!("created a vault in `{}`", dir.display()))?;

@@ -197,6 +197,14 @@ mod tests {
     }
 
     #[test]
+    fn usual_abbreviations_are_accepted() {
+        for words in ["runs ls", "secret ls", "secret rm a", "secret remove a", "run x.wasm -p p -i in -o out"] {
+            let words = ["strongroom"].into_iter().chain(words.split(' '));
+            assert!(Cli::try_parse_from(words.clone()).is_ok(), "{words:?}");
+        }
+    }
+
+    #[test]
     fn value_argument_is_rejected_and_not_shown() {
         for value in ["hunter2", "-hunter2", "--hunter2"] {
             let cli = Cli::try_parse_from(["strongroom", "secret", "set", "name", value]).unwrap();

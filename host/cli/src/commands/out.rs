@@ -15,6 +15,26 @@ use strongroom::runtime::Stream;
 /// The minimum number of characters to which a path is shortened.
 const PATH_MIN: usize = 12;
 
+/// Creates a JSON object whose fields keep their order.
+macro_rules! object {
+    ($($field:ident: $value:expr),* $(,)?) => {{
+        #[allow(
+            non_camel_case_types,
+            clippy::let_and_return,
+            reason = "the type of each field is a parameter with the field's name"
+        )]
+        let object = {
+            #[derive(serde::Serialize)]
+            struct Object<$($field),*> {
+                $($field: $field),*
+            }
+            Object { $($field: $value),* }
+        };
+        object
+    }};
+}
+pub(super) use object;
+
 /// Writes a line to standard output. A closed standard output ends the command silently.
 pub(super) fn line(text: impl fmt::Display) -> Result<(), Failure> {
     Ok(writeln!(anstream::stdout().lock(), "{text}")?)

@@ -108,6 +108,12 @@ impl Remedy for StartError {
             Self::Folder(FolderError::InputPrivate(_)) => {
                 (Exit::Invalid, help("choose a directory that contains only what the component may read"))
             }
+            Self::Folder(FolderError::StdinNotAFile(_)) => {
+                (Exit::Invalid, help("write the data to a file first, and give that file"))
+            }
+            Self::Folder(FolderError::StdinPrivate(_)) => {
+                (Exit::Invalid, help("choose a file that the component may read"))
+            }
             Self::Folder(FolderError::OutputPrivate(_)) => (Exit::Invalid, help("choose a directory outside of it")),
             error => (if error.is_host_fault() { Exit::Host } else { Exit::Invalid }, None),
         }

@@ -51,6 +51,9 @@ pub(super) struct Args {
     /// Directory for the contents of /output; new or empty
     #[arg(long, short_alias = 'o', value_name = "DIR")]
     output: Option<PathBuf>,
+    /// File that the component reads as its standard input, which is empty by default
+    #[arg(long, value_name = "FILE")]
+    stdin: Option<PathBuf>,
     /// Print the run record as JSON on standard output, and the component's output on standard
     /// error
     #[arg(long)]
@@ -130,6 +133,7 @@ fn run_spec(args: &Args) -> Result<RunSpec, Failure> {
         component: args.component.clone(),
         input: args.input.clone(),
         output: args.output.clone(),
+        stdin: args.stdin.clone(),
         parameters,
         args: args.args.clone(),
     })

@@ -243,6 +243,10 @@ fn write_report(file: &Path, page: &str, record: &RunRecord) -> Result<Exit, Fai
         return Ok(Exit::Done);
     }
     let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !dir.is_dir() {
+        let problem = format!("could not write the report `{}`: its directory does not exist", file.display());
+        return Err(Failure::invalid(problem).help("create the directory first"));
+    }
     let failed =
         |cause: io::Error| Failure::invalid(format!("could not write the report `{}`: {cause}", file.display()));
     let mut temp = tempfile::Builder::new().prefix(".strongroom-page-").tempfile_in(dir).map_err(failed)?;

@@ -66,6 +66,7 @@ fn message(error: &Error, line: &ParsedLine<'_>) -> String {
         ErrorKind::UnknownArgument if may_be_secret(&invalid, line) => {
             "unexpected argument (not shown, because it may be a secret value or a passphrase)".to_owned()
         }
+        ErrorKind::UnknownArgument => format!("unexpected argument `{invalid}`"),
         ErrorKind::TooManyValues => {
             let option = invalid.split(['=', ' ', '[']).next().unwrap_or_default();
             format!("`{option}` takes no value (not shown, because it may be a secret)")

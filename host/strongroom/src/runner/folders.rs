@@ -7,11 +7,12 @@
 //! if they do not lead to what was checked, nothing is published.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, RenameFlags};
+use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::private::{Beside, FOLDER, Identity, Private, Temp, open, path_of, real_path, stat};
@@ -57,6 +58,21 @@ pub enum FolderError {
         /// The output directory.
         output: PathBuf,
     },
+    /// The file for standard input cannot be read.
+    #[error("could not read the standard input `{}`", .path.display())]
+    Stdin {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        cause: io::Error,
+    },
+    /// The standard input is a directory, pipe or device.
+    #[error("the standard input `{}` is not a regular file", .0.display())]
+    StdinNotAFile(PathBuf),
+    /// The standard input is a private file of the host.
+    #[error("the standard input `{}` is a private file of strongroom", .0.display())]
+    StdinPrivate(PathBuf),
     /// The component would see a private file or directory of the host.
     #[error("the input folder `{}` holds what strongroom keeps for itself", strongroom_core::escape::escape_controls(&.0.to_string_lossy()))]
     InputPrivate(PathBuf),
@@ -69,6 +85,7 @@ pub enum FolderError {
 #[derive(Debug)]
 pub(super) struct Checked {
     input: Option<OwnedFd>,
+    stdin: Option<File>,
     /// Where the output is published, and its parent directory, in which the staging directory is
     /// created so that it can be renamed. `None` if the output is discarded: its staging directory
     /// is then created in the temporary directory.
@@ -89,6 +106,7 @@ pub(super) fn check(spec: &RunSpec, private: &[PathBuf]) -> Result<Checked, Fold
     let input = spec.input.as_deref().map(check_input).transpose()?;
     let input_path = input.as_ref().map(|(_, path)| path.as_path());
     let target = spec.output.as_deref().map(|output| check_output(output, input_path)).transpose()?;
+    let stdin = spec.stdin.as_deref().map(check_stdin).transpose()?;
     // A private path that does not exist cannot be seen, and a run does not create it.
     for private in private.iter().filter_map(|private| private.canonicalize().ok()) {
         if let (Some(input), Some(given)) = (input_path, &spec.input)
@@ -96,13 +114,18 @@ pub(super) fn check(spec: &RunSpec, private: &[PathBuf]) -> Result<Checked, Fold
         {
             return Err(FolderError::InputPrivate(given.clone()));
         }
+        if let (Some((_, path)), Some(given)) = (&stdin, &spec.stdin)
+            && path.starts_with(&private)
+        {
+            return Err(FolderError::StdinPrivate(given.clone()));
+        }
         if let (Some((target, beside)), Some(given)) = (&target, &spec.output)
             && beside.path.join(&target.name).starts_with(&private)
         {
             return Err(FolderError::OutputPrivate(given.clone()));
         }
     }
-    Ok(Checked { input: input.map(|(folder, _)| folder), target })
+    Ok(Checked { input: input.map(|(folder, _)| folder), stdin: stdin.map(|(file, _)| file), target })
 }
 
 fn check_output(output: &Path, input: Option<&Path>) -> Result<(Target, Beside), FolderError> {
@@ -153,6 +176,20 @@ fn check_input(input: &Path) -> Result<(OwnedFd, PathBuf), FolderError> {
     Ok((folder, path))
 }
 
+fn check_stdin(path: &Path) -> Result<(File, PathBuf), FolderError> {
+    let failed = |cause: io::Error| FolderError::Stdin { path: path.to_owned(), cause };
+    // Without `NONBLOCK`, opening a pipe would wait for a writer.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
+    let stat = rustix::fs::fstat(&file).map_err(|error| failed(error.into()))?;
+    // Only reading a regular file never waits for somebody else.
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(FolderError::StdinNotAFile(path.to_owned()));
+    }
+    let real = real_path(&file).map_err(failed)?;
+    Ok((file.into(), real))
+}
+
 /// The error for a staging directory that could not be created.
 #[derive(Debug, thiserror::Error)]
 #[error("could not create the staging directory `{}`: {cause}", path.display())]
@@ -167,6 +204,7 @@ pub(super) struct Staging {
     private: Private,
     target: Option<Target>,
     input: Option<OwnedFd>,
+    stdin: Option<File>,
 }
 
 impl Checked {
@@ -185,7 +223,7 @@ impl Checked {
     pub(super) fn stage(self, run: &RunId, temp: &Temp) -> Result<Staging, Unstaged> {
         let made = self.beside(temp).and_then(|beside| Private::make(beside, staging_name(run)));
         let private = made.map_err(|cause| Unstaged { path: self.staging_path(run, temp), cause })?;
-        Ok(Staging { private, target: self.target.map(|(target, _)| target), input: self.input })
+        Ok(Staging { private, target: self.target.map(|(target, _)| target), input: self.input, stdin: self.stdin })
     }
 }
 
@@ -207,6 +245,11 @@ impl Staging {
     /// Returns such a path for the input directory.
     pub(super) fn input_path(&self) -> Option<PathBuf> {
         self.input.as_ref().map(path_of)
+    }
+
+    /// Returns the file for standard input, once.
+    pub(super) fn take_stdin(&mut self) -> Option<File> {
+        self.stdin.take()
     }
 
     /// Publishes the output atomically, only in the directory that was checked. Returns an error if

@@ -11,6 +11,7 @@ mod prepare;
 mod private;
 
 use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -307,10 +308,10 @@ impl Runner {
         }
         let log = log::Log::of(self.records.as_deref(), &id);
         let (Ran { mut ended, handover }, staging) = match folders.stage(&id, &self.temp) {
-            Ok(staging) => {
+            Ok(mut staging) => {
                 let recorder = log.recorder();
-                let (input, output) = (staging.input_path(), staging.path());
-                let outside = Outside { reachable, input, output, observer, recorder, cancel };
+                let (input, stdin, output) = (staging.input_path(), staging.take_stdin(), staging.path());
+                let outside = Outside { reachable, input, stdin, output, observer, recorder, cancel };
                 (self.to_end(&spec, &mut session, loaded, outside).await, Some(staging))
             }
             Err(unstaged) => (Ran::not(Ended::HostFault(unstaged.to_string())), None),
@@ -398,6 +399,7 @@ impl Runner {
             environment: session.policy().environment(),
             reachable: outside.reachable,
             input: outside.input.as_deref(),
+            stdin: outside.stdin,
             output: &outside.output,
             broker: Arc::clone(session.broker()),
             observer: outside.observer,
@@ -439,6 +441,7 @@ impl Ran {
 struct Outside<C> {
     reachable: Reachable,
     input: Option<PathBuf>,
+    stdin: Option<File>,
     output: PathBuf,
     observer: Arc<dyn Observer>,
     recorder: Option<Box<dyn Recorder>>,

@@ -1,16 +1,12 @@
 //! `strongroom policy check`: shows what a policy grants and which limits apply on this host.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-
-use serde::Serialize;
 
 use super::super::context::Context;
 use super::super::failure::{Exit, Failure};
-use super::super::out;
+use super::super::out::{self, object};
 use super::{Check, display_path, invalid_policy, read_text};
-use strongroom::ids::Digest;
-use strongroom::policy::{EntryInfo, Limits, Policy, PolicyError};
+use strongroom::policy::{EntryInfo, Limits, Policy};
 
 pub(super) fn run(args: &Check, context: &Context) -> Result<Exit, Failure> {
     let text = read_text(&args.file)?;
@@ -20,7 +16,19 @@ pub(super) fn run(args: &Check, context: &Context) -> Result<Exit, Failure> {
     });
     match checked {
         Ok((policy, limits)) if args.json => {
-            out::json(&ValidJson::of(&args.file, &policy, &limits))?;
+            // As in a policy: counts as numbers, other values as text.
+            let value = |text: String| text.parse::<u64>().map_or_else(|_| text.into(), serde_json::Value::from);
+            let limits: BTreeMap<_, _> = limits.rows().into_iter().map(|(name, text)| (name, value(text))).collect();
+            out::json(&object! {
+                file: args.file.to_string_lossy(),
+                valid: true,
+                digest: policy.digest(),
+                component: policy.component(),
+                tcp: policy.tcp().iter().map(ToString::to_string).collect::<Vec<_>>(),
+                secrets: policy.entries(),
+                environment: policy.environment().keys().collect::<Vec<_>>(),
+                limits: limits,
+            })?;
             Ok(Exit::Done)
         }
         Ok((policy, limits)) => {
@@ -31,7 +39,16 @@ pub(super) fn run(args: &Check, context: &Context) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         Err(error) if args.json => {
-            out::json(&InvalidJson::of(&args.file, &error))?;
+            let problems = error.problems().iter().map(|problem| {
+                object! {
+                    line: problem.location.map(|location| location.line),
+                    column: problem.location.map(|location| location.column),
+                    field: &problem.field,
+                    message: &problem.message,
+                }
+            });
+            let problems: Vec<_> = problems.collect();
+            out::json(&object! { file: args.file.to_string_lossy(), valid: false, problems: problems })?;
             Ok(Exit::Invalid)
         }
         Err(error) => Err(invalid_policy(&error, &text)),
@@ -72,62 +89,4 @@ fn describe_entry(entry: &EntryInfo) -> String {
     words.extend(entry.stored_as.as_ref().map(|stored| format!("stored as `{stored}`")));
     words.extend(entry.secret_version.as_ref().map(|version| format!("version `{version}`")));
     words.join("; ")
-}
-
-/// The output of `--json` for a valid policy, described in `docs/command-line.md`.
-#[derive(Serialize)]
-struct ValidJson<'a> {
-    file: String,
-    valid: bool,
-    digest: Digest,
-    component: Option<&'a Digest>,
-    tcp: Vec<String>,
-    secrets: Vec<EntryInfo>,
-    environment: Vec<&'a String>,
-    limits: BTreeMap<&'static str, serde_json::Value>,
-}
-
-impl<'a> ValidJson<'a> {
-    fn of(file: &Path, policy: &'a Policy, limits: &Limits) -> Self {
-        // As in a policy: counts as numbers, other values as text.
-        let value = |text: String| text.parse::<u64>().map_or_else(|_| text.into(), serde_json::Value::from);
-        Self {
-            file: file.to_string_lossy().into_owned(),
-            valid: true,
-            digest: policy.digest(),
-            component: policy.component(),
-            tcp: policy.tcp().iter().map(ToString::to_string).collect(),
-            secrets: policy.entries(),
-            environment: policy.environment().keys().collect(),
-            limits: limits.rows().into_iter().map(|(name, text)| (name, value(text))).collect(),
-        }
-    }
-}
-
-/// The output of `--json` for an invalid policy.
-#[derive(Serialize)]
-struct InvalidJson<'a> {
-    file: String,
-    valid: bool,
-    problems: Vec<ProblemJson<'a>>,
-}
-
-#[derive(Serialize)]
-struct ProblemJson<'a> {
-    line: Option<usize>,
-    column: Option<usize>,
-    field: &'a str,
-    message: &'a str,
-}
-
-impl<'a> InvalidJson<'a> {
-    fn of(file: &Path, error: &'a PolicyError) -> Self {
-        let problems = error.problems().iter().map(|problem| ProblemJson {
-            line: problem.location.map(|location| location.line),
-            column: problem.location.map(|location| location.column),
-            field: &problem.field,
-            message: &problem.message,
-        });
-        Self { file: file.to_string_lossy().into_owned(), valid: false, problems: problems.collect() }
-    }
 }

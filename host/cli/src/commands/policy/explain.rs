@@ -1,14 +1,13 @@
 //! `strongroom policy explain`: shows whether a policy allows a request, and why.
 
 use jiff::Timestamp;
-use serde::Serialize;
 
 use super::super::failure::{Exit, Failure};
-use super::super::out;
+use super::super::out::{self, object};
 use super::super::secret::NAME_HELP;
 use super::{Explain, read};
 use strongroom::ids::SecretName;
-use strongroom::policy::{Explanation, Operation, OverriddenEntry};
+use strongroom::policy::Operation;
 
 pub(super) fn run(args: &Explain) -> Result<Exit, Failure> {
     let operation = Operation::parse(&args.operation).ok_or_else(|| {
@@ -19,33 +18,7 @@ pub(super) fn run(args: &Explain) -> Result<Exit, Failure> {
     let name = SecretName::parse(&args.name).map_err(|error| Failure::invalid(error).help(NAME_HELP))?;
     let explanation = read(&args.file)?.explain(operation, &name, Timestamp::now());
     if args.json {
-        out::json(&ExplanationJson::from(&explanation))?;
-    } else {
-        out::line(&explanation)?;
-    }
-    Ok(if explanation.allowed() { Exit::Done } else { Exit::Refused })
-}
-
-/// The output of `--json`, described in `docs/command-line.md`.
-#[derive(Serialize)]
-struct ExplanationJson<'a> {
-    operation: &'static str,
-    name: &'a str,
-    allowed: bool,
-    reason: Option<&'static str>,
-    entry: Option<&'a str>,
-    line: Option<usize>,
-    overruled: &'a [OverriddenEntry],
-    stored_as: Option<&'a str>,
-    secret_version: Option<&'a str>,
-    max_uses: Option<u64>,
-    expires: Option<Timestamp>,
-    would_allow: Option<&'a str>,
-}
-
-impl<'a> From<&'a Explanation> for ExplanationJson<'a> {
-    fn from(explanation: &'a Explanation) -> Self {
-        Self {
+        out::json(&object! {
             operation: explanation.operation.as_str(),
             name: explanation.name.as_str(),
             allowed: explanation.allowed(),
@@ -58,6 +31,9 @@ impl<'a> From<&'a Explanation> for ExplanationJson<'a> {
             max_uses: explanation.max_uses,
             expires: explanation.expires,
             would_allow: explanation.would_allow.as_deref(),
-        }
+        })?;
+    } else {
+        out::line(&explanation)?;
     }
+    Ok(if explanation.allowed() { Exit::Done } else { Exit::Refused })
 }

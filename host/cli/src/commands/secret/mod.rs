@@ -7,12 +7,12 @@ mod remove;
 mod set;
 
 use clap::Subcommand;
-use jiff::Timestamp;
 use serde::Serialize;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
-use strongroom::ids::{SecretName, SecretVersion};
+use super::out::object;
+use strongroom::ids::SecretName;
 use strongroom::vault::Description;
 
 /// Store, read, list, describe and delete secrets
@@ -89,30 +89,16 @@ fn parse_name(text: &str) -> Result<SecretName, Failure> {
     })
 }
 
-/// A description as JSON, with all fields.
-#[derive(Serialize)]
-struct Described<'a> {
-    name: &'a SecretName,
-    version: &'a SecretVersion,
-    content_type: Option<&'a str>,
-    created: Timestamp,
-    updated: Timestamp,
-    not_before: Option<Timestamp>,
-    expires: Option<Timestamp>,
-    enabled: bool,
-}
-
-impl<'a> From<&'a Description> for Described<'a> {
-    fn from(description: &'a Description) -> Self {
-        Self {
-            name: &description.name,
-            version: &description.version,
-            content_type: description.attributes.content_type.as_deref(),
-            created: description.created,
-            updated: description.updated,
-            not_before: description.attributes.not_before,
-            expires: description.attributes.expires,
-            enabled: description.enabled,
-        }
+/// Returns a description as JSON, with all fields.
+fn described(description: &Description) -> impl Serialize {
+    object! {
+        name: description.name.clone(),
+        version: description.version.clone(),
+        content_type: description.attributes.content_type.clone(),
+        created: description.created,
+        updated: description.updated,
+        not_before: description.attributes.not_before,
+        expires: description.attributes.expires,
+        enabled: description.enabled,
     }
 }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Described, Named, parse_name};
+use super::{Named, described, parse_name};
 use crate::commands::context::Context;
 use crate::commands::failure::{Exit, Failure};
 use crate::commands::operator::{OperatorAction, audited};
@@ -57,7 +57,7 @@ pub(super) fn list(json: bool, context: &Context) -> Result<Exit, Failure> {
         event.count = Some(secrets.len() as u64);
     })?;
     if json {
-        out::json(&secrets.iter().map(Described::from).collect::<Vec<_>>())?;
+        out::json(&secrets.iter().map(described).collect::<Vec<_>>())?;
     } else if secrets.is_empty() {
         out::note("the vault contains no secrets; store one with `strongroom secret set NAME`");
     } else {
@@ -94,7 +94,7 @@ pub(super) fn describe(args: &Named, context: &Context) -> Result<Exit, Failure>
         return Err(VaultError::NotFound(parse_name(&args.name)?).into());
     };
     if args.json {
-        out::json(&Described::from(newest))?;
+        out::json(&described(newest))?;
         return Ok(Exit::Done);
     }
     let time = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), show::timestamp);
@@ -116,7 +116,7 @@ pub(super) fn describe(args: &Named, context: &Context) -> Result<Exit, Failure>
 pub(super) fn versions(args: &Named, context: &Context) -> Result<Exit, Failure> {
     let versions = all_versions(&args.name, context)?;
     if args.json {
-        out::json(&versions.iter().map(Described::from).collect::<Vec<_>>())?;
+        out::json(&versions.iter().map(described).collect::<Vec<_>>())?;
         return Ok(Exit::Done);
     }
     let row = |version: &Description| {

@@ -1,12 +1,10 @@
 //! `strongroom secret delete`, `recover` and `purge`.
 
-use serde_json::json;
-
-use super::{Described, Named, parse_name};
+use super::{Named, described, parse_name};
 use crate::commands::context::Context;
 use crate::commands::failure::{Exit, Failure};
 use crate::commands::operator::{OperatorAction, audited};
-use crate::commands::out;
+use crate::commands::out::{self, object};
 use strongroom::ids::SecretName;
 
 pub(super) fn delete(args: &Named, context: &Context) -> Result<Exit, Failure> {
@@ -15,7 +13,7 @@ pub(super) fn delete(args: &Named, context: &Context) -> Result<Exit, Failure> {
     let action = OperatorAction::new("delete", "deleted").changing().on([name.clone()]);
     audited(&opened, &action, opened.operator.delete(&name), |(), _, _| {})?;
     if args.json {
-        out::json(&json!({ "name": name, "deleted": true }))?;
+        out::json(&object! { name: name, deleted: true })?;
         return Ok(Exit::Done);
     }
     out::line(format!("deleted `{name}` and all its versions"))?;
@@ -35,7 +33,7 @@ pub(super) fn recover(args: &Named, context: &Context) -> Result<Exit, Failure> 
     let soft_delete = opened.vault.abilities().soft_delete;
     let recovered = recovered.map_err(|failure| not_deleted_error(failure, soft_delete, &name))?;
     if args.json {
-        out::json(&Described::from(&recovered))?;
+        out::json(&described(&recovered))?;
     } else {
         out::line(format!("recovered `{name}`; its newest version is {}", recovered.version))?;
     }
@@ -50,7 +48,7 @@ pub(super) fn purge(args: &Named, context: &Context) -> Result<Exit, Failure> {
     let soft_delete = opened.vault.abilities().soft_delete;
     purged.map_err(|failure| not_deleted_error(failure, soft_delete, &name))?;
     if args.json {
-        out::json(&json!({ "name": name, "purged": true }))?;
+        out::json(&object! { name: name, purged: true })?;
     } else {
         out::line(format!("purged `{name}`; it cannot be recovered"))?;
     }

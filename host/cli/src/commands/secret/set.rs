@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Described, envfile, parse_name};
+use super::{described, envfile, parse_name};
 use crate::commands::context::Context;
 use crate::commands::failure::{Exit, Failure};
 use crate::commands::operator::{OperatorAction, audited};
@@ -122,7 +122,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         event.version = stored.get(at).map(|description| description.version.clone());
     })?;
     if args.json {
-        out::json(&stored.iter().map(Described::from).collect::<Vec<_>>())?;
+        out::json(&stored.iter().map(described).collect::<Vec<_>>())?;
         return Ok(Exit::Done);
     }
     for description in stored {
