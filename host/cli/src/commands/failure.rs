@@ -61,25 +61,20 @@ pub(super) const EXIT_CODES: &[&str] = &[
 
 /// A failed command.
 #[derive(Debug)]
-pub(super) enum Failure {
-    /// A failure that is reported to the user.
-    Message {
-        /// The exit code.
-        exit: Exit,
-        /// What failed.
-        message: String,
-        /// What to do.
-        help: Option<String>,
-        /// The usage line, for invalid arguments.
-        usage: Option<String>,
-    },
-    /// Standard output was closed (EPIPE). Nothing is reported.
-    StdoutClosed,
+pub(super) struct Failure {
+    exit: Exit,
+    /// What failed. Empty if nothing is reported.
+    message: String,
+    /// What to do.
+    help: Option<String>,
+    /// The usage line, for invalid arguments.
+    usage: Option<String>,
 }
 
 impl Failure {
-    fn new(exit: Exit, message: impl fmt::Display) -> Self {
-        Self::Message { exit, message: message.to_string(), help: None, usage: None }
+    /// Returns a failure with a message.
+    pub(super) fn new(exit: Exit, message: impl fmt::Display) -> Self {
+        Self { exit, message: message.to_string(), help: None, usage: None }
     }
 
     /// Returns a failure for an error with all its causes.
@@ -90,7 +85,7 @@ impl Failure {
             message += &format!(": {error}");
             cause = error.source();
         }
-        Self::Message { exit, message, help, usage: None }
+        Self { help, ..Self::new(exit, message) }
     }
 
     /// Returns a failure for invalid usage or input.
@@ -103,11 +98,6 @@ impl Failure {
         Self::new(Exit::Host, message)
     }
 
-    /// Returns a failure for a cancelled prompt.
-    pub(super) fn cancelled(message: impl fmt::Display) -> Self {
-        Self::new(Exit::Cancelled, message)
-    }
-
     /// Returns a failure for a component whose imports no policy grants.
     pub(super) fn refused(message: impl fmt::Display) -> Self {
         Self::new(Exit::Refused, message)
@@ -115,25 +105,22 @@ impl Failure {
 
     /// Sets what to do.
     #[must_use]
-    pub(super) fn help(mut self, advice: impl fmt::Display) -> Self {
-        if let Self::Message { help, .. } = &mut self {
-            *help = Some(advice.to_string());
-        }
-        self
+    pub(super) fn help(self, advice: impl fmt::Display) -> Self {
+        Self { help: Some(advice.to_string()), ..self }
     }
 
     /// Sets the usage line.
     #[must_use]
-    pub(super) fn usage(mut self, form: impl fmt::Display) -> Self {
-        if let Self::Message { usage, .. } = &mut self {
-            *usage = Some(form.to_string());
-        }
-        self
+    pub(super) fn usage(self, form: impl fmt::Display) -> Self {
+        Self { usage: Some(form.to_string()), ..self }
     }
 
     /// Prints the failure to standard error, as JSON with `--json`.
     pub(super) fn print(&self) {
-        let Self::Message { exit, message, help, .. } = self else { return };
+        let Self { exit, message, help, .. } = self;
+        if message.is_empty() {
+            return;
+        }
         if style::is_json() {
             // On one line. JSON escapes control characters itself.
             let json = serde_json::to_string(&object! { error: message, help: help, exit_code: *exit as u8 });
@@ -145,21 +132,17 @@ impl Failure {
 
     /// Returns the exit code.
     pub(super) fn exit(&self) -> Exit {
-        match self {
-            Self::Message { exit, .. } => *exit,
-            Self::StdoutClosed => Exit::Done,
-        }
+        self.exit
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Message { message, help, usage, .. } = self else { return Ok(()) };
-        write!(f, "{} {}", paint(style::ERROR, "error:"), Indented(message, 7))?;
-        if let Some(help) = help {
+        write!(f, "{} {}", paint(style::ERROR, "error:"), Indented(&self.message, 7))?;
+        if let Some(help) = &self.help {
             write!(f, "\n  {} {}", paint(style::HEADING, "help:"), Indented(help, 8))?;
         }
-        if let Some(usage) = usage {
+        if let Some(usage) = &self.usage {
             write!(f, "\n  {} {}", paint(style::HEADING, "usage:"), Indented(usage, 9))?;
         }
         Ok(())
@@ -181,11 +164,11 @@ impl fmt::Display for Indented<'_> {
     }
 }
 
-/// Maps errors of writing to standard output.
+/// Maps errors of writing to standard output. If it was closed (EPIPE), nothing is reported.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::BrokenPipe => Self::StdoutClosed,
+            io::ErrorKind::BrokenPipe => Self::new(Exit::Done, ""),
             _ => Self::host(format!("could not write to standard output: {error}")),
         }
     }
@@ -227,7 +210,7 @@ mod tests {
     #[test]
     fn closed_pipe_exits_successfully() {
         let failure = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
-        assert_eq!((failure.exit(), plain(&failure)), (Exit::Done, String::new()));
+        assert_eq!((failure.exit(), failure.message.as_str()), (Exit::Done, ""));
     }
 
     #[test]

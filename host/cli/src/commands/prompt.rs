@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 
 /// How long the rest of a paste may take to arrive.
 const PASTE_TIMEOUT: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
@@ -62,7 +62,7 @@ pub(super) fn hidden(question: &str, max: usize) -> Result<Zeroizing<Vec<u8>>, F
 }
 
 fn cancelled() -> Failure {
-    Failure::cancelled("cancelled at the prompt; nothing was done")
+    Failure::new(Exit::Cancelled, "cancelled at the prompt; nothing was done")
 }
 
 /// The terminal with echo turned off.
