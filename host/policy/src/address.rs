@@ -47,6 +47,15 @@ pub fn is_loopback(ip: IpAddr) -> bool {
     }
 }
 
+/// Returns an address and every IPv4 address that it embeds (see [`is_loopback`]).
+pub fn with_embedded_addresses(ip: IpAddr) -> impl Iterator<Item = IpAddr> {
+    let embedded = match ip {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(v6) => Some(embedded(v6).map(IpAddr::V4)),
+    };
+    std::iter::once(ip).chain(embedded.into_iter().flatten())
+}
+
 fn refused_v4(ip: Ipv4Addr) -> Option<&'static str> {
     if ip == Ipv4Addr::new(169, 254, 169, 254) || METADATA_V4.contains(&ip) {
         Some("a cloud metadata address")

@@ -42,7 +42,7 @@ use self::limits::StatedLimits;
 use self::rules::Rules;
 use strongroom_core::ids::Digest;
 
-pub use self::address::{is_loopback, refused_address};
+pub use self::address::{is_loopback, refused_address, with_embedded_addresses};
 pub use self::decide::{Decisions, Refusal, RefusalReason};
 pub use self::entries::EntryInfo;
 pub use self::explain::{Explanation, OverriddenEntry};

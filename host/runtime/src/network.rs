@@ -5,7 +5,8 @@
 //! rebound between look-up and connection.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use wasmtime_wasi::sockets::SocketAddrUse;
 
 use strongroom_broker::{Contact, RunBroker};
 use strongroom_core::record::NetworkOperation;
-use strongroom_policy::{TcpHost, TcpTarget};
+use strongroom_policy::{TcpHost, TcpTarget, with_embedded_addresses};
 
 /// The maximum of addresses that are used per name.
 const ADDRESSES_MAX: usize = 64;
@@ -35,12 +36,12 @@ const LABEL_MAX: usize = 63;
 pub struct Reachable {
     /// Each address with the entry of the policy's `tcp` that grants it.
     addresses: BTreeMap<SocketAddr, String>,
-    names: BTreeMap<String, Known>,
+    names: BTreeMap<String, NameEntry>,
 }
 
 /// The addresses of a name and the first entry that contains it.
 #[derive(Clone, Debug)]
-struct Known {
+struct NameEntry {
     entry: String,
     addresses: Vec<IpAddr>,
 }
@@ -75,8 +76,8 @@ impl Reachable {
     /// Resolves the policy's targets once.
     ///
     /// # Errors
-    /// [`ResolveError`] if a name has no address, or resolves to an address that is always denied
-    /// or to a loopback address, which a policy must write literally.
+    /// [`ResolveError`] if a name has no address, or resolves to an address that is always denied,
+    /// or to an address of this host, which a policy must write literally.
     pub async fn resolve(targets: &[TcpTarget]) -> Result<Self, ResolveError> {
         let mut reachable = Self::default();
         for target in targets {
@@ -91,7 +92,7 @@ impl Reachable {
                         .await
                         .map_err(|error| ResolveError::Unresolved { name: name.clone(), cause: error.to_string() })?;
                     for address in found.take(ADDRESSES_MAX) {
-                        reachable.admit(target, name, address.ip().to_canonical())?;
+                        reachable.admit(target, name, address.ip().to_canonical(), is_own)?;
                     }
                 }
             }
@@ -99,18 +100,30 @@ impl Reachable {
         Ok(reachable)
     }
 
-    /// Adds one address of a name.
-    fn admit(&mut self, target: &TcpTarget, name: &str, address: IpAddr) -> Result<(), ResolveError> {
-        target.admits(address).map_err(|why| ResolveError::Refused {
-            name: name.to_owned(),
-            address,
-            why: why.to_owned(),
-        })?;
+    /// Adds one address of a name. `is_own` returns whether an address is assigned to this host.
+    fn admit(
+        &mut self,
+        target: &TcpTarget,
+        name: &str,
+        address: IpAddr,
+        is_own: impl Fn(IpAddr) -> io::Result<bool>,
+    ) -> Result<(), ResolveError> {
+        let refused = |why: String| ResolveError::Refused { name: name.to_owned(), address, why };
+        target.admits(address).map_err(|why| refused(why.to_owned()))?;
+        for embedded in with_embedded_addresses(address) {
+            match is_own(embedded) {
+                Ok(false) => {}
+                Ok(true) => return Err(refused("an address of this host, which must be written literally".to_owned())),
+                Err(error) => {
+                    return Err(refused(format!("which could not be told from this host's own addresses ({error})")));
+                }
+            }
+        }
         self.addresses.entry(SocketAddr::new(address, target.port)).or_insert_with(|| target.to_string());
         let known = self
             .names
             .entry(name.to_ascii_lowercase())
-            .or_insert_with(|| Known { entry: target.to_string(), addresses: Vec::new() });
+            .or_insert_with(|| NameEntry { entry: target.to_string(), addresses: Vec::new() });
         if !known.addresses.contains(&address) {
             known.addresses.push(address);
         }
@@ -290,6 +303,22 @@ fn is_host_name(text: &str) -> bool {
     labels.all(|label| (1..=LABEL_MAX).contains(&label.len()) && label.chars().all(is_valid))
 }
 
+/// Returns whether an address is assigned to this host, so that services on it are reachable there.
+///
+/// The system decides, because only an assigned address can be bound. A list of the interfaces
+/// would not contain whole networks that are routed to the host itself, such as 127.0.0.0/8.
+fn is_own(address: IpAddr) -> io::Result<bool> {
+    use rustix::io::Errno;
+    match UdpSocket::bind((address, 0)) {
+        Ok(_) => Ok(true),
+        Err(error) => match Errno::from_io_error(&error) {
+            // The second: this host has no addresses of the family.
+            Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT) => Ok(false),
+            _ => Err(error),
+        },
+    }
+}
+
 /// Returns a name as the policy spells it: in lower case, without a trailing dot.
 fn folded(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
@@ -313,7 +342,7 @@ mod tests {
         let mut reachable = Reachable::default();
         let address: IpAddr = "192.0.2.1".parse().unwrap();
         let entry = "db.example:5432".to_owned();
-        reachable.names.insert("db.example".into(), Known { entry: entry.clone(), addresses: vec![address] });
+        reachable.names.insert("db.example".into(), NameEntry { entry: entry.clone(), addresses: vec![address] });
         assert_eq!(reachable.look_up("DB.example."), LookUp::Granted { entry, addresses: vec![address] });
         assert_eq!(reachable.look_up("192.0.2.9"), LookUp::Literal("192.0.2.9".parse().unwrap()));
         assert_eq!(reachable.look_up("[::1]"), LookUp::Literal("::1".parse().unwrap()));
@@ -342,12 +371,52 @@ mod tests {
         let target = TcpTarget::parse("db.example:5432").unwrap();
         let mut reachable = Reachable::default();
         for address in ["127.0.0.1", "::1", "169.254.169.254", "::ffff:169.254.169.254", "0.0.0.0"] {
-            assert!(reachable.admit(&target, "db.example", address.parse().unwrap()).is_err(), "{address}");
+            assert!(reachable.admit(&target, "db.example", address.parse().unwrap(), is_other).is_err(), "{address}");
         }
         assert!(reachable.addresses.is_empty() && reachable.names.is_empty());
-        reachable.admit(&target, "db.example", "192.0.2.1".parse().unwrap()).unwrap();
+        reachable.admit(&target, "db.example", "192.0.2.1".parse().unwrap(), is_own).unwrap();
         let (address, entry) = reachable.addresses.first_key_value().unwrap();
         assert_eq!((address.to_string().as_str(), entry.as_str()), ("192.0.2.1:5432", "db.example:5432"));
+    }
+
+    fn is_other(_: IpAddr) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    // attack: escape: reach a service of the host through a name that resolves to an address of its
+    // interfaces -> the system is asked whether the address is its own, and the name is refused
+    #[test]
+    fn name_with_an_address_of_this_host_is_refused() {
+        let target = TcpTarget::parse("db.example:5432").unwrap();
+        let mut reachable = Reachable::default();
+        let assigned = |address: IpAddr| Ok(address.to_string() == "192.0.2.7" || address.to_string() == "2001:db8::7");
+        // 6to4 and NAT64 embed 192.0.2.7.
+        for address in ["192.0.2.7", "2001:db8::7", "::ffff:192.0.2.7", "2002:c000:207::1", "64:ff9b::c000:207"] {
+            let refused = reachable.admit(&target, "db.example", address.parse().unwrap(), assigned).unwrap_err();
+            assert!(refused.to_string().contains("an address of this host"), "{address}: {refused}");
+        }
+        let unknown = |_: IpAddr| Err(io::Error::other("too many open files"));
+        let refused = reachable.admit(&target, "db.example", "192.0.2.1".parse().unwrap(), unknown).unwrap_err();
+        assert!(refused.to_string().contains("too many open files"), "{refused}");
+        assert!(reachable.addresses.is_empty() && reachable.names.is_empty());
+        reachable.admit(&target, "db.example", "192.0.2.8".parse().unwrap(), assigned).unwrap();
+        assert_eq!(reachable.addresses.len(), 1);
+    }
+
+    #[test]
+    fn system_tells_its_own_addresses_from_others() {
+        for own in ["127.0.0.1", "127.255.0.9"] {
+            assert!(is_own(own.parse().unwrap()).unwrap(), "{own}");
+        }
+        for other in ["192.0.2.1", "203.0.113.200", "2001:db8::1"] {
+            assert!(!is_own(other.parse().unwrap()).unwrap(), "{other}");
+        }
+        // The address that this host would send from, if it has a route; nothing is sent.
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        if socket.connect("192.0.2.1:9").is_ok() {
+            let address = socket.local_addr().unwrap().ip();
+            assert!(is_own(address).unwrap(), "{address}");
+        }
     }
 
     #[tokio::test]
@@ -355,7 +424,7 @@ mod tests {
         let (_home, session) = crate::session_for_tests::session_for_tests().await;
         let mut reachable = Reachable::default();
         let target = TcpTarget::parse("db.example:5432").unwrap();
-        reachable.admit(&target, "db.example", "192.0.2.1".parse().unwrap()).unwrap();
+        reachable.admit(&target, "db.example", "192.0.2.1".parse().unwrap(), is_other).unwrap();
         let network = Network::new(reachable, Arc::clone(session.broker()));
         for name in ["db.example", "DB.example", "dB.eXample.", "db.examplE"] {
             assert!(network.look_up(name).await.is_ok(), "{name}");
