@@ -17,8 +17,11 @@ pub const FORMAT: u32 = 1;
 
 /// The maximum number of distinct metric names in a record.
 pub const METRIC_NAMES_MAX: usize = 1_000;
-/// The maximum number of points of each metric in a record. Later points are only counted.
+/// The maximum number of points of each metric in a record. A metric with more points is
+/// downsampled.
 pub const METRIC_POINTS_MAX: usize = 10_000;
+/// The number of points of all metrics together from which on the longest metrics are downsampled.
+pub const RUN_POINTS_MAX: usize = 100_000;
 
 /// The result of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -324,9 +327,11 @@ pub struct NetworkUse {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metric {
-    /// The kept points, in logging order.
+    /// The kept points, in logging order. If points were dropped, these are the first and the last
+    /// point and the finite extremes between them, at even distances. In records of older versions
+    /// they are the first points.
     pub points: Vec<Point>,
-    /// The last value, even if points were dropped.
+    /// The last value.
     pub last: Option<Number>,
     /// The number of points that were not kept.
     #[serde(default)]

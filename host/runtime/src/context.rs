@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::metrics::Metrics;
 use super::observer::Observer;
 use super::stop::{Stop, StopCell};
 use strongroom_core::ids::RunId;
-use strongroom_core::record::{Limit, METRIC_NAMES_MAX, METRIC_POINTS_MAX, Metric, Number, Point, Progress};
+use strongroom_core::record::{Limit, METRIC_NAMES_MAX, Metric, Number, Point, Progress};
 use strongroom_redact::Redactor;
 
 /// The longest name of a metric, in bytes (`wit/training.wit`).
@@ -22,7 +23,7 @@ pub(super) struct Context {
     observer: Arc<dyn Observer>,
     reports: u64,
     reports_max: u64,
-    metrics: BTreeMap<String, Metric>,
+    metrics: Metrics,
     progress: Option<Progress>,
     stop: StopCell,
 }
@@ -44,7 +45,7 @@ impl Context {
             observer,
             reports: 0,
             reports_max,
-            metrics: BTreeMap::new(),
+            metrics: Metrics::default(),
             progress: None,
             stop,
         }
@@ -62,7 +63,7 @@ impl Context {
 
     /// Takes the reports, for the run record.
     pub(super) fn take_reports(&mut self) -> (BTreeMap<String, Metric>, Option<Progress>) {
-        (std::mem::take(&mut self.metrics), self.progress.take())
+        (self.metrics.take(), self.progress.take())
     }
 
     /// Records one value of a metric.
@@ -78,17 +79,10 @@ impl Context {
             return Ok(Err("a metric's name has no control characters".to_owned()));
         }
         let name = self.redactor.sanitize(name);
-        if self.metrics.len() >= METRIC_NAMES_MAX && !self.metrics.contains_key(&name) {
+        if !self.metrics.push(name.clone(), Point { step, value: Number(value) }) {
             return Ok(Err(format!("a run has at most {METRIC_NAMES_MAX} metrics")));
         }
         self.observer.metric(&name, value, step);
-        let metric = self.metrics.entry(name).or_default();
-        metric.last = Some(Number(value));
-        if metric.points.len() < METRIC_POINTS_MAX {
-            metric.points.push(Point { step, value: Number(value) });
-        } else {
-            metric.dropped = metric.dropped.saturating_add(1);
-        }
         Ok(Ok(()))
     }
 
@@ -153,17 +147,5 @@ mod tests {
             assert!(context.log_metric(bad, 0.0, None).unwrap().is_err());
         }
         assert!(context.report_progress(0, 0, &"x".repeat(1_025)).unwrap().is_err());
-    }
-
-    #[test]
-    fn points_beyond_the_bound_are_counted() {
-        let (mut context, _) = context(u64::MAX);
-        for i in 0..METRIC_POINTS_MAX as u64 + 5 {
-            context.log_metric("m", i as f64, Some(i)).unwrap().unwrap();
-        }
-        let (metrics, _) = context.take_reports();
-        assert_eq!(metrics["m"].points.len(), METRIC_POINTS_MAX);
-        assert_eq!(metrics["m"].dropped, 5);
-        assert_eq!(metrics["m"].last, Some(Number(METRIC_POINTS_MAX as f64 + 4.0)));
     }
 }

@@ -207,11 +207,12 @@ fn notes(metric: &Metric, log: bool, by_step: bool) -> Vec<String> {
         (count(|value| value == f64::NEG_INFINITY), "negative infinite"),
     ] {
         if number > 0 {
-            notes.push(format!("{number} {what}"));
+            let at_least = if metric.dropped > 0 { "at least " } else { "" };
+            notes.push(format!("{at_least}{number} {what}"));
         }
     }
     if metric.dropped > 0 {
-        notes.push(format!("the last {} points were not kept", metric.dropped));
+        notes.push(format!("{} points were not kept", metric.dropped));
     }
     notes
 }
