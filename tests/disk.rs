@@ -31,12 +31,13 @@ fn feed(mut command: Command, input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// Returns a command with a limit on the size of each file that it writes. A write over the limit
-/// is an error, not a signal.
+/// Returns a command with a limit on the size of each file that it writes. The signal that a write
+/// over the limit causes has its default action, which ends the process, even if the process of
+/// this test ignores it.
 fn with_file_limit(host: &Host, kilobytes: u32, args: &[&str]) -> Command {
     // POSIX counts blocks of 512 bytes.
-    let script = format!("trap '' XFSZ && ulimit -f {} && exec \"$0\" \"$@\"", kilobytes * 2);
-    wrapped_in(&["sh", "-c", &script], &host.command(args))
+    let script = format!("ulimit -f {} && exec \"$0\" \"$@\"", kilobytes * 2);
+    wrapped_in(&["env", "--default-signal=XFSZ", "sh", "-c", &script], &host.command(args))
 }
 
 /// Asserts that the command failed with a host error that contains each of `parts`, and printed
@@ -136,6 +137,24 @@ fn ledger_that_cannot_grow_releases_nothing() {
     let verdict = host.ok(&["audit", "verify"]);
     assert!(!verdict.contains("altered") && !verdict.contains("unlisted"), "{verdict}");
     host.set("keep", "a-value-that-is-kept");
+    assert_everything_works(|args| host.command(args));
+}
+
+// attack: resources: end the host with a write beyond its limit on the size of files -> the write is
+// an error for the component, and the run has a record
+#[test]
+fn component_that_writes_over_the_file_limit_gets_an_error() {
+    let host = host();
+    let component = guest("fill");
+    let policy = host.file("policy.toml", "version = 1\n[limits]\noutput-bytes = \"100GiB\"\ntime = \"2s\"");
+    for (way, outcome) in [("sparse", Outcome::Failed), ("seek", Outcome::Failed), ("file", Outcome::Limit)] {
+        // Enough for the audit log and the record. The compiled code does not fit into the cache.
+        let args = ["run", component.to_str().unwrap(), "--json", "--policy", policy.to_str().unwrap(), "--", way];
+        let output = feed(with_file_limit(&host, 256, &args), "");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let record: RunRecord = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{way}: {stderr}"));
+        assert_eq!(record.outcome, outcome, "{way}: {record:?}");
+    }
     assert_everything_works(|args| host.command(args));
 }
 

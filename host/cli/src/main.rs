@@ -13,5 +13,6 @@ fn main() -> ExitCode {
         return ended;
     }
     process::keep_memory_private();
+    process::survive_file_size_limit();
     commands::main(arguments)
 }

@@ -20,6 +20,13 @@ pub const TRAINING_VERSION: &str = "0.1.0";
 /// has about 40.
 pub const ITEMS_MAX: usize = 1_000;
 
+/// The maximum of sections at a component's top level. A packed Python interpreter has a few hundred.
+/// A file can hold a section in every two bytes.
+pub const SECTIONS_MAX: usize = 100_000;
+
+/// The maximum of refused imports that [`refusal`] names.
+const REFUSALS_NAMED: usize = 10;
+
 /// The longest name that is kept, in characters. A longer one is cut and ends in an ellipsis, so
 /// that it equals no linked name.
 const NAME_MAX: usize = 200;
@@ -165,6 +172,9 @@ pub enum Malformed {
     /// More than [`ITEMS_MAX`] imports or exports.
     #[error("has over {ITEMS_MAX} imports or exports, more than are accepted")]
     TooManyItems,
+    /// More than [`SECTIONS_MAX`] sections.
+    #[error("has over {SECTIONS_MAX} sections, more than are accepted")]
+    TooManySections,
     /// The component exports nothing that the host can call.
     #[error("exports neither `wasi:cli/run@0.2` nor `train`{}", newer(.run.as_deref()))]
     NoEntry {
@@ -204,7 +214,12 @@ pub fn inspect_for_world(bytes: &[u8]) -> Result<Interfaces, Malformed> {
     let mut parser = Parser::new(0);
     parser.set_features(WasmFeatures::WASM3 | WasmFeatures::COMPONENT_MODEL);
     let mut rest = bytes;
+    let mut sections = 0;
     while !rest.is_empty() {
+        if sections > SECTIONS_MAX {
+            return Err(Malformed::TooManySections);
+        }
+        sections += 1;
         // With `eof` set to false, the parser reports which errors are due to missing bytes.
         let (consumed, payload) = match parser.parse(rest, false).map_err(damaged)? {
             Chunk::NeedMoreData(_) => return Err(Malformed::Truncated),
@@ -318,6 +333,17 @@ impl fmt::Display for Refused {
 pub fn refused(interfaces: &Interfaces) -> Vec<Refused> {
     let refusal = |item: &Item| refuse(item).map(|why| Refused { import: item.name.clone(), why });
     interfaces.imports.iter().filter_map(refusal).collect()
+}
+
+/// Returns a sentence that names the first refused imports and counts the others. A component may
+/// have [`ITEMS_MAX`] of them, and the sentence is stored in the run's record.
+pub fn refusal(refused: &[Refused]) -> String {
+    let named: Vec<String> = refused.iter().take(REFUSALS_NAMED).map(ToString::to_string).collect();
+    let named = named.join("; ");
+    match refused.len().saturating_sub(REFUSALS_NAMED) {
+        0 => named,
+        others => format!("{named}; and {others} other imports"),
+    }
 }
 
 fn refuse(item: &Item) -> Option<String> {

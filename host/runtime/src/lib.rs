@@ -22,6 +22,7 @@ mod guard;
 pub mod imports;
 mod limits;
 mod linker;
+mod metrics;
 mod network;
 mod observer;
 mod output;

@@ -8,13 +8,17 @@
 //! use tracing_subscriber::util::SubscriberInitExt as _;
 //!
 //! process::keep_memory_private();
+//! process::survive_file_size_limit();
 //! // Of the program's own events all, of the libraries' those that hold no text of guests.
 //! let log = filter_fn(|event| event.target().starts_with("my_program") || process::may_be_logged(event));
 //! let log = tracing_subscriber::fmt::layer().with_filter(log);
 //! tracing_subscriber::registry().with(log).init();
 //! ```
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 use tracing::{Level, Metadata};
 
 /// Disables core dumps of this process and prevents other processes of the user from attaching to
@@ -25,6 +29,17 @@ use tracing::{Level, Metadata};
 pub fn keep_memory_private() {
     let _ = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
+/// Makes a write over the process's limit on the size of files (`ulimit -f`) an error. By default
+/// the system ends the process with the signal `SIGXFSZ`, and a component can cause that with a
+/// sparse file in `/output`.
+///
+/// The signal is handled and not ignored, so that programs that this process starts do not inherit
+/// the setting.
+pub fn survive_file_size_limit() {
+    // Only a signal that cannot be handled is an error.
+    let _ = signal_hook::flag::register(Signal::XFSZ.as_raw(), Arc::new(AtomicBool::new(false)));
 }
 
 /// Returns whether a library's event may be logged, for the filter of a subscriber. Below the level

@@ -285,6 +285,26 @@ fn a_type_asks_the_host_for_nothing() {
     assert!(linker(&engine).instantiate_pre(&component).is_ok());
 }
 
+// attack: resources: be nearly valid, or valid and absurd -> components are parsed within bounds,
+// and compiled and run under limits
+#[test]
+fn component_with_a_section_in_every_byte_is_refused() {
+    // Custom sections with an empty name: three bytes each.
+    let with = |sections: usize| [b"\0asm\x0d\0\x01\0".as_slice(), &[0, 1, 0].repeat(sections)].concat();
+    assert_eq!(inspect_for_world(&with(SECTIONS_MAX)), Ok(Interfaces::default()));
+    assert_eq!(inspect_for_world(&with(SECTIONS_MAX + 1)), Err(Malformed::TooManySections));
+}
+
+#[test]
+fn refusal_of_many_imports_is_short() {
+    let many: String = (0..ITEMS_MAX).map(|n| format!("(import \"x{n}\" (func))")).collect();
+    let refused = refused(&inspect_for_world(&wat::parse_str(format!("(component {many})")).unwrap()).unwrap());
+    assert_eq!(refused.len(), ITEMS_MAX);
+    let text = refusal(&refused);
+    assert!(text.contains("`x9`") && !text.contains("`x10`") && text.ends_with("; and 990 other imports"), "{text}");
+    assert_eq!(refusal(&refused[..1]), refused[0].to_string());
+}
+
 proptest! {
     #[test]
     fn inspecting_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {

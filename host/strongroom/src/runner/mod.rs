@@ -356,8 +356,8 @@ impl Runner {
     ) -> Result<Result<Loaded, NotRun>, StartError> {
         let refused = candidate.refused();
         if !refused.is_empty() {
-            let imports: Vec<_> = refused.iter().map(ToString::to_string).collect();
-            return Ok(Err(NotRun { ended: Ended::Refused(imports.join("; ")), reason: None }));
+            let ended = Ended::Refused(strongroom_runtime::imports::refusal(refused));
+            return Ok(Err(NotRun { ended, reason: None }));
         }
         let compiling = std::pin::pin!(self.loader.compile(candidate, limits.compile_time, observer));
         let loaded = match futures_util::future::select(compiling, cancel).await {
