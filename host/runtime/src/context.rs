@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_in_a_name_or_message_is_redacted() {
+    fn secret_in_a_name_or_message_is_redacted() {
         let (mut context, redactor) = context(10);
         redactor.register(&SecretName::parse("key").unwrap(), &Secret::new("hunter2hunter".into()).unwrap());
         context.log_metric("is-hunter2hunter", 1.0, Some(3)).unwrap().unwrap();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_names_are_told() {
+    fn invalid_metric_name_is_an_error() {
         let (mut context, _) = context(10);
         for bad in ["", "a\nb", &"x".repeat(129)] {
             assert!(context.log_metric(bad, 0.0, None).unwrap().is_err());

@@ -89,7 +89,7 @@ struct Ready {
 enum Start {
     Run(ComponentExportIndex),
     Train(ComponentExportIndex),
-    Nowhere(String),
+    Missing(String),
 }
 
 /// Runs components on one engine.
@@ -181,14 +181,14 @@ impl Executor {
             Some(Entry::Run(name)) => {
                 let interface = component.get_export_index(None, name);
                 let function = interface.and_then(|interface| component.get_export_index(Some(&interface), "run"));
-                let nowhere = || Start::Nowhere(format!("the component's `{name}` has no function `run`"));
-                function.map_or_else(nowhere, Start::Run)
+                let missing = || Start::Missing(format!("the component's `{name}` has no function `run`"));
+                function.map_or_else(missing, Start::Run)
             }
             Some(Entry::Train) => {
-                let nowhere = || Start::Nowhere("the component has no function `train`".to_owned());
-                component.get_export_index(None, "train").map_or_else(nowhere, Start::Train)
+                let missing = || Start::Missing("the component has no function `train`".to_owned());
+                component.get_export_index(None, "train").map_or_else(missing, Start::Train)
             }
-            None => Start::Nowhere("the component exports neither `wasi:cli/run` nor `train`".to_owned()),
+            None => Start::Missing("the component exports neither `wasi:cli/run` nor `train`".to_owned()),
         };
         Ok(Ready { pre, entry })
     }
@@ -241,7 +241,7 @@ async fn call(ready: &Ready, store: &mut Store<RunState>, guard: &Guard, timer: 
     match &ready.entry {
         Start::Run(function) => call_run(&instance, function, store).await,
         Start::Train(function) => call_train(&instance, function, store, guard).await,
-        Start::Nowhere(why) => Ok(Ended::Refused(why.clone())),
+        Start::Missing(why) => Ok(Ended::Refused(why.clone())),
     }
 }
 

@@ -80,7 +80,7 @@ impl HasData for GuardedFilesystem {
 }
 
 /// The file or directory at a path.
-struct Found {
+struct ResolvedPath {
     identity: Identity,
     size: u64,
     regular: bool,
@@ -114,7 +114,7 @@ impl Files<'_> {
         fd: &Resource<Descriptor>,
         flags: types::PathFlags,
         path: &str,
-    ) -> FsResult<Option<Found>> {
+    ) -> FsResult<Option<ResolvedPath>> {
         let stat = match self.inner.stat_at(borrow(fd), flags, path.to_owned()).await {
             Ok(stat) => stat,
             Err(error) if error.downcast_ref().is_some_and(|code| matches!(code, ErrorCode::NoEntry)) => {
@@ -123,7 +123,7 @@ impl Files<'_> {
             Err(error) => return Err(error),
         };
         let identity = self.inner.metadata_hash_at(borrow(fd), flags, path.to_owned()).await?;
-        Ok(Some(Found {
+        Ok(Some(ResolvedPath {
             identity: (identity.lower, identity.upper),
             size: stat.size,
             regular: matches!(stat.type_, types::DescriptorType::RegularFile),
@@ -131,7 +131,7 @@ impl Files<'_> {
         }))
     }
 
-    fn forget(&mut self, found: &Found) {
+    fn forget(&mut self, found: &ResolvedPath) {
         if found.regular {
             self.open.removed(found.identity, found.size);
         } else {

@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_that_is_full_is_busy() {
+    fn exhausted_machine_reports_a_busy_host() {
         use rustix::io::Errno;
         for (errno, limit) in
             [(Errno::MFILE, "ulimit -n"), (Errno::NOMEM, "vm.max_map_count"), (Errno::NFILE, "fs.file-max")]
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_names_of_a_component_s_functions_are_no_limit() {
+    async fn function_name_with_a_limit_message_is_not_a_limit() {
         let (_home, session) = crate::session_for_tests::session_for_tests().await;
         let guard = Guard::new(Arc::clone(session.broker()), StopCell::default(), Duration::from_secs(1));
         for text in ["fuel allocated for hostcalls has been exhausted", "store handle limit exceeded"] {

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_growth_is_given_back() {
+    fn failed_growth_is_credited_back() {
         let mut limiter = Limiter::new(100, StopCell::default());
         assert!(limiter.memory_growing(0, 100, None).unwrap());
         limiter.memory_grow_failed(wasmtime::format_err!("no memory")).unwrap();

@@ -83,7 +83,7 @@ mod tests {
     use strongroom_broker::Ended;
 
     #[test]
-    fn a_folder_is_opened_once_and_not_before_it_is_asked_for() {
+    fn preopen_is_opened_once_at_the_first_request() {
         let folder = tempfile::tempdir().unwrap();
         let (mut preopens, mut table) = (Preopens::default(), ResourceTable::new());
         preopens.add(folder.path().to_owned(), "/output", FsPerms::ReadWrite);
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_gone_is_the_host_s_fault() {
+    fn missing_preopen_is_a_host_fault() {
         let folder = tempfile::tempdir().unwrap();
         let (mut preopens, mut table) = (Preopens::default(), ResourceTable::new());
         preopens.add(folder.path().join("gone"), "/input", FsPerms::ReadOnly);
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn for_want_of_descriptors_the_host_is_busy() {
+    fn preopen_without_descriptors_reports_a_busy_host() {
         for (errno, limit) in [(rustix::io::Errno::MFILE, "ulimit -n"), (rustix::io::Errno::NFILE, "fs.file-max")] {
             let error = wasmtime::Error::from(Unopened { name: "/output", cause: errno.into() }).context("in a call");
             let busy = crate::guard::exhausted(&error);

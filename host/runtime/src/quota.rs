@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_shortens_a_file_waits_for_the_writes_under_way() {
+    async fn truncation_waits_for_pending_writes() {
         let quota = Quota::new(10, 1, StopCell::default());
         let file = OpenFile::new(quota.clone());
         let write = file.begin_write().unwrap();
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_file_is_charged_until_its_last_handle_goes() {
+    fn removed_file_is_charged_until_its_last_handle_closes() {
         let quota = Quota::new(10, 1, StopCell::default());
         let file = OpenFile::new(quota.clone());
         file.charge(6).unwrap();

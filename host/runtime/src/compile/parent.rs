@@ -64,7 +64,7 @@ impl ChildCompiler {
     pub(super) async fn compile(&self, engine: &EngineHash, component: Bytes) -> Result<ChildOutput, CompileError> {
         let mut child = self.spawn()?;
         match tokio::time::timeout(self.wall, converse(&mut child, &component)).await {
-            Ok(Ok(said)) => self.judge(engine, said),
+            Ok(Ok(result)) => self.judge(engine, result),
             Ok(Err(error)) => {
                 end(child).await;
                 Err(CompileError::Host(format!("the compiler process cannot be talked to: {error}")))
@@ -94,16 +94,16 @@ impl ChildCompiler {
         })
     }
 
-    fn judge(&self, engine: &EngineHash, said: Said) -> Result<ChildOutput, CompileError> {
-        if said.stdout.len() > CODE_MAX.saturating_add(wire::HEADER_LEN) {
+    fn judge(&self, engine: &EngineHash, result: ChildResult) -> Result<ChildOutput, CompileError> {
+        if result.stdout.len() > CODE_MAX.saturating_add(wire::HEADER_LEN) {
             let limit = CODE_MAX / (1024 * 1024);
             return Err(CompileError::Limit(format!(
                 "the component's code is over {limit} MiB when compiled; use a smaller one"
             )));
         }
-        let message = String::from_utf8_lossy(&said.stderr);
-        if said.status.success() {
-            return wire::open(engine, said.stdout).map(ChildOutput).map_err(|why| {
+        let message = String::from_utf8_lossy(&result.stderr);
+        if result.status.success() {
+            return wire::open(engine, result.stdout).map(ChildOutput).map_err(|why| {
                 CompileError::Host(match why {
                     wire::Unusable::Broken => "the compiler process sent no whole code".to_owned(),
                     wire::Unusable::OtherEngine => {
@@ -113,13 +113,13 @@ impl ChildCompiler {
                 })
             });
         }
-        if said.status.code() == Some(wire::INVALID.into()) {
+        if result.status.code() == Some(wire::INVALID.into()) {
             return Err(invalid(&message));
         }
-        if said.status.code() == Some(wire::UNSUPPORTED.into()) {
+        if result.status.code() == Some(wire::UNSUPPORTED.into()) {
             return Err(unsupported(&message));
         }
-        Err(self.failure(said.status, &message))
+        Err(self.failure(result.status, &message))
     }
 
     fn failure(&self, status: ExitStatus, message: &str) -> CompileError {
@@ -164,7 +164,7 @@ impl ChildOutput {
     }
 }
 
-struct Said {
+struct ChildResult {
     status: ExitStatus,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
@@ -172,7 +172,7 @@ struct Said {
 
 /// Writes the component to the child and reads both its outputs concurrently, so that neither side
 /// waits for the other, and reaps the child so that no zombie remains.
-async fn converse(child: &mut Child, component: &[u8]) -> std::io::Result<Said> {
+async fn converse(child: &mut Child, component: &[u8]) -> std::io::Result<ChildResult> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let feed = async {
         if let Some(mut stdin) = stdin {
@@ -186,7 +186,7 @@ async fn converse(child: &mut Child, component: &[u8]) -> std::io::Result<Said> 
     let most = CODE_MAX.saturating_add(wire::HEADER_LEN).saturating_add(1) as u64;
     let ((), stdout, stderr) = tokio::join!(feed, read(stdout, most, false), read(stderr, STDERR_MAX, true));
     let (stdout, stderr) = (stdout?, stderr?);
-    Ok(Said { status: child.wait().await?, stdout, stderr })
+    Ok(ChildResult { status: child.wait().await?, stdout, stderr })
 }
 
 /// Reads up to `most` bytes. If `drain` is set, reads on to the end and discards the rest.
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_child_sees_nothing_of_this_process() {
+    async fn child_inherits_nothing_from_this_process() {
         let open = tempfile::NamedTempFile::new().unwrap();
         let seen = run("/bin/tr '\\0' '\\n' </proc/$$/environ >&2; pwd >&2; /bin/ls -l /proc/$$/fd >&2; exit 10")
             .await
@@ -263,14 +263,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn endless_noise_does_not_block_and_is_not_kept() {
+    async fn endless_stderr_of_a_child_is_discarded() {
         let line = "x".repeat(100);
         let noisy = run(&format!("i=0; while [ $i -lt 4000 ]; do echo {line} >&2; i=$((i+1)); done; exit 10")).await;
         assert!(matches!(noisy, Err(CompileError::Invalid(text)) if text.chars().count() < MESSAGE_MAX + 100));
     }
 
     #[tokio::test]
-    async fn a_child_past_its_time_is_killed_and_collected() {
+    async fn child_over_its_time_limit_is_killed_and_reaped() {
         let (folder, mut compiler) = script("echo $$ >\"${0%/*}/pid\"; while :; do :; done");
         compiler.wall = Duration::from_millis(500);
         let begun = Instant::now();

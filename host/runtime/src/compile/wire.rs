@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_is_whole_or_nothing() {
+    fn incomplete_frame_is_rejected() {
         let engine = EngineHash::of(&wasmtime::Engine::default());
         let code = b"code".to_vec();
         let frame = [header(&engine, &code), code.clone()].concat();

@@ -29,7 +29,7 @@ use super::engine::EngineHash;
 use super::execute::Linked;
 use super::imports::Interfaces;
 use super::observer::Observer;
-use super::store::{AuthenticatedCode, CodeStore, Found};
+use super::store::{AuthenticatedCode, CodeStore, StoredCode};
 use super::{error_text, text};
 use strongroom_core::ids::Digest;
 
@@ -246,9 +246,9 @@ impl Inner {
         let store = Arc::clone(self.store.as_ref()?);
         let (engine, engine_hash) = (self.engine.clone(), self.engine_hash);
         let looking = tokio::task::spawn_blocking(move || match store.get(&digest, &engine_hash) {
-            Found::Absent => Ok(None),
-            Found::Unusable(why) => Err(why),
-            Found::Code(code) => match code.load(&engine) {
+            StoredCode::Absent => Ok(None),
+            StoredCode::Unusable(why) => Err(why),
+            StoredCode::Code(code) => match code.load(&engine) {
                 Ok(component) => Ok(Some((component, code.len()))),
                 Err(error) => {
                     let why = error_text::format(&error, super::compile::MESSAGE_MAX);

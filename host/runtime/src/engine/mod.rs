@@ -192,12 +192,12 @@ mod tests {
     }
 
     #[test]
-    fn the_default_pool_can_be_had() {
+    fn default_options_allocate_from_a_pool() {
         assert_eq!(engine_and_allocation(&EngineOptions::default()).unwrap().1, Allocation::Pool);
     }
 
     #[test]
-    fn without_address_space_for_the_pool_instances_are_allocated_on_demand() {
+    fn engine_without_address_space_allocates_on_demand() {
         // 4 GiB each for 100,000 runs is more than a process can address.
         let (_, allocation) = engine_and_allocation(&EngineOptions { max_runs: 100_000, pooling: true }).unwrap();
         assert_eq!(allocation, Allocation::OnDemand);

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_epoch_moves_while_a_run_is_alive_and_the_thread_ends() {
+    fn ticker_advances_the_epoch_while_a_run_is_alive() {
         let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
         let (ticks, seen) = std::sync::mpsc::channel();
         let thread = std::thread::spawn({
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_endless_loop_comes_back_to_the_host() {
+    async fn endless_loop_returns_to_the_host() {
         let engine = compiling_engine().unwrap();
         let bytes = wat::parse_str(
             r#"(component

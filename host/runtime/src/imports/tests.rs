@@ -30,7 +30,7 @@ fn instance(name: &str) -> String {
 }
 
 #[test]
-fn what_is_no_component_is_told_apart() {
+fn non_component_error_names_the_kind_of_file() {
     let core = wat::parse_str("(module)").unwrap();
     let whole = component("");
     let cases: &[(&[u8], &str)] = &[
@@ -75,7 +75,7 @@ fn every_truncation_is_an_error() {
 }
 
 #[test]
-fn the_entry_is_found_and_a_program_wins() {
+fn entry_point_run_takes_precedence_over_train() {
     for name in ["wasi:cli/run@0.2.0", "wasi:cli/run@0.2.6", "wasi:cli/run@0.2.12", "wasi:cli/run@0.2.99"] {
         assert_eq!(inspect(&exporting(name)).unwrap().entry(), Some(Entry::Run(name)));
     }
@@ -87,7 +87,7 @@ fn the_entry_is_found_and_a_program_wins() {
 }
 
 #[test]
-fn a_program_of_another_wasi_is_named() {
+fn program_for_another_wasi_is_named_in_the_error() {
     for name in ["wasi:cli/run@0.3.0", "wasi:cli/run@0.2.0-rc-2023-11-10", "wasi:cli/run@1.0.0"] {
         let error = inspect(&exporting(name)).unwrap_err();
         assert_eq!(error, Malformed::NoEntry { run: Some(name.to_owned()) });
@@ -101,7 +101,7 @@ fn a_program_of_another_wasi_is_named() {
 }
 
 #[test]
-fn the_contract_and_wasi_of_every_patch_are_linked() {
+fn contract_and_all_wasi_patches_are_linked() {
     let mut imports: String = TRAINING.iter().map(|id| instance(&format!("{id}@{TRAINING_VERSION}"))).collect();
     for (index, id) in WASI.iter().enumerate() {
         let patch = index as u64 % (WASI_PATCH + 1);
@@ -260,7 +260,7 @@ const KNOWN: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn the_engine_has_every_interface_of_the_list_at_the_newest_patch() {
+fn engine_links_every_listed_interface_at_the_newest_patch() {
     let engine = engine(&EngineOptions { pooling: false, max_runs: 1 }).unwrap();
     let mut linker = linker(&engine);
     assert!(KNOWN.iter().map(|(id, _)| id).eq(WASI));
@@ -275,7 +275,7 @@ fn the_engine_has_every_interface_of_the_list_at_the_newest_patch() {
 }
 
 #[test]
-fn a_type_asks_the_host_for_nothing() {
+fn type_import_needs_nothing_from_the_host() {
     let bytes = component(r#"(type $text string) (import "text" (type (eq $text)))"#);
     let interfaces = inspect(&bytes).unwrap();
     assert_eq!(interfaces.imports, [Item { name: "text".into(), kind: Kind::Type }]);
@@ -313,7 +313,7 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_component_never_panics(at in 0usize..2_000, bit in 0u8..8) {
+    fn inspecting_a_changed_component_never_panics(at in 0usize..2_000, bit in 0u8..8) {
         let mut bytes = component(&instance("wasi:io/poll@0.2.0"));
         let at = at % bytes.len();
         bytes[at] ^= 1 << bit;

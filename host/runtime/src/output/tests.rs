@@ -26,7 +26,7 @@ impl Observer for Gated {
 }
 
 #[tokio::test]
-async fn who_has_nothing_more_to_hand_on_takes_nothing_from_whoever_goes_on() {
+async fn finished_delivery_leaves_later_output_to_its_successor() {
     let (open, gate) = std::sync::mpsc::channel();
     let gated = Arc::new(Gated(Collect::default(), Mutex::new(gate)));
     let output = Output::start(&Redactor::new(), u64::MAX, gated.clone());
@@ -69,7 +69,7 @@ async fn output_beyond_the_limit_is_counted_and_dropped() {
 // promise: The output of a run is redacted before it is cut at its limit, so a cut value does
 // not show its beginning.
 #[tokio::test]
-async fn a_value_across_the_limit_does_not_show_its_beginning() {
+async fn value_across_the_limit_does_not_leak_its_beginning() {
     let collect = Arc::new(Collect::default());
     let redactor = Redactor::new();
     let (name, value) =
@@ -85,7 +85,7 @@ async fn a_value_across_the_limit_does_not_show_its_beginning() {
 }
 
 #[tokio::test]
-async fn what_was_not_permitted_is_not_queued() {
+async fn write_without_permit_is_not_queued() {
     let output = Output::start(&Redactor::new(), u64::MAX, Arc::new(Collect::default()));
     let mut stream = output.stream(Stream::Stdout);
     assert!(stream.write(Bytes::from_static(b"x")).is_err());
@@ -97,7 +97,7 @@ async fn what_was_not_permitted_is_not_queued() {
 
 // promise: A run that was stopped ends even if nobody reads its output.
 #[tokio::test]
-async fn a_stopped_run_does_not_wait_for_a_reader() {
+async fn stopped_run_does_not_wait_for_a_reader() {
     struct Stuck(Mutex<std::sync::mpsc::Receiver<()>>);
     impl Observer for Stuck {
         fn output(&self, _stream: Stream, _bytes: &[u8]) {
@@ -123,7 +123,7 @@ async fn a_stopped_run_does_not_wait_for_a_reader() {
 }
 
 #[tokio::test]
-async fn a_writer_waits_for_a_slow_observer() {
+async fn writer_waits_for_a_slow_observer() {
     struct Slow(std::sync::mpsc::Receiver<()>);
     struct Gate(Mutex<Slow>);
     impl Observer for Gate {
@@ -145,7 +145,7 @@ async fn a_writer_waits_for_a_slow_observer() {
 }
 
 #[tokio::test]
-async fn what_an_observer_breaks_is_over_and_nobody_waits() {
+async fn panicking_observer_blocks_no_writer() {
     struct Breaks;
     impl Observer for Breaks {
         fn output(&self, _stream: Stream, _bytes: &[u8]) {
@@ -165,7 +165,7 @@ async fn what_an_observer_breaks_is_over_and_nobody_waits() {
 }
 
 #[test]
-fn what_is_written_as_the_host_ends_holds_up_nobody() {
+fn write_during_shutdown_does_not_block() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let context = runtime.enter();
     let output = Output::start(&Redactor::new(), u64::MAX, Arc::new(Collect::default()));

@@ -73,7 +73,7 @@ impl StoreError {
 }
 
 /// The result of a store look-up.
-pub(super) enum Found {
+pub(super) enum StoredCode {
     /// Code whose keyed hash verifies.
     Code(AuthenticatedCode),
     /// There is no entry.
@@ -112,19 +112,21 @@ impl CodeStore {
 
     /// Looks up the code of a component. It reads a whole file: do not call it on an executor's
     /// thread.
-    pub(super) fn get(&self, component: &Digest, engine: &EngineHash) -> Found {
+    pub(super) fn get(&self, component: &Digest, engine: &EngineHash) -> StoredCode {
         self.get_into(component, engine, memory_file)
     }
 
     /// Does the same with another function that makes the file to seal.
-    fn get_into(&self, component: &Digest, engine: &EngineHash, make: MakeFile) -> Found {
-        let Some((folder, key)) = self.open.get() else { return Found::Absent };
+    fn get_into(&self, component: &Digest, engine: &EngineHash, make: MakeFile) -> StoredCode {
+        let Some((folder, key)) = self.open.get() else { return StoredCode::Absent };
         let unusable = |why: &str| {
-            Found::Unusable(format!("the stored code of this component was not used: {why}; it was compiled again"))
+            StoredCode::Unusable(format!(
+                "the stored code of this component was not used: {why}; it was compiled again"
+            ))
         };
         let (mut file, stat) = match folder.file(&name(component, engine)) {
             Ok(Some(found)) => found,
-            Ok(None) => return Found::Absent,
+            Ok(None) => return StoredCode::Absent,
             Err(Unusable::NotOurs(why)) => return unusable(why),
             Err(Unusable::Io(error)) => return unusable(&error.to_string()),
         };
@@ -143,7 +145,7 @@ impl CodeStore {
                 // removed first.
                 let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
                 let _ = rustix::fs::futimens(&file, &Timestamps { last_access: now, last_modification: now });
-                Found::Code(code)
+                StoredCode::Code(code)
             }
             Ok(None) => unusable("it is not what this store wrote"),
             Err(error) => unusable(&error.to_string()),

@@ -129,7 +129,7 @@ mod tests {
 
     // promise: Cached code is mapped from a sealed copy of which every byte was hashed.
     #[test]
-    fn a_copy_is_what_was_asked_for() {
+    fn sealed_copy_equals_its_source() {
         for length in [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 17] {
             let (sealed, bytes) = sealed(length);
             assert_eq!((sealed.len(), sealed.bytes().unwrap()), (length, bytes));
@@ -141,7 +141,7 @@ mod tests {
 
     // promise: Cached code is mapped from a sealed copy of which every byte was hashed.
     #[test]
-    fn nobody_changes_a_sealed_file() {
+    fn sealed_file_cannot_be_changed() {
         let (sealed, bytes) = sealed(10_000);
         let opened = |write: bool| File::options().read(true).write(write).open(sealed.path().unwrap()).unwrap();
         let again = opened(true);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_made_or_sealed_is_an_error() {
+    fn file_that_cannot_be_sealed_is_an_error() {
         let (file, _) = source(10);
         let copy = |make: MakeFile| Sealed::copy(&file, 4, 10, make, |_| ()).is_ok();
         assert!(copy(memory_file));
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_path_leads_to_this_file_or_there_is_none() {
+    fn sealed_path_leads_to_the_same_file() {
         let (sealed, _) = sealed(10);
         assert!(sealed.path().unwrap().starts_with(DESCRIPTORS));
         let folder = tempfile::tempdir().unwrap();

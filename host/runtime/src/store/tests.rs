@@ -49,15 +49,15 @@ impl Bench {
         (store, self.path().join(name(&self.digest(), &self.hash)))
     }
 
-    fn get(&self, store: &CodeStore) -> Found {
+    fn get(&self, store: &CodeStore) -> StoredCode {
         store.get(&self.digest(), &self.hash)
     }
 
     fn why(&self, store: &CodeStore) -> String {
         match self.get(store) {
-            Found::Unusable(why) => why,
-            Found::Absent => "absent".into(),
-            Found::Code(_) => "code".into(),
+            StoredCode::Unusable(why) => why,
+            StoredCode::Absent => "absent".into(),
+            StoredCode::Code(_) => "code".into(),
         }
     }
 }
@@ -71,17 +71,17 @@ fn chmod(path: &Path, mode: u32) {
 }
 
 #[test]
-fn what_was_put_is_found_by_every_process_and_loads() {
+fn stored_code_is_found_by_every_process() {
     let bench = Bench::new();
     let (store, entry) = bench.filled();
     assert_eq!((mode(&bench.path()), mode(&bench.path().join("store.key")), mode(&entry)), (0o700, 0o600, 0o600));
     for store in [store, bench.open()] {
-        let Found::Code(code) = bench.get(&store) else { panic!("{}", bench.why(&store)) };
+        let StoredCode::Code(code) = bench.get(&store) else { panic!("{}", bench.why(&store)) };
         assert_eq!(code.bytes(), bench.code().bytes());
         assert!(code.is_sealed());
         code.load(&bench.engine).unwrap();
     }
-    assert!(matches!(bench.open().get(&Digest::of(b"other"), &bench.hash), Found::Absent));
+    assert!(matches!(bench.open().get(&Digest::of(b"other"), &bench.hash), StoredCode::Absent));
     let names: Vec<_> = std::fs::read_dir(bench.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names.len(), 2, "nothing half written stays: {names:?}");
 }
@@ -98,24 +98,24 @@ fn answer(engine: &Engine, component: &wasmtime::component::Component) -> u32 {
 fn code_runs_from_its_sealed_file_and_outlives_entry_and_proof() {
     let bench = Bench::new();
     let (store, entry) = bench.filled();
-    let Found::Code(code) = bench.get(&store) else { panic!("{}", bench.why(&store)) };
+    let StoredCode::Code(code) = bench.get(&store) else { panic!("{}", bench.why(&store)) };
     let first = code.load(&bench.engine).unwrap();
     std::fs::write(&entry, vec![0; code.len() + HEADER_LEN]).unwrap();
     assert_eq!(answer(&bench.engine, &first), 42);
     let second = code.load(&bench.engine).unwrap();
     drop((code, first));
     assert_eq!(answer(&bench.engine, &second), 42, "the mapping keeps what it maps");
-    assert!(matches!(bench.get(&store), Found::Unusable(_)), "the entry itself was changed");
+    assert!(matches!(bench.get(&store), StoredCode::Unusable(_)), "the entry itself was changed");
 }
 
 #[test]
-fn without_a_sealed_file_code_is_checked_and_loaded_from_memory() {
+fn code_without_sealed_file_is_verified_and_loaded_from_memory() {
     let bench = Bench::new();
     let (store, entry) = bench.filled();
     let makes: [MakeFile; 2] = [|| Err(std::io::ErrorKind::Unsupported.into()), tempfile::tempfile];
     let get = |make: MakeFile| store.get_into(&bench.digest(), &bench.hash, make);
     for make in makes {
-        let Found::Code(code) = get(make) else { panic!("{}", bench.why(&store)) };
+        let StoredCode::Code(code) = get(make) else { panic!("{}", bench.why(&store)) };
         assert!(!code.is_sealed());
         assert_eq!(code.bytes(), bench.code().bytes());
         assert_eq!(answer(&bench.engine, &code.load(&bench.engine).unwrap()), 42);
@@ -125,7 +125,7 @@ fn without_a_sealed_file_code_is_checked_and_loaded_from_memory() {
     changed[last] ^= 1;
     std::fs::write(&entry, changed).unwrap();
     for make in makes {
-        assert!(matches!(get(make), Found::Unusable(_)));
+        assert!(matches!(get(make), StoredCode::Unusable(_)));
     }
 }
 
@@ -133,7 +133,7 @@ fn without_a_sealed_file_code_is_checked_and_loaded_from_memory() {
 fn code_that_came_from_the_store_is_not_put_there_again() {
     let bench = Bench::new();
     let (store, entry) = bench.filled();
-    let Found::Code(code) = bench.get(&store) else { panic!("{}", bench.why(&store)) };
+    let StoredCode::Code(code) = bench.get(&store) else { panic!("{}", bench.why(&store)) };
     std::fs::remove_file(&entry).unwrap();
     store.put(&bench.digest(), &bench.hash, &code).unwrap();
     assert!(!entry.exists());
@@ -143,7 +143,7 @@ fn code_that_came_from_the_store_is_not_put_there_again() {
 fn looking_makes_nothing() {
     let bench = Bench::new();
     let store = bench.open();
-    assert!(matches!(bench.get(&store), Found::Absent));
+    assert!(matches!(bench.get(&store), StoredCode::Absent));
     assert!(!bench.folder.path().join("home").exists());
 }
 
@@ -162,48 +162,48 @@ fn every_flipped_bit_is_noticed() {
         let mut changed = whole.clone();
         changed[at] ^= 1 << (at % 8);
         std::fs::write(&entry, &changed).unwrap();
-        assert!(matches!(bench.get(&store), Found::Unusable(_)), "byte {at}");
+        assert!(matches!(bench.get(&store), StoredCode::Unusable(_)), "byte {at}");
     }
     std::fs::write(&entry, &whole).unwrap();
-    assert!(matches!(bench.get(&store), Found::Code(_)), "the comparison can succeed");
+    assert!(matches!(bench.get(&store), StoredCode::Code(_)), "the comparison can succeed");
 }
 
 #[test]
-fn a_cut_or_lengthened_entry_is_noticed() {
+fn entry_of_changed_length_is_rejected() {
     let bench = Bench::new();
     let (store, entry) = bench.filled();
     let whole = std::fs::read(&entry).unwrap();
     for length in [0, 1, HEADER_LEN - 1, HEADER_LEN, HEADER_LEN + 1, whole.len() / 2, whole.len() - 1] {
         std::fs::write(&entry, &whole[..length]).unwrap();
-        assert!(matches!(bench.get(&store), Found::Unusable(_)), "{length} bytes");
+        assert!(matches!(bench.get(&store), StoredCode::Unusable(_)), "{length} bytes");
     }
     std::fs::write(&entry, [whole, vec![0]].concat()).unwrap();
-    assert!(matches!(bench.get(&store), Found::Unusable(_)));
+    assert!(matches!(bench.get(&store), StoredCode::Unusable(_)));
 }
 
 // promise: Compiled code is loaded only if its keyed hash matches.
 #[test]
-fn an_entry_under_anothers_name_does_not_fit() {
+fn entry_under_another_name_is_rejected() {
     let bench = Bench::new();
     let (store, entry) = bench.filled();
     let other = Digest::of(b"other");
     std::fs::copy(&entry, bench.path().join(name(&other, &bench.hash))).unwrap();
-    assert!(matches!(store.get(&other, &bench.hash), Found::Unusable(_)), "another component");
+    assert!(matches!(store.get(&other, &bench.hash), StoredCode::Unusable(_)), "another component");
     let other = EngineHash::of(&Engine::new(wasmtime::Config::new().epoch_interruption(false)).unwrap());
     std::fs::copy(&entry, bench.path().join(name(&bench.digest(), &other))).unwrap();
-    assert!(matches!(store.get(&bench.digest(), &other), Found::Unusable(_)), "another engine");
+    assert!(matches!(store.get(&bench.digest(), &other), StoredCode::Unusable(_)), "another engine");
 }
 
 // promise: Compiled code is loaded only if its keyed hash matches.
 #[test]
-fn an_entry_of_a_foreign_key_does_not_fit_and_is_replaced() {
+fn entry_of_another_key_is_rejected_and_replaced() {
     let bench = Bench::new();
     let (_, entry) = bench.filled();
     std::fs::write(bench.path().join("store.key"), [7; 32]).unwrap();
     let store = bench.open();
     assert!(bench.why(&store).contains("it is not what this store wrote"));
     store.put(&bench.digest(), &bench.hash, &bench.code()).unwrap();
-    assert!(matches!(bench.get(&store), Found::Code(_)));
+    assert!(matches!(bench.get(&store), StoredCode::Code(_)));
     assert!(entry.exists());
 }
 
@@ -211,7 +211,7 @@ fn an_entry_of_a_foreign_key_does_not_fit_and_is_replaced() {
 // or of another user -> a keyed hash over the bytes that are loaded from sealed or private memory,
 // in a directory of this user alone
 #[test]
-fn an_entry_that_is_a_link_or_open_to_others_is_not_used_and_is_replaced() {
+fn link_or_entry_open_to_others_is_replaced() {
     type Damage = fn(&Path);
     let cases: [(Damage, &str); 3] = [
         (
@@ -238,13 +238,13 @@ fn an_entry_that_is_a_link_or_open_to_others_is_not_used_and_is_replaced() {
         damage(&entry);
         assert!(bench.why(&store).contains(expected), "{}", bench.why(&store));
         store.put(&bench.digest(), &bench.hash, &bench.code()).unwrap();
-        assert!(matches!(bench.get(&store), Found::Code(_)), "{expected}");
+        assert!(matches!(bench.get(&store), StoredCode::Code(_)), "{expected}");
         assert!(std::fs::symlink_metadata(&entry).unwrap().is_file());
     }
 }
 
 #[test]
-fn a_folder_or_key_that_is_not_ours_alone_is_refused() {
+fn folder_or_key_open_to_others_is_refused() {
     type Damage = fn(&Path);
     let cases: [(Damage, &str); 6] = [
         (|path| chmod(path, 0o750), "other users have access to it"),
@@ -286,7 +286,7 @@ fn a_folder_or_key_that_is_not_ours_alone_is_refused() {
 // or of another user -> a keyed hash over the bytes that are loaded from sealed or private memory,
 // in a directory of this user alone
 #[test]
-fn what_belongs_to_another_user_is_refused() {
+fn folder_of_another_user_is_refused() {
     if !rustix::process::geteuid().is_root() {
         // Only root can give a file away.
         return;
@@ -300,7 +300,7 @@ fn what_belongs_to_another_user_is_refused() {
 }
 
 #[test]
-fn what_was_used_longest_ago_goes_first() {
+fn least_recently_used_entry_is_removed_first() {
     let bench = Bench::new();
     let code = bench.code();
     let size = (code.len() + HEADER_LEN) as u64;
@@ -321,7 +321,10 @@ fn what_was_used_longest_ago_goes_first() {
         age(at, seconds);
     }
     assert_eq!(have(), [0, 1, 2]);
-    assert!(matches!(store.get(&digests[0], &bench.hash), Found::Code(_)), "the oldest is used, and so the newest");
+    assert!(
+        matches!(store.get(&digests[0], &bench.hash), StoredCode::Code(_)),
+        "the oldest is used, and so the newest"
+    );
     put(3);
     assert_eq!(have(), [0, 2, 3]);
     let small = bench.open().with_max_bytes(size);
@@ -332,7 +335,7 @@ fn what_was_used_longest_ago_goes_first() {
 }
 
 #[test]
-fn what_a_killed_process_left_half_written_is_removed_and_what_is_being_written_is_not() {
+fn partial_file_of_a_killed_process_is_removed() {
     let bench = Bench::new();
     let (store, _) = bench.filled();
     let (left, held) = (bench.path().join(".partial-left"), bench.path().join(".partial-held"));
@@ -350,7 +353,7 @@ fn what_a_killed_process_left_half_written_is_removed_and_what_is_being_written_
     assert!(!left.exists() && held.exists());
     drop(writer);
     let writer = plant();
-    assert!(matches!(bench.get(&bench.open()), Found::Code(_)));
+    assert!(matches!(bench.get(&bench.open()), StoredCode::Code(_)));
     assert!(!left.exists() && held.exists());
     drop(writer);
     bench.open();
@@ -369,6 +372,6 @@ fn many_at_once_agree_on_a_key() {
     });
     let store = bench.open();
     for n in 0..8u8 {
-        assert!(matches!(store.get(&Digest::of(&[n]), &bench.hash), Found::Code(_)), "{n}");
+        assert!(matches!(store.get(&Digest::of(&[n]), &bench.hash), StoredCode::Code(_)), "{n}");
     }
 }
