@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::out::{self, object};
@@ -91,6 +92,12 @@ impl Failure {
     /// Returns a failure for invalid usage or input.
     pub(super) fn invalid(message: impl fmt::Display) -> Self {
         Self::new(Exit::Invalid, message)
+    }
+
+    /// Returns a function that turns an error of reading a file into a failure. `kind` says what
+    /// kind of file it is, with a blank at the end.
+    pub(super) fn unreadable(kind: &str, path: &Path) -> impl Fn(io::Error) -> Self + Copy {
+        move |cause| Self::invalid(format!("could not read {kind}`{}`: {cause}", path.display())).help("check the path")
     }
 
     /// Returns a failure of the host or the vault.

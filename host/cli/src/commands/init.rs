@@ -31,7 +31,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     }
     let with_passphrase = args.passphrase || context.has_passphrase_option();
     let protection = if with_passphrase {
-        Protection::Passphrase(passphrase::new(context.passphrase_file())?)
+        Protection::Passphrase(passphrase::new(context.passphrase_file(), passphrase::FILE_OPTION)?)
     } else {
         Protection::KeyFile
     };

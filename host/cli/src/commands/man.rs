@@ -61,16 +61,7 @@ fn page(command: &Command, path: &str) -> Result<Vec<u8>, Failure> {
         .source(concat!("strongroom ", env!("CARGO_PKG_VERSION")))
         .manual("strongroom");
     let mut page = Vec::new();
-    man.render_title(&mut page).map_err(failed)?;
-    man.render_name_section(&mut page).map_err(failed)?;
-    man.render_synopsis_section(&mut page).map_err(failed)?;
-    man.render_description_section(&mut page).map_err(failed)?;
-    if command.get_arguments().next().is_some() {
-        man.render_options_section(&mut page).map_err(failed)?;
-    }
-    if command.get_subcommands().next().is_some() {
-        man.render_subcommands_section(&mut page).map_err(failed)?;
-    }
+    man.render(&mut page).map_err(failed)?;
     let examples = if path.is_empty() { examples::GETTING_STARTED } else { examples::for_command(path) };
     let mut roff = Roff::new();
     if !examples.is_empty() {

@@ -15,29 +15,24 @@ use super::value::{read_bounded, strip_line_end};
 /// The maximum length of a passphrase in bytes.
 const PASSPHRASE_MAX: usize = 4096;
 
+/// How to give a file with the passphrase of the vault.
+pub(super) const FILE_OPTION: &str = "`--passphrase-file PATH` or the variable `STRONGROOM_PASSPHRASE_FILE`";
+
 /// Reads the passphrase of an existing vault.
 pub(super) fn existing(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
     match file {
         Some(file) => from_file(file),
-        None => ask("Vault passphrase: ", "`--passphrase-file PATH` or the variable `STRONGROOM_PASSPHRASE_FILE`"),
+        None => ask("Vault passphrase: ", FILE_OPTION),
     }
 }
 
-/// Reads the passphrase of a new vault. The prompt asks for it twice.
-pub(super) fn new(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
-    chosen(file, "New vault passphrase: ", "`--passphrase-file PATH` or the variable `STRONGROOM_PASSPHRASE_FILE`")
-}
-
-/// Reads the new passphrase for a rekey. The prompt asks for it twice.
-pub(super) fn replacement(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
-    chosen(file, "New vault passphrase: ", "`--new-passphrase-file PATH`")
-}
-
-fn chosen(file: Option<&Path>, question: &str, option: &str) -> Result<Zeroizing<String>, Failure> {
+/// Reads a new passphrase from a file or, if there is none, from a prompt that asks for it twice.
+/// `option` is how to give a file.
+pub(super) fn new(file: Option<&Path>, option: &str) -> Result<Zeroizing<String>, Failure> {
     let passphrase = match file {
         Some(file) => from_file(file)?,
         None => {
-            let first = ask(question, option)?;
+            let first = ask("New vault passphrase: ", option)?;
             if *first != *ask("Repeat the passphrase: ", option)? {
                 return Err(Failure::invalid("the passphrases do not match").help("run the command again"));
             }
@@ -71,10 +66,7 @@ fn checked(bytes: &[u8], what: &str) -> Result<Zeroizing<String>, Failure> {
 }
 
 fn from_file(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let failed = |cause: io::Error| {
-        Failure::invalid(format!("could not read the passphrase file `{}`: {cause}", path.display()))
-            .help("check the path")
-    };
+    let failed = Failure::unreadable("the passphrase file ", path);
     let file = match File::open(path) {
         Ok(file) => file,
         Err(cause) if is_surely_a_path(path) => return Err(failed(cause)),

@@ -93,9 +93,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     }
     let opened = context.find_and_open()?;
     create_private_dir(&opened.home.temp())?;
-    let log = args.log.as_deref().map(Log::create).transpose()?;
-    let screen = match &log {
-        Some(log) => log.screen()?,
+    let screen = match &args.log {
+        Some(path) => Screen::log(create_log(path)?).map_err(Failure::host)?,
         None if args.json => Screen::stderr_only(),
         None => Screen::streams(),
     };
@@ -109,8 +108,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         Err(failure) => {
             screen.finish();
             // The run did not start, so the log is empty.
-            if let Some(log) = log {
-                log.discard();
+            if let Some(log) = &args.log {
+                let _ = fs::remove_file(log);
             }
             return Err(failure);
         }
@@ -220,29 +219,12 @@ fn report(args: &Args, record: &RunRecord, screen: &Screen) -> Result<(), Failur
     }
 }
 
-/// A new file for the component's output.
-struct Log {
-    path: PathBuf,
-    file: File,
-}
-
-impl Log {
-    fn create(path: &Path) -> Result<Self, Failure> {
-        match File::options().write(true).create_new(true).mode(0o600).open(path) {
-            Ok(file) => Ok(Self { path: path.to_owned(), file }),
-            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => Err(log_exists_error(path)),
-            Err(cause) => Err(Failure::invalid(format!("could not create the log `{}`: {cause}", path.display()))),
-        }
-    }
-
-    fn screen(&self) -> Result<Screen, Failure> {
-        let failed = |cause| Failure::host(format!("could not write the log `{}`: {cause}", self.path.display()));
-        self.file.try_clone().and_then(Screen::log).map_err(failed)
-    }
-
-    fn discard(self) {
-        let _ = fs::remove_file(&self.path);
-    }
+/// Creates the file for the component's output.
+fn create_log(path: &Path) -> Result<File, Failure> {
+    File::options().write(true).create_new(true).mode(0o600).open(path).map_err(|cause| match cause.kind() {
+        io::ErrorKind::AlreadyExists => log_exists_error(path),
+        _ => Failure::invalid(format!("could not create the log `{}`: {cause}", path.display())),
+    })
 }
 
 fn log_exists_error(path: &Path) -> Failure {
@@ -268,10 +250,8 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let log = Log::create(&path).unwrap();
+        create_log(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(Log::create(&path).is_err());
-        log.discard();
-        assert!(!path.exists());
+        assert!(create_log(&path).is_err());
     }
 }

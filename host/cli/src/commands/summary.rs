@@ -1,5 +1,6 @@
 //! The summary at the end of a run and in `runs show`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anstyle::Style;
@@ -42,7 +43,8 @@ fn summary(record: &RunRecord, width: usize) -> Vec<String> {
         table.add("cause", vec![blame_text(blame).to_owned()]);
     }
     let without_policy = has_no_policy(record);
-    table.add_marked("denied", denied(&record.secrets, without_policy, width), style::WARNING);
+    let denied = denied(&record.secrets, without_policy, width).into_iter().map(|line| (style::WARNING, line));
+    table.add_each("denied", denied.collect());
     let served: Vec<Vec<String>> = record
         .secrets
         .iter()
@@ -183,43 +185,25 @@ fn network(uses: &[NetworkUse], without_policy: bool, width: usize) -> Vec<(Styl
 /// Returns the policy line that would allow the denied connections, if there is one.
 pub(super) fn tcp_suggestion(uses: &[NetworkUse]) -> Option<String> {
     let denied = uses.iter().filter(|used| used.denied > 0);
-    let mut entries: Vec<String> = Vec::new();
-    for entry in denied.filter_map(|used| used.would_allow.as_ref()).take(SECTION_MAX) {
-        let entry = format!("\"{}\"", escape_controls(entry));
-        if !entries.contains(&entry) {
-            entries.push(entry);
-        }
-    }
-    (!entries.is_empty()).then(|| format!("tcp = [{}]", entries.join(", ")))
+    let entries = denied.filter_map(|used| used.would_allow.as_ref()).take(SECTION_MAX);
+    let entries: BTreeSet<String> = entries.map(|entry| format!("\"{}\"", escape_controls(entry))).collect();
+    (!entries.is_empty()).then(|| format!("tcp = [{}]", Vec::from_iter(entries).join(", ")))
 }
 
 /// Merges lines for the same key, because a policy accepts only one entry per name. Lines that
 /// differ in more than their operations stay unchanged.
 pub(super) fn merge_grants<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut merged: Vec<(String, Vec<String>)> = Vec::new();
-    let mut plain: Vec<String> = Vec::new();
+    let mut merged: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut plain = BTreeSet::new();
     for line in lines {
         match operations(line) {
-            Some((key, operations)) => match merged.iter_mut().find(|(other, _)| *other == key) {
-                Some((_, known)) => known.extend(operations),
-                None => merged.push((key, operations)),
-            },
-            None if plain.iter().any(|known| known == line) => {}
-            None => plain.push(line.to_owned()),
+            Some((key, operations)) => merged.entry(key).or_default().extend(operations),
+            None => drop(plain.insert(line.to_owned())),
         }
     }
-    let rejoin = |(key, mut operations): (String, Vec<String>)| {
-        let mut seen = Vec::new();
-        operations.retain(|operation| {
-            !seen.contains(operation) && {
-                seen.push(operation.clone());
-                true
-            }
-        });
-        let operations: Vec<String> = operations.iter().map(|operation| format!("\"{operation}\"")).collect();
-        format!("{key} = [{}]", operations.join(", "))
-    };
-    merged.into_iter().map(rejoin).chain(plain).collect()
+    // A list of names in TOML looks like one in Rust.
+    let grants = merged.into_iter().map(|(key, operations)| format!("{key} = {:?}", Vec::from_iter(operations)));
+    grants.chain(plain).collect()
 }
 
 /// Parses the key and the operations of a line such as `db-password = ["get"]`.
@@ -284,11 +268,7 @@ struct Sections {
 
 impl Sections {
     fn add(&mut self, name: &str, lines: Vec<String>) {
-        self.add_marked(name, lines, Style::new());
-    }
-
-    fn add_marked(&mut self, name: &str, lines: Vec<String>, style: Style) {
-        self.add_each(name, lines.into_iter().map(|line| (style, line)).collect());
+        self.add_each(name, lines.into_iter().map(|line| (Style::new(), line)).collect());
     }
 
     fn add_each(&mut self, name: &str, lines: Vec<(Style, String)>) {
@@ -370,7 +350,7 @@ mod tests {
         ];
         assert_eq!(
             merge_grants(lines.into_iter()),
-            ["a = [\"get\", \"set\"]", "\"db-*\" = [\"get\", \"list\"]", "b = { allow = [\"get\"], max-uses = 2 }"]
+            ["\"db-*\" = [\"get\", \"list\"]", "a = [\"get\", \"set\"]", "b = { allow = [\"get\"], max-uses = 2 }"]
         );
     }
 

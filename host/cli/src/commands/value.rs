@@ -41,9 +41,7 @@ pub(super) fn read(name: &SecretName, source: &Source<'_>, keep_newline: bool) -
             .help("export the variable and give its name without `$`")),
         },
         Source::File(path) => {
-            let failed = |cause: io::Error| {
-                Failure::invalid(format!("could not read `{}`: {cause}", path.display())).help("check the path")
-            };
+            let failed = Failure::unreadable("", path);
             read_stream(&File::open(path).map_err(failed)?, keep_newline, failed)
         }
         Source::Input if io::stdin().is_terminal() => {

@@ -117,7 +117,7 @@ fn rekey(args: &Rekey, context: &Context) -> Result<Exit, Failure> {
     let with_passphrase = passphrase_requested || (closed.needs_passphrase() && !args.key_file);
     let opened = context.open(closed)?;
     let protection = if with_passphrase {
-        Protection::Passphrase(passphrase::replacement(args.new_passphrase_file.as_deref())?)
+        Protection::Passphrase(passphrase::new(args.new_passphrase_file.as_deref(), "`--new-passphrase-file PATH`")?)
     } else {
         Protection::KeyFile
     };

@@ -61,7 +61,7 @@ impl Config {
         let Some(text) = option else { return Ok(self.file.credential.unwrap_or_default()) };
         CredentialKind::parse(text).ok_or_else(|| {
             let known: Vec<_> = CredentialKind::ALL.iter().map(|kind| format!("`{}`", kind.as_str())).collect();
-            ConfigError::Azure(format!(
+            ConfigError::Invalid(format!(
                 "unknown credential type in `--credential`: expected one of {}",
                 known.join(", ")
             ))
@@ -77,7 +77,7 @@ impl Config {
         let file = &self.file.azure;
         let absolute = |key: &str, path: &Option<PathBuf>| match path {
             Some(path) if !path.is_absolute() => {
-                Err(ConfigError::Azure(format!("`azure.{key}` must be an absolute path")))
+                Err(ConfigError::Invalid(format!("`azure.{key}` must be an absolute path")))
             }
             path => Ok(path.clone()),
         };
@@ -126,7 +126,7 @@ impl Config {
             }),
             (None, None) if authority.is_none() && metadata.is_none() => None,
             _ => {
-                return Err(ConfigError::Azure(
+                return Err(ConfigError::Invalid(
                     "`[azure.emulator]` needs both `host` (such as `localhost:8443`) and `ca-file` (its CA certificates)"
                         .into(),
                 ));

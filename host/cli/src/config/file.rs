@@ -164,7 +164,7 @@ fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, ConfigError>
         };
         let content: String = content.chars().take(ECHO_MAX).collect();
         let message = error.message().trim().replace('\n', ", ");
-        ConfigError::Syntax(format!(
+        ConfigError::Invalid(format!(
             "{}:{line}:{column}: {} in `{}`",
             path.display(),
             escape_controls(&message),

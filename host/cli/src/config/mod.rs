@@ -75,43 +75,33 @@ pub(crate) struct Config {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     /// The file cannot be read.
-    #[error("could not read the configuration file `{}`: {cause}", .path.display())]
+    #[error("could not read the configuration file `{}`", .path.display())]
     Read {
         /// The path.
         path: PathBuf,
         /// The cause.
+        #[source]
         cause: io::Error,
     },
-    /// The file has a syntax error, an unknown key or an invalid value. The text contains file,
-    /// line and column.
+    /// A setting is invalid. The text says where it is and what is expected.
     #[error("{0}")]
-    Syntax(String),
+    Invalid(String),
     /// Other users can write to the file.
     #[error("other users can write to the configuration file `{}`", .0.display())]
     Insecure(PathBuf),
     /// The file belongs to another user.
     #[error("the configuration file `{}` belongs to another user", .0.display())]
     Foreign(PathBuf),
-    /// The vault address is invalid.
-    #[error("{origin}: {reason}")]
-    Vault {
-        /// The source of the address.
-        origin: String,
-        /// What is wrong and what is expected.
-        reason: String,
-    },
-    /// The Azure settings are invalid. The text says what is expected.
-    #[error("{0}")]
-    Azure(String),
     /// A variable is not UTF-8 text.
     #[error("environment variable `{0}` is not UTF-8 text")]
     Variable(&'static str),
     /// A path cannot be made absolute.
-    #[error("environment variable `{name}` is not a usable path: {cause}")]
+    #[error("environment variable `{name}` is not a usable path")]
     Path {
         /// The variable.
         name: &'static str,
         /// The cause.
+        #[source]
         cause: io::Error,
     },
     /// The home directory cannot be determined.
@@ -203,7 +193,8 @@ impl Config {
             (None, Some((value, origin))) => (value.as_str(), format!("environment variable `{origin}`")),
             (None, None) => return Ok(VaultAddress::Local(self.home()?.vault())),
         };
-        VaultAddress::parse(value, &self.exceptions()?).map_err(|reason| ConfigError::Vault { origin, reason })
+        VaultAddress::parse(value, &self.exceptions()?)
+            .map_err(|reason| ConfigError::Invalid(format!("{origin}: {reason}")))
     }
 }
 

@@ -206,7 +206,7 @@ pub enum StartError {
     #[error(transparent)]
     Resolve(#[from] ResolveError),
     /// The record cannot be written.
-    #[error("the run cannot be recorded, so it was not started: {0}")]
+    #[error("could not start the run without its record")]
     Record(#[from] RunStoreError),
 }
 

@@ -35,6 +35,7 @@ const FILE_MAX: usize = COUNT_MAX * (VALUE_MAX + 4096);
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Secret name: 1 to 127 characters of 0-9, a-z, A-Z and `-`; not case-sensitive
+    #[arg(required_unless_present = "env_file")]
     name: Option<String>,
     /// Read the value from this environment variable
     #[arg(long, value_name = "VAR", conflicts_with = "from_file")]
@@ -50,7 +51,7 @@ pub(super) struct Args {
           conflicts_with_all = ["name", "from_env", "from_file", "keep_newline"])]
     env_file: Option<PathBuf>,
     /// Convert names in the file to valid secret names: `DB_PASSWORD` becomes `db-password`
-    #[arg(long)]
+    #[arg(long, requires = "env_file")]
     rename: bool,
     /// Media type or other label to store with the value
     #[arg(long, value_name = "TYPE")]
@@ -82,14 +83,6 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         ));
     }
     let name = args.name.as_deref().map(parse_name).transpose()?;
-    if name.is_none() && args.env_file.is_none() {
-        return Err(
-            Failure::invalid("no secret name given").help("give a name, or a file of variables with `--env-file FILE`")
-        );
-    }
-    if args.rename && args.env_file.is_none() {
-        return Err(Failure::invalid("`--rename` requires `--env-file`").help("give the file with `--env-file FILE`"));
-    }
     if let (Some(from), Some(to)) = (args.not_before, args.expires)
         && from >= to
     {
@@ -161,8 +154,7 @@ fn read_value(args: &Args, name: &SecretName) -> Result<Arc<Secret>, Failure> {
 /// Reads and checks a whole file. Reports every problem by line and never shows a value.
 fn from_env_file(path: &Path, rename: bool) -> Result<Vec<(SecretName, Arc<Secret>)>, Failure> {
     let shown = path.display();
-    let failed =
-        |cause: std::io::Error| Failure::invalid(format!("could not read `{shown}`: {cause}")).help("check the path");
+    let failed = Failure::unreadable("", path);
     let file = File::open(path).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     let Some(bytes) = value::read_bounded(&file, FILE_MAX).map_err(failed)? else {
