@@ -145,30 +145,21 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", paint(style::ERROR, "error:"), Indented(&self.message, 7))?;
+        write!(f, "{} {}", paint(style::ERROR, "error:"), indented(&self.message, 7))?;
         if let Some(help) = &self.help {
-            write!(f, "\n  {} {}", paint(style::HEADING, "help:"), Indented(help, 8))?;
+            write!(f, "\n  {} {}", paint(style::HEADING, "help:"), indented(help, 8))?;
         }
         if let Some(usage) = &self.usage {
-            write!(f, "\n  {} {}", paint(style::HEADING, "usage:"), Indented(usage, 9))?;
+            write!(f, "\n  {} {}", paint(style::HEADING, "usage:"), indented(usage, 9))?;
         }
         Ok(())
     }
 }
 
-/// Text whose continuation lines are indented.
-struct Indented<'a>(&'a str, usize);
-
-impl fmt::Display for Indented<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, line) in self.0.lines().enumerate() {
-            if at > 0 {
-                write!(f, "\n{:width$}", "", width = self.1)?;
-            }
-            f.write_str(&strongroom::escape::escape_controls(line))?;
-        }
-        Ok(())
-    }
+/// Escapes control characters, and indents all lines except the first.
+fn indented(text: &str, indent: usize) -> String {
+    let lines: Vec<String> = text.lines().map(strongroom::escape::escape_controls).collect();
+    lines.join(&format!("\n{:indent$}", ""))
 }
 
 /// Maps errors of writing to standard output. If it was closed (EPIPE), nothing is reported.

@@ -62,7 +62,7 @@ fn page(command: &Command, path: &str) -> Result<Vec<u8>, Failure> {
         .manual("strongroom");
     let mut page = Vec::new();
     man.render(&mut page).map_err(failed)?;
-    let examples = if path.is_empty() { examples::GETTING_STARTED } else { examples::for_command(path) };
+    let examples = examples::of(path);
     let mut roff = Roff::new();
     if !examples.is_empty() {
         literal(&mut roff, "EXAMPLES", examples.iter().copied());
@@ -98,8 +98,9 @@ mod tests {
         command.build();
         let mut pages = Vec::new();
         collect(&command, "", &mut pages).unwrap();
-        for (path, examples) in examples::EXAMPLES {
-            let name = format!("strongroom-{}.1", path.replace(' ', "-"));
+        for (path, examples) in examples::all() {
+            let name =
+                format!("strongroom-{}.1", path.replace(' ', "-")).replace("strongroom-strongroom", "strongroom");
             let (_, page) = pages.iter().find(|(page, _)| *page == name).unwrap_or_else(|| panic!("no page {name}"));
             let page = String::from_utf8(page.clone()).unwrap();
             let shown = page.replace("\\-", "-").replace("\\*(Aq", "'");

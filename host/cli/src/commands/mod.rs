@@ -106,7 +106,7 @@ fn base_command() -> clap::Command {
 
 /// Returns the command definitions with examples in their help.
 fn command() -> clap::Command {
-    let first = examples::section("Getting started", examples::GETTING_STARTED);
+    let first = examples::section("Getting started", &examples::of(""));
     let codes = examples::section("Exit codes", EXIT_CODES);
     let more = examples::section(
         "More help",
@@ -115,7 +115,7 @@ fn command() -> clap::Command {
             "strongroom man | man -l -  show the manual page; docs/ has the reference",
         ],
     );
-    examples::add(base_command()).after_help(format!("{first}\n\n{codes}\n\n{more}"))
+    examples::add(base_command(), "").after_help(format!("{first}\n\n{codes}\n\n{more}"))
 }
 
 /// Runs the program with its arguments, including the program name, and returns its exit code.

@@ -106,7 +106,7 @@ fn help(error: &Error, line: &ParsedLine<'_>, command: &Command) -> String {
             }
         }
         (ErrorKind::MissingRequiredArgument, path) => {
-            match examples::for_command(path).iter().min_by_key(|example| example.len()) {
+            match examples::of(path).iter().min_by_key(|example| example.len()) {
                 Some(example) => format!("try `{example}`"),
                 None => more,
             }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::super::context::Context;
 use super::super::failure::{Exit, Failure};
 use super::super::out::{self, object};
-use super::{Check, display_path, invalid_policy, read_text};
+use super::{Check, invalid_policy, read_text};
+use strongroom::escape::escape_controls;
 use strongroom::policy::{EntryInfo, Limits, Policy};
 
 pub(super) fn run(args: &Check, context: &Context) -> Result<Exit, Failure> {
@@ -32,7 +33,7 @@ pub(super) fn run(args: &Check, context: &Context) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         Ok((policy, limits)) => {
-            out::line(format!("`{}` is a valid policy", display_path(&args.file)))?;
+            out::line(format!("`{}` is a valid policy", escape_controls(&args.file.to_string_lossy())))?;
             out::columns(None, &rows(&policy, &limits), &[])
                 .iter()
                 .try_for_each(|line| out::line(format!("  {line}")))?;

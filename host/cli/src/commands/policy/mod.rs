@@ -5,7 +5,7 @@ mod explain;
 mod suggest;
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -13,7 +13,6 @@ use clap::Subcommand;
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::out;
-use strongroom::escape::escape_controls;
 use strongroom::policy::{Policy, PolicyError, SCHEMA, TEXT_MAX};
 
 /// Check or explain a policy, or suggest one for a run
@@ -110,15 +109,9 @@ fn is_env_file(text: &str) -> bool {
 /// Reads the text of a policy file.
 fn read_text(path: &Path) -> Result<String, Failure> {
     let shown = path.display();
-    let failed = |cause: io::Error| {
-        let failure = Failure::invalid(format!("could not read the policy `{shown}`: {cause}"));
-        match cause.kind() {
-            io::ErrorKind::IsADirectory => failure.help("give a file, not a directory"),
-            io::ErrorKind::NotFound => {
-                failure.help("check the path, or create a policy with `strongroom inspect COMPONENT --starter-policy`")
-            }
-            _ => failure,
-        }
+    let failed = |cause| {
+        Failure::invalid(format!("could not read the policy `{shown}`: {cause}"))
+            .help("check the path, or create a policy with `strongroom inspect COMPONENT --starter-policy`")
     };
     let mut bytes = Vec::new();
     let limit = u64::try_from(TEXT_MAX).unwrap_or(u64::MAX).saturating_add(1);
@@ -127,21 +120,14 @@ fn read_text(path: &Path) -> Result<String, Failure> {
         return Err(Failure::invalid(format!("`{shown}` is a component, not a policy"))
             .help("pass a TOML file: `strongroom run COMPONENT --policy FILE`"));
     }
-    if bytes.len() > TEXT_MAX {
-        return Err(Failure::invalid(format!(
-            "the policy `{shown}` is larger than {}",
-            strongroom::policy::show_size(TEXT_MAX as u64)
-        ))
-        .help("check that it is the right file"));
+    match String::from_utf8(bytes) {
+        Ok(text) if text.len() <= TEXT_MAX => Ok(text),
+        _ => {
+            let max = strongroom::policy::show_size(TEXT_MAX as u64);
+            Err(Failure::invalid(format!("the policy `{shown}` is not a text of at most {max} in UTF-8"))
+                .help("check that it is the right file"))
+        }
     }
-    String::from_utf8(bytes).map_err(|_| {
-        Failure::invalid(format!("the policy `{shown}` is not UTF-8 text")).help("check that it is the right file")
-    })
-}
-
-/// Returns a path with control characters escaped.
-fn display_path(path: &Path) -> String {
-    escape_controls(&path.to_string_lossy())
 }
 
 #[cfg(test)]
