@@ -35,7 +35,6 @@ const FILE_MAX: usize = COUNT_MAX * (VALUE_MAX + 4096);
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Secret name: 1 to 127 characters of 0-9, a-z, A-Z and `-`; not case-sensitive
-    #[arg(required_unless_present = "env_file")]
     name: Option<String>,
     /// Read the value from this environment variable
     #[arg(long, value_name = "VAR", conflicts_with = "from_file")]
@@ -51,7 +50,7 @@ pub(super) struct Args {
           conflicts_with_all = ["name", "from_env", "from_file", "keep_newline"])]
     env_file: Option<PathBuf>,
     /// Convert names in the file to valid secret names: `DB_PASSWORD` becomes `db-password`
-    #[arg(long, requires = "env_file")]
+    #[arg(long)]
     rename: bool,
     /// Media type or other label to store with the value
     #[arg(long, value_name = "TYPE")]
@@ -83,6 +82,15 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         ));
     }
     let name = args.name.as_deref().map(parse_name).transpose()?;
+    if name.is_none() && args.env_file.is_none() {
+        return Err(
+            Failure::invalid("no secret name given").help("give a name, or a file of variables with `--env-file FILE`")
+        );
+    }
+    // Not `requires`: clap ignores that if a name is given, which conflicts with the file.
+    if args.rename && args.env_file.is_none() {
+        return Err(Failure::invalid("`--rename` requires `--env-file`").help("give the file with `--env-file FILE`"));
+    }
     if let (Some(from), Some(to)) = (args.not_before, args.expires)
         && from >= to
     {
