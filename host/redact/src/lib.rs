@@ -17,66 +17,50 @@
 //! stream was split into chunks.
 //!
 //! # Algorithm
-//! - `needles` stores the first bytes of each needle and how to compute the rest from the value.
-//!   Storing all encodings of a 25 KiB value would take megabytes; the rest is needed only while a
-//!   long needle is being matched.
-//! - `tier` builds Aho-Corasick automata over these first bytes. Values arrive during a run, so
-//!   there are several automata, merged like the levels of a log-structured merge tree. Each value
-//!   is built into few automata instead of into a new one per arrival.
-//! - `scan` runs the automata over the text and tracks long needles with Knuth-Morris-Pratt. The
-//!   time per byte does not depend on text or values, except that long needles with a long common
-//!   prefix are tracked one by one.
-//! - `filter` skips ranges in which no needle starts, at several gigabytes per second. The scanner
-//!   reads only the rest byte by byte.
-//! - `stream` holds back undecided bytes: those from the earliest position at which a needle may
-//!   have started. If no needle has started, it holds back nothing, so a prompt without a newline
-//!   appears at once.
+//! - `encoders` computes the needles of a value when it is registered. They are stored as hashes
+//!   and not needed again.
+//! - `index` has the needles of all values, and answers which is the longest that starts at a
+//!   position of a text. A needle is found through its prefixes of 16, 32, 64, ... bytes, so the
+//!   work per position is bounded whatever the values and the text are.
+//! - `hash` computes the hash of any part of a text in constant time.
+//! - `stream` decides one position after the other, and holds back the bytes from the first
+//!   undecided one on. If no needle has started, it holds back nothing, so a prompt without a
+//!   newline appears at once.
 //!
 //! # Memory
-//! Values, stored first bytes, partial encodings, held-back bytes and the filter's tables of hashes
-//! are zeroized when they are dropped. The automata are not, because `aho-corasick` offers no way
-//! to do it. They contain the first `needles::HEAD` bytes of each needle, which is all of a short
-//! value, and more of needles with a common prefix.
+//! Held-back bytes and encodings are zeroized when they are dropped. The index is not: it contains
+//! the first 15 bytes of each needle, which is all of a short value, and hashes.
 
-#[cfg(test)]
-mod compare;
 mod encoders;
-mod filter;
-mod needles;
+mod hash;
+mod index;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
 mod planted;
 #[cfg(any(test, feature = "oracle"))]
 pub mod reference;
-mod scan;
 mod stream;
 #[cfg(test)]
 mod tests;
-mod tier;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use self::encoders::{MIN_LINE, MIN_VALUE};
+pub use self::index::{LENGTHS_MAX, PATTERNS_MAX};
 pub use self::stream::RedactStream;
 use strongroom_core::escape::escape_controls;
 
-use self::needles::{Entry, EntryByValue};
-use self::tier::{Snapshot, Tier};
+use self::hash::{HashedText, KeySet, RollingHash};
+use self::index::{Index, Search, Sketch};
 use strongroom_core::ids::SecretName;
 use strongroom_core::secret::Secret;
 
 /// The maximum total length of the values of one redactor in bytes: about 330 values of maximum
-/// length. Values with a common prefix are tracked one by one, so this also bounds the cost per
-/// byte of output of a component that sets such values.
+/// length. This bounds the time that encoding the values takes.
 pub const VALUES_MAX: usize = 8 * 1024 * 1024;
-
-/// The maximum number of needles of one redactor. A password has 20 to 100; a value has at most
-/// about 300, and two more for each of its lines.
-pub const NEEDLES_MAX: usize = 1 << 20;
 
 /// The number of bytes read at a time if only the start of a long text is needed.
 const PREFIX_CHUNK: usize = 4 * 1024;
@@ -107,33 +91,46 @@ const LAST_MARKER: &str = "***";
 /// assert_eq!(out, b"[redacted:db-password]");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Redactor(Arc<Shared>);
 
-#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// The number of effective registrations. A stream compares it without taking the lock.
-    generation: AtomicU64,
+    /// The hash of no bytes, from which all hashes of this redactor start.
+    empty: RollingHash,
     replaced: AtomicU64,
 }
 
-#[derive(Default)]
 struct State {
-    /// Registered values that are not in a tier yet.
-    pending: Vec<Arc<Entry>>,
-    snapshot: Arc<Snapshot>,
-    /// All registered values, to detect duplicates.
-    registered: HashSet<EntryByValue>,
+    index: Index,
+    /// The name of each registered value.
+    names: Vec<SecretName>,
+    /// The keys of all registered values, to detect duplicates.
+    values: KeySet,
+    /// The total length of the values that were encoded.
     bytes: usize,
-    /// The number of needles of all values; for pending values, an upper bound.
-    needles: usize,
-    /// A lower bound for the length of a needle; zero if no value is registered.
-    shortest: usize,
+    /// Whether a value was refused. Then all further ones are, so that a component cannot have
+    /// values encoded without end.
+    full: bool,
+    /// Whether all output is withheld.
     closed: bool,
-    /// Disables the filter, for comparison.
-    #[cfg(test)]
-    unfiltered: bool,
+    empty: RollingHash,
+}
+
+impl Default for Redactor {
+    fn default() -> Self {
+        let empty = RollingHash::new();
+        let state = State {
+            index: Index::new(),
+            names: Vec::new(),
+            values: KeySet::default(),
+            bytes: 0,
+            full: false,
+            closed: false,
+            empty,
+        };
+        Self(Arc::new(Shared { state: Mutex::new(state), empty, replaced: AtomicU64::new(0) }))
+    }
 }
 
 impl Redactor {
@@ -142,18 +139,10 @@ impl Redactor {
         Self::default()
     }
 
-    /// Creates a redactor that does not use the filter.
-    #[cfg(test)]
-    fn unfiltered() -> Self {
-        let redactor = Self::default();
-        redactor.lock().unfiltered = true;
-        redactor
-    }
-
-    /// Uses up the capacity, as values of [`VALUES_MAX`] bytes would.
+    /// Uses up the capacity, as a value that exceeds it would.
     #[cfg(any(test, feature = "oracle"))]
     pub fn fill(&self) {
-        self.lock().bytes = VALUES_MAX;
+        self.lock().full = true;
     }
 
     /// Covers a value from now on in every text and every stream, including bytes that open streams
@@ -162,48 +151,47 @@ impl Redactor {
     /// Registering a value again has no effect, even under another name. A name may have several
     /// values.
     ///
-    /// Beyond [`VALUES_MAX`] or [`NEEDLES_MAX`] the redactor fails closed: it withholds all further
-    /// output. Use [`try_register`](Self::try_register) to refuse the value instead.
+    /// If the redactor is full, it fails closed: it withholds all further output. Use
+    /// [`try_register`](Self::try_register) to refuse the value instead.
     pub fn register(&self, name: &SecretName, value: &Secret) {
         if !self.try_register(name, value) {
-            let mut state = self.lock();
-            if !std::mem::replace(&mut state.closed, true) {
-                self.0.generation.fetch_add(1, Ordering::Release);
-            }
+            self.lock().closed = true;
         }
     }
 
-    /// Covers a value as [`register`](Self::register) does, but returns `false` and registers
-    /// nothing if the capacity is exceeded.
+    /// Covers a value as [`register`](Self::register) does, but returns `false` if the redactor is
+    /// full: the values exceed [`VALUES_MAX`], [`PATTERNS_MAX`] or [`LENGTHS_MAX`]. From then on it
+    /// refuses every value that it does not cover.
+    ///
+    /// A value of the maximum length takes tens of milliseconds of CPU time, about a microsecond
+    /// per byte.
     pub fn try_register(&self, name: &SecretName, value: &Secret) -> bool {
         let text = value.expose();
+        if !encoders::is_covered(text) {
+            return !self.lock().closed;
+        }
+        let key = Sketch::new(text.as_bytes(), self.0.empty).key();
+        {
+            let mut state = self.lock();
+            if state.values.contains(&key) {
+                return !state.closed;
+            }
+            state.bytes = state.bytes.saturating_add(text.len());
+            state.full |= state.bytes > VALUES_MAX;
+            if state.full {
+                return false;
+            }
+        }
+        // Without the lock, so that the run's output goes on.
+        let mut sketches = Vec::new();
+        encoders::for_each_needle(text, |needle| sketches.push(Sketch::new(needle, self.0.empty)));
         let mut state = self.lock();
         let state = &mut *state;
-        if state.closed {
-            return false;
-        }
-        if !encoders::is_covered(text) || state.registered.contains(text) {
-            return true;
-        }
-        if !state.has_capacity_for(text.len()) {
-            return false;
-        }
-        let entry = Arc::new(Entry::new(name.clone(), text));
-        state.bytes = state.bytes.saturating_add(text.len());
-        state.needles = state.needles.saturating_add(encoders::needles_at_most(text.len()));
-        let shortest = encoders::shortest_needle(text);
-        state.shortest = if state.shortest == 0 { shortest } else { state.shortest.min(shortest) };
-        state.registered.insert(EntryByValue(Arc::clone(&entry)));
-        state.pending.push(entry);
-        self.0.generation.fetch_add(1, Ordering::Release);
-        true
-    }
-
-    /// Returns whether a value of this length can be registered without exceeding [`VALUES_MAX`] or
-    /// [`NEEDLES_MAX`].
-    pub fn has_capacity(&self, value: &Secret) -> bool {
-        let mut state = self.lock();
-        !state.closed && state.has_capacity_for(value.len())
+        let number = u32::try_from(state.names.len()).unwrap_or(u32::MAX);
+        state.names.push(name.clone());
+        // A value that is refused halfway is partly covered, which does no harm.
+        state.full |= !sketches.iter().all(|sketch| state.index.add(sketch, number));
+        !state.full && { state.values.insert(key) || true }
     }
 
     /// Redacts a whole text, such as a name or an error. Redact before truncating or escaping: a
@@ -218,21 +206,15 @@ impl Redactor {
     /// Redacts and then escapes text of a component for use inside the host's output, such as a
     /// name, a message or a reason.
     pub fn sanitize(&self, text: &str) -> String {
-        if self.is_below_every_needle(text) { escape_controls(text) } else { escape_controls(&self.redact(text)) }
+        escape_controls(&self.redact(text))
     }
 
     /// Returns the first `max` characters of [`sanitize`](Self::sanitize) of a text that may be
     /// very long, without reading more of the text than necessary. A truncated result ends in `…`.
     pub fn sanitize_prefix(&self, text: &str, max: usize) -> String {
-        // Usually a short name that is requested between two registrations.
-        let shown = if text.len() <= PREFIX_CHUNK && self.is_below_every_needle(text) {
-            escape_controls(text)
-        } else {
-            // A character that is cut at the end lies beyond `max`.
-            escape_controls(&String::from_utf8_lossy(
-                &self.redacted_prefix(text, max.saturating_mul(char::MAX.len_utf8())),
-            ))
-        };
+        // A character that is cut at the end lies beyond `max`.
+        let redacted = self.redacted_prefix(text, max.saturating_mul(char::MAX.len_utf8()));
+        let shown = escape_controls(&String::from_utf8_lossy(&redacted));
         match shown.char_indices().nth(max) {
             Some((end, _)) => format!("{}…", shown.get(..end).unwrap_or_default()),
             None => shown,
@@ -263,10 +245,6 @@ impl Redactor {
         self.0.replaced.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn generation(&self) -> u64 {
-        self.0.generation.load(Ordering::Acquire)
-    }
-
     /// Returns the start of a redacted text: at least `enough` bytes if it has them.
     fn redacted_prefix(&self, text: &str, enough: usize) -> Vec<u8> {
         let mut out = Vec::new();
@@ -282,31 +260,6 @@ impl Redactor {
         out
     }
 
-    /// Returns whether a text is shorter than every needle and therefore contains none. This avoids
-    /// building automata of the latest values.
-    fn is_below_every_needle(&self, text: &str) -> bool {
-        let state = self.lock();
-        !state.closed && (state.shortest == 0 || text.len() < state.shortest)
-    }
-
-    /// Returns the current snapshot, and builds it if values arrived since the last call.
-    fn snapshot(&self) -> Arc<Snapshot> {
-        let mut state = self.lock();
-        // The lock also guards writes, so the snapshot covers exactly this many registrations.
-        let generation = self.generation();
-        if state.snapshot.generation() != generation {
-            let pending = state.take_pending();
-            let tiers = Tier::grow(state.snapshot.tiers(), pending);
-            state.closed |= tiers.is_none();
-            let tiers = if state.closed { None } else { tiers };
-            let snapshot = Snapshot::new(generation, tiers);
-            #[cfg(test)]
-            let snapshot = if state.unfiltered { snapshot.without_filter() } else { snapshot };
-            state.snapshot = Arc::new(snapshot);
-        }
-        Arc::clone(&state.snapshot)
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         // Ignores poisoning: no code that holds the lock leaves the state inconsistent.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -314,30 +267,16 @@ impl Redactor {
 }
 
 impl State {
-    fn has_capacity_for(&mut self, len: usize) -> bool {
-        let needles = encoders::needles_at_most(len);
-        if self.needles.saturating_add(needles) > NEEDLES_MAX {
-            // The count may be an overestimate.
-            let pending = self.take_pending();
-            self.pending = pending;
-        }
-        self.bytes.saturating_add(len) <= VALUES_MAX && self.needles.saturating_add(needles) <= NEEDLES_MAX
-    }
-
-    /// Takes the pending values and replaces the estimates of their needles with exact counts.
-    fn take_pending(&mut self) -> Vec<Arc<Entry>> {
-        let pending = std::mem::take(&mut self.pending);
-        for entry in &pending {
-            if let Some(excess) = entry.overestimate() {
-                self.needles = self.needles.saturating_sub(excess);
-            }
-        }
-        pending
+    /// Returns whether a text contains a needle.
+    fn contains_needle(&self, text: &str) -> bool {
+        let mut hashed = HashedText::new(self.empty);
+        hashed.push(text.as_bytes());
+        (0..text.len()).any(|at| matches!(self.index.search(&mut hashed, at, true), Search::Decided(Some(_))))
     }
 }
 
 impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Redactor").field("registered", &self.generation()).field("count", &self.count()).finish()
+        f.debug_struct("Redactor").field("registered", &self.lock().values.len()).field("count", &self.count()).finish()
     }
 }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_S
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::encoders::{FORMS, Scope};
+use super::encoders::needles;
 use super::tests::{case, name, redactor, secret, streamed};
 use super::*;
 
@@ -182,10 +182,16 @@ fn long_value_is_redacted_in_every_form() {
     assert!(key.len() > 25_000 && odd.len() > 25_000);
     for value in [key, odd] {
         let redactor = redactor(&[("x", &value)]);
-        for form in FORMS.iter().filter(|form| form.scope == Scope::Value) {
-            let text = [b"<".as_slice(), &form.encode(&value, true), b">"].concat();
+        for needle in needles(&value).iter().filter(|needle| needle.len() >= value.len()) {
+            let text = [b"<", needle.as_slice(), b">"].concat();
             for size in [997, usize::MAX] {
-                assert!(streamed(&redactor, text.chunks(size)) == b"<[redacted:x]>", "{}", form.name);
+                let out = streamed(&redactor, text.chunks(size));
+                assert_eq!(
+                    String::from_utf8_lossy(&out),
+                    "<[redacted:x]>",
+                    "{}",
+                    String::from_utf8_lossy(&needle[..80])
+                );
             }
         }
     }
@@ -197,10 +203,9 @@ fn hundreds_of_values_are_redacted_in_every_form() {
     let redactor = Redactor::new();
     (0..400).for_each(|at| redactor.register(&name(&format!("n{at}")), &secret(&value(at))));
     for at in 0..400 {
-        let forms = FORMS.iter().filter(|form| form.scope == Scope::Value);
-        let text: Vec<u8> =
-            forms.clone().flat_map(|form| [form.encode(&value(at), true).to_vec(), b"\n".to_vec()].concat()).collect();
-        let expected = format!("[redacted:n{at}]\n").repeat(forms.count());
+        let needles = needles(&value(at));
+        let text: Vec<u8> = needles.iter().flat_map(|needle| [needle.as_slice(), b"\n"].concat()).collect();
+        let expected = format!("[redacted:n{at}]\n").repeat(needles.len());
         assert_eq!(String::from_utf8(streamed(&redactor, text.chunks(1 + at))).unwrap(), expected);
     }
 }

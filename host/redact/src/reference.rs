@@ -5,7 +5,7 @@
 
 #![allow(clippy::indexing_slicing, reason = "for tests, which fail by panicking")]
 
-use super::encoders::{FORMS, Form, MIN_NEEDLE, pieces};
+use super::encoders::needles;
 
 /// A value with all its needles.
 #[derive(Debug)]
@@ -20,13 +20,7 @@ pub struct ReferenceValue {
 
 /// Returns a value that is covered from an offset on.
 pub fn reference_value(of: &str, value: &str, from: usize) -> ReferenceValue {
-    let whole = |form: &'static Form| {
-        pieces(form.scope, value).into_iter().map(|(at, len)| form.encode(&value[at..at + len], true).to_vec())
-    };
-    let mut needles: Vec<_> = FORMS.iter().flat_map(whole).filter(|needle| needle.len() >= MIN_NEEDLE).collect();
-    needles.sort();
-    needles.dedup();
-    ReferenceValue { name: of.to_owned(), needles, from }
+    ReferenceValue { name: of.to_owned(), needles: needles(value), from }
 }
 
 /// Redacts a text and returns the result and the number of markers.

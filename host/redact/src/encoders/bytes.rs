@@ -7,8 +7,6 @@ use base64::engine::GeneralPurpose;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::Part;
-
 pub(super) const LOWER: &[u8; 16] = b"0123456789abcdef";
 pub(super) const UPPER: &[u8; 16] = b"0123456789ABCDEF";
 
@@ -38,22 +36,22 @@ pub(super) enum Tail {
     Padded,
 }
 
-pub(super) fn base64(part: Part<'_>, engine: &GeneralPurpose, prefix: Prefix, tail: Tail, out: &mut Vec<u8>) {
+pub(super) fn base64(text: &str, engine: &GeneralPurpose, prefix: Prefix, tail: Tail, out: &mut Vec<u8>) {
     let (count, fill) = match prefix {
         Prefix::Unknown(count) => (count, 0),
         Prefix::Colon(count) => (count, b':'),
     };
-    let mut input = Zeroizing::new(Vec::with_capacity(count.saturating_add(part.text.len())));
+    let mut input = Zeroizing::new(Vec::with_capacity(count.saturating_add(text.len())));
     // Only the last of the preceding bytes shares a digit with the value.
     input.resize(count, fill);
-    input.extend_from_slice(part.text.as_bytes());
+    input.extend_from_slice(text.as_bytes());
     let mut encoded = Zeroizing::new(vec![0; input.len().div_ceil(3).saturating_mul(4)]);
     // The buffer has exactly the length of the encoding.
     let written = engine.encode_slice(input.as_slice(), encoded.as_mut_slice()).unwrap_or(0);
     let bits = input.len().saturating_mul(8);
     let end = match tail {
-        Tail::Padded if part.last => written,
-        Tail::Bare if part.last => bits.div_ceil(6),
+        Tail::Padded => written,
+        Tail::Bare => bits.div_ceil(6),
         _ => bits / 6,
     };
     let start = match prefix {
@@ -64,9 +62,9 @@ pub(super) fn base64(part: Part<'_>, engine: &GeneralPurpose, prefix: Prefix, ta
 }
 
 /// Writes base64 of the value alone, with a line ending after every `width` digits.
-pub(super) fn base64_lines(part: Part<'_>, width: usize, ending: &str, out: &mut Vec<u8>) {
-    let mut encoded = Zeroizing::new(Vec::with_capacity(part.text.len().div_ceil(3).saturating_mul(4)));
-    base64(part, &STANDARD, Prefix::Unknown(0), Tail::Padded, &mut encoded);
+pub(super) fn base64_lines(text: &str, width: usize, ending: &str, out: &mut Vec<u8>) {
+    let mut encoded = Zeroizing::new(Vec::with_capacity(text.len().div_ceil(3).saturating_mul(4)));
+    base64(text, &STANDARD, Prefix::Unknown(0), Tail::Padded, &mut encoded);
     for (at, line) in encoded.chunks(width).enumerate() {
         if at > 0 {
             out.extend_from_slice(ending.as_bytes());
@@ -75,13 +73,13 @@ pub(super) fn base64_lines(part: Part<'_>, width: usize, ending: &str, out: &mut
     }
 }
 
-pub(super) fn hex(part: Part<'_>, alphabet: &[u8; 16], out: &mut Vec<u8>) {
-    out.extend(part.text.bytes().flat_map(|byte| digits(byte, alphabet)));
+pub(super) fn hex(text: &str, alphabet: &[u8; 16], out: &mut Vec<u8>) {
+    out.extend(text.bytes().flat_map(|byte| digits(byte, alphabet)));
 }
 
 /// Writes the bytes as decimal numbers.
-pub(super) fn list(part: Part<'_>, separator: &str, out: &mut Vec<u8>) {
-    for (at, byte) in part.text.bytes().enumerate() {
+pub(super) fn list(text: &str, separator: &str, out: &mut Vec<u8>) {
+    for (at, byte) in text.bytes().enumerate() {
         // Writing to a vector cannot fail.
         let _ = if at == 0 { write!(out, "{byte}") } else { write!(out, "{separator}{byte}") };
     }
@@ -92,14 +90,14 @@ fn percent_byte(byte: u8, alphabet: &[u8; 16], out: &mut Vec<u8>) {
     out.extend(digits(byte, alphabet));
 }
 
-pub(super) fn percent_all(part: Part<'_>, alphabet: &[u8; 16], out: &mut Vec<u8>) {
-    part.text.bytes().for_each(|byte| percent_byte(byte, alphabet, out));
+pub(super) fn percent_all(text: &str, alphabet: &[u8; 16], out: &mut Vec<u8>) {
+    text.bytes().for_each(|byte| percent_byte(byte, alphabet, out));
 }
 
 /// Percent-encodes every byte except ASCII letters, digits and `kept`; with `plus`, a space becomes
 /// `+`.
-pub(super) fn percent(part: Part<'_>, kept: &[u8], plus: bool, alphabet: &[u8; 16], out: &mut Vec<u8>) {
-    for byte in part.text.bytes() {
+pub(super) fn percent(text: &str, kept: &[u8], plus: bool, alphabet: &[u8; 16], out: &mut Vec<u8>) {
+    for byte in text.bytes() {
         match byte {
             b' ' if plus => out.push(b'+'),
             _ if byte.is_ascii_alphanumeric() || kept.contains(&byte) => out.push(byte),

@@ -1,6 +1,5 @@
 //! String escapes of JSON, programming languages and shells.
 
-use super::Part;
 use super::style::{
     Names, Number, Style, UNITS, UNITS_UPPER, control, control_delete, not_ascii, not_printed, push, unit,
 };
@@ -63,14 +62,14 @@ pub(super) static JSON_NET: Style =
     Style::new(&[BACKSLASH, BREAKS, FEEDS], |c| html(c) || not_printed(c) || matches!(c, '"' | '+' | '`'), UNITS_UPPER);
 
 /// Writes `\uXXXX` for every character, including letters and digits.
-pub(super) fn units(part: Part<'_>, alphabet: &[u8; 16], out: &mut Vec<u8>) {
-    part.text.chars().for_each(|c| unit(c, alphabet, out));
+pub(super) fn units(text: &str, alphabet: &[u8; 16], out: &mut Vec<u8>) {
+    text.chars().for_each(|c| unit(c, alphabet, out));
 }
 
 /// The output of `{:?}`. It differs from `escape_debug` in the apostrophe and in combining
 /// characters.
-pub(super) fn rust(part: Part<'_>, out: &mut Vec<u8>) {
-    for c in part.text.chars() {
+pub(super) fn rust(text: &str, out: &mut Vec<u8>) {
+    for c in text.chars() {
         match c {
             '\'' => out.push(b'\''),
             _ => c.escape_debug().for_each(|c| push(c, out)),
@@ -78,12 +77,12 @@ pub(super) fn rust(part: Part<'_>, out: &mut Vec<u8>) {
     }
 }
 
-pub(super) fn rust_escape_debug(part: Part<'_>, out: &mut Vec<u8>) {
-    part.text.escape_debug().for_each(|c| push(c, out));
+pub(super) fn rust_escape_debug(text: &str, out: &mut Vec<u8>) {
+    text.escape_debug().for_each(|c| push(c, out));
 }
 
-pub(super) fn rust_escape_default(part: Part<'_>, out: &mut Vec<u8>) {
-    part.text.escape_default().for_each(|c| push(c, out));
+pub(super) fn rust_escape_default(text: &str, out: &mut Vec<u8>) {
+    text.escape_default().for_each(|c| push(c, out));
 }
 
 /// `[u8]::escape_ascii`.
@@ -156,8 +155,8 @@ const BARE: Names = &[
 pub(super) static SHELL_BACKSLASHES: Style = Style::named(&[DOUBLE, HISTORY, BARE]);
 
 /// `Shellwords.escape`.
-pub(super) fn shell_ruby(part: Part<'_>, out: &mut Vec<u8>) {
-    for c in part.text.chars() {
+pub(super) fn shell_ruby(text: &str, out: &mut Vec<u8>) {
+    for c in text.chars() {
         match c {
             '\n' => out.extend_from_slice(b"'\n'"),
             _ if c.is_ascii_alphanumeric() || "_-.,:+/@".contains(c) => push(c, out),

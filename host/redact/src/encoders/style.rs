@@ -3,7 +3,6 @@
 
 use std::io::Write as _;
 
-use super::Part;
 use super::bytes::{LOWER, UPPER, digits};
 
 /// Characters and their replacements.
@@ -50,8 +49,8 @@ impl Style {
         Self { names, numbered, number }
     }
 
-    pub(super) fn write(&self, part: Part<'_>, out: &mut Vec<u8>) {
-        for c in part.text.chars() {
+    pub(super) fn write(&self, text: &str, out: &mut Vec<u8>) {
+        for c in text.chars() {
             if c.is_ascii_alphanumeric() {
                 push(c, out);
             } else if let Some((_, name)) = self.names.iter().copied().flatten().find(|(named, _)| *named == c) {
