@@ -1,4 +1,4 @@
-//! Throughput of the redactor, compared with copying and with a plain Aho-Corasick automaton.
+//! Throughput of the redactor, and how long it occupies a thread that other runs use.
 //!
 //! Run with `cargo bench -p strongroom-redact --bench redact`. `docs/benchmarks.md` has the results
 //! and what limits them.
@@ -7,7 +7,6 @@
 
 use std::hint::black_box;
 
-use aho_corasick::AhoCorasick;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use divan::Bencher;
@@ -87,7 +86,6 @@ fn redactor(values: &[String]) -> Redactor {
     for (at, value) in values.iter().enumerate() {
         redactor.register(&SecretName::parse(&format!("value-{at}")).unwrap(), &Secret::new(value.clone()).unwrap());
     }
-    redactor.redact("");
     redactor
 }
 
@@ -183,23 +181,6 @@ fn copying(bencher: Bencher<'_, '_>) {
     writes(bencher, &text("log", &values(50)), |chunk, out| out.extend_from_slice(chunk));
 }
 
-/// The `aho-corasick` crate with default settings, over the plain values and five of their
-/// encodings, chunk by chunk. It does not replace anything, misses matches that are split between
-/// two writes, and has far fewer needles than the redactor.
-#[divan::bench(args = TEXTS)]
-fn aho_corasick_50_values(bencher: Bencher<'_, '_>, kind: &str) {
-    let values = values(50);
-    let needles = values.iter().flat_map(|value| {
-        let inner = |before: &str| STANDARD_NO_PAD.encode(format!("{before}{value}"))[before.len()..].to_owned();
-        [value.clone(), hex(value), percent(value), inner(""), inner(":"), inner("::")]
-    });
-    let automaton = AhoCorasick::new(needles).unwrap();
-    writes(bencher, &text(kind, &values), |chunk, out| {
-        out.extend_from_slice(chunk);
-        black_box(automaton.find_iter(chunk).count());
-    });
-}
-
 /// No values: runs to which no secret was released.
 #[divan::bench]
 fn redactor_no_value(bencher: Bencher<'_, '_>) {
@@ -223,10 +204,53 @@ fn redactor_key_of_25_kb(bencher: Bencher<'_, '_>, kind: &str) {
     stream(bencher, &[key()], &text(kind, &[key()]));
 }
 
-/// 49 values and one of four bytes, the shortest possible: the filter cannot skip.
+/// 49 values and one of four bytes, the shortest possible.
 #[divan::bench(args = TEXTS)]
 fn redactor_with_a_short_value(bencher: Bencher<'_, '_>, kind: &str) {
     let mut values = values(49);
     values.push("q7Zx".to_owned());
     stream(bencher, &values, &text(kind, &values));
+}
+
+/// One write of a component that has set values so that it takes as long as possible. Other runs on
+/// the thread wait for it. `common`: values that begin alike and end in characters that every
+/// encoder changes in its own way. `nested`: as many lengths as possible of the same character.
+/// `parts`: at each position of the text another value starts.
+#[divan::bench(args = ["common", "nested", "parts"])]
+fn hostile_write(bencher: Bencher<'_, '_>, kind: &str) {
+    let random = Numbers(4).letters(ALNUM, 3 * WRITE);
+    let beginning = "b".repeat(128);
+    // 60 lengths up to the next power of two, for each power of two.
+    let nested = (2..15_u32).flat_map(|power| (0..60).map(move |at| (1 << power) + at));
+    let (values, text): (Vec<String>, &str) = match kind {
+        "common" => ((0..3_000).map(|at| format!("{beginning}\"'<&>/=`+ {at:x}\n")).collect(), &beginning),
+        "nested" => (nested.map(|len| "a".repeat(len)).collect(), "a"),
+        _ => ((0..2_000).map(|at| random[at * 5..at * 5 + 3_000].to_owned()).collect(), &random),
+    };
+    let redactor = Redactor::new();
+    let name = SecretName::parse("x").unwrap();
+    let accepted = values.iter().filter(|value| redactor.try_register(&name, &Secret::new((*value).clone()).unwrap()));
+    assert!(accepted.count() > 100);
+    let text: Vec<u8> = text.bytes().cycle().take(WRITE).collect();
+    let (mut stream, mut out) = (redactor.stream(), Vec::new());
+    bencher.bench_local(|| {
+        out.clear();
+        stream.push(black_box(&text), &mut out);
+    });
+}
+
+/// Registering a value in a new redactor.
+#[divan::bench(args = ["token", "key of 25 KB", "lines of 6 bytes", "quotes"])]
+fn registration(bencher: Bencher<'_, '_>, kind: &str) {
+    let value = match kind {
+        "token" => values(1).remove(0),
+        "key of 25 KB" => key(),
+        "lines of 6 bytes" => (0..3_600).map(|line| format!("{line:06x}\n")).collect(),
+        _ => "\"'<&>/=`+".repeat(2_800),
+    };
+    let (name, value) = (SecretName::parse("x").unwrap(), Secret::new(value).unwrap());
+    bencher.with_inputs(Redactor::new).bench_local_values(|redactor| {
+        assert!(redactor.try_register(&name, &value));
+        redactor
+    });
 }
