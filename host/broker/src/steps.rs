@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
+use tokio::task::{consume_budget, spawn_blocking};
 
 use super::error::{from_vault, unavailable_audit};
 use super::{Answer, BATCH_MAX, GuestError, Held, REFUSALS_MAX, Repeats, RequestError, RunBroker};
@@ -18,6 +19,10 @@ use strongroom_vault::{Description, Stored, VaultError};
 
 /// The longest component text that the audit log and the record keep, in characters.
 const SHOWN_MAX: usize = 160;
+
+/// The longest value in bytes that is encoded for the redactor on the executor, which takes about a
+/// tenth of a millisecond.
+const REGISTERED_INLINE_MAX: usize = 128;
 
 /// Returns whether a failed change may have taken effect: the vault's reply was lost or unreadable.
 fn is_doubtful(error: &VaultError) -> bool {
@@ -298,8 +303,17 @@ impl RunBroker {
     /// Registers a value with the redactor, so that the run's output is searched for it from now
     /// on. If the redactor is full, the value is neither released nor stored, and a further audit
     /// event says so.
-    pub(super) async fn watch(&self, grant: &Grant, value: &Secret) -> Result<(), RequestError> {
-        if !self.redactor.try_register(grant.asked(), value) {
+    ///
+    /// Encoding a long value takes tens of milliseconds, which must not delay other runs.
+    pub(super) async fn watch(&self, grant: &Grant, value: &Arc<Secret>) -> Result<(), RequestError> {
+        let registered = if value.len() <= REGISTERED_INLINE_MAX {
+            consume_budget().await;
+            self.redactor.try_register(grant.asked(), value)
+        } else {
+            let (redactor, name, value) = (self.redactor.clone(), grant.asked().clone(), Arc::clone(value));
+            spawn_blocking(move || redactor.try_register(&name, &value)).await.unwrap_or(false)
+        };
+        if !registered {
             let outcome = Some("withheld: the redactor is full".into());
             self.audit(Event { event: Kind::Outcome, outcome, ..self.about(grant) }).await?;
             let guest = GuestError::Exhausted("this run has handled as much secret text as one run may".to_owned());

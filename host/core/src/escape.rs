@@ -96,13 +96,15 @@ fn escape(c: char, out: &mut String) {
 }
 
 /// Returns whether a character controls the output or is invisible: C0, delete and C1; characters
-/// that reorder text or break lines; and invisible characters that make two texts look the same
-/// (Unicode 16, general categories Cc, Zl, Zp and most of Cf).
+/// that reorder text or break lines; and invisible characters, which make two texts look the same
+/// or carry hidden text (Unicode 16, general categories Cc, Zl, Zp and most of Cf, and variation
+/// selectors).
 fn is_control(c: char) -> bool {
     c.is_control()
         || matches!(c,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180b}'..='\u{180f}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+            | '\u{e0100}'..='\u{e01ef}')
 }
 
 /// Returns whether a character is a joiner: invisible, but necessary for some scripts and emoji.
@@ -131,6 +133,16 @@ mod tests {
         );
         assert_eq!(escape_controls("zero\u{200b}\u{200d}width \u{e0041}"), "zero\\u{200b}\\u{200d}width \\u{e0041}");
         assert_eq!(escape_controls("Grüße, 世界 🎼 \\o/"), "Grüße, 世界 🎼 \\o/");
+    }
+
+    // attack: leak: hide text in variation selectors, which are invisible -> they are escaped
+    #[test]
+    fn variation_selectors_are_escaped() {
+        assert_eq!(
+            escape_controls("a\u{fe00}b\u{fe0f}c\u{e0100}d\u{e01ef}"),
+            "a\\u{fe00}b\\u{fe0f}c\\u{e0100}d\\u{e01ef}"
+        );
+        assert_eq!(terminal(&["a\u{fe01}b\u{e0101}c\u{180b}".as_bytes()]), "a\\u{fe01}b\\u{e0101}c\\u{180b}");
     }
 
     #[test]

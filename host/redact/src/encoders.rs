@@ -23,10 +23,12 @@ mod style;
 #[cfg(test)]
 mod tests;
 
+use std::io::{self, Write as _};
+
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use zeroize::Zeroizing;
 
-use self::bytes::{LOWER, Prefix, Tail, UPPER, base64, base64_lines, hex, list, percent, percent_all};
+use self::bytes::{LOWER, Prefix, Tail, UPPER, WriteByte, base64, base64_lines, hex, list, percent, percent_all};
 use self::entities::*;
 use self::escapes::*;
 use self::style::Style;
@@ -41,8 +43,9 @@ pub const MIN_LINE: usize = 6;
 /// The minimum length of a needle in bytes. It must exceed the three bytes of the last marker.
 pub(super) const MIN_NEEDLE: usize = 4;
 
-/// The maximum number of bytes that an encoder writes per byte that it reads: `\u001f`.
-pub(super) const GROWTH: usize = 6;
+/// The maximum number of bytes that an encoder writes per byte that it reads: three digits, a comma,
+/// a line break and eight spaces.
+pub(super) const GROWTH: usize = 13;
 
 /// The maximum number of bytes that an encoder writes beyond [`GROWTH`]: base64 padding.
 const SLACK: usize = 8;
@@ -68,12 +71,24 @@ fn for_each_encoding(text: &str, buffer: &mut Zeroizing<Vec<u8>>, mut each: impl
     // depend on the prefix.
     for width in [64, 76] {
         for ending in ["\n", "\r\n"] {
-            encode(&|out| base64_lines(text, width, ending, out));
+            for tail in [Tail::Inner, Tail::Padded, Tail::Bare] {
+                encode(&|out| base64_lines(text, width, ending, tail, out));
+            }
         }
     }
-    // The output of `{:?}` for bytes, and JSON lists of bytes.
-    for separator in [", ", ","] {
-        encode(&|out| list(text, separator, out));
+    // `{:?}`, JSON, Go, one number per line, JSON and `{:#?}` with indentation.
+    for separator in [", ", ",", " ", "\n", ",\n  ", ",\n    ", ",\n        "] {
+        encode(&|out| list(text, separator, |byte, out| write!(out, "{byte}"), out));
+    }
+    for unit in [u16::to_le_bytes, u16::to_be_bytes] {
+        encode(&|out| out.extend(text.encode_utf16().flat_map(unit)));
+    }
+    for character in CHARACTERS {
+        // Writing to a vector cannot fail.
+        encode(&|out| _ = text.chars().try_for_each(|c| character(c, out)));
+    }
+    for (separator, write) in HEX_LISTS {
+        encode(&|out| list(text, separator, *write, out));
     }
     for alphabet in [LOWER, UPPER] {
         encode(&|out| hex(text, alphabet, out));
@@ -97,6 +112,35 @@ fn for_each_encoding(text: &str, buffer: &mut Zeroizing<Vec<u8>>, mut each: impl
 /// is shared.
 const PREFIXES: &[Prefix] =
     &[Prefix::Unknown(0), Prefix::Unknown(1), Prefix::Unknown(2), Prefix::Colon(1), Prefix::Colon(2)];
+
+/// Entities for every character.
+const CHARACTERS: [fn(char, &mut Vec<u8>) -> io::Result<()>; 3] = [
+    |c, out| write!(out, "&#{};", u32::from(c)),
+    |c, out| write!(out, "&#x{:x};", u32::from(c)),
+    |c, out| write!(out, "&#x{:X};", u32::from(c)),
+];
+
+/// Lists of hexadecimal numbers: the separator and the notation. `xxd` and Node's `Buffer`;
+/// addresses; `{:02x?}` and `{:x?}`; C; Go's `%#v`; `\x54` for every byte.
+const HEX_LISTS: &[(&str, WriteByte)] = &[
+    (" ", |byte, out| write!(out, "{byte:02x}")),
+    (" ", |byte, out| write!(out, "{byte:02X}")),
+    (":", |byte, out| write!(out, "{byte:02x}")),
+    (":", |byte, out| write!(out, "{byte:02X}")),
+    (", ", |byte, out| write!(out, "{byte:02x}")),
+    (", ", |byte, out| write!(out, "{byte:02X}")),
+    (", ", |byte, out| write!(out, "{byte:x}")),
+    (", ", |byte, out| write!(out, "{byte:X}")),
+    (", ", |byte, out| write!(out, "0x{byte:02x}")),
+    (", ", |byte, out| write!(out, "0x{byte:02X}")),
+    (", ", |byte, out| write!(out, "0x{byte:x}")),
+    (",", |byte, out| write!(out, "0x{byte:02x}")),
+    (",", |byte, out| write!(out, "0x{byte:02X}")),
+    (" ", |byte, out| write!(out, "0x{byte:02x}")),
+    (" ", |byte, out| write!(out, "0x{byte:02X}")),
+    ("", |byte, out| write!(out, "\\x{byte:02x}")),
+    ("", |byte, out| write!(out, "\\x{byte:02X}")),
+];
 
 /// The characters that percent-encodings keep besides letters and digits, and whether a space
 /// becomes `+`.

@@ -65,6 +65,10 @@ pub const VALUES_MAX: usize = 8 * 1024 * 1024;
 /// The number of bytes read at a time if only the start of a long text is needed.
 const PREFIX_CHUNK: usize = 4 * 1024;
 
+/// The maximum number of bytes read of a text of which only the start is needed. A component could
+/// pass a text of many megabytes that is redacted to almost nothing.
+const PREFIX_READ_MAX: usize = 16 * PREFIX_CHUNK;
+
 /// The marker if every longer one would itself contain a registered value, such as the word
 /// `redacted`. No needle is this short.
 const LAST_MARKER: &str = "***";
@@ -191,14 +195,16 @@ impl Redactor {
         state.names.push(name.clone());
         // A value that is refused halfway is partly covered, which does no harm.
         state.full |= !sketches.iter().all(|sketch| state.index.add(sketch, number));
-        !state.full && { state.values.insert(key) || true }
+        if !state.full {
+            state.values.insert(key);
+        }
+        !state.full
     }
 
     /// Redacts a whole text, such as a name or an error. Redact before truncating or escaping: a
     /// truncated or escaped value is not found.
     pub fn redact(&self, text: &str) -> String {
-        // Needles and markers are valid UTF-8, so removing needles from a text leaves valid UTF-8
-        // and the lossy conversion is never used.
+        // Only a value in UTF-16 can start or end inside a character.
         String::from_utf8(self.redact_bytes(text.as_bytes()))
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
     }
@@ -210,13 +216,29 @@ impl Redactor {
     }
 
     /// Returns the first `max` characters of [`sanitize`](Self::sanitize) of a text that may be
-    /// very long, without reading more of the text than necessary. A truncated result ends in `…`.
+    /// very long, without reading more of the text than necessary, and at most 64 KiB. A truncated
+    /// result ends in `…`.
     pub fn sanitize_prefix(&self, text: &str, max: usize) -> String {
-        // A character that is cut at the end lies beyond `max`.
-        let redacted = self.redacted_prefix(text, max.saturating_mul(char::MAX.len_utf8()));
-        let shown = escape_controls(&String::from_utf8_lossy(&redacted));
+        let enough = max.saturating_mul(char::MAX.len_utf8());
+        let (mut stream, mut out) = (self.stream(), Vec::new());
+        let mut chunks = text.as_bytes().chunks(PREFIX_CHUNK).take(PREFIX_READ_MAX / PREFIX_CHUNK);
+        while out.len() <= enough
+            && let Some(chunk) = chunks.next()
+        {
+            stream.push(chunk, &mut out);
+        }
+        let truncated = out.len() > enough || text.len() > PREFIX_READ_MAX;
+        if truncated {
+            // The last character may be cut.
+            let whole = out.utf8_chunks().next().map_or(0, |chunk| chunk.valid().len());
+            out.truncate(whole);
+        } else {
+            stream.finish(&mut out);
+        }
+        let shown = escape_controls(&String::from_utf8_lossy(&out));
         match shown.char_indices().nth(max) {
             Some((end, _)) => format!("{}…", shown.get(..end).unwrap_or_default()),
+            None if truncated => format!("{shown}…"),
             None => shown,
         }
     }
@@ -243,21 +265,6 @@ impl Redactor {
 
     fn count_one(&self) {
         self.0.replaced.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Returns the start of a redacted text: at least `enough` bytes if it has them.
-    fn redacted_prefix(&self, text: &str, enough: usize) -> Vec<u8> {
-        let mut out = Vec::new();
-        let mut stream = self.stream();
-        let mut chunks = text.as_bytes().chunks(PREFIX_CHUNK);
-        while out.len() <= enough {
-            let Some(chunk) = chunks.next() else {
-                stream.finish(&mut out);
-                break;
-            };
-            stream.push(chunk, &mut out);
-        }
-        out
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -48,6 +48,25 @@ const CONTROLS_WRITTEN: &[(&str, &str)] = &[
     ("b16encode", "70C3A4202F3C263E22275C60242B3D3F403A3B257E2A212823297B7C7D5BE282ACF09D849E5D5E2C0A090D1B7F7A"),
 ];
 
+const NUMBERS: &str = "Tr0ub4dor&3 pä\n";
+
+// Verbatim output of Go 1.x, Node, Python, jq and xxd, without their delimiters.
+#[rustfmt::skip]
+const NUMBERS_WRITTEN: &[(&str, &str)] = &[
+    ("Go %v", "84 114 48 117 98 52 100 111 114 38 51 32 112 195 164 10"),
+    ("Go %#v", "0x54, 0x72, 0x30, 0x75, 0x62, 0x34, 0x64, 0x6f, 0x72, 0x26, 0x33, 0x20, 0x70, 0xc3, 0xa4, 0xa"),
+    ("Go % x", "54 72 30 75 62 34 64 6f 72 26 33 20 70 c3 a4 0a"),
+    ("Node Buffer", "54 72 30 75 62 34 64 6f 72 26 33 20 70 c3 a4 0a"),
+    ("bytes.hex(':')", "54:72:30:75:62:34:64:6f:72:26:33:20:70:c3:a4:0a"),
+    ("upper case", "54 72 30 75 62 34 64 6F 72 26 33 20 70 C3 A4 0A"),
+    ("xxd -i", "0x54, 0x72, 0x30, 0x75, 0x62, 0x34, 0x64, 0x6f, 0x72, 0x26, 0x33, 0x20, 0x70, 0xc3, 0xa4, 0x0a"),
+    ("every byte as an escape", "\\x54\\x72\\x30\\x75\\x62\\x34\\x64\\x6f\\x72\\x26\\x33\\x20\\x70\\xc3\\xa4\\x0a"),
+    ("one number per line", "84\n114\n48\n117\n98\n52\n100\n111\n114\n38\n51\n32\n112\n195\n164\n10"),
+    ("json.dumps, indent=2", "84,\n  114,\n  48,\n  117,\n  98,\n  52,\n  100,\n  111,\n  114,\n  38,\n  51,\n  32,\n  112,\n  195,\n  164,\n  10"),
+    ("decimal entities", "&#84;&#114;&#48;&#117;&#98;&#52;&#100;&#111;&#114;&#38;&#51;&#32;&#112;&#228;&#10;"),
+    ("hexadecimal entities", "&#x54;&#x72;&#x30;&#x75;&#x62;&#x34;&#x64;&#x6f;&#x72;&#x26;&#x33;&#x20;&#x70;&#xe4;&#xa;"),
+];
+
 const PRINTED: &str = "pä /<&>\"'\\`$+=?@:;%~*!(#){|}[€𝄞]^,z";
 
 #[rustfmt::skip]
@@ -91,6 +110,7 @@ const LONG_WRITTEN: &[(&str, &str)] = &[
 fn output_of_other_programs_is_redacted_at_every_split() {
     let values = [
         (CONTROLS, CONTROLS_WRITTEN),
+        (NUMBERS, NUMBERS_WRITTEN),
         (PRINTED, PRINTED_WRITTEN),
         (APOSTROPHE, APOSTROPHE_WRITTEN),
         (LONG, LONG_WRITTEN),
@@ -99,6 +119,34 @@ fn output_of_other_programs_is_redacted_at_every_split() {
         for (program, text) in written {
             println!("{program}");
             case(&[("x", value)], format!("== {text} ==").as_bytes(), b"== [redacted:x] ==");
+        }
+    }
+}
+
+#[test]
+fn utf16_is_redacted_at_every_split() {
+    for value in [NUMBERS, "€𝄞\u{20ac}"] {
+        for bytes in [u16::to_le_bytes, u16::to_be_bytes] {
+            let text: Vec<u8> = value.encode_utf16().flat_map(bytes).collect();
+            case(&[("x", value)], &[b"<", text.as_slice(), b">"].concat(), b"<[redacted:x]>");
+        }
+    }
+}
+
+#[test]
+fn base64_in_lines_of_a_value_and_more_is_redacted() {
+    let lines = |text: &str, width: usize, ending: &str| {
+        let encoded = STANDARD.encode(text);
+        let lines = encoded.as_bytes().chunks(width).map(|line| std::str::from_utf8(line).unwrap());
+        lines.collect::<Vec<_>>().join(ending)
+    };
+    for (width, ending) in [(64, "\n"), (64, "\r\n"), (76, "\n"), (76, "\r\n")] {
+        for after in ["", "\n", "\r\n", " and more"] {
+            let out = redactor(&[("x", LONG)]).redact(&lines(&format!("{LONG}{after}"), width, ending));
+            assert!(
+                out.starts_with("[redacted:x]") && out.len() <= "[redacted:x]".len() + 4 + 2 * after.len(),
+                "{out}"
+            );
         }
     }
 }
@@ -114,6 +162,10 @@ fn output_of_rust_is_redacted_at_every_split() {
             value.escape_debug().to_string(),
             value.escape_default().to_string(),
             format!("{bytes:?}"),
+            format!("{bytes:x?}"),
+            format!("{bytes:02x?}"),
+            format!("{bytes:02X?}"),
+            format!("{bytes:#?}").trim_matches(['[', ',', '\n', ']', ' ']).to_owned(),
             bytes.escape_ascii().to_string(),
             format!("{:?}", bytes::Bytes::copy_from_slice(bytes)),
             json(value),

@@ -1,6 +1,6 @@
 //! Encoders of bytes: base64, hexadecimal, lists of numbers, percent-encoding.
 
-use std::io::Write as _;
+use std::io;
 
 use base64::Engine as _;
 use base64::engine::GeneralPurpose;
@@ -61,10 +61,11 @@ pub(super) fn base64(text: &str, engine: &GeneralPurpose, prefix: Prefix, tail: 
     out.extend_from_slice(encoded.get(start..end).unwrap_or_default());
 }
 
-/// Writes base64 of the value alone, with a line ending after every `width` digits.
-pub(super) fn base64_lines(text: &str, width: usize, ending: &str, out: &mut Vec<u8>) {
+/// Writes base64 of a text that starts with the value, with a line ending after every `width`
+/// digits.
+pub(super) fn base64_lines(text: &str, width: usize, ending: &str, tail: Tail, out: &mut Vec<u8>) {
     let mut encoded = Zeroizing::new(Vec::with_capacity(text.len().div_ceil(3).saturating_mul(4)));
-    base64(text, &STANDARD, Prefix::Unknown(0), Tail::Padded, &mut encoded);
+    base64(text, &STANDARD, Prefix::Unknown(0), tail, &mut encoded);
     for (at, line) in encoded.chunks(width).enumerate() {
         if at > 0 {
             out.extend_from_slice(ending.as_bytes());
@@ -77,11 +78,17 @@ pub(super) fn hex(text: &str, alphabet: &[u8; 16], out: &mut Vec<u8>) {
     out.extend(text.bytes().flat_map(|byte| digits(byte, alphabet)));
 }
 
-/// Writes the bytes as decimal numbers.
-pub(super) fn list(text: &str, separator: &str, out: &mut Vec<u8>) {
+/// Writes a byte as a number.
+pub(super) type WriteByte = fn(u8, &mut Vec<u8>) -> io::Result<()>;
+
+/// Writes the bytes as numbers.
+pub(super) fn list(text: &str, separator: &str, write: WriteByte, out: &mut Vec<u8>) {
     for (at, byte) in text.bytes().enumerate() {
+        if at > 0 {
+            out.extend_from_slice(separator.as_bytes());
+        }
         // Writing to a vector cannot fail.
-        let _ = if at == 0 { write!(out, "{byte}") } else { write!(out, "{separator}{byte}") };
+        let _ = write(byte, out);
     }
 }
 
