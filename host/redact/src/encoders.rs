@@ -23,12 +23,12 @@ mod style;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use zeroize::Zeroizing;
 
-use self::bytes::{LOWER, Prefix, Tail, UPPER, WriteByte, base64, base64_lines, hex, list, percent, percent_all};
+use self::bytes::{LOWER, Notation, Prefix, Tail, UPPER, base64, base64_lines, hex, list, percent, percent_all};
 use self::entities::*;
 use self::escapes::*;
 use self::style::Style;
@@ -114,7 +114,7 @@ const PREFIXES: &[Prefix] =
     &[Prefix::Unknown(0), Prefix::Unknown(1), Prefix::Unknown(2), Prefix::Colon(1), Prefix::Colon(2)];
 
 /// Entities for every character.
-const CHARACTERS: [fn(char, &mut Vec<u8>) -> io::Result<()>; 3] = [
+const CHARACTERS: [Notation<char>; 3] = [
     |c, out| write!(out, "&#{};", u32::from(c)),
     |c, out| write!(out, "&#x{:x};", u32::from(c)),
     |c, out| write!(out, "&#x{:X};", u32::from(c)),
@@ -122,7 +122,7 @@ const CHARACTERS: [fn(char, &mut Vec<u8>) -> io::Result<()>; 3] = [
 
 /// Lists of hexadecimal numbers: the separator and the notation. `xxd` and Node's `Buffer`;
 /// addresses; `{:02x?}` and `{:x?}`; C; Go's `%#v`; `\x54` for every byte.
-const HEX_LISTS: &[(&str, WriteByte)] = &[
+const HEX_LISTS: &[(&str, Notation<u8>)] = &[
     (" ", |byte, out| write!(out, "{byte:02x}")),
     (" ", |byte, out| write!(out, "{byte:02X}")),
     (":", |byte, out| write!(out, "{byte:02x}")),

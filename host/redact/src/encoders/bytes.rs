@@ -78,11 +78,11 @@ pub(super) fn hex(text: &str, alphabet: &[u8; 16], out: &mut Vec<u8>) {
     out.extend(text.bytes().flat_map(|byte| digits(byte, alphabet)));
 }
 
-/// Writes a byte as a number.
-pub(super) type WriteByte = fn(u8, &mut Vec<u8>) -> io::Result<()>;
+/// Writes a byte or a character as a number.
+pub(super) type Notation<T> = fn(T, &mut Vec<u8>) -> io::Result<()>;
 
 /// Writes the bytes as numbers.
-pub(super) fn list(text: &str, separator: &str, write: WriteByte, out: &mut Vec<u8>) {
+pub(super) fn list(text: &str, separator: &str, write: Notation<u8>, out: &mut Vec<u8>) {
     for (at, byte) in text.bytes().enumerate() {
         if at > 0 {
             out.extend_from_slice(separator.as_bytes());
