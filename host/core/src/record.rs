@@ -23,6 +23,9 @@ pub const METRIC_POINTS_MAX: usize = 10_000;
 /// The number of points of all metrics together from which on the longest metrics are downsampled.
 pub const RUN_POINTS_MAX: usize = 100_000;
 
+/// The warning of a run without an output directory whose component wrote files.
+pub const OUTPUTS_DISCARDED: &str = "the outputs were discarded: the run has no output directory";
+
 /// The result of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

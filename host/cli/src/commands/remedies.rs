@@ -5,13 +5,14 @@
 //! and never by its text.
 
 use std::error::Error;
+use std::io;
 
 use super::failure::{Exit, Failure};
 use super::policy;
 use crate::config::ConfigError;
 use strongroom::audit::AuditError;
 use strongroom::ids::SecretName;
-use strongroom::runner::{FolderError, RunnerError, StartError};
+use strongroom::runner::{DirectoryError, RunnerError, StartError};
 use strongroom::runs::RunStoreError;
 use strongroom::runtime::LoadError;
 use strongroom::runtime::imports::Malformed;
@@ -105,16 +106,7 @@ impl Remedy for StartError {
         match self {
             Self::Component(error) => error.remedy(),
             Self::Record(error) => (Exit::Host, error.remedy().1),
-            Self::Folder(FolderError::InputPrivate(_)) => {
-                (Exit::Invalid, help("choose a directory that contains only what the component may read"))
-            }
-            Self::Folder(FolderError::StdinNotAFile(_)) => {
-                (Exit::Invalid, help("write the data to a file first, and give that file"))
-            }
-            Self::Folder(FolderError::StdinPrivate(_)) => {
-                (Exit::Invalid, help("choose a file that the component may read"))
-            }
-            Self::Folder(FolderError::OutputPrivate(_)) => (Exit::Invalid, help("choose a directory outside of it")),
+            Self::Directory(error) => (Exit::Invalid, help(unusable_directory(error))),
             error => (if error.is_host_fault() { Exit::Host } else { Exit::Invalid }, None),
         }
     }
@@ -134,6 +126,28 @@ impl Remedy for LoadError {
             }
             _ => (if self.is_host_fault() { Exit::Host } else { Exit::Invalid }, None),
         }
+    }
+}
+
+/// Returns which input or output directory can be used instead.
+fn unusable_directory(error: &DirectoryError) -> &'static str {
+    match error {
+        DirectoryError::Input { cause, .. } => match cause.kind() {
+            io::ErrorKind::NotFound => "check the path",
+            io::ErrorKind::NotADirectory => "give the directory that contains the file",
+            _ => "give a directory that you may read",
+        },
+        DirectoryError::Output { cause, .. } => match cause.kind() {
+            io::ErrorKind::NotFound => "create the parent directory first",
+            _ => "give a new directory inside one that you may write",
+        },
+        DirectoryError::OutputNotEmpty(_) => "give an empty or new directory, so that nothing is overwritten",
+        DirectoryError::Overlap { .. } => "give two separate directories",
+        DirectoryError::InputPrivate(_) => "choose a directory that contains only what the component may read",
+        DirectoryError::Stdin { .. } => "give a file that you may read",
+        DirectoryError::StdinNotAFile(_) => "write the data to a file first, and give that file",
+        DirectoryError::StdinPrivate(_) => "choose a file that the component may read",
+        _ => "choose a directory outside of it",
     }
 }
 

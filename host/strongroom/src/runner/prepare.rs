@@ -11,7 +11,7 @@ use strongroom_policy::{Ceilings, Limits, Policy};
 use strongroom_runtime::component::COMPONENT_MAX;
 use strongroom_runtime::{Candidate, Observer};
 
-use super::folders::{self, Checked};
+use super::directories::{self, Checked};
 use super::{Runner, StartError};
 
 /// The host's requirements for every run, independent of its policy.
@@ -55,9 +55,9 @@ impl Checks {
         timer.lap(|timings| &mut timings.load);
         policy.check_component(candidate.digest())?;
         let limits = policy.limits_under(&self.ceilings)?;
-        let folders = folders::check(&spec, &self.private)?;
+        let directories = directories::check(&spec, &self.private)?;
         timer.lap(|timings| &mut timings.start);
-        Ok(PreparedRun { spec, policy, candidate, limits, folders, timer })
+        Ok(PreparedRun { spec, policy, candidate, limits, directories, timer })
     }
 }
 
@@ -71,7 +71,7 @@ pub struct PreparedRun {
     pub(super) policy: Arc<Policy>,
     pub(super) candidate: Candidate,
     pub(super) limits: Limits,
-    pub(super) folders: Checked,
+    pub(super) directories: Checked,
     pub(super) timer: Timer,
 }
 

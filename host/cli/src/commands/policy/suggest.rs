@@ -11,7 +11,7 @@ use crate::config::Home;
 use strongroom::audit;
 use strongroom::ids::Digest;
 use strongroom::policy::{self, ObservedRun, Policy, SecretRequests, TcpAttempts, Usage};
-use strongroom::record::{NetworkOperation, Outcome, RunRecord};
+use strongroom::record::{NetworkOperation, OUTPUTS_DISCARDED, Outcome, RunRecord};
 
 pub(super) fn run(args: &Suggest, context: &Context) -> Result<Exit, Failure> {
     let home = context.existing_home()?;
@@ -88,9 +88,9 @@ fn observed(record: &RunRecord) -> ObservedRun {
 fn usage(record: &RunRecord) -> Usage {
     let sum = |counts: &mut dyn Iterator<Item = u64>| counts.fold(0u64, u64::saturating_add);
     let span = record.ended.map(|ended| ended.duration_since(record.started));
-    // Outputs of unfinished runs are discarded unlisted, and an oversized record lists only some.
-    let listed =
-        record.outcome == Outcome::Finished && !record.warnings.iter().any(|text| text.contains("outputs are listed"));
+    // Discarded outputs are not listed, and an oversized record lists only some.
+    let incomplete = |text: &String| text == OUTPUTS_DISCARDED || text.contains("outputs are listed");
+    let listed = record.outcome == Outcome::Finished && !record.warnings.iter().any(incomplete);
     let dirs: BTreeSet<&str> = record
         .outputs
         .iter()
