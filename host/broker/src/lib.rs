@@ -15,12 +15,15 @@
 //! request count, the versions that it has seen, and its counts of uses. The interface is narrow by
 //! design and passes only text, so a sandbox in a separate process could use it.
 
+mod admission;
 mod error;
+mod events;
 mod ledger;
 mod network;
+mod refusal;
+mod release;
 mod request;
 mod session;
-mod steps;
 #[cfg(test)]
 mod tests;
 mod timer;

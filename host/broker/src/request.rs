@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 
 use super::error::from_vault;
+use super::release::WITHHELD;
 use super::{Answer, GuestError, Held, Repeats, RequestError, RunBroker};
 use strongroom_audit::{Decision, Event, Kind};
 use strongroom_core::secret::{Secret, VALUE_MAX};
@@ -216,18 +217,18 @@ impl RunBroker {
             }
         }
         let grants = self.decide(Operation::Set, &names).await?;
-        try_join_all(grants.iter().map(|grant| self.audit(self.decided(Kind::Decision, grant)))).await?;
-        // Register before the write, so that a value in the vault is redacted from the first
-        // moment.
+        // Register before the first event, so that no event contains a value as a name, and no
+        // value is in the vault without being redacted.
         for (grant, value) in grants.iter().zip(&secrets) {
-            if let Err(error) = self.watch(grant, value).await {
-                let others = grants.iter().filter(|other| other.stored() != grant.stored());
-                let outcome = || Some("not done: another value of the batch was withheld".into());
-                let event = |other| self.audit(Event { event: Kind::Outcome, outcome: outcome(), ..self.about(other) });
-                try_join_all(others.map(event)).await?;
-                return Err(error);
+            if let Err(guest) = self.register(grant, value).await {
+                let shown = self.shown_name(grant.asked().as_str()).into_owned();
+                return Err(self.refuse_unasked(Operation::Set, &shown, WITHHELD, guest).await);
             }
         }
+        for grant in &grants {
+            self.refuse_value_as_name(grant).await?;
+        }
+        try_join_all(grants.iter().map(|grant| self.audit(self.decided(Kind::Decision, grant)))).await?;
         {
             let mut state = self.state();
             grants.iter().for_each(|grant| state.names.entry(grant.asked().clone()).or_default().written = true);

@@ -167,7 +167,7 @@ async fn publish(
     let stopped = Arc::clone(&stop);
     let mut listing = tokio::task::spawn_blocking(move || {
         let outputs = list(staging.directory(), |name| redactor.sanitize(name), &stopped)?;
-        Ok((staging, outputs))
+        Ok::<_, ListError>((staging, outputs))
     });
     let early = tokio::select! {
         // A listing that is complete counts.
