@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 
-use strongroom::record::Limit;
+use strongroom::record::{Limit, OUTPUTS_DISCARDED};
 
 use crate::support::{Host, leftovers};
 
@@ -82,6 +82,22 @@ fn too_deeply_nested_output_fails_and_is_removed() {
     assert_no_leftovers(&host);
 }
 
+// promise: Publishing outputs is bounded by the run's time limit.
+// attack: resources: leave a sparse file that takes minutes to hash -> hashing is bounded by the
+// run's time limit and honours cancellation; discarded outputs are not hashed
+#[test]
+fn hashing_a_huge_output_ends_at_the_time_limit() {
+    let host = Host::new();
+    let policy = "version = 1\n[limits]\ntime = \"2s\"\noutput-bytes = \"20GiB\"";
+    let run = host.run_with("fill", policy, &["--output", "out"], &["sparse"]).stopped(Limit::Time);
+    assert!(run.record.reason.as_ref().unwrap().contains("hashed"), "{:?}", run.record.reason);
+    assert!(!host.path().join("out").exists());
+    // Without an output directory there is nothing to hash.
+    let run = host.run("fill", policy, &["sparse"]).finished();
+    assert_eq!(run.record.warnings, [OUTPUTS_DISCARDED]);
+    assert_no_leftovers(&host);
+}
+
 // attack: resources: hold files, streams, sockets, timers or its own resources -> both handle
 // tables are capped
 #[test]
@@ -108,7 +124,7 @@ fn output_parent_replaced_by_link_gets_no_outputs() {
     let run = crate::support::EndedRun::from(run.wait_with_output().unwrap());
     assert_eq!((run.code, run.record.outcome), (5, strongroom::record::Outcome::HostFault));
     let reason = run.record.reason.unwrap();
-    assert!(reason.contains("the folder above it was moved or replaced while the run went on"), "{reason}");
+    assert!(reason.contains("the parent of the output directory was moved or replaced during the run"), "{reason}");
     for folder in ["elsewhere", "moved"] {
         let entries: Vec<_> = std::fs::read_dir(host.path().join(folder)).unwrap().collect();
         assert!(entries.is_empty(), "{folder}: {entries:?}");
@@ -120,7 +136,7 @@ fn output_parent_replaced_by_link_gets_no_outputs() {
 fn quota_counts_only_existing_files() {
     // Three files of 100,000 bytes exist at a time, and are rewritten repeatedly.
     let policy = "version = 1\n[limits]\noutput-bytes = \"400KiB\"\noutput-files = 4";
-    let run = Host::new().run("rewrite", policy, &[]).finished().shows("rewritten");
+    let run = Host::new().run_with("rewrite", policy, &["--output", "out"], &[]).finished().shows("rewritten");
     assert_eq!(run.record.outputs.len(), 2);
 }
 
