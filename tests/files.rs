@@ -94,7 +94,7 @@ fn hashing_a_huge_output_ends_at_the_time_limit() {
     assert!(!host.path().join("out").exists());
     // Without an output directory there is nothing to hash.
     let run = host.run("fill", policy, &["sparse"]).finished();
-    assert_eq!(run.record.warnings, [OUTPUTS_DISCARDED]);
+    assert!(run.record.warnings.iter().any(|warning| warning == OUTPUTS_DISCARDED), "{:?}", run.record.warnings);
     assert_no_leftovers(&host);
 }
 
