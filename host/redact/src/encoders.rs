@@ -67,8 +67,8 @@ fn for_each_encoding(text: &str, buffer: &mut Zeroizing<Vec<u8>>, mut each: impl
             }
         }
     }
-    // With line breaks, for the value alone: with a prefix, the positions of the breaks would
-    // depend on the prefix.
+    // With line breaks, for text that starts with the value: with a prefix, the positions of the
+    // breaks would depend on the prefix.
     for width in [64, 76] {
         for ending in ["\n", "\r\n"] {
             for tail in [Tail::Inner, Tail::Padded, Tail::Bare] {
@@ -120,8 +120,8 @@ const CHARACTERS: [Notation<char>; 3] = [
     |c, out| write!(out, "&#x{:X};", u32::from(c)),
 ];
 
-/// Lists of hexadecimal numbers: the separator and the notation. `xxd` and Node's `Buffer`;
-/// addresses; `{:02x?}` and `{:x?}`; C; Go's `%#v`; `\x54` for every byte.
+/// Lists of hexadecimal numbers: the separator and the notation. Go's `% x` and Node's `Buffer`;
+/// fingerprints; `{:02x?}` and `{:x?}`; C; Go's `%#v`; `\x54` for every byte.
 const HEX_LISTS: &[(&str, Notation<u8>)] = &[
     (" ", |byte, out| write!(out, "{byte:02x}")),
     (" ", |byte, out| write!(out, "{byte:02X}")),

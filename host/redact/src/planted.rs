@@ -50,7 +50,7 @@ const CONTROLS_WRITTEN: &[(&str, &str)] = &[
 
 const NUMBERS: &str = "Tr0ub4dor&3 pä\n";
 
-// Verbatim output of Go 1.x, Node, Python, jq and xxd, without their delimiters.
+// As Go, Node, Python, C and jq write it, without delimiters.
 #[rustfmt::skip]
 const NUMBERS_WRITTEN: &[(&str, &str)] = &[
     ("Go %v", "84 114 48 117 98 52 100 111 114 38 51 32 112 195 164 10"),
@@ -59,7 +59,7 @@ const NUMBERS_WRITTEN: &[(&str, &str)] = &[
     ("Node Buffer", "54 72 30 75 62 34 64 6f 72 26 33 20 70 c3 a4 0a"),
     ("bytes.hex(':')", "54:72:30:75:62:34:64:6f:72:26:33:20:70:c3:a4:0a"),
     ("upper case", "54 72 30 75 62 34 64 6F 72 26 33 20 70 C3 A4 0A"),
-    ("xxd -i", "0x54, 0x72, 0x30, 0x75, 0x62, 0x34, 0x64, 0x6f, 0x72, 0x26, 0x33, 0x20, 0x70, 0xc3, 0xa4, 0x0a"),
+    ("C array", "0x54, 0x72, 0x30, 0x75, 0x62, 0x34, 0x64, 0x6f, 0x72, 0x26, 0x33, 0x20, 0x70, 0xc3, 0xa4, 0x0a"),
     ("every byte as an escape", "\\x54\\x72\\x30\\x75\\x62\\x34\\x64\\x6f\\x72\\x26\\x33\\x20\\x70\\xc3\\xa4\\x0a"),
     ("one number per line", "84\n114\n48\n117\n98\n52\n100\n111\n114\n38\n51\n32\n112\n195\n164\n10"),
     ("json.dumps, indent=2", "84,\n  114,\n  48,\n  117,\n  98,\n  52,\n  100,\n  111,\n  114,\n  38,\n  51,\n  32,\n  112,\n  195,\n  164,\n  10"),
