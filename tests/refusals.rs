@@ -16,7 +16,7 @@ fn unsupported_import_is_refused_by_name() {
         let run = host.run(name, "version = 1", &[]);
         assert_eq!(
             (run.code, run.record.outcome, run.record.blame),
-            (3, Outcome::Refused, Some(Blame::Policy)),
+            (3, Outcome::Refused, Some(Blame::Guest)),
             "{}",
             run.shown
         );
@@ -28,13 +28,13 @@ fn unsupported_import_is_refused_by_name() {
 
 // promise: A component that imports anything that is not linked runs no code, and the error names
 // the import.
-// attack: access: import a function that a linked interface does not have, or a newer WASI version
-// -> linking fails before any code runs and names the import
+// attack: access: import a function that a linked interface does not have, in any WASI version ->
+// linking fails before any code runs and names the import
 #[test]
 fn import_of_missing_function_is_refused_by_name() {
     let host = Host::new();
     let run = host.run("wrong-import", "version = 1", &[]);
-    assert_eq!((run.code, run.record.outcome, run.record.blame), (3, Outcome::Refused, Some(Blame::Policy)));
+    assert_eq!((run.code, run.record.outcome, run.record.blame), (3, Outcome::Refused, Some(Blame::Guest)));
     let reason = run.record.reason.unwrap();
     assert!(reason.contains("wasi:cli/environment@0.2.0") && reason.contains("set-environment"), "{reason}");
 }
@@ -94,6 +94,8 @@ fn invalid_component_file_is_refused_by_kind() {
     corrupt[middle..middle + 200].fill(0xff);
     host.file("corrupt.wasm", corrupt);
     host.file("nothing.wasm", wat::parse_str("(component)").unwrap());
+    host.file("handler.wasm", std::fs::read(guest("http-handler")).unwrap());
+    host.file("async.wasm", std::fs::read(guest("async-abi")).unwrap());
     host.file("random.wasm", (0..4096_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect::<Vec<_>>());
     for (file, says) in [
         ("missing.wasm", "missing.wasm"),
@@ -104,6 +106,8 @@ fn invalid_component_file_is_refused_by_kind() {
         ("truncated.wasm", "truncated.wasm"),
         ("corrupt.wasm", "corrupt.wasm"),
         ("nothing.wasm", "wasi:cli/run"),
+        ("handler.wasm", "but `wasi:http/incoming-handler@0.2.0`"),
+        ("async.wasm", "needs WASI 0.3, which is not supported yet"),
         ("random.wasm", "random.wasm"),
         (".", "."),
     ] {

@@ -297,7 +297,7 @@ pub fn settle(record: &mut RunRecord, ended: Ended) {
             record.exit_code = exit_code;
             (Outcome::Failed, Some(Blame::Guest), Some(reason))
         }
-        Ended::Refused(reason) => (Outcome::Refused, Some(Blame::Policy), Some(reason)),
+        Ended::Refused(reason) => (Outcome::Refused, Some(Blame::Guest), Some(reason)),
         Ended::Limit(limit) => {
             record.limit = Some(limit);
             let reason = record.reason.take().unwrap_or_else(|| format!("stopped at the limit `{}`", limit.as_str()));

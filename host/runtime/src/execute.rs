@@ -18,7 +18,7 @@ use super::component::Loaded;
 use super::context::Context;
 use super::error_text;
 use super::guard::{Guard, contain, exhausted};
-use super::imports::{Entry, Interfaces};
+use super::imports::{Entry, Interfaces, WASI_PATCH};
 use super::network::{Network, Reachable};
 use super::observer::{Observer, Stream};
 use super::output::{Handover, Output, Recorder};
@@ -176,7 +176,15 @@ impl Executor {
     }
 
     fn link(&self, component: &Component, interfaces: &Interfaces) -> Result<Ready, String> {
-        let pre = self.linker.instantiate_pre(component).map_err(|error| error_text::format(&error, MESSAGE_MAX))?;
+        let pre = self.linker.instantiate_pre(component).map_err(|error| {
+            let why = error_text::format(&error, MESSAGE_MAX);
+            match interfaces.newer_import() {
+                Some(import) => format!(
+                    "{why}; the component imports `{import}`, but this host has WASI 0.2.{WASI_PATCH}: build it for that version"
+                ),
+                None => why,
+            }
+        })?;
         let entry = match interfaces.entry() {
             Some(Entry::Run(name)) => {
                 let interface = component.get_export_index(None, name);

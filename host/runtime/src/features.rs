@@ -8,6 +8,7 @@
 
 use wasmparser::{KnownCustom, Name, Parser, Payload, Validator, WasmFeatures};
 
+use super::imports::NOT_YET_HELP;
 use super::text;
 
 /// The enabled features, each with the reason.
@@ -105,6 +106,9 @@ fn unsupported(component: &[u8]) -> Option<Unacceptable> {
         let is_enough = |feature: WasmFeatures| validate(component, enabled() | feature).is_ok();
         names.extend(DISABLED.iter().find(|(feature, _)| is_enough(*feature)).map(|(_, name)| *name));
     }
+    if names.iter().any(|name| name.ends_with("(WASI 0.3)")) {
+        return Some(Unacceptable::Unsupported(format!("needs WASI 0.3, {NOT_YET_HELP}")));
+    }
     let names = if names.is_empty() { "a combination of them".to_owned() } else { names.join(", ") };
     Some(Unacceptable::Unsupported(format!(
         "uses WebAssembly features that this host disables: {names}; build it without them"
@@ -194,7 +198,7 @@ mod tests {
             ("custom-page-sizes", core("(memory 1 (pagesize 1))")),
             ("WASI 0.3", "(component (core func (canon backpressure.inc)))".to_owned()),
             ("WASI 0.3", "(component (type (stream u8)))".to_owned()),
-            ("error contexts", "(component (core func (canon error-context.drop)))".to_owned()),
+            ("WASI 0.3", "(component (core func (canon error-context.drop)))".to_owned()),
             ("fixed-length lists", "(component (type (list u8 4)))".to_owned()),
             ("component model maps", "(component (type (map string u8)))".to_owned()),
         ];

@@ -6,11 +6,15 @@
 
 use std::fmt;
 
-use wasmparser::{Chunk, ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload, TypeBounds, WasmFeatures};
+use wasmparser::{
+    CanonicalFunction, CanonicalOption, Chunk, ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload,
+    TypeBounds, WasmFeatures,
+};
 
 use super::text;
 
-/// The newest patch of WASI 0.2 that the engine links. A test compares it with the engine.
+/// The newest patch of WASI 0.2 that the engine implements. A test compares it with the engine. A
+/// component built for a newer one runs if it imports only functions that the engine has.
 pub const WASI_PATCH: u64 = 12;
 
 /// The version of `strongroom:training` that is linked.
@@ -73,6 +77,9 @@ pub struct Interfaces {
     pub imports: Vec<Item>,
     /// The exports.
     pub exports: Vec<Item>,
+    /// Whether the component's top level uses the component model's async ABI, which only WASI 0.3
+    /// has.
+    pub is_async: bool,
 }
 
 /// One import or export.
@@ -137,6 +144,30 @@ impl Interfaces {
         let train = || self.exports.iter().any(|item| item.kind == Kind::Function && item.name == "train");
         run.map(|item| Entry::Run(&item.name)).or_else(|| train().then_some(Entry::Train))
     }
+
+    /// Checks what the imports do not show: the component has an entry point that this host can
+    /// call.
+    ///
+    /// # Errors
+    /// [`Malformed::Async`] or [`Malformed::NoEntry`].
+    pub fn check_entry(&self) -> Result<(), Malformed> {
+        if self.is_async {
+            return Err(Malformed::Async);
+        }
+        if self.entry().is_some() {
+            return Ok(());
+        }
+        let named = |prefix: &str| self.exports.iter().find(|item| item.name.starts_with(prefix));
+        let other = named("wasi:cli/run@").or_else(|| named("wasi:http/"));
+        Err(Malformed::NoEntry { other: other.map(|item| item.name.clone()) })
+    }
+
+    /// Returns the first import of a patch of WASI 0.2 that is newer than the engine's.
+    pub(crate) fn newer_import(&self) -> Option<&str> {
+        let names = self.imports.iter().map(|item| item.name.as_str()).filter(|name| name.starts_with("wasi:"));
+        let is_newer = |name: &str| name.split_once('@').and_then(|(_, version)| patch(version)) > Some(WASI_PATCH);
+        names.into_iter().find(|name| is_newer(name))
+    }
 }
 
 fn is_run(name: &str) -> bool {
@@ -175,18 +206,32 @@ pub enum Malformed {
     /// More than [`SECTIONS_MAX`] sections.
     #[error("has over {SECTIONS_MAX} sections, more than are accepted")]
     TooManySections,
+    /// The component uses the component model's async ABI.
+    #[error("needs WASI 0.3, {NOT_YET_HELP}")]
+    Async,
     /// The component exports nothing that the host can call.
-    #[error("exports neither `wasi:cli/run@0.2` nor `train`{}", newer(.run.as_deref()))]
+    #[error("exports neither `wasi:cli/run@0.2` nor `train`{}", instead(.other.as_deref()))]
     NoEntry {
-        /// The name and version of `wasi:cli/run` that it exports instead.
-        run: Option<String>,
+        /// The `wasi:cli/run` of another version, or the HTTP handler, that it exports instead.
+        other: Option<String>,
     },
 }
 
-fn newer(run: Option<&str>) -> String {
-    match run {
-        Some(run) => format!(", but `{run}`: build it for `wasm32-wasip2`, which is WASI 0.2"),
-        None => ", so there is nothing to run: build a program with `main`, or export the world `plugin`".to_owned(),
+/// Completes "needs WASI 0.3, ...".
+pub(crate) const NOT_YET_HELP: &str =
+    "which is not supported yet: build it for WASI 0.2 (`wasm32-wasip2`; `--sync` with componentize-qjs)";
+
+fn instead(export: Option<&str>) -> String {
+    const BUILD: &str = "build a program with `main`, or export the world `plugin`";
+    match export {
+        Some(run) if run.starts_with("wasi:cli/run@0.3.") => {
+            format!(", but `{run}`: it needs WASI 0.3, {NOT_YET_HELP}")
+        }
+        Some(run) if run.starts_with("wasi:cli/run@") => {
+            format!(", but `{run}`: build it for `wasm32-wasip2`, which is WASI 0.2")
+        }
+        Some(handler) => format!(", but `{handler}`: no HTTP handler is called, so {BUILD}"),
+        None => format!(", so there is nothing to run: {BUILD}"),
     }
 }
 
@@ -196,10 +241,7 @@ fn newer(run: Option<&str>) -> String {
 /// [`Malformed`]. The compiler may still reject bytes that pass.
 pub fn inspect(bytes: &[u8]) -> Result<Interfaces, Malformed> {
     let interfaces = inspect_for_world(bytes)?;
-    if interfaces.entry().is_none() {
-        let run = interfaces.exports.iter().find(|item| item.name.starts_with("wasi:cli/run@"));
-        return Err(Malformed::NoEntry { run: run.map(|item| item.name.clone()) });
-    }
+    interfaces.check_entry()?;
     Ok(interfaces)
 }
 
@@ -242,6 +284,10 @@ pub fn inspect_for_world(bytes: &[u8]) -> Result<Interfaces, Malformed> {
                     push(&mut interfaces.exports, export.name.name, export_kind(export.kind))?;
                 }
             }
+            // The compiler decides whether a section that cannot be read to its end is valid.
+            Payload::ComponentCanonicalSection(section) => {
+                interfaces.is_async |= section.into_iter().map_while(Result::ok).any(|function| is_async(&function));
+            }
             Payload::UnknownSection { .. } => {
                 return Err(Malformed::Damaged("it has a section of an unknown kind".into()));
             }
@@ -249,6 +295,23 @@ pub fn inspect_for_world(bytes: &[u8]) -> Result<Interfaces, Malformed> {
         }
     }
     Ok(interfaces)
+}
+
+/// Returns whether a canonical function belongs to the async ABI: it is lifted or lowered with it, or
+/// is one of its built-in functions.
+fn is_async(function: &CanonicalFunction) -> bool {
+    match function {
+        CanonicalFunction::Lift { options, .. } | CanonicalFunction::Lower { options, .. } => {
+            options.iter().any(|option| matches!(option, CanonicalOption::Async | CanonicalOption::Callback(_)))
+        }
+        CanonicalFunction::ResourceNew { .. }
+        | CanonicalFunction::ResourceDrop { .. }
+        | CanonicalFunction::ResourceRep { .. }
+        | CanonicalFunction::ThreadSpawnRef { .. }
+        | CanonicalFunction::ThreadSpawnIndirect { .. }
+        | CanonicalFunction::ThreadAvailableParallelism => false,
+        _ => true,
+    }
 }
 
 /// Detects files that users pass by mistake instead of a component.
@@ -323,7 +386,7 @@ pub struct Refused {
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the import `{}` is not granted: {}", self.import, self.why)
+        write!(f, "the import `{}` is not available: {}", self.import, self.why)
     }
 }
 
@@ -376,7 +439,7 @@ fn refuse(item: &Item) -> Option<String> {
 
 fn refuse_wasi(id: &str, version: Option<&str>) -> Option<String> {
     if version.is_some_and(|version| version.starts_with("0.3.")) {
-        return Some("WASI 0.3 is not supported: build for `wasm32-wasip2`, which is WASI 0.2".to_owned());
+        return Some(format!("it needs WASI 0.3, {NOT_YET_HELP}"));
     }
     if id.starts_with("wasi:http/") {
         return Some(
@@ -387,11 +450,10 @@ fn refuse_wasi(id: &str, version: Option<&str>) -> Option<String> {
     if !WASI.contains(&id) {
         return Some("this part of WASI is not linked: build without it".to_owned());
     }
+    // Linking decides about a newer patch: the engine has all functions that the component imports, or
+    // the error names the first that is missing.
     match version.and_then(patch) {
-        Some(patch) if patch <= WASI_PATCH => None,
-        Some(_) => {
-            Some(format!("this host has WASI 0.2.{WASI_PATCH}: build with an older toolchain, or update strongroom"))
-        }
+        Some(_) => None,
         None => Some("only released versions of WASI 0.2 are linked: build for `wasm32-wasip2`".to_owned()),
     }
 }

@@ -126,7 +126,7 @@
 //! |---|---|---|
 //! | `finished` | | read `outputs`, `metrics`, `warnings` |
 //! | `failed` | guest | read `reason`, `exit_code`; `secrets[].denied` and `would_allow` list what was denied |
-//! | `refused` | policy | read `reason`, which names the imports that are not linked; no guest code ran |
+//! | `refused` | guest | read `reason`, which names the imports that are not linked; no guest code ran |
 //! | `limit` | guest | read `limit` and `reason`; raise the limit if the component should have more |
 //! | `cancelled` | operator | |
 //! | `host-fault` | host | repair the vault, the audit log or the machine, then try again |

@@ -9,8 +9,8 @@ use super::{component, out, show};
 use strongroom::escape::escape_controls;
 use strongroom::ids::Digest;
 use strongroom::policy::{Imports, starter};
-use strongroom::runtime::Candidate;
 use strongroom::runtime::imports::Entry;
+use strongroom::runtime::{Candidate, LoadError};
 
 /// Show a component's imports and exports, and generate a starter policy
 #[derive(Debug, clap::Args)]
@@ -32,6 +32,12 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     if args.starter_policy {
+        if let Err(why) = candidate.interfaces().check_entry() {
+            return Err(component::failure(
+                &args.component,
+                LoadError::Malformed { path: args.component.clone(), why },
+            ));
+        }
         return match candidate.refused().first() {
             None => out::line(policy(args, &candidate).trim_end()).map(|()| Exit::Done),
             Some(refused) => Err(Failure::refused(format!("no policy can allow this component: {refused}"))
@@ -65,8 +71,12 @@ fn print_description(args: &Args, candidate: &Candidate) -> Result<(), Failure> 
     let exports: Vec<Vec<String>> =
         candidate.interfaces().exports.iter().map(|item| vec![item.name.clone(), item.kind.to_string()]).collect();
     print_indented(&exports)?;
-    if !candidate.refused().is_empty() {
+    let entry = candidate.interfaces().check_entry();
+    if entry.is_err() || !candidate.refused().is_empty() {
         out::line("\na run would be refused:")?;
+        if let Err(why) = entry {
+            out::line(format!("  the component {}", escape_controls(&why.to_string())))?;
+        }
         for refused in candidate.refused() {
             out::line(format!("  {}", escape_controls(&refused.to_string())))?;
         }
@@ -103,6 +113,8 @@ struct InspectJson<'a> {
     starts_at: Option<&'static str>,
     imports: Vec<Import<'a>>,
     exports: Vec<Export<'a>>,
+    /// Why the component would be refused whatever it imports.
+    refused: Option<String>,
     /// `None` if no policy can allow the component.
     starter_policy: Option<String>,
 }
@@ -123,14 +135,16 @@ struct Export<'a> {
 
 impl<'a> InspectJson<'a> {
     fn of(args: &Args, candidate: &'a Candidate) -> Self {
-        let refused = |name: &str| candidate.refused().iter().find(|refused| refused.import == name);
+        let why = |name: &str| candidate.refused().iter().find(|refused| refused.import == name);
         let imports = candidate.interfaces().imports.iter().map(|item| Import {
             name: &item.name,
             kind: item.kind.to_string(),
-            refused: refused(&item.name).map(|refused| refused.why.as_str()),
+            refused: why(&item.name).map(|refused| refused.why.as_str()),
         });
         let exports =
             candidate.interfaces().exports.iter().map(|item| Export { name: &item.name, kind: item.kind.to_string() });
+        let refused = candidate.interfaces().check_entry().err().map(|why| format!("the component {why}"));
+        let is_runnable = refused.is_none() && candidate.refused().is_empty();
         Self {
             component: args.component.to_string_lossy().into_owned(),
             digest: candidate.digest(),
@@ -141,7 +155,8 @@ impl<'a> InspectJson<'a> {
             }),
             imports: imports.collect(),
             exports: exports.collect(),
-            starter_policy: candidate.refused().is_empty().then(|| policy(args, candidate)),
+            refused,
+            starter_policy: is_runnable.then(|| policy(args, candidate)),
         }
     }
 }

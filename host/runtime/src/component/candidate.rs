@@ -123,6 +123,15 @@ impl Candidate {
         Self::read_as(path, max, Inspect::Runner)
     }
 
+    /// Reads a component's file to describe it. It may have no entry point:
+    /// [`Interfaces::check_entry`] tells whether this host can run it. Blocks.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), except for the entry point.
+    pub fn describe(path: &Path, max: u64) -> Result<Self, LoadError> {
+        Self::read_as(path, max, Inspect::Own)
+    }
+
     pub(super) fn read_as(path: &Path, max: u64, inspect: Inspect) -> Result<Self, LoadError> {
         let unreadable = |cause| LoadError::Unreadable { path: path.to_owned(), cause };
         // Without `NONBLOCK`, opening a pipe would wait for a writer.

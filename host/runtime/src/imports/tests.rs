@@ -88,16 +88,53 @@ fn entry_point_run_takes_precedence_over_train() {
 
 #[test]
 fn program_for_another_wasi_is_named_in_the_error() {
-    for name in ["wasi:cli/run@0.3.0", "wasi:cli/run@0.2.0-rc-2023-11-10", "wasi:cli/run@1.0.0"] {
+    for (name, help) in [
+        ("wasi:cli/run@0.3.0", "it needs WASI 0.3, which is not supported yet: build it for WASI 0.2"),
+        ("wasi:cli/run@0.2.0-rc-2023-11-10", "build it for `wasm32-wasip2`"),
+        ("wasi:cli/run@1.0.0", "build it for `wasm32-wasip2`"),
+        ("wasi:http/incoming-handler@0.2.3", "no HTTP handler is called"),
+    ] {
         let error = inspect(&exporting(name)).unwrap_err();
-        assert_eq!(error, Malformed::NoEntry { run: Some(name.to_owned()) });
-        assert!(error.to_string().contains(&format!("but `{name}`: build it for `wasm32-wasip2`")));
+        assert_eq!(error, Malformed::NoEntry { other: Some(name.to_owned()) });
+        assert!(error.to_string().contains(&format!("but `{name}`: {help}")), "{error}");
     }
     // An interface called `train`, a function called `run`.
     for other in ["train", "run"] {
-        assert_eq!(inspect(&exporting(other)).unwrap_err(), Malformed::NoEntry { run: None });
+        assert_eq!(inspect(&exporting(other)).unwrap_err(), Malformed::NoEntry { other: None });
         assert!(inspect_for_world(&exporting(other)).is_ok(), "an embedder's own world knows its entry");
     }
+}
+
+#[test]
+fn async_abi_is_told_from_damage() {
+    let lifted = |options: &str| {
+        let text = format!(
+            r#"(component
+                (core module $m (memory (export "memory") 1) (func (export "f") (result i32) i32.const 0)
+                    (func (export "callback") (param i32 i32 i32) (result i32) i32.const 0))
+                (core instance $i (instantiate $m))
+                (func $train (result u32) (canon lift (core func $i "f") {options}))
+                (export "train" (func $train)))"#
+        );
+        wat::parse_str(text).unwrap()
+    };
+    let builtin = |canonical: &str| wat::parse_str(format!("(component (core func {canonical}) {TRAIN})")).unwrap();
+    for bytes in [
+        lifted(r#"async (callback (core func $i "callback"))"#),
+        lifted("async"),
+        builtin("(canon task.return (result u32))"),
+        builtin("(canon backpressure.inc)"),
+    ] {
+        let error = inspect(&bytes).unwrap_err();
+        assert_eq!(error, Malformed::Async);
+        assert!(
+            error.to_string().starts_with("needs WASI 0.3, which is not supported yet")
+                && error.to_string().contains("--sync")
+        );
+        let interfaces = inspect_for_world(&bytes).unwrap();
+        assert_eq!((interfaces.entry(), interfaces.check_entry()), (Some(Entry::Train), Err(Malformed::Async)));
+    }
+    assert_eq!(inspect(&lifted(r#"(memory (core memory $i "memory"))"#)).unwrap().check_entry(), Ok(()));
 }
 
 #[test]
@@ -108,8 +145,11 @@ fn contract_and_all_wasi_patches_are_linked() {
         imports.push_str(&instance(&format!("{id}@0.2.{patch}")));
     }
     assert_eq!(refusals(&imports), []);
-    for patch in 0..=WASI_PATCH {
-        assert_eq!(refusals(&instance(&format!("wasi:cli/environment@0.2.{patch}"))), [], "{patch}");
+    // Linking decides about newer patches.
+    for patch in (0..=WASI_PATCH + 1).chain([99, u64::MAX]) {
+        let interfaces = inspect(&component(&instance(&format!("wasi:cli/environment@0.2.{patch}")))).unwrap();
+        assert_eq!(refused(&interfaces), [], "{patch}");
+        assert_eq!(interfaces.newer_import().is_some(), patch > WASI_PATCH, "{patch}");
     }
 }
 
@@ -118,10 +158,9 @@ fn everything_else_is_refused_by_name_and_all_of_it() {
     let cases = [
         ("wasi:http/outgoing-handler@0.2.0", "no policy can grant HTTP yet"),
         ("wasi:http/types@0.2.6", "no policy can grant HTTP yet"),
-        ("wasi:http/client@0.3.0", "WASI 0.3 is not supported"),
-        ("wasi:cli/stdout@0.3.0", "WASI 0.3 is not supported"),
-        ("wasi:cli/stdout@0.3.0-rc-2025-09-16", "WASI 0.3 is not supported"),
-        ("wasi:cli/stdout@0.2.13", "this host has WASI 0.2.12"),
+        ("wasi:http/client@0.3.0", "it needs WASI 0.3, which is not supported yet"),
+        ("wasi:cli/stdout@0.3.0", "it needs WASI 0.3, which is not supported yet"),
+        ("wasi:cli/stdout@0.3.0-rc-2025-09-16", "it needs WASI 0.3, which is not supported yet"),
         ("wasi:cli/stdout@0.2.0-rc-2023-11-10", "only released versions of WASI 0.2"),
         ("wasi:cli/stdout@0.2.3+build", "only released versions of WASI 0.2"),
         ("wasi:cli/stdout@0.2.99999999999999999999", "only released versions of WASI 0.2"),
@@ -145,7 +184,7 @@ fn everything_else_is_refused_by_name_and_all_of_it() {
     for (refused, (name, why)) in found.iter().zip(cases) {
         assert_eq!(refused.import, name);
         assert!(refused.why.starts_with(why), "{name}: {}", refused.why);
-        assert!(refused.to_string().starts_with(&format!("the import `{name}` is not granted: ")));
+        assert!(refused.to_string().starts_with(&format!("the import `{name}` is not available: ")));
     }
 }
 
