@@ -1,7 +1,7 @@
 # `make demo` shows strongroom at work; `make test` runs all tests. Both build what they need.
 # `make demo-postgres` runs a demo with a PostgreSQL server, `make demo-azure` one with a Key Vault.
 
-.PHONY: all build assurance advisories bench bench-check demo demo-azure demo-postgres keyvault-server test test-keyvault test-python lint features fmt doc clean wasm-target postgres example fuzz
+.PHONY: all build assurance advisories bench bench-check conformance demo demo-azure demo-postgres keyvault-server test test-keyvault test-python lint features fmt doc clean wasm-target postgres example fuzz
 
 CARGO ?= cargo
 # RUSTFLAGS would override the flags in the example's own `.cargo/config.toml`.
@@ -73,6 +73,11 @@ bench-check: wasm-target
 assurance:
 	REWRITE_ASSURANCE=1 $(CARGO) test --locked --workspace --test all --target-dir $(TARGET) assurance
 
+# Runs the WASI test programs of wasmtime and of the wasi-testsuite: docs/conformance.md says where
+# WASI_TESTSUITE and WASMTIME_PROGRAMS point.
+conformance: build
+	@CARGO=$(CARGO) WASI_TESTSUITE="$(WASI_TESTSUITE)" WASMTIME_PROGRAMS="$(WASMTIME_PROGRAMS)" scripts/conformance.sh $(TARGET)
+
 # Checks the dependencies against the RustSec advisory database. Needs cargo-deny or cargo-audit.
 advisories:
 	@CARGO=$(CARGO) scripts/advisories.sh
@@ -97,6 +102,7 @@ lint: wasm-target features
 	cd tests/keyvault && $(CARGO) fmt --all --check
 	cd host/cli/benches/guests && $(CARGO) fmt --all --check
 	cd fuzz && $(CARGO) fmt --all --check
+	cd tests/conformance && $(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --target-dir $(TARGET) -- -D warnings
 	cd guest-example/rust && $(CARGO) clippy --locked --release --all-targets --target-dir $(GUESTS) -- -D warnings
 	cd guest-example/rust && $(EXAMPLE_CARGO) clippy --locked --release --target wasm32-wasip2 --target-dir $(GUESTS) -- -D warnings
@@ -120,6 +126,7 @@ fmt:
 	cd tests/keyvault && $(CARGO) fmt --all
 	cd host/cli/benches/guests && $(CARGO) fmt --all
 	cd fuzz && $(CARGO) fmt --all
+	cd tests/conformance && $(CARGO) fmt --all
 
 doc:
 	$(CARGO) doc --workspace --no-deps --target-dir $(TARGET) --open

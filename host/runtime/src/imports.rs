@@ -439,7 +439,9 @@ fn refuse(item: &Item) -> Option<String> {
 
 fn refuse_wasi(id: &str, version: Option<&str>) -> Option<String> {
     if version.is_some_and(|version| version.starts_with("0.3.")) {
-        return Some(format!("it needs WASI 0.3, {NOT_YET_HELP}"));
+        return Some(
+            "it needs WASI 0.3, which is not supported yet: build for `wasm32-wasip2`, which is WASI 0.2".to_owned(),
+        );
     }
     if id.starts_with("wasi:http/") {
         return Some(
