@@ -20,7 +20,7 @@ pub(super) enum Exit {
     Failed = 1,
     /// Invalid usage or input.
     Invalid = 2,
-    /// The component imports something that the policy does not grant; `policy explain`: denied.
+    /// The component imports something that this host does not link; `policy explain`: denied.
     Refused = 3,
     /// Stopped at a limit.
     Limit = 4,
@@ -54,7 +54,7 @@ pub(super) const EXIT_CODES: &[&str] = &[
     "0    success, or the component finished",
     "1    the component failed",
     "2    invalid usage or input",
-    "3    refused: the component imports something that the policy does not grant",
+    "3    refused: the component imports something that this host does not link",
     "4    the run was stopped at a limit",
     "5    the host or the vault failed, or the audit log was tampered with",
     "130  cancelled by SIGINT or SIGTERM",

@@ -33,10 +33,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     }
     if args.starter_policy {
         if let Err(why) = candidate.interfaces().check_entry() {
-            return Err(component::failure(
-                &args.component,
-                LoadError::Malformed { path: args.component.clone(), why },
-            ));
+            return Err(LoadError::Malformed { path: args.component.clone(), why }.into());
         }
         return match candidate.refused().first() {
             None => out::line(policy(args, &candidate).trim_end()).map(|()| Exit::Done),
