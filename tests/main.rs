@@ -33,6 +33,7 @@ mod mutations;
 mod network;
 mod patch_levels;
 mod postgres;
+mod python;
 mod read_once;
 mod refusals;
 mod seeds;

@@ -1,4 +1,4 @@
-//! The strongroom interfaces as a trait. `main.rs` implements it with the generated bindings, the
+//! The strongroom interfaces as a trait. `main.rs` implements it with strongroom-guest, the
 //! tests with a map.
 
 /// The parts of the interfaces `secrets` and `context` that this program uses.

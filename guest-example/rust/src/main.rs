@@ -3,14 +3,9 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use strongroom_guest::{metrics, parameters, progress, secrets};
 use training_example::commands::{self, Folders, Source};
 use training_example::host::Host;
-
-/// The strongroom interfaces, generated from the guest contract.
-mod bindings {
-    wit_bindgen::generate!({ path: "../../wit", world: "program" });
-}
-use bindings::strongroom::training::{context, secrets};
 
 const USAGE: &str = "usage:
   prepare                 encrypt /input/breast_cancer.csv to /output, and store its key as the secret `dataset-key`
@@ -88,45 +83,28 @@ struct Strongroom;
 
 impl Host for Strongroom {
     fn get_secret(&mut self, name: &str) -> Result<String, String> {
-        secrets::get_secret(name).map_err(explain)
+        let value = secrets::get(name).map_err(|error| error.to_string())?;
+        Ok(value.expose().to_owned())
     }
 
     fn get_secrets(&mut self, names: &[&str]) -> Result<Vec<Option<String>>, String> {
-        let names: Vec<_> = names.iter().map(|name| name.to_string()).collect();
-        let found = secrets::get_secrets(&names).map_err(explain)?;
-        Ok(found.into_iter().map(|(_, value)| value).collect())
+        let found = secrets::get_many(names).map_err(|error| error.to_string())?;
+        Ok(found.into_iter().map(|value| value.map(|value| value.expose().to_owned())).collect())
     }
 
     fn set_secret(&mut self, name: &str, value: &str) -> Result<(), String> {
-        secrets::set_secret(name, value).map_err(explain)
+        secrets::set(name, value).map_err(|error| error.to_string())
     }
 
     fn parameter(&self, name: &str) -> Option<String> {
-        context::parameter(name)
+        parameters::get(name)
     }
 
     fn log_metric(&mut self, name: &str, value: f64, step: Option<u64>) -> Result<(), String> {
-        context::log_metric(name, value, step)
+        metrics::log(name, value, step).map_err(|error| error.to_string())
     }
 
     fn report_progress(&mut self, done: u64, total: u64, message: &str) -> Result<(), String> {
-        context::report_progress(done, total, message)
+        progress::report(done, total, message).map_err(|error| error.to_string())
     }
-}
-
-/// Describes an error. Each message contains the affected name, or what to do.
-fn explain(error: secrets::Error) -> String {
-    let (kind, about) = match error {
-        secrets::Error::Denied(about) => ("denied", about),
-        secrets::Error::NotFound(about) => ("not found", about),
-        secrets::Error::InvalidName(about) => ("not a secret name", about),
-        secrets::Error::InvalidValue(about) => ("not a secret value", about),
-        secrets::Error::Exhausted(about) => ("used up", about),
-        secrets::Error::Expired(about) => ("expired", about),
-        secrets::Error::InvalidBatch(about) => ("not a batch", about),
-        secrets::Error::Conflict(about) => ("conflict", about),
-        secrets::Error::Partial(names) => ("only some were written", names.join(", ")),
-        secrets::Error::Unavailable(about) => ("not available now", about),
-    };
-    format!("{kind}: {about}")
 }

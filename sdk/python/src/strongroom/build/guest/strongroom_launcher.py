@@ -17,6 +17,9 @@ import sys
 import _strongroom_memory
 
 APP = os.path.dirname(os.path.abspath(__file__))
+# The standard library comes first otherwise, and `ssl` has to be the replacement.
+sys.path.remove(APP)
+sys.path.insert(0, APP)
 with open(f"{APP}/plan.json", encoding="utf-8") as _file:
     PLAN = json.load(_file)
 
