@@ -1,7 +1,7 @@
 # `make demo` shows strongroom at work; `make test` runs all tests. Both build what they need.
 # `make demo-postgres` runs a demo with a PostgreSQL server, `make demo-azure` one with a Key Vault.
 
-.PHONY: all build assurance advisories bench bench-check conformance demo demo-azure demo-postgres keyvault-server test test-keyvault test-python lint features fmt doc clean wasm-target postgres example fuzz
+.PHONY: all build assurance advisories bench bench-check conformance demo demo-azure demo-postgres demo-python keyvault-server test test-keyvault test-python lint features fmt doc clean wasm-target postgres example fuzz
 
 CARGO ?= cargo
 # RUSTFLAGS would override the flags in the example's own `.cargo/config.toml`.
@@ -42,6 +42,11 @@ demo-postgres: postgres
 	@$(MAKE) --no-print-directory build example
 	@STRONGROOM=$(TARGET)/debug/strongroom GUESTS=$(GUESTS) scripts/demo-postgres.sh
 
+# Builds a Python script into a component, and runs it on a file and on a table. Needs Python 3.11.
+demo-python: postgres
+	@$(MAKE) --no-print-directory build example
+	@STRONGROOM=$(TARGET)/debug/strongroom GUESTS=$(GUESTS) PYTHON_TOOLS=$(TARGET)/python/build-env scripts/demo-python.sh
+
 # Runs the same components with the Key Vault test server instead of the local vault.
 demo-azure: build example keyvault-server
 	@STRONGROOM=$(TARGET)/debug/strongroom GUESTS=$(GUESTS) KEYVAULT_SERVER=$(KEYVAULT)/debug/keyvault-server scripts/demo-azure.sh
@@ -56,6 +61,7 @@ keyvault-server:
 test: wasm-target test-keyvault test-python
 	@INSTALL=1 scripts/postgres.sh
 	cd guest-example/rust && $(CARGO) test --locked --release --target-dir $(GUESTS)
+	cd sdk/rust && $(CARGO) test --locked --release --target-dir $(GUESTS)
 	$(CARGO) test --locked --workspace --target-dir $(TARGET)
 
 # Measures the cost compared to plain wasmtime: docs/benchmarks.md. Builds the engine again, in the
@@ -98,6 +104,7 @@ test-python:
 lint: wasm-target features
 	$(CARGO) fmt --all --check
 	cd guest-example/rust && $(CARGO) fmt --all --check
+	cd sdk/rust && $(CARGO) fmt --all --check
 	cd tests/guests && $(CARGO) fmt --all --check
 	cd tests/keyvault && $(CARGO) fmt --all --check
 	cd host/cli/benches/guests && $(CARGO) fmt --all --check
@@ -106,6 +113,7 @@ lint: wasm-target features
 	$(CARGO) clippy --locked --workspace --all-targets --target-dir $(TARGET) -- -D warnings
 	cd guest-example/rust && $(CARGO) clippy --locked --release --all-targets --target-dir $(GUESTS) -- -D warnings
 	cd guest-example/rust && $(EXAMPLE_CARGO) clippy --locked --release --target wasm32-wasip2 --target-dir $(GUESTS) -- -D warnings
+	cd sdk/rust && $(CARGO) clippy --locked --release --all-targets --target-dir $(GUESTS) -- -D warnings
 	cd tests/guests && $(CARGO) clippy --locked --release --workspace --target wasm32-wasip2 --target-dir $(GUESTS) -- -D warnings
 	cd tests/keyvault && $(CARGO) clippy --locked --all-targets --target-dir $(KEYVAULT) -- -D warnings
 	cd host/cli/benches/guests && $(CARGO) clippy --locked --release --target wasm32-wasip2 --target-dir $(GUESTS) -- -D warnings
@@ -122,6 +130,7 @@ features:
 fmt:
 	$(CARGO) fmt --all
 	cd guest-example/rust && $(CARGO) fmt --all
+	cd sdk/rust && $(CARGO) fmt --all
 	cd tests/guests && $(CARGO) fmt --all
 	cd tests/keyvault && $(CARGO) fmt --all
 	cd host/cli/benches/guests && $(CARGO) fmt --all
