@@ -35,6 +35,7 @@ def build(
                 report.warning(f"`{name}` is not packed, because it may hold secrets", file=name)
             for name in project.links:
                 report.warning(f"`{name}` is not packed, because it is a link", file=name)
+            _warn_shadowed(project, report)
             _component.stage(project, folder)
         script = project.root / project.script
         requirements = _dependencies.read(script)
@@ -62,6 +63,16 @@ def build(
 
 def _top_level(site: Path) -> set[str]:
     return {path.stem for path in site.iterdir()}
+
+
+def _warn_shadowed(project: _project.Project, report: Report) -> None:
+    """Names modules of the project that cannot be imported, because Python has the name."""
+    for name in project.files:
+        top = name.partition("/")[0].removesuffix(".py")
+        if top in _project.standard_modules() and name != project.script:
+            report.warning(
+                f"`{name}` is not used: `{top}` is a module of Python; rename the file", file=name
+            )
 
 
 def _warn_missing(project: _project.Project, site: Path, report: Report) -> None:

@@ -20,8 +20,8 @@ DENIED = (
     "*.gpg", "*.asc", "credentials", "credentials.*", "service-account*.json", "vault.key",
 )  # fmt: skip
 
-#: Left out without a message: what tools generate, and environments.
-_IGNORED = ("__pycache__", "node_modules", "venv", "env", "*.egg-info", "*.pyc", "*.pyo", ".*")
+#: Left out without a message: what tools generate. Virtual environments are recognized by a file.
+_IGNORED = ("__pycache__", "node_modules", "*.egg-info", "*.pyc", "*.pyo", ".*")
 
 _ENTRY_FILES = ("__main__.py", "main.py", "train.py")
 

@@ -15,10 +15,23 @@ import posixpath
 import sys
 import zlib
 
+# Of the standard library: what needs a terminal, a display or native code, and tests.
 _SKIPPED = {
-    "__pycache__", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "site-packages", "test",
-    "tests", "tkinter", "turtledemo", "venv",
-}  # fmt: skip
+    "__pycache__",
+    "_pyrepl",
+    "ctypes",
+    "curses",
+    "ensurepip",
+    "idlelib",
+    "lib2to3",
+    "pydoc_data",
+    "site-packages",
+    "test",
+    "tests",
+    "tkinter",
+    "turtledemo",
+    "venv",
+}
 
 
 class _Module:
@@ -68,9 +81,15 @@ class Store(importlib.abc.MetaPathFinder):
                 code = compile(content, file, "exec", dont_inherit=True)
             except (SyntaxError, ValueError):
                 return
-            code = zlib.compress(marshal.dumps(code), 9)
-        source = zlib.compress(content, 9) if keep_source or not compiled else None
+            code = zlib.compress(marshal.dumps(code))
+        source = zlib.compress(content) if keep_source or not compiled else None
         self._modules[name] = _Module(file, package, code, source)
+
+    def forget_imported(self):
+        """Drops the modules that are imported already, unless their source is kept."""
+        for name in list(self._modules):
+            if name in sys.modules and self._modules[name].source is None:
+                del self._modules[name]
 
     def find_spec(self, name, path=None, target=None):
         module = self._modules.get(name)

@@ -146,6 +146,7 @@ sys.path_importer_cache.clear()
 importlib.invalidate_caches()
 linecache.clearcache()
 tempfile._name_sequence = None
+STORE.forget_imported()
 del _found, _file
 gc.collect()
 gc.freeze()
