@@ -486,11 +486,13 @@ fn python_example_trains_from_postgres() {
     host.set("db-password", &server.password);
     let policy = example_policy("train-postgres.toml").replace("127.0.0.1:5432", &server.address);
     let address = format!("db-address={}", server.address);
-    let parameters =
-        ["--output", "out", "--param", &address, "--param", "db-name=training", "--param", "db-table=breast_cancer"];
-    let run = |policy: &str| host.run_with(component, policy, &parameters, &["train", "--from-postgres"]);
+    let run = |policy: &str, output: &str| {
+        let parameters = ["--param", &address, "--param", "db-name=training", "--param", "db-table=breast_cancer"];
+        let options = [["--output", output].as_slice(), &parameters].concat();
+        host.run_with(component, policy, &options, &["train", "--from-postgres"])
+    };
 
-    let ended = run(&policy).finished().never_shows(&server.user).never_shows(&server.password);
+    let ended = run(&policy, "out").finished().never_shows(&server.user).never_shows(&server.password);
     assert_figures(&ended);
     let expected: Vec<(String, String, u64, u64)> = [("get", "db-password"), ("get", "db-user"), ("set", "model-key")]
         .map(|(operation, name)| (operation.into(), name.into(), 1, 0))
@@ -498,13 +500,16 @@ fn python_example_trains_from_postgres() {
     assert_eq!(uses(&ended), expected);
 
     let ungranted: String = policy.lines().filter(|line| !line.starts_with("tcp")).collect::<Vec<_>>().join("\n");
-    run(&ungranted)
+    run(&ungranted, "ungranted")
         .failed()
         .shows(&format!("error: cannot connect to `{}`: the policy does not grant it", server.address))
         .never_shows(&server.password);
     // A server that would take the password itself does not get it.
     server.admit("host all all 127.0.0.1/32 password");
-    run(&policy).failed().shows("the database does not log in with SCRAM-SHA-256").never_shows(&server.password);
+    run(&policy, "password")
+        .failed()
+        .shows("the database does not log in with SCRAM-SHA-256")
+        .never_shows(&server.password);
     for file in files_below(host.path()) {
         let content = std::fs::read(&file).unwrap();
         let password = server.password.as_bytes();
