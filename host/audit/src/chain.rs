@@ -5,8 +5,9 @@
 //! disagree about what was altered. Each use of the hash has its own domain, so a line of one kind
 //! of file is never valid in another.
 
+use std::fs::File;
 use std::io::{self, BufRead};
-
+use std::os::unix::fs::FileExt as _;
 use std::sync::LazyLock;
 
 use blake3::hazmat::{ContextKey, HasherExt as _, hash_derive_key_context};
@@ -160,6 +161,21 @@ impl<R: BufRead> Lines<R> {
             }
         }
     }
+}
+
+/// Reads the end of a file: its last complete line, newline included, and the number of bytes after
+/// it. The line is empty if there is none, and incomplete if it is longer than [`LINE_MAX`].
+pub(super) fn last_line(file: &File) -> io::Result<(Vec<u8>, u64)> {
+    let length = file.metadata()?.len();
+    // A line and a torn part, each of bounded length, and the newline before.
+    let size = length.min(2 * LINE_MAX as u64 + 1);
+    let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
+    file.read_exact_at(&mut bytes, length.saturating_sub(size))?;
+    let Some(last) = bytes.iter().rposition(|byte| *byte == b'\n') else { return Ok((Vec::new(), size)) };
+    let torn = bytes.len().saturating_sub(last).saturating_sub(1);
+    bytes.truncate(last.saturating_add(1));
+    let before = bytes.get(..last).unwrap_or_default().iter().rposition(|byte| *byte == b'\n');
+    Ok((bytes.split_off(before.map_or(0, |at| at.saturating_add(1))), torn as u64))
 }
 
 /// Checks a chain line by line and locates the first altered line.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 #[non_exhaustive]
 pub enum AuditError {
     /// A system call failed.
-    #[error("cannot {what} `{}`: {cause}{}", .path.display(), Hint(.cause))]
+    #[error("could not {what} `{}`: {cause}{}", .path.display(), Hint(.cause))]
     Io {
         /// What failed, as a verb with its object.
         what: &'static str,
@@ -21,7 +21,7 @@ pub enum AuditError {
         cause: io::Error,
     },
     /// The audit directory cannot be trusted.
-    #[error("the audit folder `{}` is not safe to use: {reason}", .path.display())]
+    #[error("the audit directory `{}` is not safe to use: {reason}", .path.display())]
     Insecure {
         /// The directory.
         path: PathBuf,
@@ -29,7 +29,7 @@ pub enum AuditError {
         reason: &'static str,
     },
     /// The audit log does not exist.
-    #[error("there is no audit log at `{}`: check the home folder, or run something first", .0.display())]
+    #[error("there is no audit log at `{}`: check the home directory", .0.display())]
     Absent(PathBuf),
     /// The segment failed, now or earlier. It accepts no more events, because a line after a lost
     /// one would hide the loss.
@@ -53,11 +53,11 @@ pub enum AuditError {
     #[error("only the audit log itself writes events that start or end a segment: use another kind of event")]
     Reserved,
     /// An event could not be serialized.
-    #[error("cannot encode an audit event: {0}")]
+    #[error("could not encode an audit event: {0}")]
     Encode(serde_json::Error),
     /// The ledger was changed after it was written.
     #[error(
-        "the audit ledger `{}` is altered at line {line}: run `strongroom audit verify`; to go on, move the audit folder \
+        "the audit ledger `{}` is altered at line {line}: to continue, move the audit directory \
          aside and keep it as evidence (a new one is made)", .path.display()
     )]
     LedgerAltered {
@@ -67,8 +67,13 @@ pub enum AuditError {
         line: u64,
     },
     /// Another process holds the lock on the ledger.
-    #[error("the audit ledger `{}` is locked by another process: wait until it finishes, or end it", .0.display())]
-    Busy(PathBuf),
+    #[error("the audit ledger `{}` is busy: {}", .path.display(), super::lock::LockError::Busy(*holder))]
+    Busy {
+        /// The ledger.
+        path: PathBuf,
+        /// The process that holds the lock, if the system says so.
+        holder: Option<u32>,
+    },
     /// A newer program wrote the audit log.
     #[error("the audit log has format {0}, but this program supports only formats up to {max}: use a newer strongroom", max = super::FORMAT)]
     Newer(u32),
@@ -82,6 +87,14 @@ impl AuditError {
     pub(super) fn io(what: &'static str, path: &Path, cause: impl Into<io::Error>) -> Self {
         AuditError::Io { what, path: path.to_owned(), cause: cause.into() }
     }
+
+    /// Creates an error of locking the ledger.
+    pub(super) fn locked(path: &Path, error: super::lock::LockError) -> Self {
+        match error {
+            super::lock::LockError::Busy(holder) => AuditError::Busy { path: path.to_owned(), holder },
+            super::lock::LockError::Io(cause) => AuditError::io("lock the audit ledger", path, cause),
+        }
+    }
 }
 
 /// Displays what an operator can do about an I/O error.
@@ -92,8 +105,10 @@ impl fmt::Display for Hint<'_> {
         match self.0.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => f.write_str("; free space on that disk"),
             io::ErrorKind::FileTooLarge => f.write_str("; raise the limit on the size of files (`ulimit -f`)"),
-            io::ErrorKind::PermissionDenied => f.write_str("; the audit folder must belong to the user who runs this"),
-            io::ErrorKind::ReadOnlyFilesystem => f.write_str("; the audit folder must be on a writable disk"),
+            io::ErrorKind::PermissionDenied => {
+                f.write_str("; the audit directory must belong to the user who runs this")
+            }
+            io::ErrorKind::ReadOnlyFilesystem => f.write_str("; the audit directory must be on a writable disk"),
             _ => Ok(()),
         }
     }

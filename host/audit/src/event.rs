@@ -68,10 +68,15 @@ pub enum Kind {
     /// The first event of a segment: program version, process, user.
     #[default]
     SegmentStart,
+    /// A later process continues a shared segment: the same facts as in the first event.
+    SegmentResume,
     /// The last event of a segment that was closed normally.
     SegmentEnd,
     /// A run starts: digests of component, policy and specification.
     RunStart,
+    /// The outputs of a run are about to be published. Written before they are moved to their
+    /// directory.
+    Publish,
     /// A run has ended: outcome and blame.
     RunEnd,
     /// A request for a secret was decided. Written before the vault is asked.

@@ -3,22 +3,18 @@
 
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat, flock, fstat, openat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 
 use super::error::AuditError;
+use super::lock;
 
 /// File name of the ledger.
 pub(super) const LEDGER: &str = "ledger.jsonl";
-
-/// How long to wait for another process that holds the ledger. It normally holds it for
-/// milliseconds, or while it recovers segments after a crash.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
 const OWNER_ONLY: Mode = Mode::RUSR.union(Mode::WUSR);
 
@@ -37,7 +33,7 @@ impl Folder {
         if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(path)
             && error.kind() != io::ErrorKind::AlreadyExists
         {
-            return Err(AuditError::io("create the audit folder", path, error));
+            return Err(AuditError::io("create the audit directory", path, error));
         }
         let folder = Self::open(path)?;
         check_owner_and_mode(&folder.fd, path)?;
@@ -60,7 +56,7 @@ impl Folder {
                 path: path.to_owned(),
                 reason: "it is a link or not a folder: name the folder itself",
             }),
-            Err(error) => Err(AuditError::io("open the audit folder", path, error)),
+            Err(error) => Err(AuditError::io("open the audit directory", path, error)),
         }
     }
 
@@ -128,7 +124,7 @@ impl Folder {
 
     /// Makes the directory's entries durable.
     pub(super) fn sync(&self) -> Result<(), AuditError> {
-        rustix::fs::fsync(&self.fd).map_err(|error| AuditError::io("sync the audit folder", &self.path, error))
+        rustix::fs::fsync(&self.fd).map_err(|error| AuditError::io("sync the audit directory", &self.path, error))
     }
 
     /// Renames a complete file over another. `scratch` must be a unique name.
@@ -145,7 +141,7 @@ impl Folder {
     /// Returns the names of all `.jsonl` files except the ledger, without that extension, sorted:
     /// segments, and files that others put beside them.
     pub(super) fn segments(&self) -> Result<Vec<String>, AuditError> {
-        let wrap = |error| AuditError::io("list the audit folder", &self.path, error);
+        let wrap = |error| AuditError::io("list the audit directory", &self.path, error);
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.fd).map_err(wrap)? {
             let entry = entry.map_err(wrap)?;
@@ -166,27 +162,9 @@ impl Folder {
     /// `true` if the file cannot be probed, so that no running process is taken for dead.
     pub(super) fn is_live(&self, segment: &str) -> bool {
         match self.read(&file_name(segment)) {
-            Ok(Some(file)) => !matches!(flock(file.as_fd(), FlockOperation::NonBlockingLockShared), Ok(())),
+            Ok(Some(file)) => !matches!(lock::try_acquire(&file, lock::Mode::Shared), Ok(true)),
             Ok(None) => false,
             Err(_) => true,
-        }
-    }
-
-    /// Waits for a lock on the ledger, which lasts until the file is dropped.
-    pub(super) fn lock_ledger(&self, file: &File, exclusive: bool) -> Result<(), AuditError> {
-        let operation =
-            if exclusive { FlockOperation::NonBlockingLockExclusive } else { FlockOperation::NonBlockingLockShared };
-        let started = Instant::now();
-        loop {
-            match flock(file.as_fd(), operation) {
-                Ok(()) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(Errno::WOULDBLOCK) if started.elapsed() < LOCK_TIMEOUT => {
-                    std::thread::sleep(Duration::from_millis(5))
-                }
-                Err(Errno::WOULDBLOCK) => return Err(AuditError::Busy(self.path_of(LEDGER))),
-                Err(error) => return Err(AuditError::io("lock the audit ledger", &self.path_of(LEDGER), error)),
-            }
         }
     }
 }
@@ -202,7 +180,7 @@ pub(super) fn is_segment(text: &str) -> bool {
 }
 
 fn check_owner_and_mode(fd: &OwnedFd, path: &Path) -> Result<(), AuditError> {
-    let stat = fstat(fd).map_err(|error| AuditError::io("read the metadata of the audit folder", path, error))?;
+    let stat = fstat(fd).map_err(|error| AuditError::io("read the metadata of the audit directory", path, error))?;
     let insecure = |reason| Err(AuditError::Insecure { path: path.to_owned(), reason });
     if stat.st_uid != rustix::process::geteuid().as_raw() {
         return insecure("it belongs to another user: use a folder of your own");

@@ -1,6 +1,7 @@
 //! The audit log: an append-only, hash-chained record of every decision.
 //!
 //! Each process writes one *segment*: a file of JSON lines, each with the hash of the line before.
+//! Short-lived processes, such as operators' commands, share segments ([`Audit::open_shared`]).
 //! A chain alone cannot show that its end was cut off or that all of it was rewritten. Therefore a
 //! *ledger*, which is a chain too, records where each segment starts and with which head and count
 //! it ends, and run records contain a position in the log that can be stored elsewhere.
@@ -15,6 +16,7 @@ mod error;
 mod event;
 mod folder;
 mod ledger;
+pub mod lock;
 mod policies;
 mod read;
 mod report;
@@ -38,8 +40,9 @@ pub use report::{Expect, InvalidExpect, Report, SegmentReport, Verdict};
 pub use verify::{verify, verify_with};
 pub use writer::Audit;
 
-/// Format version that this program writes, and the newest that it reads.
-pub const FORMAT: u32 = 1;
+/// Format version that this program writes, and the newest that it reads. Since version 2, lines of
+/// the ledger have checkpoints, and operators' commands share segments.
+pub const FORMAT: u32 = 2;
 
 /// When an event counts as written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,11 +2,14 @@
 //! its own chain.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 use super::error::AuditError;
 use super::folder::{Folder, LEDGER, file_name, is_segment};
-use super::ledger::{Ending, LedgerSegment, LedgerState};
+use super::ledger::{self, Ending, LedgerState, OpenSegment, OpenSegments};
+use super::lock;
 use super::report::{Expect, Report, SegmentReport, Verdict};
 use super::scan::{Expected, Scan, scan};
 
@@ -52,19 +55,16 @@ pub fn verify_with(dir: &Path, expect: Option<&Expect>, kept: &[Expect]) -> Resu
     }
     positions.values_mut().for_each(|kept| kept.sort_unstable_by_key(|(count, _)| *count));
     let snapshot = Snapshot::take(&folder)?;
-    let mut names: BTreeSet<&str> = snapshot.files.keys().map(String::as_str).collect();
-    if let Some(view) = &snapshot.ledger {
-        names.extend(view.segments.keys().map(String::as_str));
-    }
+    let mut names: BTreeSet<&str> = snapshot.files.iter().map(String::as_str).collect();
+    names.extend(snapshot.ledger.iter().flat_map(LedgerState::names));
     names.extend(expect.map(Expect::segment));
     let mut segments = Vec::new();
     for name in names {
         let expected = expect.is_some_and(|expect| expect.segment() == name);
-        let kept = positions.get(name).map_or(&[][..], Vec::as_slice);
-        let listed = snapshot.ledger.as_ref().and_then(|view| view.segments.get(name));
-        let live = snapshot.files.get(name).copied().unwrap_or(false);
-        segments.push(segment(&folder, name, listed, live, (expected, kept))?);
+        let kept = positions.remove(name).unwrap_or_default();
+        segments.push(segment(&folder, name, &snapshot, (expected, kept))?);
     }
+    snapshot.accept_later(&folder, &mut segments)?;
     let ledger = match &snapshot.ledger {
         None if segments.is_empty() => Verdict::Intact,
         None => Verdict::Missing,
@@ -76,67 +76,110 @@ pub fn verify_with(dir: &Path, expect: Option<&Expect>, kept: &[Expect]) -> Resu
     Ok(Report { ledger, segments })
 }
 
-/// Ledger, files and locks at one moment: while the ledger is locked, no segment starts or ends.
+/// The ledger and the segments without an end at one moment, while the ledger was locked.
 struct Snapshot {
     ledger: Option<LedgerState>,
-    /// Files, and whether a process holds them.
-    files: BTreeMap<String, bool>,
+    /// The file of the ledger, positioned after what was read.
+    file: Option<File>,
+    /// The names of files. Those that were listed later are in the ledger.
+    files: Vec<String>,
+    open: BTreeMap<String, Probe>,
+}
+
+/// A segment without an end.
+#[derive(Clone, Copy)]
+struct Probe {
+    live: bool,
+    /// The length of the file. A process may continue it after the ledger is unlocked.
+    length: u64,
 }
 
 impl Snapshot {
     fn take(folder: &Folder) -> Result<Self, AuditError> {
         // In this order, because the first process creates the ledger before its segment: a segment
         // listed here has a ledger.
-        let unlocked = folder.segments()?;
-        let file = folder.read(LEDGER)?;
-        let names = match &file {
-            Some(file) => {
-                folder.lock_ledger(file, false)?;
-                folder.segments()?
+        let files = folder.segments()?;
+        let Some(file) = folder.read(LEDGER)? else {
+            return Ok(Self { ledger: None, file: None, files, open: BTreeMap::new() });
+        };
+        let path = folder.path_of(LEDGER);
+        let wrap = |error| AuditError::io("read the audit ledger", &path, error);
+        lock::acquire(&file, lock::Mode::Shared).map_err(|error| AuditError::locked(&path, error))?;
+        let length = file.metadata().map_err(wrap)?.len();
+        let (ledger, open) = match ledger::open_at_end(&file).map_err(wrap)? {
+            Some(open) => {
+                let open = probe(folder, &open)?;
+                lock::release(&file);
+                (LedgerState::read((&file).take(length), folder)?, open)
             }
-            None => unlocked,
+            None => {
+                let ledger = LedgerState::read(&file, folder)?;
+                let open = probe(folder, ledger.open())?;
+                lock::release(&file);
+                (ledger, open)
+            }
         };
-        let ledger = file.as_ref().map(|file| LedgerState::read(file, folder)).transpose()?;
-        let ended = |name: &str| {
-            ledger.as_ref().and_then(|view| view.segments.get(name)).is_some_and(|listed| listed.ending.is_some())
-        };
-        let live = |name: &str| is_segment(name) && !ended(name) && folder.is_live(name);
-        let files = names.into_iter().map(|name| {
-            let live = live(&name);
-            (name, live)
-        });
-        let files = files.collect();
-        Ok(Self { ledger, files })
+        Ok(Self { ledger: Some(ledger), file: Some(file), files, open })
     }
+
+    /// Accepts files that a process has added to the ledger since.
+    fn accept_later(&self, folder: &Folder, segments: &mut [SegmentReport]) -> Result<(), AuditError> {
+        let unlisted = || segments.iter().any(|segment| segment.verdict == Verdict::Unlisted);
+        let Some(file) = self.file.as_ref().filter(|_| unlisted()) else { return Ok(()) };
+        let started = ledger::started(file)
+            .map_err(|error| AuditError::io("read the audit ledger", &folder.path_of(LEDGER), error))?;
+        let later = segments.iter_mut().filter(|segment| segment.verdict == Verdict::Unlisted);
+        later.filter(|segment| started.contains(&segment.segment)).for_each(|segment| segment.verdict = Verdict::Live);
+        Ok(())
+    }
+}
+
+fn probe(folder: &Folder, open: &OpenSegments) -> Result<BTreeMap<String, Probe>, AuditError> {
+    let mut probes = BTreeMap::new();
+    for name in open.keys() {
+        let Some(file) = folder.read(&file_name(name))? else { continue };
+        let wrap = |error| AuditError::io("read the audit segment", &folder.path_of(&file_name(name)), error);
+        let live = !lock::try_acquire(&file, lock::Mode::Shared).map_err(wrap)?;
+        probes.insert(name.clone(), Probe { live, length: file.metadata().map_err(wrap)?.len() });
+    }
+    Ok(probes)
 }
 
 fn segment(
     folder: &Folder,
     name: &str,
-    listed: Option<&LedgerSegment>,
-    live: bool,
-    (expected, kept): (bool, &[(u64, blake3::Hash)]),
+    snapshot: &Snapshot,
+    (expected, mut kept): (bool, Vec<(u64, blake3::Hash)>),
 ) -> Result<SegmentReport, AuditError> {
     let report = |verdict, events, head| SegmentReport { segment: name.to_owned(), verdict, events, head };
+    let ended = snapshot.ledger.as_ref().and_then(|ledger| ledger.ended.get(name));
+    let open = snapshot.ledger.as_ref().and_then(|ledger| ledger.open().get(name));
+    let listed = ended.map(|(listed, _)| listed).or(open);
     let Some(file) = folder.read(&file_name(name))? else {
         // The name of a segment that was never announced may belong to a link or a directory.
         let verdict = if listed.is_none() && !expected { Verdict::Unlisted } else { Verdict::Missing };
         return Ok(report(verdict, 0, None));
     };
-    let ending = listed.and_then(|listed| listed.ending);
+    // Also after its recovery: a position in the ledger stays valid, whatever was found later.
+    if let Some(position) = listed.and_then(|listed| listed.paused) {
+        kept.push((position.count, position.head.0));
+        kept.sort_unstable_by_key(|(count, _)| *count);
+    }
     let expected = Expected {
-        genesis: listed.map(|listed| listed.genesis),
-        closing: ending.map(|ending| (ending.count, ending.head)),
-        kept,
+        genesis: listed.map(|listed| listed.genesis.0),
+        closing: ended.map(|(_, ending)| (ending.count, ending.head)),
+        kept: &kept,
     };
-    let scan = scan(&file, expected)
+    let probe = open.and_then(|_| snapshot.open.get(name));
+    let length = probe.filter(|probe| !probe.live).map_or(u64::MAX, |probe| probe.length);
+    let scan = scan(file.take(length), expected)
         .map_err(|error| AuditError::io("read the audit segment", &folder.path_of(&file_name(name)), error))?;
-    let verdict = match (listed, ending) {
-        (None, _) => unlisted(name, &scan),
-        (Some(_), None) => open(&scan, live),
-        (Some(_), Some(ending)) => ended(&scan, &ending),
+    let verdict = match (ended, open) {
+        (Some((_, ending)), _) => of_ended(&scan, ending),
+        (None, Some(open)) => of_open(&scan, open, probe.is_some_and(|probe| probe.live)),
+        (None, None) => unlisted(name, &scan),
     };
-    let verdict = verdict.max(against(&scan, kept));
+    let verdict = verdict.max(against(&scan, &kept));
     let head = (scan.lines > 0).then(|| scan.head.to_hex().to_string());
     Ok(report(verdict, scan.lines, head))
 }
@@ -149,18 +192,20 @@ fn unlisted(name: &str, scan: &Scan) -> Verdict {
 }
 
 /// Returns the verdict on a segment whose end the ledger does not record.
-fn open(scan: &Scan, live: bool) -> Verdict {
+fn of_open(scan: &Scan, open: &OpenSegment, live: bool) -> Verdict {
     match (scan.altered, live, scan.tail) {
         (Some(line), ..) => Verdict::Altered { line },
         // Bytes after the last newline are being written.
         (None, true, _) => Verdict::Live,
         (None, false, Some(_)) => Verdict::TornLastLine,
+        // No process is writing it, and the last one recorded this end.
+        (None, false, None) if open.paused.is_some_and(|position| position.count == scan.lines) => Verdict::Intact,
         (None, false, None) => Verdict::Recovered,
     }
 }
 
 /// Returns the verdict on a segment whose count and head the ledger records.
-fn ended(scan: &Scan, ending: &Ending) -> Verdict {
+fn of_ended(scan: &Scan, ending: &Ending) -> Verdict {
     if let Some(line) = scan.altered.into_iter().chain(ending.altered).min() {
         return Verdict::Altered { line };
     }

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use blake3::Hash;
 use jiff::Timestamp;
-use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 
 use super::chain::{self, Hex, LINE_MAX};
@@ -17,11 +16,15 @@ use super::commit::{GroupCommit, Sink};
 use super::error::{AuditError, Hint};
 use super::event::{Event, Kind};
 use super::folder::{Folder, file_name};
-use super::ledger::{Ledger, LedgerState};
+use super::ledger::{Ledger, OpenSegment, OpenSegments, Position};
 use super::policies::PolicyStore;
-use super::scan::{Expected, scan};
-use super::{FORMAT, SyncMode, now};
+use super::scan::{Expected, Scan, scan};
+use super::{FORMAT, SyncMode, lock, now};
 use strongroom_core::record::AuditPosition;
+
+/// A shared segment with this many events is closed and not continued, so that its recovery after a
+/// crash reads a bounded number of lines.
+pub(super) const SHARED_MAX: u64 = 4_096;
 
 /// The audit log of this process: one segment, to which all clones append.
 ///
@@ -35,6 +38,8 @@ pub struct Audit {
 struct Inner {
     folder: Folder,
     segment: String,
+    /// Whether later processes continue the segment.
+    shared: bool,
     mode: SyncMode,
     /// Holds the lock that marks this segment as live.
     file: Arc<File>,
@@ -62,7 +67,7 @@ struct Written {
 
 enum Phase {
     Open,
-    /// The last event is written, but not recorded in the ledger.
+    /// The last event is written, but its position is not in the ledger.
     Ended,
     Closed,
     Failed(Arc<str>),
@@ -79,58 +84,80 @@ struct Line<'a> {
 
 impl Audit {
     /// Starts a segment in a directory, which is created if missing. First records segments that
-    /// other processes did not close in the ledger. Blocks for several disk syncs.
+    /// other processes did not close in the ledger. Blocks for several disk syncs. The cost does
+    /// not depend on the number of earlier segments.
     ///
     /// # Errors
-    /// [`AuditError::Insecure`] if other users own or can access the directory; other errors if the
-    /// ledger was altered, another process does not release it, or a file cannot be read or
-    /// written.
+    /// [`AuditError::Insecure`] if other users own or can access the directory;
+    /// [`AuditError::Busy`] if another process does not release the ledger; other errors if the end
+    /// of the ledger was altered, or a file cannot be read or written.
     pub fn open(dir: &Path, sync: SyncMode) -> Result<Self, AuditError> {
-        Self::open_with(dir, sync, |file| file)
+        Self::open_with(dir, sync, false, |file| file)
+    }
+
+    /// Opens the audit log like [`Audit::open`], but continues a segment that an earlier process
+    /// opened in this way and left. Starts one if there is none, or other processes are writing
+    /// them. For processes that write a few events and end.
+    ///
+    /// # Errors
+    /// Those of [`Audit::open`].
+    pub fn open_shared(dir: &Path, sync: SyncMode) -> Result<Self, AuditError> {
+        Self::open_with(dir, sync, true, |file| file)
     }
 
     /// Opens with another sink, which may fail.
     pub(super) fn open_with(
         dir: &Path,
         mode: SyncMode,
+        shared: bool,
         wrap: impl FnOnce(Arc<dyn Sink>) -> Arc<dyn Sink>,
     ) -> Result<Self, AuditError> {
         let folder = Folder::make(dir)?;
-        let (mut ledger, view) = Ledger::open(&folder)?;
-        recover(&folder, &mut ledger, &view, mode)?;
-        // The file is created and locked before the ledger lists it, so that readers of the ledger
-        // see a live segment. A process that dies in between leaves only an empty file.
-        let segment = ulid::Ulid::generate().to_string();
-        let file = folder.create(&file_name(&segment))?;
-        let path = folder.path_of(&file_name(&segment));
-        flock(&file, FlockOperation::LockExclusive)
-            .map_err(|error| AuditError::io("lock the audit segment", &path, error))?;
-        if mode == SyncMode::Always {
-            folder.sync()?;
+        let open = Ledger::open(&folder)?.open_segments().clone();
+        // All slow work happens while the ledger is not locked.
+        let resumed = if shared { resume(&folder, &open)? } else { None };
+        let abandoned = find_abandoned(&folder, &open, mode)?;
+        let (segment, file, resumed) = match resumed {
+            Some((segment, file, position)) => (segment, file, Some(position)),
+            None => create(&folder, mode).map(|(segment, file)| (segment, file, None))?,
+        };
+        let mut written = resumed.map(|Position { count, head }| Written { count, head: head.0 });
+        if written.is_none() || !abandoned.is_empty() {
+            let mut ledger = Ledger::open(&folder)?;
+            for Abandoned { segment, listed, scan, .. } in &abandoned {
+                // Another process may have recorded it in the meantime.
+                if ledger.open_segments().get(segment) == Some(listed) {
+                    ledger.recovered(segment, scan)?;
+                }
+            }
+            if written.is_none() {
+                written = Some(Written { count: 0, head: ledger.start(&segment)? });
+            }
+            ledger.release(mode)?;
         }
-        let genesis = ledger.start(&segment)?;
-        ledger.sync(mode)?;
-        drop(ledger);
+        let Some(written) = written else { return Err(AuditError::Closed(segment)) };
 
         let file = Arc::new(file);
         let sink = wrap(Arc::clone(&file) as Arc<dyn Sink>);
         let inner = Inner {
             folder,
             segment,
+            shared,
             mode,
             file,
             commit: Arc::new(GroupCommit::new(Arc::clone(&sink))),
             sink,
-            state: Mutex::new(State {
-                written: Written { count: 0, head: genesis },
-                phase: Phase::Open,
-                line: Vec::new(),
-            }),
+            state: Mutex::new(State { written, phase: Phase::Open, line: Vec::new() }),
             policies: PolicyStore::default(),
             closing: Mutex::new(()),
         };
-        let first = inner.write(&first_event())?;
-        inner.settle(first.count)?;
+        if resumed.is_some() {
+            // The sync of the next event covers this one.
+            inner.write(&first_event(Kind::SegmentResume))?;
+        } else {
+            let first = inner.write(&first_event(Kind::SegmentStart))?;
+            inner.settle(first.count)?;
+        }
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -187,12 +214,13 @@ impl Audit {
         &self.inner.segment
     }
 
-    /// Ends the segment and records head and count in the ledger. Blocks. Closing again does
-    /// nothing.
+    /// Ends the segment, or leaves it to the next process if it is shared, and records head and count
+    /// in the ledger. Blocks. Closing again does nothing.
     ///
     /// # Errors
     /// [`AuditError::Failed`] if the segment has failed, and any error that prevents writing the
-    /// ledger. The segment then counts as not closed, and the next process records it as recovered.
+    /// ledger, such as [`AuditError::Busy`]. The segment then counts as not closed, and the next
+    /// process records it as recovered. Its events are durable nevertheless.
     pub fn close(&self) -> Result<(), AuditError> {
         self.inner.close()
     }
@@ -227,8 +255,9 @@ impl fmt::Debug for Audit {
     }
 }
 
-/// Returns the first event: the program and its user. Nothing in it comes from the environment.
-fn first_event() -> Event {
+/// Returns a process's first event: the program and its user. Nothing in it comes from the
+/// environment.
+fn first_event(kind: Kind) -> Event {
     let detail: [(_, Cow<'static, str>); _] = [
         ("program", concat!("strongroom ", env!("CARGO_PKG_VERSION")).into()),
         ("format", FORMAT.to_string().into()),
@@ -237,37 +266,85 @@ fn first_event() -> Event {
         ("euid", rustix::process::geteuid().as_raw().to_string().into()),
     ];
     let detail = detail.into_iter().map(|(name, value)| (name.into(), value)).collect();
-    Event { event: Kind::SegmentStart, detail, ..Event::default() }
+    Event { event: kind, detail, ..Event::default() }
 }
 
-/// Rejects the kinds of the first and last event of a segment, which only the writer itself may
-/// use.
+/// Rejects the kinds of event that only the writer itself may use.
 fn check(event: &Event) -> Result<(), AuditError> {
     match event.event {
-        Kind::SegmentStart | Kind::SegmentEnd => Err(AuditError::Reserved),
+        Kind::SegmentStart | Kind::SegmentResume | Kind::SegmentEnd => Err(AuditError::Reserved),
         _ => Ok(()),
     }
 }
 
-/// Records every segment that was not closed and whose process has ended.
-fn recover(folder: &Folder, ledger: &mut Ledger<'_>, view: &LedgerState, mode: SyncMode) -> Result<(), AuditError> {
-    let open = view.segments.iter().filter(|(_, listed)| listed.ending.is_none());
+/// Creates the file of a new segment and locks it. The ledger does not list it yet: a process that
+/// dies before it does leaves only an empty file.
+fn create(folder: &Folder, mode: SyncMode) -> Result<(String, File), AuditError> {
+    let segment = ulid::Ulid::generate().to_string();
+    let file = folder.create(&file_name(&segment))?;
+    file.lock()
+        .map_err(|error| AuditError::io("lock the audit segment", &folder.path_of(&file_name(&segment)), error))?;
+    if mode == SyncMode::Always {
+        folder.sync()?;
+    }
+    Ok((segment, file))
+}
+
+/// Locks and returns a shared segment that can be continued, with its end.
+fn resume(folder: &Folder, open: &OpenSegments) -> Result<Option<(String, File, Position)>, AuditError> {
     for (segment, listed) in open {
-        if folder.is_live(segment) {
-            continue;
+        let Some(position) = listed.paused else { continue };
+        let Some(file) = folder.append(&file_name(segment))? else { continue };
+        let wrap = |error| AuditError::io("read the audit segment", &folder.path_of(&file_name(segment)), error);
+        // The position is compared after locking: another process may have continued the segment.
+        if lock::try_acquire(&file, lock::Mode::Exclusive).map_err(wrap)? && ends_at(&file, position).map_err(wrap)? {
+            return Ok(Some((segment.clone(), file, position)));
         }
+    }
+    Ok(None)
+}
+
+/// Returns whether a segment ends at this position, according to its last line alone.
+fn ends_at(file: &File, Position { count, head }: Position) -> io::Result<bool> {
+    let (line, torn) = chain::last_line(file)?;
+    let seq = chain::Link::of(&line).map(|link| link.seq);
+    Ok(torn == 0 && seq == Some(count) && chain::segment_line(&line) == head.0)
+}
+
+/// A segment whose process ended without closing it.
+struct Abandoned {
+    segment: String,
+    listed: OpenSegment,
+    scan: Scan,
+    /// Holds a shared lock, so that no process continues the segment.
+    _file: File,
+}
+
+/// Reads every segment that was not closed and whose process has ended.
+fn find_abandoned(folder: &Folder, open: &OpenSegments, mode: SyncMode) -> Result<Vec<Abandoned>, AuditError> {
+    let mut abandoned = Vec::new();
+    for (segment, listed) in open {
+        let path = folder.path_of(&file_name(segment));
+        let wrap = |error| AuditError::io("read the audit segment", &path, error);
         // A missing file stays unrecorded: `verify` reports it.
         let Some(file) = folder.read(&file_name(segment))? else { continue };
-        let path = folder.path_of(&file_name(segment));
+        if !lock::try_acquire(&file, lock::Mode::Shared).map_err(wrap)? {
+            continue;
+        }
+        if let Some(position) = listed.paused
+            && ends_at(&file, position).map_err(wrap)?
+        {
+            continue;
+        }
         // Sync first: the ledger must not be ahead of the disk.
         if mode == SyncMode::Always {
             file.sync_data().map_err(|error| AuditError::io("sync the audit segment", &path, error))?;
         }
-        let expected = Expected { genesis: Some(listed.genesis), ..Expected::default() };
-        let scan = scan(&file, expected).map_err(|error| AuditError::io("read the audit segment", &path, error))?;
-        ledger.recovered(segment, &scan)?;
+        let expected = Expected { genesis: Some(listed.genesis.0), ..Expected::default() };
+        let scan = scan(&file, expected).map_err(wrap)?;
+        abandoned.push(Abandoned { segment: segment.clone(), listed: *listed, scan, _file: file });
     }
-    Ok(())
+    Ok(abandoned)
 }
 
 impl Inner {
@@ -288,17 +365,19 @@ impl Inner {
         AuditError::Failed { segment: self.segment.clone(), cause }
     }
 
-    fn write(&self, event: &Event) -> Result<Written, AuditError> {
-        let mut state = self.lock();
-        let State { written, phase, line: bytes } = &mut *state;
-        match &*phase {
+    fn check_open(&self, phase: &Phase) -> Result<(), AuditError> {
+        match phase {
             Phase::Open => {}
             Phase::Ended | Phase::Closed => return Err(AuditError::Closed(self.segment.clone())),
             Phase::Failed(cause) => return Err(self.failed(Arc::clone(cause))),
         }
-        if let Some(cause) = self.commit.failure() {
-            return Err(self.failed(cause));
-        }
+        self.commit.failure().map_or(Ok(()), |cause| Err(self.failed(cause)))
+    }
+
+    fn write(&self, event: &Event) -> Result<Written, AuditError> {
+        let mut state = self.lock();
+        let State { written, phase, line: bytes } = &mut *state;
+        self.check_open(phase)?;
         let line = Line { seq: written.count.saturating_add(1), time: now(), event, prev: Hex(written.head) };
         bytes.clear();
         serde_json::to_writer(&mut *bytes, &line).map_err(AuditError::Encode)?;
@@ -345,8 +424,16 @@ impl Inner {
         if matches!(self.lock().phase, Phase::Closed) {
             return Ok(());
         }
-        let end = self.write(&Event { event: Kind::SegmentEnd, ..Event::default() })?;
-        let recorded = self.record_end(end.count);
+        let pause = self.shared && self.lock().written.count < SHARED_MAX;
+        let end = if pause {
+            let mut state = self.lock();
+            self.check_open(&state.phase)?;
+            state.phase = Phase::Ended;
+            state.written
+        } else {
+            self.write(&Event { event: Kind::SegmentEnd, ..Event::default() })?
+        };
+        let recorded = self.record_end(pause, end);
         let mut state = self.lock();
         state.phase = match &recorded {
             Ok(()) => Phase::Closed,
@@ -354,18 +441,21 @@ impl Inner {
             // tampering.
             Err(error) => Phase::Failed(Arc::from(error.to_string())),
         };
-        // From here on the segment is not live. Unlocking fails only if there is no lock.
-        let _ = flock(self.file.as_ref(), FlockOperation::Unlock);
+        // From here on the segment is not live.
+        lock::release(&self.file);
         recorded
     }
 
-    fn record_end(&self, count: u64) -> Result<(), AuditError> {
+    fn record_end(&self, pause: bool, Written { count, head }: Written) -> Result<(), AuditError> {
         // In every mode: the ledger must not be ahead of the disk.
         self.commit.sync_to(count).map_err(|cause| self.failed(cause))?;
-        let head = self.lock().written.head;
-        let mut ledger = Ledger::open_end(&self.folder)?;
-        ledger.end(&self.segment, count, head)?;
-        ledger.sync(SyncMode::Always)
+        let mut ledger = Ledger::open(&self.folder)?;
+        if pause {
+            ledger.pause(&self.segment, count, head)?;
+        } else {
+            ledger.end(&self.segment, count, head)?;
+        }
+        ledger.release(SyncMode::Always)
     }
 }
 
@@ -375,5 +465,7 @@ impl Drop for Inner {
         if open && let Err(error) = self.close() {
             tracing::error!(segment = %self.segment, %error, "could not close the audit segment");
         }
+        // A child process that is just starting may hold the file a little longer than this.
+        lock::release(&self.file);
     }
 }

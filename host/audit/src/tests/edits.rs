@@ -201,7 +201,7 @@ fn segment_without_ledger_is_unlisted() {
 }
 
 #[test]
-fn altered_ledger_is_reported_and_stops_writing() {
+fn altered_ledger_is_reported_and_stays_altered() {
     with_log(|log| {
         log.closed(1);
         log.killed(1);
@@ -212,8 +212,16 @@ fn altered_ledger_is_reported_and_stops_writing() {
             let line = line as u64;
             assert_eq!(log.report().ledger, Verdict::LedgerAltered { line });
             assert_eq!(log.report().overall(), Verdict::LedgerAltered { line });
-            let error = Audit::open(&log.dir(), SyncMode::Os).unwrap_err();
-            assert!(error.to_string().contains(&format!("is altered at line {line}: ")), "{error}");
+            // A process that starts reads only the last line. Its entries do not hide the edit.
+            match Audit::open(&log.dir(), SyncMode::Os) {
+                Ok(audit) => {
+                    fill(&audit, 1);
+                    audit.close().unwrap();
+                    assert_eq!(log.report().ledger, Verdict::LedgerAltered { line });
+                    fs::remove_file(log.file(audit.segment())).unwrap();
+                }
+                Err(error) => assert!(matches!(error, AuditError::LedgerAltered { line: found, .. } if found == line)),
+            }
         };
         for at in 0..whole.len() - 1 {
             let mut edited = whole.clone();
@@ -246,7 +254,11 @@ fn changed_ledger_byte_is_reported() {
                 let mut bytes = whole.clone();
                 bytes[at] ^= change;
                 fs::write(log.ledger(), &bytes).unwrap();
-                let report = log.report();
+                let report = match verify(&log.dir(), None) {
+                    // A line can come to state a newer format.
+                    Err(AuditError::Newer(3)) => continue,
+                    report => report.unwrap(),
+                };
                 if change == 0 || (time..entry).contains(&at) {
                     continue;
                 }
@@ -263,13 +275,13 @@ fn changed_ledger_byte_is_reported() {
 fn newer_format_is_rejected_as_newer() {
     with_log(|log| {
         log.closed(0);
-        let text = fs::read_to_string(log.ledger()).unwrap().replace("\"format\":1", "\"format\":2");
+        let text = fs::read_to_string(log.ledger()).unwrap().replace("\"format\":2", "\"format\":3");
         fs::write(log.ledger(), text).unwrap();
         let errors = [verify(&log.dir(), None).unwrap_err(), Audit::open(&log.dir(), SyncMode::Os).unwrap_err()];
         for error in errors {
             assert_eq!(
                 error.to_string(),
-                "the audit log has format 2, but this program supports only formats up to 1: use a newer strongroom"
+                "the audit log has format 3, but this program supports only formats up to 2: use a newer strongroom"
             );
         }
     });

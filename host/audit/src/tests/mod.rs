@@ -4,6 +4,7 @@
 mod cuts;
 mod edits;
 mod folders;
+mod growth;
 mod writing;
 
 use std::fs;
@@ -43,6 +44,18 @@ impl TestLog {
     /// Writes and closes a segment, and returns its name.
     fn closed(&self, events: u64) -> String {
         let audit = self.open();
+        fill(&audit, events);
+        audit.close().unwrap();
+        audit.segment().to_owned()
+    }
+
+    fn open_shared(&self) -> Audit {
+        Audit::open_shared(&self.dir(), SyncMode::Os).unwrap()
+    }
+
+    /// Writes to a shared segment, and returns its name.
+    fn shared(&self, events: u64) -> String {
+        let audit = self.open_shared();
         fill(&audit, events);
         audit.close().unwrap();
         audit.segment().to_owned()

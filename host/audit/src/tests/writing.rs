@@ -103,7 +103,7 @@ fn rejected_event_changes_nothing() {
         long.outcome = Some("x".repeat(64 * 1024).into());
         let error = audit.append_blocking(long).unwrap_err();
         assert!(matches!(error, AuditError::TooLong(_)), "{error}");
-        for reserved in [Kind::SegmentStart, Kind::SegmentEnd] {
+        for reserved in [Kind::SegmentStart, Kind::SegmentResume, Kind::SegmentEnd] {
             let event = Event { event: reserved, ..Event::default() };
             assert!(matches!(audit.append_blocking(event), Err(AuditError::Reserved)));
         }
@@ -176,7 +176,8 @@ fn open_faulty(log: &TestLog) -> (Audit, Arc<Counters>) {
     let counters = Arc::new(Counters::default());
     let inner = Arc::clone(&counters);
     let audit =
-        Audit::open_with(&log.dir(), SyncMode::Always, |file| Arc::new(FaultySink { file, counters: inner })).unwrap();
+        Audit::open_with(&log.dir(), SyncMode::Always, false, |file| Arc::new(FaultySink { file, counters: inner }))
+            .unwrap();
     (audit, counters)
 }
 
@@ -299,7 +300,7 @@ fn interrupted_write_is_retried() {
 fn full_disk_error_has_a_remedy() {
     with_log(|log| {
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let error = Audit::open_with(&log.dir(), SyncMode::Always, |_| Arc::new(full)).unwrap_err().to_string();
+        let error = Audit::open_with(&log.dir(), SyncMode::Always, false, |_| Arc::new(full)).unwrap_err().to_string();
         assert!(error.contains("No space left on device"), "{error}");
         assert!(error.contains("; free space on that disk): no secret is released without an audit log"), "{error}");
         // A segment remains that was announced but has no events.
@@ -320,15 +321,24 @@ fn concurrent_writers_share_a_folder() {
                     }
                 });
             }
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..8 {
+                        log.shared(2);
+                    }
+                });
+            }
             // At any moment the verdict is live, intact or an unannounced empty file; never damage.
             for _ in 0..20 {
                 let seen = verify(&log.dir(), None).map_or(Verdict::Intact, |report| report.overall());
-                assert!(seen <= Verdict::Live, "{seen}");
+                assert!(seen <= Verdict::Recovered, "{seen}");
             }
         });
         let report = log.report();
         assert_eq!(report.overall(), Verdict::Intact);
-        assert_eq!(report.segments.len(), 32);
+        assert_eq!(report.segments.iter().filter(|segment| segment.events == 4).count(), 32);
+        let shared: u64 = report.segments.iter().map(|segment| segment.events).filter(|events| *events != 4).sum();
+        assert_eq!(shared, 4 * 8 * 3);
     });
 }
 
