@@ -152,6 +152,8 @@ struct State {
     spelled: HashMap<SecretName, String>,
     /// Whether an audit failure has already been logged.
     audit_failed: bool,
+    /// Why the first event that could not be written could not be.
+    audit_failure: Option<String>,
 }
 
 /// A run's knowledge of a name.
@@ -247,9 +249,17 @@ impl RunBroker {
         Ok(())
     }
 
-    /// Appends an event to the audit log.
+    /// Appends an event to the audit log. The run remembers a failure, whatever follows.
     async fn append(&self, event: &Event) -> Result<(), strongroom_audit::AuditError> {
-        self.timer.separately(|timings| &mut timings.audit, self.broker.audit.put(event)).await
+        let written = self.timer.separately(|timings| &mut timings.audit, self.broker.audit.put(event)).await;
+        if let Err(error) = &written {
+            self.remember_audit_failure(error.to_string());
+        }
+        written
+    }
+
+    fn remember_audit_failure(&self, cause: String) {
+        self.state().audit_failure.get_or_insert(cause);
     }
 
     /// Waits for the vault and measures the time.

@@ -111,6 +111,7 @@ impl RunBroker {
                 counts.allowed_event.get_or_insert_with(|| self.written(event())).clone()
             };
             if !written.await {
+                self.remember_audit_failure("the event of a connection was not written".to_owned());
                 return false;
             }
         } else {

@@ -167,6 +167,24 @@ impl Session {
         self.broker.append(&event).await
     }
 
+    /// Writes the event that this number of outputs is about to be published. It is durable, as far
+    /// as the audit log requires it, before the outputs are moved.
+    ///
+    /// # Errors
+    /// [`Ended::HostFault`] if this event, or an earlier one of the run, could not be written. The
+    /// outputs must then be discarded.
+    pub async fn announce_outputs(&self, count: u64) -> Result<(), Ended> {
+        let event = Event { event: Kind::Publish, run: Some(self.record.id), count: Some(count), ..Event::default() };
+        let written = self.broker.append(&event).await.map_err(|error| Ended::audit_fault(&error));
+        // An earlier failure was the cause.
+        self.audit_failure().map_or(written, Err)
+    }
+
+    fn audit_failure(&self) -> Option<Ended> {
+        let cause = self.broker.state().audit_failure.clone()?;
+        Some(Ended::HostFault(format!("the audit could not be written: {cause}")))
+    }
+
     /// Returns the run's ID.
     pub fn id(&self) -> RunId {
         self.record.id
@@ -203,13 +221,12 @@ impl Session {
     /// record. If the audit log cannot be written, the record says `host-fault`, whatever the run's
     /// outcome was.
     pub async fn end(self, mut ended: Ended) -> RunRecord {
-        let Self { broker, limits, mut record, .. } = self;
         // A clone of the broker may still exist. It must not serve requests any more, because no
         // record would contain them.
-        broker.state().ended = true;
-        if let Err(error) = broker.finish().await {
-            ended = Ended::audit_fault(&error);
-        }
+        self.broker.state().ended = true;
+        let _ = self.broker.finish().await;
+        ended = self.audit_failure().unwrap_or(ended);
+        let Self { broker, limits, mut record, .. } = self;
         record.redactions = broker.redactor().count();
         record.secrets = broker.uses();
         record.network = broker.contacts();
@@ -258,8 +275,10 @@ fn new_record(broker: &Broker, spec: &RunSpec, component: ComponentRef, policy: 
         metrics: BTreeMap::default(),
         progress: None,
         outputs: Vec::new(),
+        outputs_omitted: 0,
         redactions: 0,
         log: LogCount::default(),
+        log_failure: None,
         audit: None,
         timings: None,
         warnings,

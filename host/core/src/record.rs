@@ -79,10 +79,17 @@ pub struct RunRecord {
     pub progress: Option<Progress>,
     /// The files in the output directory, sorted by path.
     pub outputs: Vec<Output>,
+    /// The number of further outputs, which are not listed because the record would be too large.
+    /// Absent if there are none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub outputs_omitted: u64,
     /// The number of secret values redacted from the output.
     pub redactions: u64,
     /// Bytes of log text kept and dropped.
     pub log: LogCount,
+    /// Why the log is missing or incomplete. Absent if it is complete, or no log was to be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_failure: Option<String>,
     /// The position of the audit log after the run's last event.
     pub audit: Option<AuditPosition>,
     /// The time spent in each stage. Absent unless it was requested.
@@ -91,6 +98,10 @@ pub struct RunRecord {
     /// Warnings that the person who started the run should see.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The time spent in each stage of a run, in nanoseconds. The stages are consecutive; `secrets` and

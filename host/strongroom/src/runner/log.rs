@@ -21,14 +21,14 @@ impl Log {
         self.0.clone().map(|writer| Box::new(Keeper(writer)) as Box<dyn Recorder>)
     }
 
-    /// Finishes the log. Returns a warning if the log is incomplete, which does not fail the run.
+    /// Finishes the log. Returns why it is incomplete, if it is, which does not fail the run.
     pub(super) async fn finish(self, id: &RunId) -> Option<String> {
         let writer = self.0?;
         let finished =
             tokio::task::spawn_blocking(move || writer.lock().unwrap_or_else(PoisonError::into_inner).finish()).await;
         let failure = finished.unwrap_or_else(|_| Some(std::io::Error::other("the task that writes it failed")))?;
         tracing::warn!(run = %id, error = %failure, "a run's log could not be written");
-        Some(format!("what it printed could not all be kept for `strongroom runs log`: {failure}"))
+        Some(failure.to_string())
     }
 }
 

@@ -142,7 +142,21 @@ pub(super) async fn conclude(
         let _ = tokio::task::spawn_blocking(move || drop(staging)).await;
         return ended;
     }
-    match publish(staging, session.broker().redactor().clone(), session.limits().time, cancel).await {
+    let listed = list_within(staging, session.broker().redactor().clone(), session.limits().time, cancel).await;
+    let published = match listed {
+        Ok((staging, outputs)) => {
+            let announced = session.announce_outputs(outputs.len() as u64).await;
+            // Without the event, the directory is removed instead, which may take as long.
+            let publishing = tokio::task::spawn_blocking(move || announced.map(|()| staging.publish()));
+            match publishing.await {
+                Ok(Err(unaudited)) => return unaudited,
+                Ok(Ok(published)) => published.map(|()| outputs).map_err(ListError::from),
+                Err(panic) => Err(io::Error::other(panic).into()),
+            }
+        }
+        Err(error) => Err(error),
+    };
+    match published {
         Ok(outputs) => {
             session.record_mut().outputs = outputs;
             ended
@@ -157,12 +171,12 @@ pub(super) async fn conclude(
     }
 }
 
-async fn publish(
+async fn list_within(
     staging: Staging,
     redactor: Redactor,
     time: Duration,
     cancel: impl Future<Output = ()>,
-) -> Result<Vec<Output>, ListError> {
+) -> Result<(Staging, Vec<Output>), ListError> {
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
     let mut listing = tokio::task::spawn_blocking(move || {
@@ -185,9 +199,7 @@ async fn publish(
             return Err(error);
         }
     };
-    let (staging, outputs) = listed.map_err(io::Error::other)??;
-    tokio::task::spawn_blocking(move || staging.publish()).await.map_err(io::Error::other)??;
-    Ok(outputs)
+    listed.map_err(io::Error::other)?
 }
 
 #[cfg(test)]

@@ -61,7 +61,10 @@ impl Runner {
             Err(unstaged) => (Ran::not(Ended::HostFault(unstaged.to_string())), None),
         };
 
-        session.record_mut().warnings.extend(log.finish(&id).await);
+        let log_failure = log.finish(&id).await;
+        let record = session.record_mut();
+        record.warnings.extend(log_failure.iter().map(|cause| format!("the run log is incomplete: {cause}")));
+        record.log_failure = log_failure;
         // Audit before outputs are published: a run whose uses are not audited has not finished.
         if let Err(error) = session.broker().finish().await {
             ended = Ended::audit_fault(&error);
