@@ -3,11 +3,21 @@
 
 use std::io::{Read as _, Write as _};
 use std::process::Stdio;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use strongroom::record::Outcome;
+use strongroom::audit::lock::{self, Mode};
+use strongroom::audit::{Audit, SyncMode};
+use strongroom::policy::Policy;
+use strongroom::record::{Blame, Outcome, RunRecord};
+use strongroom::runner::{Runner, RunnerOptions};
+use strongroom::runtime::{Compile, Silent};
+use strongroom::spec::RunSpec;
+use strongroom::vault::local::{LocalVault, Protection};
 
-use crate::support::{Host, files_below};
+use crate::support::in_process::compiler;
+use crate::support::{Host, files_below, guest};
 
 /// The number of kills for each kind of work.
 const KILLS: u32 = 20;
@@ -193,4 +203,89 @@ fn killed_passphrase_rekey_leaves_exactly_one_passphrase() {
         }
     }
     assert!(killed > 0, "no change was killed: the delays do not fit this machine");
+}
+
+/// Runs a component that writes three files. Closes the audit log once it has this many events, so
+/// that it refuses every later one.
+fn run_with_audit_of(events: u64) -> (RunRecord, usize, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let _context = runtime.enter();
+    let vault = LocalVault::create(&folder.path().join("vault"), Protection::KeyFile).unwrap();
+    let audit = Audit::open(&folder.path().join("audit"), SyncMode::Os).unwrap();
+    let options = RunnerOptions::new(Arc::new(vault), audit.clone(), Compile::Child(compiler())).temp(folder.path());
+    let runner = Runner::new(options).unwrap();
+    let output = folder.path().join("out");
+    let mut spec = RunSpec::new(guest("fill")).args(["files", "3"]);
+    spec.output = Some(output.clone());
+    let closing = audit.clone();
+    let never = std::future::poll_fn(move |_| {
+        if closing.position().count >= events {
+            closing.close().unwrap();
+        }
+        Poll::<()>::Pending
+    });
+    let run = runner.run(spec, Arc::new(Policy::empty()), Arc::new(Silent), never);
+    let record = runtime.block_on(run).unwrap();
+    audit.close().unwrap();
+    let events = strongroom::audit::read(&folder.path().join("audit")).unwrap();
+    let events = events.filter_map(|item| item.unwrap().event).filter(|line| line.event.run == Some(record.id));
+    let kinds = events.map(|line| format!("{:?} {:?}", line.event.event, line.event.count)).collect();
+    (record, if output.exists() { files_below(&output).len() } else { 0 }, kinds)
+}
+
+// promise: Outputs are published only after a durable audit event that says so.
+#[test]
+fn outputs_are_published_between_two_events() {
+    let (record, files, events) = run_with_audit_of(u64::MAX);
+    assert_eq!((record.outcome, files), (Outcome::Finished, 3), "{record:?}");
+    assert_eq!(events, ["RunStart None", "Publish Some(3)", "RunEnd None"]);
+}
+
+// promise: Outputs are published only after a durable audit event that says so.
+// attack: leak: publish outputs although the audit log cannot be written -> nothing is published
+#[test]
+fn outputs_of_run_without_audit_are_not_published() {
+    let (record, files, events) = run_with_audit_of(2);
+    assert_eq!((record.outcome, record.blame, files), (Outcome::HostFault, Some(Blame::Host), 0), "{record:?}");
+    assert!(record.reason.unwrap().contains("the audit could not be written"));
+    assert_eq!((record.outputs.len(), events.as_slice()), (0, &["RunStart None".to_owned()][..]));
+}
+
+// promise: A stopped process delays another one only for a bounded time, and the error names it.
+#[test]
+fn run_that_ends_while_the_ledger_is_busy_only_warns() {
+    let host = Host::new();
+    let mut child = host.start("sleep", "version = 1", &[], &[]);
+    child.stderr.as_mut().unwrap().read_exact(&mut [0; 8]).unwrap();
+    let ledger = std::fs::File::open(host.home().join("audit/ledger.jsonl")).unwrap();
+    lock::acquire(&ledger, Mode::Exclusive).unwrap();
+    let signal = rustix::process::Signal::TERM;
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    let holder = format!("process {} holds its lock", std::process::id());
+    assert!(stderr.contains("warning: the audit ledger") && stderr.contains(&holder), "{stderr}");
+    let error = host.fails(5, &["secret", "list"]);
+    assert!(error.contains(&holder) && error.contains("help: wait until that process ends"), "{error}");
+    drop(ledger);
+    host.ok(&["secret", "list"]);
+    let verdict = host.ok(&["audit", "verify"]);
+    assert!(verdict.contains("audit log matches 1 run record"), "{verdict}");
+}
+
+// promise: A stopped process delays another one only for a bounded time, and the error names it.
+#[test]
+fn busy_run_store_does_not_block_commands() {
+    let host = Host::new();
+    host.ok(&["run", guest("hello").to_str().unwrap()]);
+    let store = std::fs::File::open(host.home().join("runs/.lock")).unwrap();
+    lock::acquire(&store, Mode::Exclusive).unwrap();
+    let holder = format!("process {} holds its lock", std::process::id());
+    for args in [&["runs", "list"][..], &["secret", "list"], &["run", guest("hello").to_str().unwrap()]] {
+        let output = host.output(args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && stderr.contains(&holder), "{args:?}: {stderr}");
+    }
 }

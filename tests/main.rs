@@ -26,6 +26,7 @@ mod exhaustion;
 mod features;
 mod files;
 mod generated;
+mod growth;
 mod kills;
 mod leaks;
 mod millions;

@@ -45,7 +45,7 @@ pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Returns temporary files and folders that runs left behind: staging folders next to the outputs
-/// in `output_parent`, and private folders, `.open` files and partly written files in the home.
+/// in `output_parent`, and private folders, notes and partly written files in the home.
 pub(crate) fn leftovers(output_parent: &Path, home: &Path) -> Vec<PathBuf> {
     let named = |folder: PathBuf, is_temporary: fn(&str) -> bool| {
         let listed = std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.expect("an entry").path());
@@ -53,7 +53,7 @@ pub(crate) fn leftovers(output_parent: &Path, home: &Path) -> Vec<PathBuf> {
     };
     let all = named(output_parent.to_owned(), |name| name.starts_with(".strongroom-"))
         .chain(named(home.join("tmp"), |_| true))
-        .chain(named(home.join("runs"), |name| name.starts_with(".new-") || name.ends_with(".open")))
+        .chain(named(home.join("runs/active"), |_| true))
         .chain(named(home.join("code"), |name| name.starts_with(".partial-")));
     all.collect()
 }

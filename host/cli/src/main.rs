@@ -14,5 +14,6 @@ fn main() -> ExitCode {
     }
     process::keep_memory_private();
     process::survive_file_size_limit();
+    process::raise_descriptor_limit();
     commands::main(arguments)
 }

@@ -9,6 +9,7 @@
 //!
 //! process::keep_memory_private();
 //! process::survive_file_size_limit();
+//! process::raise_descriptor_limit();
 //! // Of the program's own events all, of the libraries' those that hold no text of guests.
 //! let log = filter_fn(|event| event.target().starts_with("my_program") || process::may_be_logged(event));
 //! let log = tracing_subscriber::fmt::layer().with_filter(log);
@@ -40,6 +41,19 @@ pub fn keep_memory_private() {
 pub fn survive_file_size_limit() {
     // Only a signal that cannot be handled is an error.
     let _ = signal_hook::flag::register(Signal::XFSZ.as_raw(), Arc::new(AtomicBool::new(false)));
+}
+
+/// Raises the soft limit on open files to the hard limit, at most 65,536. Many runs, or one that
+/// opens many files, would otherwise use up the descriptors of the process. Errors of the system are
+/// ignored: the limit stays as it is.
+pub fn raise_descriptor_limit() {
+    const MOST: u64 = 65_536;
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(MOST, |maximum| maximum.min(MOST));
+    if limit.current.is_some_and(|current| current < wanted) {
+        let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
+        let _ = rustix::process::setrlimit(Resource::Nofile, raised);
+    }
 }
 
 /// Returns whether a library's event may be logged, for the filter of a subscriber. Below the level

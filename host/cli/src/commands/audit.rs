@@ -1,9 +1,10 @@
 //! `strongroom audit`: shows and verifies the audit log. Neither command writes to it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, BufWriter, Write};
 
 use clap::Subcommand;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::context::{Context, existing_runs};
@@ -84,8 +85,10 @@ fn show(args: &Show, home: &Home) -> Result<Exit, Failure> {
     };
     let mut stdout = BufWriter::new(io::stdout().lock());
     let mut shown = Printer { json: args.json, with_run: wanted.is_none(), segment: String::new() };
-    let mut last: VecDeque<Item> = VecDeque::new();
-    for item in audit::read(&home.audit())? {
+    // Segments overlap, so the newest events are not always in the last segment.
+    let mut last: BTreeMap<(Timestamp, usize), Item> = BTreeMap::new();
+    let mut time = Timestamp::MIN;
+    for (at, item) in audit::read(&home.audit())?.enumerate() {
         let item = item?;
         let of_run = |event: &LineEvent| event.event.run == wanted;
         if wanted.is_some() && !item.event.as_ref().is_some_and(of_run) {
@@ -95,19 +98,20 @@ fn show(args: &Show, home: &Home) -> Result<Exit, Failure> {
             shown.print(&mut stdout, &item)?;
             continue;
         };
-        last.push_back(item);
+        time = item.event.as_ref().map_or(time, |event| event.time);
+        last.insert((time, at), item);
         if last.len() > count {
-            last.pop_front();
+            last.pop_first();
         }
     }
-    for item in &last {
+    for item in last.values() {
         shown.print(&mut stdout, item)?;
     }
     stdout.flush()?;
     Ok(Exit::Done)
 }
 
-fn parse_count(text: &str) -> Result<usize, String> {
+pub(super) fn parse_count(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| "expected a whole number, such as `20`".to_owned())
 }
 
@@ -232,8 +236,8 @@ fn verify(args: &Verify, home: &Home) -> Result<Exit, Failure> {
     let kept = runs.map(|runs| positions(&runs)).unwrap_or_default();
     let report = audit::verify_with(&home.audit(), args.expect.as_ref(), &kept)?;
     let overall = report.overall();
-    let is_there = |kept: &&Expect| report.segments.iter().any(|one| one.segment == kept.segment());
-    let present = kept.iter().filter(is_there).count();
+    let segments: HashSet<&str> = report.segments.iter().map(|one| one.segment.as_str()).collect();
+    let present = kept.iter().filter(|kept| segments.contains(kept.segment())).count();
     let missing = kept.len().saturating_sub(present);
     if args.json {
         out::json(&JsonReport { overall, records: Records { agreeing: present, astray: missing }, report: &report })?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::failure::Failure;
 use super::{Global, out, passphrase};
 use crate::config::{Config, Home, Setting, VaultAddress};
-use strongroom::audit::{self, Audit};
+use strongroom::audit::{self, Audit, AuditError, SyncMode};
 use strongroom::record::RunRecord;
 use strongroom::runs::{RunStore, RunStoreError};
 use strongroom::vault::local::{LocalVault, Unlock};
@@ -161,9 +161,22 @@ impl Context {
         self.open(self.find_vault()?)
     }
 
-    /// Opens the vault, the audit log and the run records. Creates the last two if they are
-    /// missing.
+    /// Opens the home for a run, which has an audit segment of its own.
+    pub(super) fn find_and_open_for_run(&self) -> Result<Opened, Failure> {
+        self.open_with(self.find_vault()?, Audit::open)
+    }
+
+    /// Opens the vault, the audit log and the run records for an operator's command. Creates the
+    /// last two if they are missing.
     pub(super) fn open(&self, vault: ClosedVault) -> Result<Opened, Failure> {
+        self.open_with(vault, Audit::open_shared)
+    }
+
+    fn open_with(
+        &self,
+        vault: ClosedVault,
+        open_audit: fn(&Path, SyncMode) -> Result<Audit, AuditError>,
+    ) -> Result<Opened, Failure> {
         let (vault, operator, local): (Arc<dyn Vault>, Arc<dyn Operator>, _) = match vault {
             ClosedVault::Azure(vault) => (Arc::new(vault.clone()), Arc::new(vault), None),
             ClosedVault::Local { dir, needs_passphrase } => {
@@ -179,9 +192,9 @@ impl Context {
         let home = self.config.home()?;
         create_private_dir(home.path())?;
         check_not_shared(home.path())?;
-        let audit = Audit::open(&home.audit(), self.config.audit_sync)?;
         let runs = Arc::new(RunStore::open(&home.runs())?.keeping(self.config.run_log));
         mark_lost(&home, &runs)?;
+        let audit = open_audit(&home.audit(), self.config.audit_sync)?;
         Ok(Opened { home, vault, operator, local, audit, runs })
     }
 }
@@ -192,9 +205,16 @@ impl Opened {
         self.local.as_ref().ok_or_else(|| Failure::invalid("this command supports only local vaults"))
     }
 
-    /// Closes the audit log.
+    /// Closes the audit log. If another process does not release the ledger, this is only a
+    /// warning: the events are durable, and the next command records the end of the segment.
     pub(super) fn close(&self) -> Result<(), Failure> {
-        Ok(self.audit.close()?)
+        match self.audit.close() {
+            Err(error @ AuditError::Busy { .. }) => {
+                out::note(format!("warning: {error}; the next command completes the audit log"));
+                Ok(())
+            }
+            closed => Ok(closed?),
+        }
     }
 }
 
@@ -225,7 +245,15 @@ pub(super) fn find_run(home: &Home, id: &str) -> Result<(RunStore, RunRecord), F
 
 fn mark_lost(home: &Home, runs: &RunStore) -> Result<(), RunStoreError> {
     let dir = home.audit();
-    for id in runs.mark_lost(|segment| audit::is_live(&dir, segment))? {
+    let lost = match runs.mark_lost(|segment| audit::is_live(&dir, segment)) {
+        // Nothing depends on the cleanup, and the holder of the lock is doing it.
+        Err(error @ RunStoreError::Busy { .. }) => {
+            out::note(format!("note: an interrupted run may still be shown as running: {error}"));
+            return Ok(());
+        }
+        lost => lost?,
+    };
+    for id in lost {
         out::note(format!("note: run {id} was interrupted when its process ended; its record now says `lost`"));
     }
     Ok(())

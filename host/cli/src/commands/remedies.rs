@@ -82,14 +82,21 @@ fn partial_help(written: &[SecretName], help: Option<String>) -> String {
 
 impl Remedy for AuditError {
     fn remedy(&self) -> (Exit, Option<String>) {
-        (Exit::Host, None)
+        let help = match self {
+            Self::LedgerAltered { .. } => help("run `strongroom audit verify` to find out what was changed"),
+            Self::Busy { .. } => help("wait until that process ends, or end it"),
+            _ => None,
+        };
+        (Exit::Host, help)
     }
 }
 
 impl Remedy for RunStoreError {
     fn remedy(&self) -> (Exit, Option<String>) {
         match self {
-            Self::Absent(_) | Self::Ambiguous { .. } => (Exit::Invalid, None),
+            Self::Absent(_) => (Exit::Invalid, help("run `strongroom runs list` to list runs")),
+            Self::Ambiguous { .. } => (Exit::Invalid, help("use a longer prefix")),
+            Self::Busy { .. } => (Exit::Host, help("wait until that process ends, or end it")),
             _ => (Exit::Host, None),
         }
     }

@@ -91,7 +91,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     if let Some(log) = args.log.as_deref().filter(|log| log.symlink_metadata().is_ok()) {
         return Err(log_exists_error(log));
     }
-    let opened = context.find_and_open()?;
+    let opened = context.find_and_open_for_run()?;
     create_private_dir(&opened.home.temp())?;
     let screen = match &args.log {
         Some(path) => Screen::log(create_log(path)?).map_err(Failure::host)?,
@@ -102,7 +102,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let screen = Arc::new(if draws { screen.with_progress() } else { screen });
     let observer = Arc::clone(&screen);
     let ran = block_on(execute(prepared, observer, &opened, &context.config, args.timings)).flatten();
-    let closed = opened.audit.close();
+    let closed = opened.close();
     let record = match ran {
         Ok(record) => record,
         Err(failure) => {

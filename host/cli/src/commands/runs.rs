@@ -35,6 +35,9 @@ enum Command {
 /// List runs, newest first
 #[derive(Debug, clap::Args)]
 struct List {
+    /// Only the last COUNT runs; the table shows 100 by default
+    #[arg(long, value_name = "COUNT", value_parser = super::audit::parse_count)]
+    last: Option<usize>,
     /// Print a JSON array of run records
     #[arg(long)]
     json: bool,
@@ -78,9 +81,12 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     }
 }
 
+/// How many runs the table shows by default. Reading a record costs far more than finding it.
+const ROWS_DEFAULT: usize = 100;
+
 fn list(args: &List, runs: Option<RunStore>) -> Result<Exit, Failure> {
     let runs = match runs {
-        Some(runs) if args.json => return list_json(&runs),
+        Some(runs) if args.json => return list_json(&runs, args.last.unwrap_or(usize::MAX)),
         Some(runs) => runs,
         None if args.json => return out::line("[]").map(|()| Exit::Done),
         None => {
@@ -89,7 +95,10 @@ fn list(args: &List, runs: Option<RunStore>) -> Result<Exit, Failure> {
         }
     };
     let mut rows = Vec::new();
-    for (id, record) in runs.list()? {
+    let listed = runs.list()?;
+    let shown = args.last.unwrap_or(ROWS_DEFAULT);
+    let more = listed.len().saturating_sub(shown);
+    for (id, record) in listed.take(shown) {
         match record {
             Ok(record) => rows.push(vec![
                 id.to_string(),
@@ -109,14 +118,17 @@ fn list(args: &List, runs: Option<RunStore>) -> Result<Exit, Failure> {
     } else {
         out::table_of_paths(&["RUN", "STARTED", "OUTCOME", "DURATION", "COMPONENT"], &mut rows, &[3])?;
     }
+    if more > 0 {
+        out::note(format!("{more} earlier runs are not shown; `--last COUNT` shows more"));
+    }
     Ok(Exit::Done)
 }
 
 /// Writes one record at a time, because all of them together may be large.
-fn list_json(runs: &RunStore) -> Result<Exit, Failure> {
+fn list_json(runs: &RunStore, most: usize) -> Result<Exit, Failure> {
     let mut stdout = io::BufWriter::new(io::stdout().lock());
     let mut separator = "[\n";
-    for (_, record) in runs.list()? {
+    for (_, record) in runs.list()?.take(most) {
         match record {
             Ok(record) => {
                 write!(stdout, "{separator}")?;
@@ -155,9 +167,10 @@ fn show(args: &Show, home: &Home) -> Result<Exit, Failure> {
 /// Prints a log. It is stored escaped, and escaped again because the file may have been modified.
 fn print_log(record: &RunRecord, runs: &RunStore) -> Result<Exit, Failure> {
     let Some(lines) = runs.log(&record.id)? else {
-        out::note(match record.log.kept {
-            0 => format!("run {} printed nothing", record.id),
-            _ => format!("the log of run {} was not kept", record.id),
+        out::note(match (&record.log_failure, record.log.kept) {
+            (Some(cause), _) => format!("the log of run {} could not be written: {cause}", record.id),
+            (None, 0) => format!("run {} printed nothing", record.id),
+            (None, _) => format!("the log of run {} was not kept", record.id),
         });
         return Ok(Exit::Done);
     };

@@ -11,7 +11,7 @@
 //! text between that and the newest text is dropped: the beginning shows what a run was about to
 //! do, and the end how it failed.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
@@ -50,8 +50,9 @@ pub enum LogStream {
 pub struct LogWriter {
     path: PathBuf,
     max: u64,
-    /// `None` until there is something to store: a run that prints nothing leaves no file.
+    /// `None` if it could not be created.
     file: Option<File>,
+    /// Zero until there is something to store.
     length: u64,
     out: Half,
     err: Half,
@@ -83,23 +84,18 @@ struct Gap {
 }
 
 impl LogWriter {
-    /// Returns a writer for a log of at most `max` bytes. Creates nothing yet.
+    /// Creates a log of at most `max` bytes. The file is created before the run executes guest
+    /// code, which could use up the process's descriptors.
     pub(super) fn new(path: PathBuf, max: u64) -> Self {
         let max = max.clamp(LOG_MIN, LOG_MAX);
         let (out, err) = (Half::default(), Half::default());
-        Self {
-            path,
-            max,
-            file: None,
-            length: 0,
-            out,
-            err,
-            last: LogStream::Out,
-            last_at: 0,
-            open: false,
-            gap: None,
-            failure: None,
-        }
+        let mut options = File::options();
+        options.read(true).write(true).create_new(true).mode(0o600).custom_flags(nofollow());
+        let (file, failure) = match options.open(&path) {
+            Ok(file) => (Some(file), None),
+            Err(error) => (None, Some(error)),
+        };
+        Self { path, max, file, length: 0, out, err, last: LogStream::Out, last_at: 0, open: false, gap: None, failure }
     }
 
     /// Stores what the component wrote. The bytes must have passed through the run's redactor.
@@ -109,7 +105,8 @@ impl LogWriter {
         self.keep(stream, &shown);
     }
 
-    /// Finishes the log and returns the first error, if any.
+    /// Finishes the log and returns the first error, if any. A run that printed nothing leaves no
+    /// file.
     pub fn finish(&mut self) -> Option<io::Error> {
         for stream in [LogStream::Out, LogStream::Err] {
             let mut rest = Vec::new();
@@ -119,6 +116,10 @@ impl LogWriter {
         if self.open {
             self.open = false;
             self.append("\n");
+        }
+        if self.length == 0 && self.file.take().is_some() {
+            // An empty log that remains is harmless.
+            let _ = fs::remove_file(&self.path);
         }
         self.failure.take()
     }
@@ -137,7 +138,7 @@ impl LogWriter {
         }
         // The escaper's output is valid UTF-8.
         let shown = String::from_utf8_lossy(shown);
-        let start = if self.file.is_none() { MARK.len() as u64 } else { self.length };
+        let start = self.length.max(MARK.len() as u64);
         let mut text = String::with_capacity(shown.len() + 2 * TAG);
         for piece in shown.split_inclusive('\n') {
             if !self.open || self.last != stream {
@@ -165,17 +166,11 @@ impl LogWriter {
     }
 
     fn try_append(&mut self, text: &str) -> io::Result<()> {
-        let file = match &self.file {
-            Some(file) => file,
-            None => {
-                let mut options = File::options();
-                let file = options.read(true).write(true).create_new(true).mode(0o600).custom_flags(nofollow());
-                let file = file.open(&self.path)?;
-                file.write_all_at(MARK.as_bytes(), 0)?;
-                self.length = MARK.len() as u64;
-                self.file.insert(file)
-            }
-        };
+        let Some(file) = &self.file else { return Ok(()) };
+        if self.length == 0 {
+            file.write_all_at(MARK.as_bytes(), 0)?;
+            self.length = MARK.len() as u64;
+        }
         file.write_all_at(text.as_bytes(), self.length)?;
         self.length = self.length.saturating_add(text.len() as u64);
         if self.length > self.max { self.shrink() } else { Ok(()) }
@@ -274,8 +269,8 @@ pub enum LogLine {
 }
 
 impl RunStore {
-    /// Returns the writer of a run's log; `None` if no logs are kept. The run's record must exist:
-    /// a log without one is removed.
+    /// Creates a run's log; `None` if no logs are kept. The run's record must exist: a log without
+    /// one is removed.
     pub fn keep_log(&self, id: &RunId) -> Option<LogWriter> {
         (self.log_max > 0).then(|| LogWriter::new(self.log_path(id), self.log_max))
     }
@@ -313,7 +308,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<LogLine>, String> {
         return if MARK.starts_with(&*text) {
             Ok(Vec::new())
         } else {
-            Err("its first line is not that of a log".to_owned())
+            Err("its first line is not that of a run log".to_owned())
         };
     };
     let mut lines = Vec::new();
@@ -321,7 +316,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<LogLine>, String> {
         match parse_line(line.trim_end_matches('\n')) {
             Some(parsed) => lines.push(parsed),
             None if !line.ends_with('\n') => {}
-            None => return Err(format!("line {} is none of a log", at + 2)),
+            None => return Err(format!("line {} is not part of a log", at + 2)),
         }
     }
     Ok(lines)
@@ -342,8 +337,6 @@ fn parse_line(line: &str) -> Option<LogLine> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -366,7 +359,7 @@ mod tests {
     use LogStream::{Err as E, Out as O};
 
     #[test]
-    fn both_streams_stand_in_order_and_are_told_apart() {
+    fn streams_are_stored_in_order_with_tags() {
         let (file, lines) = kept(
             LOG_DEFAULT,
             &[
@@ -386,7 +379,7 @@ mod tests {
 
     // promise: The stored log of a run stays within its size limit.
     #[test]
-    fn a_full_log_keeps_its_head_and_its_tail_and_says_what_is_left_out() {
+    fn full_log_keeps_its_head_and_tail() {
         let line = |n: usize| format!("line {n} {}\n", "x".repeat(n % 50));
         let texts: Vec<String> = (0..5_000).map(line).collect();
         let writes: Vec<(LogStream, &[u8])> =
@@ -414,7 +407,7 @@ mod tests {
 
     // promise: The stored log of a run stays within its size limit.
     #[test]
-    fn one_line_without_end_is_cut_between_characters() {
+    fn endless_line_is_cut_between_characters() {
         let piece = "ä€𝄞".repeat(30);
         let writes: Vec<(LogStream, &[u8])> = (0..200).map(|_| (E, piece.as_bytes())).collect();
         let (file, lines) = kept(LOG_MIN, &writes);
@@ -426,12 +419,12 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_prints_nothing_leaves_no_file() {
+    fn empty_log_leaves_no_file() {
         assert_eq!(kept(LOG_DEFAULT, &[(O, b"")]).0, "");
     }
 
     #[test]
-    fn a_log_that_cannot_be_written_is_a_failure_to_be_told_and_no_more() {
+    fn log_that_cannot_be_created_reports_a_failure() {
         let dir = tempfile::tempdir().unwrap();
         let mut writer = LogWriter::new(dir.path().join("absent/log"), LOG_DEFAULT);
         writer.write(O, b"text\n");
@@ -446,9 +439,26 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"precious");
     }
 
+    // attack: resources: use up the descriptors of the host, so that the run leaves no log -> the log
+    // is open before the component runs
     #[test]
-    fn the_disk_may_be_full() {
-        let mut writer = LogWriter::new(PathBuf::from("unused"), LOG_DEFAULT);
+    fn log_is_open_before_the_first_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("runs");
+        fs::create_dir(&home).unwrap();
+        let mut writer = LogWriter::new(home.join("log"), LOG_DEFAULT);
+        // From now on no file can be opened there.
+        let moved = dir.path().join("moved");
+        fs::rename(&home, &moved).unwrap();
+        writer.write(O, b"text\n");
+        assert!(writer.finish().is_none());
+        assert_eq!(fs::read_to_string(moved.join("log")).unwrap(), "strongroom log 1\nout text\n");
+    }
+
+    #[test]
+    fn full_disk_is_reported() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = LogWriter::new(dir.path().join("log"), LOG_DEFAULT);
         writer.file = Some(File::options().read(true).write(true).open("/dev/full").unwrap());
         writer.write(O, b"text\n");
         writer.write(O, b"more\n");
@@ -456,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_log_is_read_and_another_file_is_not() {
+    fn torn_log_is_read_and_other_files_are_not() {
         let torn = |text: &str| parse(text.as_bytes()).map(|lines| lines.len());
         assert_eq!(torn("strongroom log 1\nout one\nou"), Ok(1));
         assert_eq!(torn("strongroom log 1\nout one\nout tw"), Ok(2));
@@ -468,7 +478,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_is_read_back(writes in prop::collection::vec((any::<bool>(), "[a-zé\n]{0,12}"), 0..40)) {
+        fn written_lines_round_trip(writes in prop::collection::vec((any::<bool>(), "[a-zé\n]{0,12}"), 0..40)) {
             let writes: Vec<(LogStream, &str)> =
                 writes.iter().map(|(out, text)| (if *out { O } else { E }, text.as_str())).collect();
             let bytes: Vec<(LogStream, &[u8])> = writes.iter().map(|(stream, text)| (*stream, text.as_bytes())).collect();
@@ -498,7 +508,7 @@ mod tests {
 
         // promise: The stored log of a run stays within its size limit.
         #[test]
-        fn any_writes_stay_within_the_bound(writes in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..900)), 0..60)) {
+        fn any_writes_stay_within_the_limit(writes in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..900)), 0..60)) {
             let writes: Vec<(LogStream, &[u8])> =
                 writes.iter().map(|(out, bytes)| (if *out { O } else { E }, bytes.as_slice())).collect();
             kept(LOG_MIN, &writes);

@@ -1,6 +1,5 @@
 //! Cleans up after processes that ended during a run.
 
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -11,12 +10,13 @@ use std::path::{Component, Path};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use strongroom_audit::lock::{self, LockError};
 use strongroom_core::ids::RunId;
 use strongroom_core::record::{Blame, Outcome, RunRecord};
 
 use super::note::Note;
 use super::tree::empty_tree;
-use super::{NOT_REGULAR, RunStore, RunStoreError, TEMP_PREFIX, id_of, open_regular};
+use super::{NOT_REGULAR, RunStore, RunStoreError, TEMP_PREFIX, id_of, names, open_regular};
 
 /// The writer's name in the sweep's own temporary files. The sweep holds the lock, so any existing
 /// file with this name is left over.
@@ -27,18 +27,17 @@ const NOTE_MAX: u64 = 16 * 1024;
 
 impl RunStore {
     /// Marks every run as `lost` that is still `running` in the audit segment of a process that has
-    /// ended, and removes the run's staging directory. Returns the runs that it marked. Concurrent
-    /// calls from several processes are serialized.
+    /// ended, and removes the run's staging directory. Returns the runs that it marked. The cost
+    /// depends on the number of runs in progress, not on the number of records.
     ///
     /// `is_live` returns whether the process that writes a segment still exists.
-    ///
-    /// A log whose record has been removed is removed too.
     ///
     /// A directory is removed only if its name is exactly `.strongroom-<id>` and it is a real
     /// directory of this user; links are never followed.
     ///
     /// # Errors
-    /// The file system returned an error. Runs that were marked before stay marked.
+    /// [`RunStoreError::Busy`] if another process does not release the store, or the file system
+    /// returned an error. Runs that were marked before stay marked.
     ///
     /// ```
     /// use strongroom::audit;
@@ -54,26 +53,34 @@ impl RunStore {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn mark_lost(&self, is_live: impl Fn(&str) -> bool) -> Result<Vec<RunId>, RunStoreError> {
-        let _lock = self.lock()?;
-        let mut lost = Vec::new();
-        let names = self.names()?;
-        // A log is examined only if its record is not in the list, so most runs that ended normally
-        // cost no system call.
-        let recorded: HashSet<&str> = names.iter().filter_map(|name| name.strip_suffix(".json")).collect();
-        for name in &names {
+        let lock = self.lock()?;
+        self.make_active(Some(&lock))?;
+        let (mut lost, mut swept) = (Vec::new(), Vec::new());
+        for name in names(&self.active())? {
             if let Some(id) = name.strip_suffix(".open").and_then(id_of) {
-                if self.sweep_run(&id, &is_live)? {
+                let Some(note) = read_note(&self.note_path(&id))?.filter(|note| !is_live(&note.segment)) else {
+                    continue;
+                };
+                if self.mark_if_running(&id)? {
                     lost.push(id);
                 }
-            } else if let Some(text) = name.strip_suffix(".log")
-                && !recorded.contains(text)
-                && let Some(id) = id_of(text)
-            {
-                self.sweep_log(&id);
+                swept.push((id, note.staging));
             } else if let Some(rest) = name.strip_prefix(TEMP_PREFIX) {
                 let writer = rest.split('-').next().unwrap_or_default();
                 if writer == SWEEP || !is_live(writer) {
-                    let _ = fs::remove_file(self.dir.join(name));
+                    let _ = fs::remove_file(self.active().join(name));
+                }
+            }
+        }
+        // Removing a large tree takes long, and must not keep other processes waiting.
+        drop(lock);
+        for (id, staging) in swept {
+            // A directory that cannot be removed must not block every later command. Its note is
+            // kept, so that the removal is tried again.
+            match staging.as_deref().map_or(Ok(()), |staging| remove_staging(&id, staging)) {
+                Ok(()) => self.remove_note(&id)?,
+                Err(error) => {
+                    tracing::warn!(run = %id, path = ?staging, %error, "could not remove the staging directory of a lost run");
                 }
             }
         }
@@ -81,49 +88,19 @@ impl RunStore {
         Ok(lost)
     }
 
-    /// Examines one run that has a note. Returns whether it was marked lost.
-    fn sweep_run(&self, id: &RunId, is_live: &impl Fn(&str) -> bool) -> Result<bool, RunStoreError> {
-        let path = self.note_path(id);
-        let Some(note) = read_note(&path)? else {
-            return Ok(false);
-        };
-        if is_live(&note.segment) {
-            return Ok(false);
-        }
+    /// Marks a run whose process has ended as lost, unless it ended normally. Returns whether it
+    /// did.
+    fn mark_if_running(&self, id: &RunId) -> Result<bool, RunStoreError> {
         // Read the record only now: the run may have ended normally after the note was read, but
         // its process has since ended and writes nothing more.
-        let marked = match self.get(id) {
-            Ok(record) if record.outcome == Outcome::Running => {
-                self.replace_lost(record)?;
-                true
+        match self.get(id) {
+            Ok(record) if record.outcome == Outcome::Running => self.replace_lost(record).map(|()| true),
+            // The run ended normally and only its note remained, or it never had a record. A
+            // damaged or newer record is reported by `list`.
+            Ok(_) | Err(RunStoreError::Absent(_) | RunStoreError::Damaged { .. } | RunStoreError::Newer { .. }) => {
+                Ok(false)
             }
-            // The run ended normally and only its note remained, or it never had a record.
-            Ok(_) | Err(RunStoreError::Absent(_)) => false,
-            // Damaged or newer: `list` reports it. Without the record, only the note has
-            // information about the run.
-            Err(RunStoreError::Damaged { .. } | RunStoreError::Newer { .. }) => false,
-            Err(error) => return Err(error),
-        };
-        // A directory that cannot be removed must not block every later command. Its note is kept,
-        // so that the removal is tried again.
-        if let Some(staging) = &note.staging
-            && let Err(error) = remove_staging(id, staging)
-        {
-            tracing::warn!(run = %id, path = ?staging, %error, "the private output folder of a lost run could not be removed");
-            return Ok(marked);
-        }
-        self.remove_note(id)?;
-        Ok(marked)
-    }
-
-    /// Removes a log that belongs to no run. A run in progress has a note, and its record exists
-    /// before its log.
-    fn sweep_log(&self, id: &RunId) {
-        let gone = |path: std::path::PathBuf| {
-            fs::symlink_metadata(path).is_err_and(|cause| cause.kind() == io::ErrorKind::NotFound)
-        };
-        if gone(self.record_path(id)) && gone(self.note_path(id)) {
-            let _ = fs::remove_file(self.log_path(id));
+            Err(error) => Err(error),
         }
     }
 
@@ -135,21 +112,23 @@ impl RunStore {
         self.write(SWEEP, &record)
     }
 
-    fn lock(&self) -> Result<File, RunStoreError> {
+    /// Locks the store until the file is dropped. Waits for a bounded time.
+    pub(super) fn lock(&self) -> Result<File, RunStoreError> {
         let path = self.dir.join(".lock");
-        let lock = || -> io::Result<File> {
+        let open = || -> io::Result<File> {
             let mut options = File::options();
             options.create(true).write(true).truncate(false).mode(0o600);
             // `NONBLOCK` avoids blocking on a FIFO in its place.
             let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
             let file = options.custom_flags(flags.bits().cast_signed()).open(&path)?;
-            if !file.metadata()?.is_file() {
-                return Err(io::Error::other(NOT_REGULAR));
-            }
-            file.lock()?;
-            Ok(file)
+            if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other(NOT_REGULAR)) }
         };
-        lock().map_err(|cause| RunStoreError::io("lock", &path, cause))
+        let file = open().map_err(|cause| RunStoreError::io("open", &path, cause))?;
+        match lock::acquire(&file, lock::Mode::Exclusive) {
+            Ok(()) => Ok(file),
+            Err(LockError::Busy(holder)) => Err(RunStoreError::Busy { path, holder }),
+            Err(LockError::Io(cause)) => Err(RunStoreError::io("lock", &path, cause)),
+        }
     }
 }
 

@@ -5,13 +5,14 @@
 //! temporary file is written and synced, renamed over the old one, and the directory is synced. A
 //! reader sees the old record or the new one, whatever happens in between.
 //!
-//! Beside the record of a run in progress there is a *note*, `<id>.open`, written first and removed
-//! last. It names the audit segment of the process and the staging directory.
-//! [`RunStore::mark_lost`] reads only notes, so runs that ended normally cost nothing when the
-//! program starts, and a crash at any point leaves enough information to clean up.
+//! The directory `active` has a *note*, `<id>.open`, for each run in progress, written first and
+//! removed last. It names the audit segment of the process and the staging directory. Files that are
+//! being written are there too. [`RunStore::mark_lost`] reads only this directory, so runs that
+//! ended normally cost nothing when the program starts, and a crash at any point leaves enough
+//! information to clean up.
 //!
-//! A run's output is stored in `<id>.log` while the run is in progress ([`LogWriter`]). A log is
-//! removed with its record, and a log without a record is removed.
+//! A run's output is stored in `<id>.log` while the run is in progress ([`LogWriter`]). A log
+//! without a record is removed. The link `.last` names the run that began last.
 
 mod log;
 mod lost;
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+use strongroom_audit::lock::LockError;
 use strongroom_core::ids::RunId;
 use strongroom_core::record::{FORMAT, RunRecord};
 
@@ -39,10 +41,16 @@ pub(crate) use tree::remove_tree;
 pub const RECORD_MAX: usize = 16 * 1024 * 1024;
 
 /// The error text for a link, a FIFO or a directory in place of a file.
-const NOT_REGULAR: &str = "it is no regular file";
+const NOT_REGULAR: &str = "it is not a regular file";
 
 /// The prefix of temporary files, followed by the audit segment of the writer.
 const TEMP_PREFIX: &str = ".new-";
+
+/// The directory of notes and temporary files.
+const ACTIVE: &str = "active";
+
+/// The link to the record of the run that began last.
+const LAST: &str = ".last";
 
 /// A directory of run records.
 #[derive(Debug)]
@@ -56,7 +64,7 @@ pub struct RunStore {
 #[non_exhaustive]
 pub enum RunStoreError {
     /// The file system returned an error.
-    #[error("cannot {what} `{}`: {cause}{}", .path.display(), hint(.cause))]
+    #[error("could not {what} `{}`: {cause}{}", .path.display(), hint(.cause))]
     Io {
         /// The operation that failed.
         what: &'static str,
@@ -101,10 +109,18 @@ pub enum RunStoreError {
         found: u64,
     },
     /// No such run exists.
-    #[error("there is no run `{0}`: `strongroom runs list` shows those there are")]
+    #[error("there is no run `{0}`")]
     Absent(String),
+    /// Another process holds the lock of the store.
+    #[error("the run records `{}` are busy: {}", .path.display(), LockError::Busy(*.holder))]
+    Busy {
+        /// The file that is locked.
+        path: PathBuf,
+        /// The process that holds the lock, if the system says so.
+        holder: Option<u32>,
+    },
     /// Several run IDs begin with the same text.
-    #[error("{count} runs begin with `{text}`: give more of the identity")]
+    #[error("{count} run IDs begin with `{text}`")]
     Ambiguous {
         /// The requested text.
         text: String,
@@ -121,18 +137,18 @@ impl RunStore {
     /// by others.
     pub fn open(dir: &Path) -> Result<RunStore, RunStoreError> {
         if let Err(cause) = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir) {
-            return Err(RunStoreError::io("make the folder", dir, cause));
+            return Err(RunStoreError::io("create the directory", dir, cause));
         }
         let meta = fs::symlink_metadata(dir).map_err(|cause| RunStoreError::io("open", dir, cause))?;
         let refuse = |reason| Err(RunStoreError::Folder { path: dir.to_owned(), reason });
         if !meta.is_dir() {
-            return refuse("it is a link or a file, not a folder");
+            return refuse("it is not a directory");
         }
         if meta.uid() != rustix::process::geteuid().as_raw() {
             return refuse("it belongs to another user");
         }
         if meta.mode() & 0o022 != 0 {
-            return refuse("others may write to it; `chmod 700` it");
+            return refuse("other users may write to it");
         }
         Ok(RunStore { dir: dir.to_owned(), log_max: LOG_DEFAULT })
     }
@@ -155,7 +171,7 @@ impl RunStore {
         let staging = match staging {
             Some(path) => {
                 let path =
-                    std::path::absolute(path).map_err(|cause| RunStoreError::io("find the folder", path, cause))?;
+                    std::path::absolute(path).map_err(|cause| RunStoreError::io("find the directory", path, cause))?;
                 // Store the path without links, because the cleanup follows none.
                 let real = path.parent().and_then(|parent| parent.canonicalize().ok());
                 Some(real.zip(path.file_name()).map(|(parent, name)| parent.join(name)).unwrap_or(path))
@@ -164,7 +180,7 @@ impl RunStore {
         };
         let note = Note { segment: record.segment.clone(), staging };
         self.replace(&record.segment, &self.note_path(&record.id), &note.to_bytes())?;
-        let written = self.write(&record.segment, record);
+        let written = self.point_to(record).and_then(|()| self.write(&record.segment, record));
         if written.is_err() {
             // The run does not start, so nothing is staged. A note that cannot be removed is
             // removed by the next sweep.
@@ -200,35 +216,55 @@ impl RunStore {
         file.take(limit).read_to_end(&mut bytes).map_err(|cause| RunStoreError::io("read", &path, cause))?;
         let record = parse(&path, &bytes)?;
         if record.id != *id {
-            let reason = format!("it says that it is of run {}", record.id);
+            let reason = format!("it is the record of run {}", record.id);
             return Err(RunStoreError::Damaged { path, reason });
         }
         Ok(record)
     }
 
     /// Returns the runs, newest first. Each record is read when the iterator reaches it, and a
-    /// record that cannot be read does not end the list.
+    /// record that cannot be read does not end the list. Removes logs without a record.
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn list(&self) -> Result<impl Iterator<Item = (RunId, Result<RunRecord, RunStoreError>)> + '_, RunStoreError> {
-        Ok(self.ids()?.into_iter().map(|id| (id, self.get(&id))))
+    pub fn list(
+        &self,
+    ) -> Result<impl ExactSizeIterator<Item = (RunId, Result<RunRecord, RunStoreError>)> + '_, RunStoreError> {
+        let (ids, logs) = self.ids()?;
+        // A run's record exists before its log, but may have been created after the directory was
+        // read.
+        let absent =
+            |path: &Path| fs::symlink_metadata(path).is_err_and(|cause| cause.kind() == io::ErrorKind::NotFound);
+        for id in logs.iter().filter(|id| ids.binary_search_by(|other| (*id).cmp(other)).is_err()) {
+            if absent(&self.record_path(id)) {
+                let _ = fs::remove_file(self.log_path(id));
+            }
+        }
+        Ok(ids.into_iter().map(|id| (id, self.get(&id))))
     }
 
-    /// Returns the record that matches `last`, a whole run ID, or a unique prefix of one (case does
-    /// not matter).
+    /// Returns the record of the run that began last (`last`), or whose ID is or uniquely begins
+    /// with this text (case does not matter).
     ///
     /// # Errors
     /// No run or several runs match the text, or the record cannot be read.
     pub fn find_by_prefix(&self, text: &str) -> Result<RunRecord, RunStoreError> {
-        let ids = self.ids()?;
         if text == "last" {
-            return match ids.first() {
-                Some(id) => self.get(id),
-                None => Err(RunStoreError::Absent(text.to_owned())),
+            // Not the newest ID: the clock may have been wrong.
+            let id = fs::read_link(self.dir.join(LAST)).ok().and_then(|link| id_of(link.to_str()?));
+            return match id.map(|id| self.get(&id)) {
+                None | Some(Err(RunStoreError::Absent(_))) => match self.ids()?.0.first() {
+                    Some(id) => self.get(id),
+                    None => Err(RunStoreError::Absent(text.to_owned())),
+                },
+                Some(found) => found,
             };
         }
         let wanted = text.to_ascii_uppercase();
+        if let Some(id) = id_of(&wanted) {
+            return self.get(&id);
+        }
+        let (ids, _) = self.ids()?;
         let mut found = ids.iter().filter(|id| !wanted.is_empty() && id.to_string().starts_with(&wanted));
         match (found.next(), found.count()) {
             (Some(id), 0) => self.get(id),
@@ -237,24 +273,57 @@ impl RunStore {
         }
     }
 
-    /// Returns all run IDs, newest first.
-    fn ids(&self) -> Result<Vec<RunId>, RunStoreError> {
-        let mut ids: Vec<RunId> = self.names()?.iter().filter_map(|name| id_of(name.strip_suffix(".json")?)).collect();
-        ids.sort_unstable_by(|a, b| b.cmp(a));
-        Ok(ids)
+    /// Returns the run IDs of all records, newest first, and of all logs.
+    fn ids(&self) -> Result<(Vec<RunId>, Vec<RunId>), RunStoreError> {
+        let (mut records, mut logs) = (Vec::new(), Vec::new());
+        for_each_name(&self.dir, |name| match name.split_once('.') {
+            Some((id, "json")) => records.extend(id_of(id)),
+            Some((id, "log")) => logs.extend(id_of(id)),
+            _ => {}
+        })?;
+        records.sort_unstable_by(|a, b| b.cmp(a));
+        Ok((records, logs))
     }
 
-    /// Returns the names of all files in the directory that are valid UTF-8, as all names of the
-    /// store are.
-    fn names(&self) -> Result<Vec<String>, RunStoreError> {
-        let list = || -> io::Result<Vec<String>> {
-            let mut names = Vec::new();
-            for entry in fs::read_dir(&self.dir)? {
-                names.extend(entry?.file_name().into_string().ok());
+    /// Records that this run began last.
+    fn point_to(&self, record: &RunRecord) -> Result<(), RunStoreError> {
+        let link = |path: &Path| std::os::unix::fs::symlink(record.id.to_string(), path);
+        let temp = tempfile::Builder::new().prefix(&temp_prefix(&record.segment)).make_in(self.active(), link);
+        let path = self.dir.join(LAST);
+        let done = temp.and_then(|temp| temp.persist(&path).map_err(|error| error.error));
+        done.map(drop).map_err(|cause| RunStoreError::io("write", &path, cause))
+    }
+
+    fn active(&self) -> PathBuf {
+        self.dir.join(ACTIVE)
+    }
+
+    /// Creates the directory of notes if it is missing, and moves notes and temporary files into it
+    /// that an earlier version has created beside the records. `_lock` is the lock on the store, if
+    /// the caller holds it.
+    fn make_active(&self, lock: Option<&File>) -> Result<(), RunStoreError> {
+        if self.active().is_dir() {
+            return Ok(());
+        }
+        let _own = if lock.is_none() { Some(self.lock()?) } else { None };
+        let new = self.dir.join(".new-active");
+        let make = || -> io::Result<()> {
+            if self.active().is_dir() {
+                return Ok(());
             }
-            Ok(names)
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&new)?;
+            for entry in fs::read_dir(&self.dir)? {
+                let entry = entry?;
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if (name.ends_with(".open") || name.starts_with(TEMP_PREFIX)) && entry.path() != new {
+                    fs::rename(entry.path(), new.join(name))?;
+                }
+            }
+            // Renamed last: after a crash the next process continues.
+            fs::rename(&new, self.active())?;
+            File::open(&self.dir)?.sync_all()
         };
-        list().map_err(|cause| RunStoreError::io("read the folder", &self.dir, cause))
+        make().map_err(|cause| RunStoreError::io("create the directory", &self.active(), cause))
     }
 
     fn record_path(&self, id: &RunId) -> PathBuf {
@@ -262,7 +331,7 @@ impl RunStore {
     }
 
     fn note_path(&self, id: &RunId) -> PathBuf {
-        self.dir.join(format!("{id}.open"))
+        self.active().join(format!("{id}.open"))
     }
 
     fn remove_note(&self, id: &RunId) -> Result<(), RunStoreError> {
@@ -281,12 +350,13 @@ impl RunStore {
 
     /// Writes a file atomically and returns only once it will survive a power failure.
     fn replace(&self, writer: &str, path: &Path, bytes: &[u8]) -> Result<(), RunStoreError> {
+        self.make_active(None)?;
         let replace = || -> io::Result<()> {
-            let mut temp = tempfile::Builder::new().prefix(&temp_prefix(writer)).tempfile_in(&self.dir)?;
+            let mut temp = tempfile::Builder::new().prefix(&temp_prefix(writer)).tempfile_in(self.active())?;
             temp.write_all(bytes)?;
             temp.as_file().sync_all()?;
             temp.persist(path).map_err(|error| error.error)?;
-            File::open(&self.dir)?.sync_all()
+            File::open(path.parent().unwrap_or(&self.dir))?.sync_all()
         };
         replace().map_err(|cause| RunStoreError::io("write", path, cause))
     }
@@ -301,17 +371,45 @@ impl RunStoreError {
 /// Returns a hint for an error of the file system.
 fn hint(cause: &io::Error) -> &'static str {
     match cause.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make room on that disk",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free space on that disk",
         io::ErrorKind::FileTooLarge => "; raise the limit on the size of files (`ulimit -f`)",
-        io::ErrorKind::ReadOnlyFilesystem => "; the run records have to be on a disk that can be written",
-        io::ErrorKind::PermissionDenied => "; the folder has to belong to the user who runs this",
+        io::ErrorKind::ReadOnlyFilesystem => "; the run records must be on a writable disk",
+        io::ErrorKind::PermissionDenied => "; the directory must belong to the user who runs this",
         _ => "",
     }
 }
 
+/// Calls a function with the name of each entry of a directory that is valid UTF-8, as all names of
+/// the store are. Allocates nothing for each: the directory may have very many.
+fn for_each_name(dir: &Path, mut each: impl FnMut(&str)) -> Result<(), RunStoreError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut list = || -> io::Result<()> {
+        let dir = rustix::fs::open(dir, flags, rustix::fs::Mode::empty())?;
+        let mut buffer = Vec::with_capacity(256 * 1024);
+        let mut entries = rustix::fs::RawDir::new(dir, buffer.spare_capacity_mut());
+        while let Some(entry) = entries.next() {
+            if let Ok(name) = entry?.file_name().to_str() {
+                each(name);
+            }
+        }
+        Ok(())
+    };
+    list().map_err(|cause| RunStoreError::io("read the directory", dir, cause))
+}
+
+/// Returns the names of all entries of a directory.
+fn names(dir: &Path) -> Result<Vec<String>, RunStoreError> {
+    let mut names = Vec::new();
+    for_each_name(dir, |name| names.push(name.to_owned()))?;
+    Ok(names)
+}
+
 /// Returns the run ID in a file's name, only if it is in canonical form.
 fn id_of(text: &str) -> Option<RunId> {
-    RunId::parse(text).ok().filter(|id| id.to_string() == text)
+    // Parsing also accepts lower case, and ignores bits beyond 128.
+    let is_canonical = text.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase())
+        && text.bytes().next().is_some_and(|first| first <= b'7');
+    RunId::parse(text).ok().filter(|_| is_canonical)
 }
 
 /// Returns the prefix of a writer's temporary files. A segment is a ULID; nothing else may become
@@ -348,7 +446,7 @@ fn encode(record: &RunRecord) -> Result<Vec<u8>, serde_json::Error> {
         metric.dropped = metric.dropped.saturating_add(metric.points.len() as u64);
         metric.points = Vec::new();
     }
-    thin.warnings.push("the points of all metrics were left out: the record was over 16 MiB".to_owned());
+    thin.warnings.push("the points of all metrics were dropped: the record was larger than 16 MiB".to_owned());
     let mut bytes = to_json(&thin)?;
     let outputs = thin.outputs.len();
     while bytes.len() > RECORD_MAX && !thin.outputs.is_empty() {
@@ -357,8 +455,9 @@ fn encode(record: &RunRecord) -> Result<Vec<u8>, serde_json::Error> {
     }
     if thin.outputs.len() < outputs {
         let kept = thin.outputs.len();
+        thin.outputs_omitted = outputs.saturating_sub(kept) as u64;
         thin.warnings
-            .push(format!("only the first {kept} of {outputs} outputs are listed: the record was over 16 MiB"));
+            .push(format!("only the first {kept} of {outputs} outputs are listed: the record was larger than 16 MiB"));
         bytes = to_json(&thin)?;
     }
     Ok(bytes)
@@ -377,7 +476,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<RunRecord, RunStoreError> {
     }
     let damaged = |reason: String| RunStoreError::Damaged { path: path.to_owned(), reason };
     if bytes.len() > RECORD_MAX {
-        return Err(damaged("it is over 16 MiB".to_owned()));
+        return Err(damaged("it is larger than 16 MiB".to_owned()));
     }
     let format: Format = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
     if format.format > u64::from(FORMAT) {

@@ -27,8 +27,10 @@ fn record(segment: &str) -> RunRecord {
         metrics: BTreeMap::new(),
         progress: None,
         outputs: Vec::new(),
+        outputs_omitted: 0,
         redactions: 0,
         log: LogCount::default(),
+        log_failure: None,
         audit: None,
         timings: None,
         warnings: Vec::new(),
@@ -45,15 +47,17 @@ fn store() -> (tempfile::TempDir, RunStore) {
     (dir, store)
 }
 
+/// Returns the names of records, logs and notes, and of temporary files.
 fn names(store: &RunStore) -> Vec<String> {
-    let mut names = store.names().unwrap();
-    names.retain(|name| name != ".lock");
+    let mut names = super::names(&store.dir).unwrap();
+    names.extend(super::names(&store.active()).unwrap_or_default());
+    names.retain(|name| ![".lock", LAST, ACTIVE].contains(&name.as_str()));
     names.sort();
     names
 }
 
 #[test]
-fn a_record_is_there_from_the_beginning_and_replaced_at_the_end() {
+fn record_is_written_at_the_start_and_replaced_at_the_end() {
     let (_dir, store) = store();
     let begun = record("01A");
     store.begin(&begun, None).unwrap();
@@ -66,7 +70,7 @@ fn a_record_is_there_from_the_beginning_and_replaced_at_the_end() {
 }
 
 #[test]
-fn the_folder_and_the_files_are_for_their_owner_alone() {
+fn directory_and_files_are_private() {
     use std::os::unix::fs::PermissionsExt;
     let (_dir, store) = store();
     let begun = record("01A");
@@ -79,7 +83,7 @@ fn the_folder_and_the_files_are_for_their_owner_alone() {
 }
 
 #[test]
-fn a_link_is_no_folder_for_records() {
+fn linked_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let link = dir.path().join("runs");
     std::os::unix::fs::symlink(dir.path(), &link).unwrap();
@@ -87,7 +91,7 @@ fn a_link_is_no_folder_for_records() {
 }
 
 #[test]
-fn the_list_is_newest_first_and_survives_damage_and_left_over_files() {
+fn list_with_damaged_records_is_newest_first() {
     let (_dir, store) = store();
     let mut records: Vec<RunRecord> = (0..4).map(|_| finished(&record("01A"))).collect();
     for record in &records {
@@ -109,7 +113,7 @@ fn the_list_is_newest_first_and_survives_damage_and_left_over_files() {
 }
 
 #[test]
-fn a_newer_format_is_refused_whatever_else_it_holds() {
+fn record_of_newer_format_is_refused() {
     let (_dir, store) = store();
     let id = RunId::generate();
     fs::write(store.record_path(&id), format!("{{\"format\": 2, \"id\": \"{id}\", \"new\": []}}")).unwrap();
@@ -119,7 +123,7 @@ fn a_newer_format_is_refused_whatever_else_it_holds() {
 }
 
 #[test]
-fn a_record_under_another_name_and_an_endless_one_are_damaged() {
+fn misnamed_or_oversized_record_is_damaged() {
     let (_dir, store) = store();
     let one = finished(&record("01A"));
     store.finish(&one).unwrap();
@@ -132,7 +136,7 @@ fn a_record_under_another_name_and_an_endless_one_are_damaged() {
 }
 
 #[test]
-fn a_run_is_found_by_a_unique_beginning_or_as_the_last() {
+fn run_is_found_by_unique_prefix_or_as_last() {
     let (_dir, store) = store();
     assert!(matches!(store.find_by_prefix("last"), Err(RunStoreError::Absent(_))));
     let mut old = finished(&record("01A"));
@@ -148,6 +152,83 @@ fn a_run_is_found_by_a_unique_beginning_or_as_the_last() {
     assert!(matches!(store.find_by_prefix("02"), Err(RunStoreError::Absent(_))));
     assert!(matches!(store.find_by_prefix(""), Err(RunStoreError::Absent(_))));
     assert!(matches!(store.find_by_prefix("../x"), Err(RunStoreError::Absent(_))));
+}
+
+// attack: leak: run under a clock in the far future, so that `last` stays that run -> `last` is
+// the run that began last
+#[test]
+fn last_run_is_the_one_that_began_last() {
+    let (_dir, store) = store();
+    let mut future = record("01A");
+    future.id = RunId::parse("7ZZZZZZZZZZZZZZZZZZZZZZZZZ").unwrap();
+    let now = record("01A");
+    for record in [&future, &now] {
+        store.begin(record, None).unwrap();
+        assert_eq!(store.find_by_prefix("last").unwrap(), *record);
+    }
+    // Ending does not change the order, and neither does a record that was removed.
+    store.finish(&finished(&future)).unwrap();
+    assert_eq!(store.find_by_prefix("last").unwrap(), now);
+    fs::remove_file(store.record_path(&now.id)).unwrap();
+    assert_eq!(store.find_by_prefix("last").unwrap(), finished(&future));
+    fs::remove_file(store.dir.join(LAST)).unwrap();
+    fs::write(store.dir.join(LAST), "no link").unwrap();
+    assert_eq!(store.find_by_prefix("last").unwrap(), finished(&future));
+}
+
+// promise: A stopped process delays another one only for a bounded time, and the error names it.
+#[test]
+fn busy_store_is_reported_with_its_holder() {
+    let (_dir, store) = store();
+    store.begin(&record("DEAD"), None).unwrap();
+    let lock = store.lock().unwrap();
+    let error = store.mark_lost(|_| false).unwrap_err();
+    let own = std::process::id();
+    assert!(matches!(error, RunStoreError::Busy { holder: Some(holder), .. } if holder == own), "{error:?}");
+    assert!(error.to_string().contains(&format!("process {own} holds its lock")), "{error}");
+    // Runs can begin and end, and records can be read.
+    let other = record("LIVE");
+    store.begin(&other, None).unwrap();
+    store.finish(&finished(&other)).unwrap();
+    assert_eq!(store.list().unwrap().count(), 2);
+    drop(lock);
+    assert_eq!(store.mark_lost(|_| false).unwrap().len(), 1);
+}
+
+#[test]
+fn lock_is_released_before_staging_directories_are_removed() {
+    let (dir, store) = store();
+    let lost = record("DEAD");
+    let staging = dir.path().join(format!(".strongroom-{}", lost.id));
+    store.begin(&lost, Some(&staging)).unwrap();
+    fs::create_dir(&staging).unwrap();
+    // Many entries keep the removal busy while other calls take the lock.
+    for at in 0..2_000 {
+        fs::create_dir(staging.join(at.to_string())).unwrap();
+    }
+    std::thread::scope(|scope| {
+        let sweeps: Vec<_> = (0..4).map(|_| scope.spawn(|| store.mark_lost(|_| false).unwrap().len())).collect();
+        let marked: usize = sweeps.into_iter().map(|sweep| sweep.join().unwrap()).sum();
+        assert_eq!(marked, 1);
+    });
+    assert!(!staging.exists());
+    assert!(!store.note_path(&lost.id).exists());
+}
+
+#[test]
+fn notes_of_an_earlier_version_are_found() {
+    let (_dir, store) = store();
+    let (lost, live) = (record("DEAD"), record("LIVE"));
+    for record in [&lost, &live] {
+        store.begin(record, None).unwrap();
+        fs::rename(store.note_path(&record.id), store.dir.join(format!("{}.open", record.id))).unwrap();
+    }
+    fs::remove_dir(store.active()).unwrap();
+    // A process died while it moved them.
+    fs::create_dir(store.dir.join(".new-active")).unwrap();
+    assert_eq!(store.mark_lost(|segment| segment == "LIVE").unwrap(), [lost.id]);
+    assert!(store.note_path(&live.id).exists());
+    assert_eq!(store.mark_lost(|_| false).unwrap(), [live.id]);
 }
 
 #[test]
@@ -172,8 +253,9 @@ fn only_running_records_of_dead_segments_become_lost() {
 }
 
 #[test]
-fn left_over_temporary_files_go_with_their_writer() {
+fn temporary_files_of_dead_writers_are_removed() {
     let (_dir, store) = store();
+    // An earlier version created them beside the records.
     for name in [".new-LIVE-a", ".new-DEAD-b", ".new-sweep-c"] {
         fs::write(store.dir.join(name), "").unwrap();
     }
@@ -182,7 +264,7 @@ fn left_over_temporary_files_go_with_their_writer() {
 }
 
 #[test]
-fn the_staging_folder_of_a_lost_run_is_removed_and_links_in_it_are_not_followed() {
+fn staging_of_lost_run_is_removed_without_following_links() {
     let (dir, store) = store();
     let lost = record("DEAD");
     let staging = dir.path().join(format!(".strongroom-{}", lost.id));
@@ -199,7 +281,7 @@ fn the_staging_folder_of_a_lost_run_is_removed_and_links_in_it_are_not_followed(
 }
 
 #[test]
-fn a_staging_folder_is_removed_even_where_the_record_was_never_written() {
+fn staging_without_record_is_removed() {
     let (dir, store) = store();
     let never = record("DEAD");
     let staging = dir.path().join(format!(".strongroom-{}", never.id));
@@ -212,7 +294,7 @@ fn a_staging_folder_is_removed_even_where_the_record_was_never_written() {
 }
 
 #[test]
-fn nothing_but_a_real_staging_folder_is_removed() {
+fn misnamed_or_linked_staging_is_not_removed() {
     let (dir, store) = store();
     let precious = dir.path().join("precious");
     fs::create_dir(&precious).unwrap();
@@ -235,7 +317,7 @@ fn nothing_but_a_real_staging_folder_is_removed() {
 // promise: A run reads from and publishes to the directories that were checked, even if the paths
 // change in the meantime.
 #[test]
-fn a_link_on_the_way_to_a_staging_folder_is_not_followed() {
+fn link_in_the_staging_path_is_not_followed() {
     let (dir, store) = store();
     let (above, theirs) = (dir.path().join("above"), dir.path().join("theirs"));
     let lost = record("DEAD");
@@ -265,7 +347,7 @@ fn a_link_on_the_way_to_a_staging_folder_is_not_followed() {
 // promise: The run store does not block on a FIFO or another special file in place of a record, log
 // or note.
 #[test]
-fn what_is_no_file_is_not_waited_for() {
+fn fifo_in_place_of_a_file_does_not_block() {
     let (_dir, store) = store();
     let run = record("DEAD");
     store.begin(&run, None).unwrap();
@@ -276,11 +358,13 @@ fn what_is_no_file_is_not_waited_for() {
         path
     };
     let id = run.id;
-    for name in [format!("{id}.json"), format!("{id}.log"), format!("{id}.open"), ".new-DEAD-x".to_owned()] {
+    for name in
+        [format!("{id}.json"), format!("{id}.log"), format!("{ACTIVE}/{id}.open"), format!("{ACTIVE}/.new-DEAD-x")]
+    {
         plant(&name);
     }
-    assert!(store.get(&id).unwrap_err().to_string().contains("no regular file"));
-    assert!(store.log(&id).unwrap_err().to_string().contains("no regular file"));
+    assert!(store.get(&id).unwrap_err().to_string().contains("not a regular file"));
+    assert!(store.log(&id).unwrap_err().to_string().contains("not a regular file"));
     assert_eq!(store.list().unwrap().filter(|(_, record)| record.is_err()).count(), 1);
     // The cleanup continues with the other runs.
     let other = record("DEAD");
@@ -292,7 +376,7 @@ fn what_is_no_file_is_not_waited_for() {
 }
 
 #[test]
-fn a_log_goes_with_its_record_and_stays_with_a_lost_run() {
+fn log_without_record_is_removed_and_log_of_lost_run_stays() {
     use std::os::unix::fs::PermissionsExt;
     let (_dir, store) = store();
     let (kept, lost, removed) = (record("LIVE"), record("DEAD"), record("DEAD"));
@@ -307,21 +391,21 @@ fn a_log_goes_with_its_record_and_stays_with_a_lost_run() {
     store.finish(&finished(&removed)).unwrap();
     fs::remove_file(store.record_path(&removed.id)).unwrap();
     store.mark_lost(|segment| segment == "LIVE").unwrap();
+    assert_eq!(store.list().unwrap().count(), 2);
     let line = LogLine::Text { stream: LogStream::Out, goes_on: false, text: "one".into() };
     assert_eq!(store.log(&kept.id).unwrap(), Some(vec![line.clone()]));
     assert_eq!(store.log(&lost.id).unwrap(), Some(vec![line]));
     assert_eq!(store.log(&removed.id).unwrap(), None);
-    assert_eq!(store.list().unwrap().count(), 2);
 }
 
 #[test]
-fn a_store_keeps_no_logs_where_it_should_not() {
+fn store_without_logs_creates_none() {
     let (_dir, store) = store();
     assert!(store.keeping(0).keep_log(&RunId::generate()).is_none());
 }
 
 #[test]
-fn a_link_in_place_of_a_log_is_neither_read_nor_written() {
+fn link_in_place_of_a_log_is_not_followed() {
     let (dir, store) = store();
     let begun = record("01A");
     store.begin(&begun, None).unwrap();
@@ -336,7 +420,7 @@ fn a_link_in_place_of_a_log_is_neither_read_nor_written() {
 }
 
 #[test]
-fn a_record_over_the_bound_is_thinned_and_stays_readable() {
+fn oversized_record_is_reduced_and_readable() {
     let (_dir, store) = store();
     let mut large = finished(&record("01A"));
     let points = vec![Point { step: Some(1), value: Number(0.5) }; 10_000];
@@ -349,15 +433,16 @@ fn a_record_over_the_bound_is_thinned_and_stays_readable() {
     assert_eq!(read.metrics.len(), 60);
     assert!(read.metrics.values().all(|m| m.points.is_empty() && m.dropped == 10_001 && m.last == Some(Number(0.5))));
     assert!(!read.outputs.is_empty() && read.outputs.len() < 10_000);
+    assert_eq!(read.outputs_omitted, 10_000 - read.outputs.len() as u64);
     assert_eq!(read.warnings.len(), 2, "{:?}", read.warnings);
 }
 
 #[test]
-fn a_disk_that_takes_no_record_is_explained() {
+fn disk_errors_state_what_to_do() {
     let told = |kind: io::ErrorKind| RunStoreError::io("write", Path::new("a.json"), kind.into()).to_string();
-    assert_eq!(told(io::ErrorKind::StorageFull), "cannot write `a.json`: no storage space; make room on that disk");
+    assert_eq!(told(io::ErrorKind::StorageFull), "could not write `a.json`: no storage space; free space on that disk");
     assert!(told(io::ErrorKind::FileTooLarge).ends_with("; raise the limit on the size of files (`ulimit -f`)"));
-    assert!(told(io::ErrorKind::ReadOnlyFilesystem).contains("have to be on a disk that can be written"));
+    assert!(told(io::ErrorKind::ReadOnlyFilesystem).contains("must be on a writable disk"));
     assert!(told(io::ErrorKind::PermissionDenied).contains("belong to the user who runs this"));
-    assert_eq!(told(io::ErrorKind::Interrupted), "cannot write `a.json`: operation interrupted");
+    assert_eq!(told(io::ErrorKind::Interrupted), "could not write `a.json`: operation interrupted");
 }

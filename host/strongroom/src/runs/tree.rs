@@ -24,7 +24,7 @@ pub(crate) fn remove_tree(path: &std::path::Path) -> io::Result<()> {
     std::fs::remove_dir(path)
 }
 
-/// Removes all contents of an open directory.
+/// Removes all contents of an open directory. Several processes may do so at the same time.
 ///
 /// # Errors
 /// The file system returned an error.
@@ -36,11 +36,17 @@ pub(crate) fn empty_tree(root: &OwnedFd) -> io::Result<()> {
             return Ok(());
         }
         for name in folders {
-            let folder = rustix::fs::openat(root, &name, flags(), Mode::empty())?;
+            let folder = match rustix::fs::openat(root, &name, flags(), Mode::empty()) {
+                Err(Errno::NOENT) => continue,
+                folder => folder?,
+            };
             for below in take_files(&folder)? {
                 lift(&folder, &below, root, &mut serial)?;
             }
-            rustix::fs::unlinkat(root, &name, AtFlags::REMOVEDIR)?;
+            match rustix::fs::unlinkat(root, &name, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 }
@@ -58,11 +64,17 @@ fn take_files(folder: &OwnedFd) -> io::Result<Vec<CString>> {
         if name == c"." || name == c".." {
             continue;
         }
-        let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let stat = match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => continue,
+            stat => stat?,
+        };
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             folders.push(name.to_owned());
         } else {
-            rustix::fs::unlinkat(folder, name, AtFlags::empty())?;
+            match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
     Ok(folders)
@@ -76,6 +88,7 @@ fn lift(from: &OwnedFd, name: &CString, root: &OwnedFd, serial: &mut u64) -> io:
         *serial = serial.saturating_add(1);
         match rustix::fs::renameat(from, name, root, free.as_str()) {
             Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {}
+            Err(Errno::NOENT) => return Ok(()),
             other => return Ok(other?),
         }
     }
@@ -86,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tree_goes_and_what_its_links_point_at_stays() {
+    fn tree_is_removed_without_following_links() {
         let temp = tempfile::tempdir().unwrap();
         let (tree, kept) = (temp.path().join("tree"), temp.path().join("kept"));
         std::fs::create_dir_all(tree.join("a/b/c")).unwrap();
@@ -104,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_may_be_deeper_than_a_process_has_descriptors() {
+    fn tree_deeper_than_the_descriptor_limit_is_removed() {
         let temp = tempfile::tempdir().unwrap();
         let tree = temp.path().join("tree");
         std::fs::create_dir(&tree).unwrap();

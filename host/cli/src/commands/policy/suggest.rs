@@ -89,8 +89,8 @@ fn usage(record: &RunRecord) -> Usage {
     let sum = |counts: &mut dyn Iterator<Item = u64>| counts.fold(0u64, u64::saturating_add);
     let span = record.ended.map(|ended| ended.duration_since(record.started));
     // Discarded outputs are not listed, and an oversized record lists only some.
-    let incomplete = |text: &String| text == OUTPUTS_DISCARDED || text.contains("outputs are listed");
-    let listed = record.outcome == Outcome::Finished && !record.warnings.iter().any(incomplete);
+    let discarded = record.warnings.iter().any(|text| text == OUTPUTS_DISCARDED);
+    let listed = record.outcome == Outcome::Finished && record.outputs_omitted == 0 && !discarded;
     let dirs: BTreeSet<&str> = record
         .outputs
         .iter()
