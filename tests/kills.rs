@@ -26,7 +26,7 @@ use strongroom::runtime::{ChildCompiler, CodeStore, Compile, Observer, Stream};
 use strongroom::secret::Secret;
 use strongroom::spec::RunSpec;
 use strongroom::vault::cache::{Cache, Settings};
-use strongroom::vault::local::{LocalVault, Unlock};
+use strongroom::vault::local::{LocalVault, Protection};
 use strongroom::vault::{NewSecret, Operator, VaultError};
 
 use crate::support::in_process::compiler;
@@ -259,7 +259,7 @@ fn event(kind: Kind, step: u64) -> Event {
 }
 
 fn open_vault(home: &Path) -> LocalVault {
-    LocalVault::open(&home.join("vault"), Unlock::KeyFile).unwrap()
+    LocalVault::open(&home.join("vault"), Protection::KeyFile).unwrap()
 }
 
 #[test]

@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use super::edits::{edits, files, scratch};
 use super::host::ids::SecretName;
 use super::host::secret::Secret;
-use super::host::vault::local::{LocalVault, Protection, Unlock};
+use super::host::vault::local::{LocalVault, Protection};
 use super::host::vault::{NewSecret, Operator};
 
 struct OriginalVault {
@@ -71,7 +71,7 @@ pub(crate) fn check(data: &[u8]) {
         file.write_all(content).expect("written");
     }
     let _ = LocalVault::needs_passphrase(&original.folder);
-    let Ok(vault) = LocalVault::open(&original.folder, Unlock::KeyFile) else { return };
+    let Ok(vault) = LocalVault::open(&original.folder, Protection::KeyFile) else { return };
     original.runtime.block_on(async {
         let _ = Operator::list(&vault).await;
         for name in ["one", "two", "three", "four"] {

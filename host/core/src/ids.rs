@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use base16ct::HexDisplay;
 use serde::{Deserialize, Serialize, Serializer};
 
 /// The maximum length of a secret name (Azure Key Vault, "Objects, identifiers, and versioning").
@@ -64,36 +65,10 @@ impl fmt::Display for SecretName {
     }
 }
 
-impl FromStr for SecretName {
-    type Err = InvalidName;
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
-        Self::parse(text)
-    }
-}
-
-impl TryFrom<String> for SecretName {
-    type Error = InvalidName;
-    fn try_from(text: String) -> Result<Self, InvalidName> {
-        Self::parse(&text)
-    }
-}
-
-impl From<SecretName> for String {
-    fn from(name: SecretName) -> Self {
-        name.as_str().to_owned()
-    }
-}
-
 // Valid because equality, order and hash are those of the text.
 impl Borrow<str> for SecretName {
     fn borrow(&self) -> &str {
         self.as_str()
-    }
-}
-
-impl Serialize for SecretName {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -132,25 +107,6 @@ impl fmt::Display for SecretVersion {
     }
 }
 
-impl TryFrom<String> for SecretVersion {
-    type Error = InvalidVersion;
-    fn try_from(text: String) -> Result<Self, InvalidVersion> {
-        Self::parse(&text)
-    }
-}
-
-impl From<SecretVersion> for String {
-    fn from(version: SecretVersion) -> Self {
-        version.as_str().to_owned()
-    }
-}
-
-impl Serialize for SecretVersion {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
 /// The text is not a secret version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a secret version is 1 to 64 characters of 0-9, a-z, A-Z and `-`")]
@@ -180,13 +136,7 @@ impl Digest {
 
     /// Returns the 64 hexadecimal digits without the prefix.
     pub fn to_hex(&self) -> String {
-        self.hex().to_owned()
-    }
-
-    /// Avoids a heap allocation: a BLAKE3 hash has the same length, and its type formats into a
-    /// fixed buffer.
-    fn hex(&self) -> impl std::ops::Deref<Target = str> {
-        blake3::Hash::from_bytes(self.0).to_hex()
+        format!("{:x}", HexDisplay(&self.0))
     }
 
     /// Parses `sha256:` and 64 hexadecimal digits of either case.
@@ -195,13 +145,10 @@ impl Digest {
     /// Returns [`InvalidDigest`] for any other text.
     pub fn parse(text: &str) -> Result<Self, InvalidDigest> {
         let hex = text.strip_prefix("sha256:").ok_or(InvalidDigest)?;
-        if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(InvalidDigest);
-        }
         let mut bytes = [0; 32];
-        for (slot, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| InvalidDigest)?;
-            *slot = u8::from_str_radix(pair, 16).map_err(|_| InvalidDigest)?;
+        let decoded = base16ct::mixed::decode(hex, &mut bytes).map_err(|_| InvalidDigest)?;
+        if decoded.len() != 32 {
+            return Err(InvalidDigest);
         }
         Ok(Self(bytes))
     }
@@ -209,33 +156,13 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("sha256:")?;
-        f.write_str(&self.hex())
+        write!(f, "sha256:{:x}", HexDisplay(&self.0))
     }
 }
 
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
-    }
-}
-
-impl TryFrom<String> for Digest {
-    type Error = InvalidDigest;
-    fn try_from(text: String) -> Result<Self, InvalidDigest> {
-        Self::parse(&text)
-    }
-}
-
-impl From<Digest> for String {
-    fn from(digest: Digest) -> Self {
-        digest.to_string()
-    }
-}
-
-impl Serialize for Digest {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 
@@ -276,29 +203,42 @@ impl fmt::Debug for RunId {
     }
 }
 
-impl TryFrom<String> for RunId {
-    type Error = InvalidRunId;
-    fn try_from(text: String) -> Result<Self, InvalidRunId> {
-        Self::parse(&text)
-    }
-}
-
-impl From<RunId> for String {
-    fn from(id: RunId) -> Self {
-        id.to_string()
-    }
-}
-
-impl Serialize for RunId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.0.array_to_str(&mut [0; ulid::ULID_LEN]))
-    }
-}
-
 /// The text is not a run ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a run ID is a ULID of 26 characters")]
 pub struct InvalidRunId;
+
+/// Implements the text form of types that have `parse` and `Display`.
+macro_rules! text_form {
+    ($($type:ident or $error:ident;)*) => {$(
+        impl FromStr for $type {
+            type Err = $error;
+            fn from_str(text: &str) -> Result<Self, $error> {
+                Self::parse(text)
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = $error;
+            fn try_from(text: String) -> Result<Self, $error> {
+                Self::parse(&text)
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    )*};
+}
+
+text_form! {
+    SecretName or InvalidName;
+    SecretVersion or InvalidVersion;
+    Digest or InvalidDigest;
+    RunId or InvalidRunId;
+}
 
 #[cfg(test)]
 mod tests {

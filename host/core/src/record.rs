@@ -9,6 +9,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use strum::{IntoStaticStr, VariantArray};
 
 use crate::ids::{Digest, RunId};
 
@@ -164,8 +165,9 @@ impl ComponentRef {
 }
 
 /// The outcome of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Outcome {
     /// The run is in progress, or its process died and this has not been noticed yet.
     Running,
@@ -187,29 +189,11 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes.
-    pub const ALL: [Self; 8] = [
-        Self::Running,
-        Self::Finished,
-        Self::Failed,
-        Self::Refused,
-        Self::Limit,
-        Self::Cancelled,
-        Self::HostFault,
-        Self::Lost,
-    ];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// Returns the outcome's name in the record.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Outcome::Running => "running",
-            Outcome::Finished => "finished",
-            Outcome::Failed => "failed",
-            Outcome::Refused => "refused",
-            Outcome::Limit => "limit",
-            Outcome::Cancelled => "cancelled",
-            Outcome::HostFault => "host-fault",
-            Outcome::Lost => "lost",
-        }
+        self.into()
     }
 }
 
@@ -228,8 +212,9 @@ pub enum Blame {
 }
 
 /// A limit that can stop a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Limit {
     /// `limits.memory`
     Memory,
@@ -258,19 +243,7 @@ pub enum Limit {
 impl Limit {
     /// Returns the limit's name in the record and, unless it is fixed, in policies.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Limit::Memory => "memory",
-            Limit::Tables => "tables",
-            Limit::Stack => "stack",
-            Limit::Time => "time",
-            Limit::Compile => "compile",
-            Limit::OutputBytes => "output-bytes",
-            Limit::OutputFiles => "output-files",
-            Limit::Requests => "requests",
-            Limit::Metrics => "metrics",
-            Limit::HostCall => "host-call",
-            Limit::Resources => "resources",
-        }
+        self.into()
     }
 }
 
@@ -293,8 +266,9 @@ pub struct SecretUse {
 }
 
 /// A network operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum NetworkOperation {
     /// Open a TCP connection.
     Connect,
@@ -307,11 +281,7 @@ pub enum NetworkOperation {
 impl NetworkOperation {
     /// Returns the operation's name in the record and the audit log.
     pub fn as_str(self) -> &'static str {
-        match self {
-            NetworkOperation::Connect => "connect",
-            NetworkOperation::LookUp => "look-up",
-            NetworkOperation::Listen => "listen",
-        }
+        self.into()
     }
 }
 

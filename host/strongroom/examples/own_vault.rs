@@ -61,7 +61,7 @@ impl Map {
 #[async_trait]
 impl Vault for MapVault {
     fn abilities(&self) -> Abilities {
-        Abilities::default().with_transactions()
+        Abilities { transactions: true, ..Abilities::default() }
     }
 
     async fn get(&self, grant: &Grant) -> Result<Stored, VaultError> {

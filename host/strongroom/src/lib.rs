@@ -21,11 +21,11 @@
 //! use strongroom::runner::{Runner, RunnerOptions};
 //! use strongroom::runtime::{Compile, Silent};
 //! use strongroom::spec::RunSpec;
-//! use strongroom::vault::local::{LocalVault, Unlock};
+//! use strongroom::vault::local::{LocalVault, Protection};
 //!
 //! # async fn embed() -> Result<(), Box<dyn std::error::Error>> {
 //! // Once for a process.
-//! let vault = LocalVault::open("/var/lib/jobs/vault".as_ref(), Unlock::KeyFile)?;
+//! let vault = LocalVault::open("/var/lib/jobs/vault".as_ref(), Protection::KeyFile)?;
 //! let audit = Audit::open("/var/lib/jobs/audit".as_ref(), SyncMode::Always)?;
 //! let runner = Runner::new(RunnerOptions::new(Arc::new(vault), audit.clone(), Compile::InProcess))?;
 //!

@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use strongroom_core::ids::SecretName;
 use strongroom_vault::VaultError;
@@ -75,12 +74,7 @@ pub(super) async fn read<J, T, F>(jobs: Vec<J>, work: impl Fn(J) -> F) -> Result
 where
     F: Future<Output = Result<T, VaultError>>,
 {
-    let mut answers = Vec::with_capacity(jobs.len());
-    let mut reads = stream::iter(jobs.into_iter().map(work)).buffered(CONCURRENCY);
-    while let Some(answer) = reads.next().await {
-        answers.push(answer?);
-    }
-    Ok(answers)
+    stream::iter(jobs.into_iter().map(work)).buffered(CONCURRENCY).try_collect().await
 }
 
 #[cfg(test)]

@@ -168,13 +168,13 @@ impl Calls {
             return Err(CallError::InvalidReply("versions of another secret than requested".into()));
         }
         // The vault returns versions in arbitrary order, with times in whole seconds.
-        items.sort_by_key(|item| Reverse(item.created()));
+        items.sort_by_key(|item| Reverse(item.created));
         if let [first, second, ..] = items.as_slice()
-            && first.created() == second.created()
+            && first.created == second.created
             && let Ok(stored) = self.get(name, None).await
         {
             let newest = Some(&stored.description.version);
-            items.sort_by_key(|item| (Reverse(item.created()), item.version.as_ref() != newest));
+            items.sort_by_key(|item| (Reverse(item.created), item.version.as_ref() != newest));
         }
         items.into_iter().map(Item::described).collect()
     }

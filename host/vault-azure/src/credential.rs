@@ -31,6 +31,7 @@ use azure_identity::{
     WorkloadIdentityCredentialOptions,
 };
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr, VariantArray};
 use url::Url;
 
 use super::error::CredentialError;
@@ -44,8 +45,11 @@ pub(super) use tools::Tools;
 const TOKEN_TIME: Duration = Duration::from_secs(20);
 
 /// Kinds of credential, as the configuration names them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, EnumString, IntoStaticStr, VariantArray,
+)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum CredentialKind {
     /// The first that exists of workload identity, managed identity, Azure CLI and Azure Developer
     /// CLI.
@@ -67,32 +71,16 @@ pub enum CredentialKind {
 
 impl CredentialKind {
     /// All kinds.
-    pub const ALL: [Self; 7] = [
-        Self::Auto,
-        Self::ManagedIdentity,
-        Self::WorkloadIdentity,
-        Self::ClientSecret,
-        Self::ClientCertificate,
-        Self::AzureCli,
-        Self::AzureDeveloperCli,
-    ];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// Returns the kind's name in the configuration.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::ManagedIdentity => "managed-identity",
-            Self::WorkloadIdentity => "workload-identity",
-            Self::ClientSecret => "client-secret",
-            Self::ClientCertificate => "client-certificate",
-            Self::AzureCli => "azure-cli",
-            Self::AzureDeveloperCli => "azure-developer-cli",
-        }
+        self.into()
     }
 
     /// Returns the kind with this name.
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+        text.parse().ok()
     }
 }
 

@@ -38,7 +38,12 @@ pub(super) enum CallError {
     /// The deadline has passed.
     Deadline(Duration),
     /// The circuit breaker is open.
-    CircuitOpen(String),
+    CircuitOpen {
+        /// Number of consecutive failures.
+        failed: u32,
+        /// When the vault is asked again.
+        wait: Duration,
+    },
     /// The reply is not a valid Key Vault reply.
     InvalidReply(String),
 }
@@ -93,7 +98,7 @@ impl CallError {
             Self::Answer(answer) => matches!(answer.status, 408 | 429 | 500 | 502..=504),
             Self::Credential { transient, .. } => *transient,
             Self::Breach(breach) => breach.is_transient(),
-            Self::Deadline(_) | Self::CircuitOpen(_) | Self::InvalidReply(_) => false,
+            Self::Deadline(_) | Self::CircuitOpen { .. } | Self::InvalidReply(_) => false,
         }
     }
 
@@ -163,7 +168,10 @@ impl CallError {
                 "the vault did not answer within {} s: try again later",
                 time.as_secs()
             )),
-            Self::CircuitOpen(text) => VaultError::Unavailable(text),
+            Self::CircuitOpen { failed, wait } => VaultError::Unavailable(format!(
+                "the vault has failed {failed} times in a row, and is asked again in {} ms",
+                wait.as_millis()
+            )),
             Self::InvalidReply(text) => {
                 VaultError::Damaged(format!("the reply is not a valid Key Vault reply: {text}"))
             }

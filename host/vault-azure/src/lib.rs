@@ -55,7 +55,7 @@ use strongroom_vault::{
 use transport::Network;
 
 pub use credential::{CredentialKind, CredentialSettings, identity_endpoint};
-pub use location::{Cloud, Emulator, Exceptions, VaultLocation};
+pub use location::{Emulator, Exceptions, VaultLocation};
 pub use status::{Permission, Status};
 
 /// Timeout of one request, including its reply.
@@ -118,21 +118,6 @@ impl AzureVault {
         self.0.calls.location()
     }
 
-    /// Runs a batch of changes in its own task, so that a run that is dropped while it waits does
-    /// not interrupt the batch.
-    async fn change<J, T, F>(&self, jobs: Vec<(SecretName, J)>, work: F) -> Result<Vec<T>, VaultError>
-    where
-        J: Send + 'static,
-        T: Send + 'static,
-        F: AsyncWork<J, T>,
-    {
-        let inner = Arc::clone(&self.0);
-        let task = tokio::spawn(batch::change(jobs, move |name, job| work(Arc::clone(&inner), name, job)));
-        let lost =
-            || VaultError::Unavailable("the vault's answer was lost: the host is shutting down or has a bug".into());
-        task.await.unwrap_or_else(|_| Err(lost()))
-    }
-
     async fn set_all(
         &self,
         secrets: Vec<(SecretName, Arc<Secret>, Attributes)>,
@@ -141,42 +126,37 @@ impl AzureVault {
             check_attributes(name, attributes)?;
         }
         let jobs = secrets.into_iter().map(|(name, value, attributes)| (name, (value, attributes))).collect();
-        self.change(jobs, |inner, name, (value, attributes)| {
-            Box::pin(async move {
+        let inner = Arc::clone(&self.0);
+        detached(batch::change(jobs, move |name, (value, attributes)| {
+            let inner = Arc::clone(&inner);
+            async move {
                 let set = inner.calls.set(&name, &value, &attributes).await;
                 set.map_err(|failure| change_error(failure, &name))
-            })
-        })
+            }
+        }))
         .await
     }
 
     async fn delete_all(&self, names: Vec<SecretName>) -> Result<(), VaultError> {
         // A component may use two names for one secret.
         let jobs = names.into_iter().collect::<BTreeSet<_>>().into_iter().map(|name| (name, ())).collect();
-        self.change(jobs, |inner, name, ()| {
-            Box::pin(async move {
-                let deleted = inner.calls.delete(&name).await;
-                deleted.map_err(|failure| change_error(failure, &name))
-            })
-        })
+        let inner = Arc::clone(&self.0);
+        detached(batch::change(jobs, move |name, ()| {
+            let inner = Arc::clone(&inner);
+            async move { inner.calls.delete(&name).await.map_err(|failure| change_error(failure, &name)) }
+        }))
         .await
         .map(drop)
     }
 }
 
-/// The change for one name. The future is boxed, because the type of a closure's future cannot be
-/// named.
-trait AsyncWork<J, T>:
-    Fn(Arc<Inner>, SecretName, J) -> futures_util::future::BoxFuture<'static, Result<T, VaultError>> + Send + Sync + 'static
-{
-}
-
-impl<J, T, F> AsyncWork<J, T> for F where
-    F: Fn(Arc<Inner>, SecretName, J) -> futures_util::future::BoxFuture<'static, Result<T, VaultError>>
-        + Send
-        + Sync
-        + 'static
-{
+/// Runs a batch of changes in its own task, so that a run that is dropped while it waits does not
+/// interrupt the batch.
+async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T, VaultError>> + Send + 'static,
+) -> Result<T, VaultError> {
+    let lost = || VaultError::Unavailable("the vault's answer was lost: the host is shutting down or has a bug".into());
+    tokio::spawn(work).await.unwrap_or_else(|_| Err(lost()))
 }
 
 /// Converts the error of a change. States if it is unknown whether the change was made.
@@ -242,7 +222,7 @@ impl Vault for AzureVault {
         let mut names: BTreeSet<SecretName> = found.await?.into_iter().flatten().collect();
         if grant.needs_paging() {
             let items = self.0.calls.list().await.map_err(CallError::general)?;
-            let admitted = items.into_iter().filter(|item| item.enabled() && grant.admits(&item.name));
+            let admitted = items.into_iter().filter(|item| item.enabled && grant.admits(&item.name));
             names.extend(admitted.map(|item| item.name));
         }
         Ok(names.into_iter().collect())

@@ -8,50 +8,43 @@ use std::path::PathBuf;
 
 use url::{Host, Url};
 
-/// An Azure cloud, determined by the domain of its vaults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cloud {
-    /// The public cloud.
-    Public,
-    /// The cloud in China.
-    China,
-    /// The cloud of the United States government.
-    UsGovernment,
+/// An Azure cloud.
+struct Cloud {
+    /// The domain of all its services.
+    domain: &'static str,
+    /// The audience of tokens for its vaults.
+    audience: &'static str,
+    /// The authority that issues tokens.
+    authority: &'static str,
 }
 
-/// Domains of each cloud's vaults: the normal ones, and those used by private endpoints.
-const DOMAINS: &[(&str, Cloud)] = &[
-    ("vault.azure.net", Cloud::Public),
-    ("vaultcore.azure.net", Cloud::Public),
-    ("privatelink.vaultcore.azure.net", Cloud::Public),
-    ("vault.azure.cn", Cloud::China),
-    ("vaultcore.azure.cn", Cloud::China),
-    ("privatelink.vaultcore.azure.cn", Cloud::China),
-    ("vault.usgovcloudapi.net", Cloud::UsGovernment),
-    ("vaultcore.usgovcloudapi.net", Cloud::UsGovernment),
-    ("privatelink.vaultcore.usgovcloudapi.net", Cloud::UsGovernment),
+const PUBLIC: Cloud =
+    Cloud { domain: "azure.net", audience: "https://vault.azure.net", authority: "https://login.microsoftonline.com" };
+
+const CLOUDS: [Cloud; 3] = [
+    PUBLIC,
+    Cloud { domain: "azure.cn", audience: "https://vault.azure.cn", authority: "https://login.chinacloudapi.cn" },
+    Cloud {
+        domain: "usgovcloudapi.net",
+        audience: "https://vault.usgovcloudapi.net",
+        authority: "https://login.microsoftonline.us",
+    },
 ];
 
-/// Domains of Managed HSM, which is often mistaken for Key Vault but stores no secrets.
-const HSM_DOMAINS: &[&str] = &["managedhsm.azure.net", "managedhsm.azure.cn", "managedhsm.usgovcloudapi.net"];
+/// Domains of vaults within a cloud: the normal one, and those of private endpoints.
+const VAULT_DOMAINS: [&str; 3] = ["vault", "vaultcore", "privatelink.vaultcore"];
+
+/// Domain of Managed HSM within a cloud. It is often mistaken for Key Vault but stores no secrets.
+const HSM_DOMAIN: &str = "managedhsm";
 
 impl Cloud {
-    /// Returns the audience of tokens for vaults in this cloud.
-    pub fn audience(self) -> &'static str {
-        match self {
-            Self::Public => "https://vault.azure.net",
-            Self::China => "https://vault.azure.cn",
-            Self::UsGovernment => "https://vault.usgovcloudapi.net",
-        }
+    /// Returns the name of a service's resource in this cloud from its host name.
+    fn resource<'a>(&self, host: &'a str, service: &str) -> Option<&'a str> {
+        host.strip_suffix(self.domain)?.strip_suffix('.')?.strip_suffix(service)?.strip_suffix('.')
     }
 
-    /// Returns the authority that issues tokens in this cloud.
-    pub fn authority(self) -> &'static str {
-        match self {
-            Self::Public => "https://login.microsoftonline.com",
-            Self::China => "https://login.chinacloudapi.cn",
-            Self::UsGovernment => "https://login.microsoftonline.us",
-        }
+    fn has_vault(&self, host: &str) -> bool {
+        VAULT_DOMAINS.iter().any(|service| self.resource(host, service).is_some_and(is_vault_name))
     }
 }
 
@@ -103,22 +96,20 @@ impl VaultLocation {
             Some(Host::Domain(host)) => host.to_owned(),
             _ => return Err(format!("{} {NOT_A_VAULT}", shown(&origin))),
         };
-        if HSM_DOMAINS.iter().any(|domain| host.ends_with(&format!(".{domain}"))) {
+        if CLOUDS.iter().any(|cloud| cloud.resource(&host, HSM_DOMAIN).is_some()) {
             return Err("a Managed HSM stores keys, not secrets: name a Key Vault".to_owned());
         }
-        let found = DOMAINS.iter().find_map(|(domain, cloud)| {
-            let name = host.strip_suffix(domain)?.strip_suffix('.')?;
-            is_vault_name(name).then_some(*cloud)
-        });
-        let Some(cloud) = found else { return Err(format!("{} {NOT_A_VAULT}", shown(&origin))) };
+        let Some(cloud) = CLOUDS.iter().find(|cloud| cloud.has_vault(&host)) else {
+            return Err(format!("{} {NOT_A_VAULT}", shown(&origin)));
+        };
         if origin.port().is_some() {
             return Err("a Key Vault uses port 443: omit the port".to_owned());
         }
         let authority = match &exceptions.authority {
             Some(text) => self::origin(text).map_err(|reason| format!("`azure.authority`: {reason}"))?,
-            None => self::origin(cloud.authority())?,
+            None => self::origin(cloud.authority)?,
         };
-        Ok(Self { origin, audience: cloud.audience().to_owned(), authority, emulator: None })
+        Ok(Self { origin, audience: cloud.audience.to_owned(), authority, emulator: None })
     }
 
     fn emulated(origin: Url, emulator: &Emulator) -> Result<Self, String> {
@@ -133,7 +124,7 @@ impl VaultLocation {
             return Err("`azure.emulator.ca-file` must be an absolute path".to_owned());
         }
         // The audience of the public cloud.
-        let audience = Cloud::Public.audience().to_owned();
+        let audience = PUBLIC.audience.to_owned();
         Ok(Self { origin, audience, authority, emulator: Some(emulator.clone()) })
     }
 
@@ -350,8 +341,11 @@ mod tests {
         fn accepted_hosts_are_below_a_known_domain(text in "(https://)?[a-z0-9.@:/?#\\\\%-]{0,40}(vault\\.azure\\.net)?[a-z.:/@]{0,8}") {
             if let Ok(location) = location(&text) {
                 let host = location.origin().host_str().unwrap().to_owned();
-                let is_known = DOMAINS.iter().any(|(domain, _)| host.ends_with(&format!(".{domain}")));
-                prop_assert!(is_known, "{}", host);
+                let known = [
+                    ".vault.azure.net", ".vaultcore.azure.net", ".vault.azure.cn", ".vaultcore.azure.cn",
+                    ".vault.usgovcloudapi.net", ".vaultcore.usgovcloudapi.net",
+                ];
+                prop_assert!(known.iter().any(|domain| host.ends_with(domain)), "{}", host);
                 prop_assert_eq!(location.origin().as_str(), format!("https://{host}/"));
             }
         }

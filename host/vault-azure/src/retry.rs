@@ -8,8 +8,10 @@
 mod breaker;
 mod rate;
 
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use backon::{ExponentialBuilder, Retryable};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -48,6 +50,18 @@ impl Default for Settings {
             failures: 8,
             rest: Duration::from_secs(5),
         }
+    }
+}
+
+impl Settings {
+    /// Returns exponentially growing waits. The jitter adds up to the whole of a wait, so the waits
+    /// without it are halves.
+    fn backoff(&self) -> ExponentialBuilder {
+        ExponentialBuilder::default()
+            .with_min_delay(self.first_wait / 2)
+            .with_max_delay(self.longest_wait / 2)
+            .with_jitter()
+            .without_max_times()
     }
 }
 
@@ -93,86 +107,55 @@ impl RetryPolicy {
             Kind::Read(operation) => (operation, &self.reads),
             Kind::Write(operation) => (operation, &self.writes),
         };
-        let span = tracing::debug_span!("key vault", operation);
-        let deadline = Instant::now() + self.settings.deadline;
-        let work = self.attempts(operation, rate, deadline, attempt);
-        match tokio::time::timeout_at(deadline, work.instrument(span)).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                self.breaker.failed();
-                Err(CallError::Deadline(self.settings.deadline))
-            }
-        }
-    }
-
-    async fn attempts<T, F>(
-        &self,
-        operation: &'static str,
-        rate: &Rate,
-        deadline: Instant,
-        attempt: impl Fn(Attempt) -> F,
-    ) -> Result<T, CallError>
-    where
-        F: Future<Output = Result<T, CallError>>,
-    {
         let started = Instant::now();
-        let mut number = 0_u32;
-        let mut may_have_run = false;
-        let mut last = None;
-        loop {
-            number = number.saturating_add(1);
-            // Prefer the error of an earlier attempt to that of the circuit breaker.
-            let pass = self.breaker.pass().map_err(|text| last.take().unwrap_or(CallError::CircuitOpen(text)))?;
+        let deadline = started + self.settings.deadline;
+        let (attempts, may_have_run) = (AtomicU32::new(0), AtomicBool::new(false));
+        let work = || async {
+            self.breaker.check()?;
             rate.take().await;
-            let answer = attempt(Attempt { may_have_run }).await;
-            pass.end(
-                answer.as_ref().err().is_none_or(|failure| !failure.is_transient() || failure.retry_after().is_some()),
-            );
-            let failure = match answer {
-                Ok(answer) => {
-                    let ms = started.elapsed().as_millis() as u64;
-                    tracing::debug!(attempts = number, ms, "done");
-                    return Ok(answer);
-                }
-                Err(failure) => failure,
-            };
-            let wait = failure.retry_after().unwrap_or_else(|| self.wait(number));
-            let in_time = Instant::now().checked_add(wait).is_some_and(|then| then < deadline);
-            let again = failure.is_transient() && in_time;
-            let ms = started.elapsed().as_millis() as u64;
-            tracing::debug!(attempts = number, ms, status = failure.status(), again, "failed");
-            if !again {
-                return Err(failure);
-            }
-            if number == 1 {
+            attempts.fetch_add(1, Ordering::Relaxed);
+            let answer = attempt(Attempt { may_have_run: may_have_run.load(Ordering::Relaxed) }).await;
+            // A vault that asks for a wait works.
+            let failed =
+                answer.as_ref().is_err_and(|failure| failure.is_transient() && failure.retry_after().is_none());
+            self.breaker.record(failed);
+            answer
+        };
+        let retried = work
+            .retry(self.settings.backoff())
+            .when(|failure| failure.is_transient() && !self.breaker.is_open())
+            .adjust(|failure, wait| {
+                let wait = failure.retry_after().or(wait)?;
+                Instant::now().checked_add(wait).filter(|then| *then < deadline).map(|_| wait)
+            })
+            .notify(|failure, _| {
                 // Logged once per call, to explain the delay.
-                let seconds = self.settings.deadline.as_secs();
-                tracing::warn!(
-                    operation,
-                    status = failure.status(),
-                    "Key Vault failed; retrying for up to {seconds} s"
-                );
-            }
-            may_have_run |= failure.may_have_run();
-            last = Some(failure);
-            tokio::time::sleep(wait).await;
-        }
-    }
-
-    /// Returns half of the exponential wait plus a random part of the other half.
-    fn wait(&self, attempts: u32) -> Duration {
-        let doubled = self.settings.first_wait.saturating_mul(1 << attempts.saturating_sub(1).min(16));
-        let half = doubled.min(self.settings.longest_wait) / 2;
-        // Without random bytes, wait for the full time.
-        let part = getrandom::u32().unwrap_or(u32::MAX);
-        half + half.mul_f64(f64::from(part) / f64::from(u32::MAX))
+                if attempts.load(Ordering::Relaxed) == 1 {
+                    let seconds = self.settings.deadline.as_secs();
+                    tracing::warn!(
+                        operation,
+                        status = failure.status(),
+                        "Key Vault failed; retrying for up to {seconds} s"
+                    );
+                }
+                may_have_run.fetch_or(failure.may_have_run(), Ordering::Relaxed);
+            });
+        let span = tracing::debug_span!("key vault", operation);
+        let answer = tokio::time::timeout_at(deadline, retried.instrument(span.clone())).await.unwrap_or_else(|_| {
+            self.breaker.record(true);
+            Err(CallError::Deadline(self.settings.deadline))
+        });
+        let (attempts, ms) = (attempts.into_inner(), started.elapsed().as_millis() as u64);
+        span.in_scope(|| match &answer {
+            Ok(_) => tracing::debug!(attempts, ms, "done"),
+            Err(failure) => tracing::debug!(attempts, ms, status = failure.status(), "failed"),
+        });
+        answer
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
     use super::super::error::Answer;
     use super::super::guard::Breach;
     use super::*;
@@ -260,7 +243,7 @@ mod tests {
         // The third attempt fails, and there is no fourth.
         assert_eq!(run(&retry, vec![answer(503, None); 9]).await.unwrap_err().status(), Some(503));
         let started = Instant::now();
-        assert!(matches!(run(&retry, vec![]).await, Err(CallError::CircuitOpen(_))), "the call fails at once");
+        assert!(matches!(run(&retry, vec![]).await, Err(CallError::CircuitOpen { .. })), "the call fails at once");
         assert_eq!(started.elapsed(), Duration::ZERO);
         tokio::time::advance(Duration::from_secs(5)).await;
         assert_eq!(run(&retry, vec![]).await.unwrap().0, 1);

@@ -32,38 +32,49 @@ pub(super) struct Page {
 pub(super) struct Item {
     pub(super) name: SecretName,
     pub(super) version: Option<SecretVersion>,
-    metadata: Metadata,
-}
-
-/// Metadata of an entry.
-#[derive(Clone, Debug)]
-struct Metadata {
+    pub(super) created: Timestamp,
+    pub(super) enabled: bool,
     attributes: Attributes,
-    created: Timestamp,
     updated: Timestamp,
-    enabled: bool,
 }
 
 impl Item {
     pub(super) fn read(properties: SecretProperties) -> Result<Self, CallError> {
         let (name, version) = identity(&properties)?;
-        let metadata = metadata(properties.attributes, properties.content_type)?;
-        Ok(Self { name, version, metadata })
+        Self::new(name, version, properties.attributes, properties.content_type)
     }
 
-    pub(super) fn created(&self) -> Timestamp {
-        self.metadata.created
-    }
-
-    pub(super) fn enabled(&self) -> bool {
-        self.metadata.enabled
+    fn new(
+        name: SecretName,
+        version: Option<SecretVersion>,
+        attributes: Option<SecretAttributes>,
+        content_type: Option<String>,
+    ) -> Result<Self, CallError> {
+        let attributes = attributes.ok_or_else(|| invalid_reply("a secret without attributes"))?;
+        if content_type.as_ref().is_some_and(|text| text.chars().count() > CONTENT_TYPE_MAX) {
+            return Err(invalid_reply("a content type that is too long"));
+        }
+        let created = moment(attributes.created)?.ok_or_else(|| invalid_reply("a secret without a time"))?;
+        Ok(Self {
+            name,
+            version,
+            created,
+            // Fail closed: a secret without this field is disabled.
+            enabled: attributes.enabled == Some(true),
+            attributes: Attributes {
+                content_type: content_type.filter(|text| !text.is_empty()),
+                not_before: moment(attributes.not_before)?,
+                expires: moment(attributes.expires)?,
+            },
+            updated: moment(attributes.updated)?.unwrap_or(created),
+        })
     }
 
     /// Converts an entry that is a version.
     pub(super) fn described(self) -> Result<Description, CallError> {
-        let Some(version) = self.version else { return Err(invalid_reply("a version without a name")) };
-        let Metadata { attributes, created, updated, enabled } = self.metadata;
-        Ok(Description { name: self.name, version, attributes, created, updated, enabled })
+        let Self { name, version, created, enabled, attributes, updated } = self;
+        let version = version.ok_or_else(|| invalid_reply("a secret without a version"))?;
+        Ok(Description { name, version, attributes, created, updated, enabled })
     }
 }
 
@@ -85,9 +96,7 @@ pub(super) fn description(asked: &SecretName, mut secret: models::Secret) -> Res
     if name != *asked {
         return Err(invalid_reply("another secret than requested"));
     }
-    let Some(version) = version else { return Err(invalid_reply("a secret without a version")) };
-    let Metadata { attributes, created, updated, enabled } = metadata(secret.attributes, secret.content_type)?;
-    Ok(Description { name, version, attributes, created, updated, enabled })
+    Item::new(name, version, secret.attributes, secret.content_type)?.described()
 }
 
 /// Checks that the reply is about the deleted secret. Something between this host and the vault may
@@ -102,25 +111,6 @@ fn identity(resource: &impl ResourceExt) -> Result<(SecretName, Option<SecretVer
     let name = SecretName::parse(&id.name).map_err(|_| invalid_reply("a secret with an impossible name"))?;
     let version = id.version.as_deref().map(SecretVersion::parse).transpose();
     Ok((name, version.map_err(|_| invalid_reply("a secret with an impossible version"))?))
-}
-
-fn metadata(attributes: Option<SecretAttributes>, content_type: Option<String>) -> Result<Metadata, CallError> {
-    let attributes = attributes.ok_or_else(|| invalid_reply("a secret without attributes"))?;
-    if content_type.as_ref().is_some_and(|text| text.chars().count() > CONTENT_TYPE_MAX) {
-        return Err(invalid_reply("a content type that is too long"));
-    }
-    let created = moment(attributes.created)?.ok_or_else(|| invalid_reply("a secret without a time"))?;
-    Ok(Metadata {
-        attributes: Attributes {
-            content_type: content_type.filter(|text| !text.is_empty()),
-            not_before: moment(attributes.not_before)?,
-            expires: moment(attributes.expires)?,
-        },
-        created,
-        updated: moment(attributes.updated)?.unwrap_or(created),
-        // Fail closed: a secret without this field is disabled.
-        enabled: attributes.enabled == Some(true),
-    })
 }
 
 fn moment(time: Option<OffsetDateTime>) -> Result<Option<Timestamp>, CallError> {

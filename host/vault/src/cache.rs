@@ -24,12 +24,14 @@ mod entries;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::watch;
+use futures_util::future::{BoxFuture, Shared};
+use futures_util::{FutureExt as _, TryFutureExt as _};
 use tokio::time::Instant;
 
 use super::{Abilities, Description, Missing, Stored, Vault, VaultError};
@@ -88,29 +90,29 @@ impl Default for Settings {
 /// ```
 pub struct Cache {
     vault: Arc<dyn Vault>,
-    shared: Arc<Shared>,
+    shared: Arc<CacheState>,
 }
 
-struct Shared {
+struct CacheState {
     settings: Settings,
     entries: Mutex<Entries>,
 }
 
-/// What the callers that wait for a fetch receive.
-#[derive(Clone, Debug)]
-enum FetchOutcome {
-    Done(Answer),
-    /// The fetch of a batch failed, possibly because of another name: fetch this secret alone.
-    Retry,
-}
+/// A fetch in flight, which runs in its own task. Every clone waits for the same answer.
+type Fetch = Shared<BoxFuture<'static, Result<Answer, Lost>>>;
 
-type OutcomeSender = watch::Sender<Option<FetchOutcome>>;
-type OutcomeReceiver = watch::Receiver<Option<FetchOutcome>>;
+/// A fetch of a batch in flight.
+type BatchFetch = Shared<BoxFuture<'static, Result<Arc<[Answer]>, VaultError>>>;
+
+/// A fetch gave no answer: its task panicked, or its batch failed, possibly because of another
+/// name. Callers that joined it have to fetch for themselves.
+#[derive(Clone, Copy, Debug)]
+struct Lost;
 
 impl Cache {
     /// Creates a cache that wraps a vault.
     pub fn new(vault: Arc<dyn Vault>, settings: Settings) -> Self {
-        Self { vault, shared: Arc::new(Shared { settings, entries: Mutex::default() }) }
+        Self { vault, shared: Arc::new(CacheState { settings, entries: Mutex::default() }) }
     }
 
     /// Removes all entries. A value is zeroized when the last run that holds it drops it.
@@ -122,21 +124,45 @@ impl Cache {
         self.shared.settings.time_to_live.is_zero()
     }
 
-    /// Returns a cached answer, joins a fetch in flight, or starts one.
-    fn lookup(&self, key: &Key, grant: &Grant) -> Lookup {
+    /// Returns a cached answer, or a fetch in flight and whether this call started it.
+    fn lookup(&self, key: &Key, grant: &Grant) -> Result<Answer, (Fetch, bool)> {
         let mut entries = self.shared.lock();
-        if let Some(answer) = entries.find(key, Instant::now()) {
-            return Lookup::Cached(answer);
+        match entries.lookup(key, Instant::now()) {
+            Some(Lookup::Cached(answer)) => return Ok(answer),
+            Some(Lookup::InFlight(fetch)) => return Err((fetch, false)),
+            None => {}
         }
-        if let Some(receiver) = entries.fetch(key) {
-            return Lookup::Joined(receiver);
+        let ticket = Ticket::new(&self.shared, &mut entries, key.clone());
+        let (id, vault, grant) = (ticket.id, Arc::clone(&self.vault), grant.clone());
+        let task = tokio::spawn(async move { ticket.keep(vault.get(&grant).await) });
+        let fetch = task.map_err(|_| Lost).boxed().shared();
+        entries.register(key.clone(), id, fetch.clone());
+        Err((fetch, true))
+    }
+
+    /// Starts one call of the vault for several secrets, and registers it as a fetch of each.
+    fn fetch_many(&self, entries: &mut Entries, missing: Vec<(Key, Grant)>) -> BatchFetch {
+        let (keys, grants): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
+        let tickets: Vec<_> = keys.iter().map(|key| Ticket::new(&self.shared, entries, key.clone())).collect();
+        let ids: Vec<_> = tickets.iter().map(|ticket| ticket.id).collect();
+        let vault = Arc::clone(&self.vault);
+        let task = tokio::spawn(async move {
+            let answers = vault.get_many(&grants).await?;
+            if answers.len() != tickets.len() {
+                return Err(VaultError::Unavailable("the vault returned a batch with a wrong number of values".into()));
+            }
+            let kept = tickets.into_iter().zip(answers).map(|(ticket, answer)| {
+                let name = ticket.key.name.clone();
+                ticket.keep(answer.map_err(|missing| missing.into_error(name)))
+            });
+            Ok(kept.collect::<Arc<[Answer]>>())
+        });
+        let batch = task.map(|joined| joined.unwrap_or_else(|_| Err(fetch_lost()))).boxed().shared();
+        for (at, (key, id)) in keys.into_iter().zip(ids).enumerate() {
+            let one = batch.clone().map(move |answers| answers.ok().and_then(|all| all.get(at).cloned()).ok_or(Lost));
+            entries.register(key, id, one.boxed().shared());
         }
-        let (sender, receiver) = watch::channel(None);
-        let fetch = Fetch::start(&self.shared, &mut entries, key.clone(), sender, receiver.clone());
-        drop(entries);
-        let (vault, grant) = (Arc::clone(&self.vault), grant.clone());
-        tokio::spawn(async move { fetch.publish(vault.get(&grant).await) });
-        Lookup::Started(receiver)
+        batch
     }
 
     /// Replaces an answer that says that the vault cannot be reached by a stale value, if there is
@@ -165,67 +191,31 @@ impl Cache {
         });
         task.await.unwrap_or_else(|_| Err(fetch_lost()))
     }
-
-    /// Fetches the part of a batch that is not cached in one call of the vault, and publishes each
-    /// result.
-    fn fetch_many(&self, missing: Vec<(Fetch, Grant)>) -> tokio::task::JoinHandle<Result<(), VaultError>> {
-        let vault = Arc::clone(&self.vault);
-        tokio::spawn(async move {
-            let (in_flight, grants): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
-            match vault.get_many(&grants).await {
-                Ok(answers) if answers.len() == in_flight.len() => {
-                    for (fetch, answer) in in_flight.into_iter().zip(answers) {
-                        let name = fetch.key.name.clone();
-                        fetch.publish(answer.map_err(|missing| missing.into_error(name)));
-                    }
-                    Ok(())
-                }
-                Ok(_) => {
-                    Err(VaultError::Unavailable("the vault returned a batch with a wrong number of values".into()))
-                }
-                // Dropping the fetches tells callers that joined them to fetch for themselves.
-                Err(error) => Err(error),
-            }
-        })
-    }
 }
 
-/// Result of a cache lookup.
+/// What the cache has for a key.
 enum Lookup {
-    /// The answer is cached.
     Cached(Answer),
-    /// Another caller's fetch is in flight.
-    Joined(OutcomeReceiver),
-    /// A fetch was started for this caller.
-    Started(OutcomeReceiver),
+    InFlight(Fetch),
 }
 
-/// A fetch in flight. It stays registered until it publishes its result, is detached by a write, or
-/// is dropped.
-struct Fetch {
-    shared: Arc<Shared>,
+/// The right of a fetch to cache its answer. A write takes it away. When it is dropped, no further
+/// caller joins the fetch.
+struct Ticket {
+    shared: Arc<CacheState>,
     key: Key,
     id: u64,
     started: Instant,
-    sender: OutcomeSender,
 }
 
-impl Fetch {
-    fn start(
-        shared: &Arc<Shared>,
-        entries: &mut Entries,
-        key: Key,
-        sender: OutcomeSender,
-        receiver: OutcomeReceiver,
-    ) -> Self {
-        let id = entries.register(key.clone(), receiver);
-        Self { shared: Arc::clone(shared), key, id, started: Instant::now(), sender }
+impl Ticket {
+    fn new(shared: &Arc<CacheState>, entries: &mut Entries, key: Key) -> Self {
+        Self { shared: Arc::clone(shared), key, id: entries.next_id(), started: Instant::now() }
     }
 
-    /// Caches the answer if that is allowed, and publishes it to the waiting callers.
-    fn publish(self, answer: Answer) {
+    /// Caches the answer if that is allowed, and returns it.
+    fn keep(self, answer: Answer) -> Answer {
         let mut entries = self.shared.lock();
-        // Deregister first, so that no later caller joins a fetch that has already failed.
         if entries.deregister(&self.key, self.id)
             && let Some(expires) = self.shared.settings.expiry(self.started, &answer)
         {
@@ -238,25 +228,19 @@ impl Fetch {
             entries.keep(self.key.clone(), answer.clone(), expires, now, &self.shared.settings);
         }
         drop(entries);
-        self.sender.send_replace(Some(FetchOutcome::Done(answer)));
+        answer
     }
 }
 
-impl Drop for Fetch {
+impl Drop for Ticket {
     fn drop(&mut self) {
         self.shared.lock().deregister(&self.key, self.id);
-        // No effect if the answer was published.
-        self.sender.send_if_modified(|outcome| {
-            let unpublished = outcome.is_none();
-            outcome.get_or_insert(FetchOutcome::Retry);
-            unpublished
-        });
     }
 }
 
 /// Invalidates names when it is dropped.
 struct InvalidateOnDrop {
-    shared: Arc<Shared>,
+    shared: Arc<CacheState>,
     names: Vec<SecretName>,
 }
 
@@ -269,7 +253,7 @@ impl Drop for InvalidateOnDrop {
     }
 }
 
-impl Shared {
+impl CacheState {
     /// A poisoned lock is safe to use: every change is complete before the lock is released.
     fn lock(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
@@ -287,14 +271,6 @@ impl Settings {
         // Without random bytes there is no jitter.
         let percent = if self.jitter { 90 + getrandom::u32().map_or(10, |random| random % 21) } else { 100 };
         started.checked_add(time.saturating_mul(percent) / 100)
-    }
-}
-
-/// Waits for the outcome of a fetch.
-async fn wait_for_outcome(mut receiver: OutcomeReceiver) -> FetchOutcome {
-    match receiver.wait_for(Option::is_some).await {
-        Ok(outcome) => outcome.clone().unwrap_or(FetchOutcome::Retry),
-        Err(_) => FetchOutcome::Retry,
     }
 }
 
@@ -329,16 +305,15 @@ impl Vault for Cache {
         }
         let key = key_of(grant);
         loop {
-            let (receiver, joined) = match self.lookup(&key, grant) {
-                Lookup::Cached(answer) => return answer,
-                Lookup::Joined(receiver) => (receiver, true),
-                Lookup::Started(receiver) => (receiver, false),
+            let (fetch, started) = match self.lookup(&key, grant) {
+                Ok(answer) => return answer,
+                Err(fetch) => fetch,
             };
-            match wait_for_outcome(receiver).await {
-                FetchOutcome::Done(answer) => return self.or_stale(&key, answer),
+            match fetch.await {
+                Ok(answer) => return self.or_stale(&key, answer),
+                Err(Lost) if started => return self.or_stale(&key, Err(fetch_lost())),
                 // The joined fetch was lost: try again, as its own caller would.
-                FetchOutcome::Retry if joined => {}
-                FetchOutcome::Retry => return self.or_stale(&key, Err(fetch_lost())),
+                Err(Lost) => {}
             }
         }
     }
@@ -355,43 +330,42 @@ impl Vault for Cache {
             return self.vault.get_many(grants).await;
         }
         let mut lookups = Vec::with_capacity(grants.len());
-        let mut missing = Vec::new();
-        {
+        let batch = {
             let mut entries = self.shared.lock();
             let now = Instant::now();
+            let (mut missing, mut positions) = (Vec::new(), HashMap::new());
             for grant in grants {
                 let key = key_of(grant);
-                let lookup = if let Some(answer) = entries.find(&key, now) {
-                    Lookup::Cached(answer)
-                } else if let Some(receiver) = entries.fetch(&key) {
-                    Lookup::Joined(receiver)
-                } else {
-                    let (sender, receiver) = watch::channel(None);
-                    let fetch = Fetch::start(&self.shared, &mut entries, key.clone(), sender, receiver.clone());
-                    missing.push((fetch, grant.clone()));
-                    Lookup::Started(receiver)
-                };
+                let lookup = entries.lookup(&key, now).ok_or_else(|| {
+                    *positions.entry(key.clone()).or_insert_with(|| {
+                        missing.push((key.clone(), grant.clone()));
+                        missing.len() - 1
+                    })
+                });
                 lookups.push((key, grant, lookup));
             }
-        }
-        let mut batch_error = fetch_lost();
-        if !missing.is_empty() {
-            match self.fetch_many(missing).await.unwrap_or_else(|_| Err(fetch_lost())) {
-                Err(error @ VaultError::Unavailable(_)) => batch_error = error,
-                answer => answer?,
-            }
+            (!missing.is_empty()).then(|| self.fetch_many(&mut entries, missing))
+        };
+        let fetched = match batch {
+            Some(batch) => batch.await,
+            None => Ok(Arc::default()),
+        };
+        if let Err(error) = &fetched
+            && !matches!(error, VaultError::Unavailable(_))
+        {
+            return Err(error.clone());
         }
         let mut answers = Vec::with_capacity(lookups.len());
         for (key, grant, lookup) in lookups {
             let answer = match lookup {
-                Lookup::Cached(answer) => answer,
-                Lookup::Joined(receiver) => match wait_for_outcome(receiver).await {
-                    FetchOutcome::Done(answer) => answer,
-                    FetchOutcome::Retry => self.get(grant).await,
+                Ok(Lookup::Cached(answer)) => answer,
+                Ok(Lookup::InFlight(fetch)) => match fetch.await {
+                    Ok(answer) => answer,
+                    Err(Lost) => self.get(grant).await,
                 },
-                Lookup::Started(receiver) => match wait_for_outcome(receiver).await {
-                    FetchOutcome::Done(answer) => answer,
-                    FetchOutcome::Retry => Err(batch_error.clone()),
+                Err(at) => match &fetched {
+                    Ok(all) => all.get(at).cloned().unwrap_or_else(|| Err(fetch_lost())),
+                    Err(error) => Err(error.clone()),
                 },
             };
             answers.push(Missing::separate(self.or_stale(&key, answer))?);

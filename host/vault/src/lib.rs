@@ -37,29 +37,6 @@ pub struct Abilities {
     pub soft_delete: bool,
 }
 
-impl Abilities {
-    /// Sets [`Abilities::transactions`].
-    #[must_use]
-    pub const fn with_transactions(mut self) -> Self {
-        self.transactions = true;
-        self
-    }
-
-    /// Sets [`Abilities::versions`].
-    #[must_use]
-    pub const fn with_versions(mut self) -> Self {
-        self.versions = true;
-        self
-    }
-
-    /// Sets [`Abilities::soft_delete`].
-    #[must_use]
-    pub const fn with_soft_delete(mut self) -> Self {
-        self.soft_delete = true;
-        self
-    }
-}
-
 /// Metadata of a secret version. None of it is secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {

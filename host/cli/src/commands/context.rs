@@ -12,7 +12,7 @@ use crate::config::{Config, Home, Setting, VaultAddress};
 use strongroom::audit::{self, Audit, AuditError, SyncMode};
 use strongroom::record::RunRecord;
 use strongroom::runs::{RunStore, RunStoreError};
-use strongroom::vault::local::{LocalVault, Unlock};
+use strongroom::vault::local::{LocalVault, Protection};
 use strongroom::vault::{Operator, Vault, VaultError};
 use strongroom_vault_azure::AzureVault;
 
@@ -181,9 +181,9 @@ impl Context {
             ClosedVault::Azure(vault) => (Arc::new(vault.clone()), Arc::new(vault), None),
             ClosedVault::Local { dir, needs_passphrase } => {
                 let unlock = if needs_passphrase {
-                    Unlock::Passphrase(passphrase::existing(self.passphrase_file())?)
+                    Protection::Passphrase(passphrase::existing(self.passphrase_file())?)
                 } else {
-                    Unlock::KeyFile
+                    Protection::KeyFile
                 };
                 let local = LocalVault::open(&dir, unlock)?;
                 (Arc::new(local.clone()), Arc::new(local.clone()), Some(local))

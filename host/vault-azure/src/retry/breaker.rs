@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::error::CallError;
+
 #[derive(Debug)]
 pub(super) struct Breaker {
     failures: u32,
@@ -19,15 +21,6 @@ struct State {
     failed: u32,
     /// When the next attempt is allowed, if the breaker is open.
     until: Option<Instant>,
-    /// Whether that attempt is in progress.
-    trying: bool,
-}
-
-/// Permission for one attempt. Dropping it without a result does not close the breaker.
-pub(super) struct Pass<'a> {
-    breaker: &'a Breaker,
-    is_trial: bool,
-    ended: bool,
 }
 
 impl Breaker {
@@ -39,56 +32,35 @@ impl Breaker {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns permission for an attempt, or the text of an error.
-    pub(super) fn pass(&self) -> Result<Pass<'_>, String> {
+    /// Fails while the breaker is open. If it has been open long enough, lets this attempt through
+    /// and stays open for the others: [`Breaker::record`] closes it. If the attempt is dropped,
+    /// another one is let through later.
+    pub(super) fn check(&self) -> Result<(), CallError> {
         let mut state = self.state();
-        let Some(until) = state.until else { return Ok(Pass { breaker: self, is_trial: false, ended: false }) };
+        let Some(until) = state.until else { return Ok(()) };
         let now = Instant::now();
-        if now < until || state.trying {
-            let failed = state.failed;
-            return Err(format!(
-                "the vault has failed {failed} times in a row, and is asked again {}",
-                if now < until {
-                    format!("in {} ms", until.duration_since(now).as_millis())
-                } else {
-                    "when the current attempt has ended".to_owned()
-                }
-            ));
+        if now < until {
+            return Err(CallError::CircuitOpen { failed: state.failed, wait: until - now });
         }
-        state.trying = true;
-        Ok(Pass { breaker: self, is_trial: true, ended: false })
+        state.until = now.checked_add(self.rest);
+        Ok(())
     }
 
-    /// Counts a failure.
-    pub(super) fn failed(&self) {
+    /// Returns whether the next attempt would fail.
+    pub(super) fn is_open(&self) -> bool {
+        self.state().until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Records whether an attempt failed.
+    pub(super) fn record(&self, failed: bool) {
         let mut state = self.state();
+        if !failed {
+            *state = State::default();
+            return;
+        }
         state.failed = state.failed.saturating_add(1);
         if state.failed >= self.failures {
-            let now = Instant::now();
-            state.until = now.checked_add(self.rest).or(Some(now));
-        }
-    }
-}
-
-impl Pass<'_> {
-    /// Ends the attempt and records whether the vault works.
-    pub(super) fn end(mut self, well: bool) {
-        self.ended = true;
-        if well {
-            *self.breaker.state() = State::default();
-        } else {
-            self.breaker.failed();
-            if self.is_trial {
-                self.breaker.state().trying = false;
-            }
-        }
-    }
-}
-
-impl Drop for Pass<'_> {
-    fn drop(&mut self) {
-        if !self.ended && self.is_trial {
-            self.breaker.state().trying = false;
+            state.until = Instant::now().checked_add(self.rest);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{OutcomeReceiver, Settings};
+use super::{Fetch, Lookup, Settings};
 use crate::{Stored, VaultError};
 use strongroom_core::ids::{SecretName, SecretVersion};
 
@@ -33,7 +33,7 @@ struct Entry {
 
 struct InFlight {
     id: u64,
-    receiver: OutcomeReceiver,
+    fetch: Fetch,
 }
 
 /// The entries of a cache and its fetches in flight.
@@ -91,17 +91,23 @@ impl Entries {
         self.answers.insert(key, Entry { answer, expires, drop_at, bytes, last_used: self.use_counter });
     }
 
-    /// Returns the fetch in flight for a key, for another caller to join.
-    pub(super) fn fetch(&self, key: &Key) -> Option<OutcomeReceiver> {
-        self.in_flight.get(key).map(|fetch| fetch.receiver.clone())
+    /// Returns a cached answer, or the fetch in flight for another caller to join.
+    pub(super) fn lookup(&mut self, key: &Key, now: Instant) -> Option<Lookup> {
+        if let Some(answer) = self.find(key, now) {
+            return Some(Lookup::Cached(answer));
+        }
+        self.in_flight.get(key).map(|one| Lookup::InFlight(one.fetch.clone()))
     }
 
-    /// Registers a fetch and returns its ID.
-    pub(super) fn register(&mut self, key: Key, receiver: OutcomeReceiver) -> u64 {
+    /// Returns an ID for a new fetch.
+    pub(super) fn next_id(&mut self) -> u64 {
         self.next_id = self.next_id.wrapping_add(1);
-        let id = self.next_id;
-        self.in_flight.insert(key, InFlight { id, receiver });
-        id
+        self.next_id
+    }
+
+    /// Registers a fetch.
+    pub(super) fn register(&mut self, key: Key, id: u64, fetch: Fetch) {
+        self.in_flight.insert(key, InFlight { id, fetch });
     }
 
     /// Deregisters a fetch. Returns whether it was still registered, that is, not detached by a

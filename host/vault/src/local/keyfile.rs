@@ -3,11 +3,13 @@
 //! The line contains the vault's ID, to distinguish another vault's key file from a damaged one. A
 //! key file is rejected if other users could have read or written it.
 
+use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use base16ct::HexDisplay;
 use zeroize::Zeroizing;
 
 use super::files::VaultFiles;
@@ -22,12 +24,8 @@ const LINE_LEN: usize = PREFIX.len() + 1 + 32 + 1 + 2 * KEY_LEN + 1;
 /// file never has the final name.
 pub(super) fn write(files: &VaultFiles, path: &Path, vault: &[u8; 16], key: &Key) -> Result<(), VaultError> {
     let mut line = Zeroizing::new(String::with_capacity(LINE_LEN));
-    line.push_str(PREFIX);
-    line.push(' ');
-    push_hex(&mut line, vault);
-    line.push(' ');
-    push_hex(&mut line, key.bytes());
-    line.push('\n');
+    // Writing to a string cannot fail.
+    let _ = writeln!(line, "{PREFIX} {:x} {:x}", HexDisplay(vault), HexDisplay(key.bytes()));
     let write = || -> std::io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.write_all(line.as_bytes())?;
@@ -104,26 +102,8 @@ fn check_access(file: &File, path: &Path) -> Result<(), VaultError> {
     Ok(())
 }
 
-fn push_hex(text: &mut String, bytes: &[u8]) {
-    for byte in bytes {
-        for nibble in [byte >> 4, byte & 15] {
-            text.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
-        }
-    }
-}
-
+/// Decodes hexadecimal digits into a buffer that never grows: growing would leave part of the key
+/// in freed memory.
 fn unhex(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    if !text.len().is_multiple_of(2) {
-        return None;
-    }
-    // Allocate the full size at once: growing would leave part of the key in freed memory.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len() / 2));
-    for pair in text.chunks_exact(2) {
-        let mut byte = 0;
-        for digit in pair {
-            byte = byte << 4 | u8::try_from(char::from(*digit).to_digit(16)?).ok()?;
-        }
-        bytes.push(byte);
-    }
-    Some(bytes)
+    base16ct::mixed::decode_vec(text).ok().map(Zeroizing::new)
 }

@@ -15,7 +15,7 @@ use super::files::VaultFiles;
 use super::header::{Header, Kdf, Wrapping};
 use super::open::{remove, rename, sync_dir};
 use super::seal::{self, Key};
-use super::{Protection, Unlock, keyfile};
+use super::{Protection, keyfile};
 use crate::VaultError;
 
 /// How often to look for the key again while other processes rekey the vault.
@@ -41,7 +41,7 @@ pub(super) fn find_current(
     files: &VaultFiles,
     connection: &Connection,
     mut header: Header,
-    unlock: &Unlock,
+    unlock: &Protection,
 ) -> Result<(Header, Key), VaultError> {
     for _ in 0..ATTEMPTS {
         let found = read_key(files, &header, unlock);
@@ -61,10 +61,10 @@ pub(super) fn find_current(
     )))
 }
 
-fn read_key(files: &VaultFiles, header: &Header, unlock: &Unlock) -> Result<Key, VaultError> {
+fn read_key(files: &VaultFiles, header: &Header, unlock: &Protection) -> Result<Key, VaultError> {
     match (&header.wrapping, unlock) {
-        (Wrapping::KeyFile, Unlock::KeyFile) => from_key_files(files, header),
-        (Wrapping::Passphrase(kdf), Unlock::Passphrase(passphrase)) => {
+        (Wrapping::KeyFile, Protection::KeyFile) => from_key_files(files, header),
+        (Wrapping::Passphrase(kdf), Protection::Passphrase(passphrase)) => {
             let key = kdf.derive(passphrase)?;
             if header.is_wrapped_by(&key) {
                 return Ok(key);
@@ -74,11 +74,11 @@ fn read_key(files: &VaultFiles, header: &Header, unlock: &Unlock) -> Result<Key,
                 files.database.display()
             )))
         }
-        (Wrapping::KeyFile, Unlock::Passphrase(_)) => Err(VaultError::Refused(format!(
+        (Wrapping::KeyFile, Protection::Passphrase(_)) => Err(VaultError::Refused(format!(
             "the vault `{}` is opened by its key file: give no passphrase",
             files.database.display()
         ))),
-        (Wrapping::Passphrase(_), Unlock::KeyFile) => Err(VaultError::Refused(format!(
+        (Wrapping::Passphrase(_), Protection::KeyFile) => Err(VaultError::Refused(format!(
             "the vault `{}` is opened by a passphrase: give it",
             files.database.display()
         ))),

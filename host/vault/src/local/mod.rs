@@ -21,7 +21,6 @@ mod rekey;
 mod seal;
 mod status;
 mod store;
-mod upgrade;
 
 #[cfg(test)]
 mod tests;
@@ -47,7 +46,7 @@ pub use bulk::{BrokenVersion, Contents, Verification};
 pub use rekey::Rekeyed;
 pub use status::{KeySource, Status};
 
-/// How a new vault is protected.
+/// How a vault is protected: with what it is created, and with what it is opened.
 pub enum Protection {
     /// A key file beside the database. It protects only copies of the database that do not include
     /// the key file.
@@ -56,24 +55,7 @@ pub enum Protection {
     Passphrase(Zeroizing<String>),
 }
 
-/// What opens a vault.
-pub enum Unlock {
-    /// The key file beside the database.
-    KeyFile,
-    /// The passphrase.
-    Passphrase(Zeroizing<String>),
-}
-
 impl fmt::Debug for Protection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::KeyFile => "KeyFile",
-            Self::Passphrase(_) => "Passphrase(..)",
-        })
-    }
-}
-
-impl fmt::Debug for Unlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::KeyFile => "KeyFile",
@@ -102,8 +84,8 @@ impl LockedVault {
     ///
     /// # Errors
     /// Those of [`LocalVault::open`].
-    pub fn open(self, unlock: Unlock) -> Result<LocalVault, VaultError> {
-        LocalVault::open_inspected(self.files, self.inspected, &unlock, upgrade::STEPS)
+    pub fn open(self, unlock: Protection) -> Result<LocalVault, VaultError> {
+        LocalVault::open_inspected(self.files, self.inspected, &unlock)
     }
 }
 
@@ -132,11 +114,7 @@ impl LocalVault {
     pub fn create(dir: &Path, protection: Protection) -> Result<Self, VaultError> {
         let files = VaultFiles::in_dir(dir)?;
         open::create(&files, &protection)?;
-        let unlock = match protection {
-            Protection::KeyFile => Unlock::KeyFile,
-            Protection::Passphrase(passphrase) => Unlock::Passphrase(passphrase),
-        };
-        Self::open_with(files, &unlock, upgrade::STEPS)
+        Self::open_inspected(files.clone(), open::inspect(&files)?, &protection)
     }
 
     /// Reads the header of the vault in a directory. Blocks, and changes nothing. The database
@@ -159,8 +137,8 @@ impl LocalVault {
     /// than this program supports; [`VaultError::Damaged`] if the database differs from what this
     /// program wrote; [`VaultError::Unavailable`] if the files cannot be read. An error leaves the
     /// vault unchanged.
-    pub fn open(dir: &Path, unlock: Unlock) -> Result<Self, VaultError> {
-        Self::open_with(VaultFiles::in_dir(dir)?, &unlock, upgrade::STEPS)
+    pub fn open(dir: &Path, unlock: Protection) -> Result<Self, VaultError> {
+        Self::inspect(dir)?.open(unlock)
     }
 
     /// Returns whether a passphrase opens the vault in a directory; otherwise its key file does.
@@ -172,18 +150,8 @@ impl LocalVault {
         Ok(Self::inspect(dir)?.needs_passphrase())
     }
 
-    fn open_with(files: VaultFiles, unlock: &Unlock, steps: &[upgrade::Step]) -> Result<Self, VaultError> {
-        let inspected = open::inspect(&files)?;
-        Self::open_inspected(files, inspected, unlock, steps)
-    }
-
-    fn open_inspected(
-        files: VaultFiles,
-        inspected: open::Inspected,
-        unlock: &Unlock,
-        steps: &[upgrade::Step],
-    ) -> Result<Self, VaultError> {
-        let opened = open::open(&files, inspected, unlock, steps)?;
+    fn open_inspected(files: VaultFiles, inspected: open::Inspected, unlock: &Protection) -> Result<Self, VaultError> {
+        let opened = open::open(&files, inspected, unlock)?;
         let reader = files.connect()?;
         reader.pragma_update(None, "query_only", true).map_err(|error| files.sql("opened", error))?;
         let context =
@@ -274,10 +242,7 @@ impl Inner {
         let mut connection = lock(&self.writer);
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         // A newer program may have upgraded the vault since it was opened.
-        let format = store::format(&transaction).map_err(failed)?;
-        if format != store::FORMAT {
-            return Err(upgrade::newer_format(&self.context.files, format));
-        }
+        store::check_format(&transaction, &self.context.files)?;
         self.context.check_key(&transaction)?;
         let answer = work(&self.context, &transaction)?;
         transaction.commit().map_err(failed)?;

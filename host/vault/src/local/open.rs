@@ -15,7 +15,7 @@ use rusqlite::config::DbConfig;
 use super::files::{self, VaultFiles};
 use super::header::{self, Header, Wrapping};
 use super::seal::{self, Key};
-use super::{Protection, Unlock, keyfile, keys, store, upgrade};
+use super::{Protection, keyfile, keys, store};
 use crate::VaultError;
 
 /// SQLite application ID of a vault: `strg`.
@@ -68,32 +68,22 @@ pub(super) fn create(files: &VaultFiles, protection: &Protection) -> Result<(), 
     Ok(())
 }
 
-/// Connection, header and format version of a vault.
-pub(super) type Inspected = (Connection, Header, i64);
+/// Connection and header of a vault.
+pub(super) type Inspected = (Connection, Header);
 
 /// Returns whether a passphrase opens the vault.
-pub(super) fn needs_passphrase((_, header, _): &Inspected) -> bool {
+pub(super) fn needs_passphrase((_, header): &Inspected) -> bool {
     matches!(header.wrapping, Wrapping::Passphrase(_))
 }
 
 /// Opens a vault that was inspected just before.
-pub(super) fn open(
-    files: &VaultFiles,
-    (mut writer, header, format): Inspected,
-    unlock: &Unlock,
-    steps: &[upgrade::Step],
-) -> Result<Opened, VaultError> {
-    upgrade::check(files, format, steps)?;
+pub(super) fn open(files: &VaultFiles, (writer, header): Inspected, unlock: &Protection) -> Result<Opened, VaultError> {
     let (header, wrapping_key) = keys::find_current(files, &writer, header, unlock)?;
     let data_key = header.unwrap(files, &wrapping_key)?;
 
     // The key is verified: from here on, writing is allowed.
     let failed = |error| files.sql("opened", error);
     writer.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(failed)?;
-    if format != store::FORMAT {
-        let _lock = lock_dir(files)?;
-        upgrade::run(files, &mut writer, steps)?;
-    }
     let mode: String = writer.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(failed)?;
     if mode != "wal" {
         return Err(VaultError::Unavailable(format!(
@@ -105,7 +95,7 @@ pub(super) fn open(
     Ok(Opened { writer, vault: header.vault, data_key, header: header.checksum() })
 }
 
-/// Reads a vault's header and format version, and changes nothing.
+/// Checks a vault's format version and reads its header. Changes nothing.
 pub(super) fn inspect(files: &VaultFiles) -> Result<Inspected, VaultError> {
     if !files.database_exists()? {
         return Err(VaultError::Absent(format!(
@@ -128,10 +118,7 @@ pub(super) fn inspect(files: &VaultFiles) -> Result<Inspected, VaultError> {
             files.database.display()
         )));
     }
-    let format = store::format(&connection).map_err(failed)?;
-    if format > store::FORMAT {
-        return Err(upgrade::newer_format(files, format));
-    }
+    store::check_format(&connection, files)?;
     // SQLite detects missing pages, but accepts a truncated page.
     let page: u32 = connection.query_row("PRAGMA page_size", [], |row| row.get(0)).map_err(failed)?;
     let length =
@@ -140,7 +127,7 @@ pub(super) fn inspect(files: &VaultFiles) -> Result<Inspected, VaultError> {
         return Err(files.damaged("it ends inside a page"));
     }
     let header = Header::load(&connection, files)?;
-    Ok((connection, header, format))
+    Ok((connection, header))
 }
 
 fn refuse_existing_vault(files: &VaultFiles) -> Result<(), VaultError> {

@@ -19,8 +19,8 @@ pub struct Status {
     pub format: i64,
     /// What opens the vault.
     pub key: KeySource,
-    /// Number of secrets and versions; `None` if the format is an older one.
-    pub contents: Option<Contents>,
+    /// Number of secrets and versions.
+    pub contents: Contents,
     /// Size of the database and its log in bytes.
     pub size: u64,
     /// Whether a rekey was interrupted. The next time the vault is opened completes it.
@@ -61,11 +61,11 @@ impl LocalVault {
     /// reported in [`Status::problems`].
     pub fn status(dir: &Path) -> Result<Status, VaultError> {
         let files = VaultFiles::in_dir(dir)?;
-        let (connection, header, format) = open::inspect(&files)?;
+        let (connection, header) = open::inspect(&files)?;
         let mut problems = Vec::new();
         let key = match &header.wrapping {
             Wrapping::KeyFile => {
-                let found = keys::find_current(&files, &connection, header.clone(), &super::Unlock::KeyFile);
+                let found = keys::find_current(&files, &connection, header.clone(), &super::Protection::KeyFile);
                 let fits = found.is_ok();
                 problems.extend(found.err().map(|error| error.to_string()));
                 KeySource::KeyFile { path: files.key.clone(), fits }
@@ -74,15 +74,11 @@ impl LocalVault {
                 KeySource::Passphrase { memory_kib: kdf.memory_kib, passes: kdf.passes, lanes: kdf.lanes }
             }
         };
-        let contents = if format == store::FORMAT {
-            Some(bulk::count(&connection).map_err(|error| files.sql("read", error))?)
-        } else {
-            None
-        };
+        let contents = bulk::count(&connection).map_err(|error| files.sql("read", error))?;
         problems.extend(permission_problems(&files));
         let length = |path: &Path| fs::symlink_metadata(path).map_or(0, |data| data.len());
         Ok(Status {
-            format,
+            format: store::FORMAT,
             key,
             contents,
             size: length(&files.database).saturating_add(length(&files.with_suffix("-wal"))),

@@ -16,7 +16,7 @@ use crate::{Attributes, Description, Stored, VaultError};
 use strongroom_core::ids::{SecretName, SecretVersion};
 use strongroom_core::secret::Secret;
 
-/// Format version that this program writes: the database's `user_version`.
+/// The format version that this program supports: the database's `user_version`.
 pub(super) const FORMAT: i64 = 1;
 
 /// SQL that creates the tables. Times are integers: microseconds since 1970.
@@ -47,9 +47,17 @@ pub(super) struct Context {
     pub(super) header: [u8; 32],
 }
 
-/// Returns a database's format version.
-pub(super) fn format(connection: &Connection) -> rusqlite::Result<i64> {
-    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+/// Checks that a database has the format version that this program supports.
+pub(super) fn check_format(connection: &Connection, files: &VaultFiles) -> Result<(), VaultError> {
+    let format = connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
+    match format.map_err(|error| files.sql("read", error))? {
+        FORMAT => Ok(()),
+        newer if newer > FORMAT => Err(VaultError::Refused(format!(
+            "the vault `{}` has format {newer}, but this program supports only format {FORMAT}: nothing was changed; use a newer strongroom",
+            files.database.display()
+        ))),
+        _ => Err(files.damaged("its format version is invalid")),
+    }
 }
 
 /// A row before decryption.

@@ -24,7 +24,7 @@ fn new_vault() -> (tempfile::TempDir, std::path::PathBuf) {
 }
 
 fn open_vault(dir: &Path) -> LocalVault {
-    LocalVault::open(dir, Unlock::KeyFile).unwrap()
+    LocalVault::open(dir, Protection::KeyFile).unwrap()
 }
 
 fn name(text: &str) -> SecretName {
@@ -48,7 +48,7 @@ fn file_contents(dir: &Path) -> std::collections::BTreeMap<std::path::PathBuf, V
 
 /// Asserts that opening fails with an error of this kind and text, and that no file changes.
 #[track_caller]
-fn assert_open_fails(dir: &Path, unlock: Unlock, kind: fn(&VaultError) -> bool, part: &str) {
+fn assert_open_fails(dir: &Path, unlock: Protection, kind: fn(&VaultError) -> bool, part: &str) {
     let before = file_contents(dir);
     let error = LocalVault::open(dir, unlock).unwrap_err();
     assert!(kind(&error), "{error:?}");
@@ -88,17 +88,22 @@ async fn passphrase_opens_the_vault() {
     assert!(LocalVault::needs_passphrase(&dir).unwrap());
     assert_open_fails(
         &dir,
-        Unlock::Passphrase(passphrase("wrong")),
+        Protection::Passphrase(passphrase("wrong")),
         is_refused,
         "the passphrase does not open the vault",
     );
-    assert_open_fails(&dir, Unlock::Passphrase(passphrase("")), is_refused, "the passphrase does not open the vault");
-    assert_open_fails(&dir, Unlock::KeyFile, is_refused, "is opened by a passphrase");
+    assert_open_fails(
+        &dir,
+        Protection::Passphrase(passphrase("")),
+        is_refused,
+        "the passphrase does not open the vault",
+    );
+    assert_open_fails(&dir, Protection::KeyFile, is_refused, "is opened by a passphrase");
     let look = || LocalVault::inspect(&dir).unwrap();
     assert!(look().needs_passphrase());
-    assert!(is_refused(&look().open(Unlock::Passphrase(passphrase("wrong"))).unwrap_err()));
-    assert!(look().open(Unlock::Passphrase(passphrase(PASSPHRASE))).is_ok());
-    let vault = LocalVault::open(&dir, Unlock::Passphrase(passphrase(PASSPHRASE))).unwrap();
+    assert!(is_refused(&look().open(Protection::Passphrase(passphrase("wrong"))).unwrap_err()));
+    assert!(look().open(Protection::Passphrase(passphrase(PASSPHRASE))).is_ok());
+    let vault = LocalVault::open(&dir, Protection::Passphrase(passphrase(PASSPHRASE))).unwrap();
     assert_eq!(value(&vault, "a").await.unwrap(), "hunter2");
     let shown = format!("{vault:?}");
     assert!(shown.contains("vault") && !shown.contains("hunter2") && !shown.contains("horse"), "{shown}");

@@ -34,8 +34,8 @@ struct StatusJson<'a> {
     protection: &'static str,
     key_file: Option<KeyFile<'a>>,
     argon2id: Option<Argon2id>,
-    secrets: Option<u64>,
-    versions: Option<u64>,
+    secrets: u64,
+    versions: u64,
     bytes: u64,
     verified: Option<bool>,
     last_backup: Option<LastBackup>,
@@ -98,8 +98,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         protection: protection(&status.key),
         key_file: key_file(&status.key),
         argon2id: argon2id(&status.key),
-        secrets: status.contents.map(|contents| contents.secrets),
-        versions: status.contents.map(|contents| contents.versions),
+        secrets: status.contents.secrets,
+        versions: status.contents.versions,
         bytes: status.size,
         verified,
         last_backup: last_backup.unwrap_or_default(),
@@ -145,13 +145,7 @@ fn print(
     for former in &status.former_keys {
         row("old key", format!("`{}` (opens copies made before a rekey)", former.display()));
     }
-    match status.contents {
-        Some(contents) => row("contents", super::describe_contents(contents)),
-        None => row(
-            "contents",
-            "unknown until the format is upgraded; any command that opens the vault upgrades it".to_owned(),
-        ),
-    }
+    row("contents", super::describe_contents(status.contents));
     row("size", show::size(report.bytes));
     row(
         "values",

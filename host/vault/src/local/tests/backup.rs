@@ -25,7 +25,7 @@ async fn backup_is_a_vault_without_key() {
     assert_eq!(fs::metadata(backup.join("vault.sqlite3")).unwrap().len(), made.size);
     assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 2, "no temporary directory is left");
 
-    assert_open_fails(&backup, Unlock::KeyFile, is_refused, "is missing");
+    assert_open_fails(&backup, Protection::KeyFile, is_refused, "is missing");
     // Restore: with the key file beside it, the backup is the vault as it was.
     set(&vault, "a", "after the backup").await;
     let versions = vault.versions(&name("a")).await.unwrap();
@@ -134,7 +134,7 @@ async fn status_lists_problems_without_passphrase() {
     let key = dir.join("vault.key");
     let status = LocalVault::status(&dir).unwrap();
     assert_eq!(status.key, KeySource::KeyFile { path: key.clone(), fits: true });
-    assert_eq!(status.contents, Some(Contents { secrets: 1, versions: 2 }));
+    assert_eq!(status.contents, Contents { secrets: 1, versions: 2 });
     assert_eq!((status.format, status.rekey_cut_off), (1, false));
     assert!(status.problems.is_empty() && status.size > 0 && status.former_keys.is_empty());
 
@@ -164,6 +164,6 @@ async fn status_lists_problems_without_passphrase() {
     drop(vault);
     let status = LocalVault::status(&dir).unwrap();
     assert_eq!(status.key, KeySource::Passphrase { memory_kib: 65_536, passes: 3, lanes: 4 });
-    assert_eq!(status.contents, Some(Contents { secrets: 1, versions: 2 }));
+    assert_eq!(status.contents, Contents { secrets: 1, versions: 2 });
     assert!(status.problems.is_empty());
 }

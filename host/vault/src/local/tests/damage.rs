@@ -23,44 +23,44 @@ fn wrong_key_file_is_refused() {
     let put = |text: &str| fs::write(&key, text).unwrap();
 
     fs::copy(other.join("vault.key"), &key).unwrap();
-    assert_open_fails(&dir, Unlock::KeyFile, is_refused, "belongs to another vault");
+    assert_open_fails(&dir, Protection::KeyFile, is_refused, "belongs to another vault");
 
     let last = good.len() - 2;
     let digit = if good.as_bytes()[last] == b'0' { "1" } else { "0" };
     put(&format!("{}{digit}\n", &good[..last]));
-    assert_open_fails(&dir, Unlock::KeyFile, is_refused, "its key was changed");
+    assert_open_fails(&dir, Protection::KeyFile, is_refused, "its key was changed");
 
     for bad in
         ["", "\n", "x", &good[..40], &good[1..], &good.replace(' ', "\t"), &format!("{good}{good}"), &"é".repeat(100)]
     {
         put(bad);
-        assert_open_fails(&dir, Unlock::KeyFile, is_refused, "is not a strongroom key file");
+        assert_open_fails(&dir, Protection::KeyFile, is_refused, "is not a strongroom key file");
     }
     fs::write(&key, vec![0xff; 1 << 20]).unwrap();
-    assert_open_fails(&dir, Unlock::KeyFile, is_refused, "is not a strongroom key file");
+    assert_open_fails(&dir, Protection::KeyFile, is_refused, "is not a strongroom key file");
 
     put(&good);
     for open in [0o604, 0o640, 0o620, 0o777] {
         fs::set_permissions(&key, fs::Permissions::from_mode(open)).unwrap();
-        assert_open_fails(&dir, Unlock::KeyFile, is_refused, "is open to others");
+        assert_open_fails(&dir, Protection::KeyFile, is_refused, "is open to others");
     }
     fs::set_permissions(&key, fs::Permissions::from_mode(0o400)).unwrap();
     drop(open_vault(&dir));
 
     fs::rename(&key, dir.join("elsewhere")).unwrap();
-    assert_open_fails(&dir, Unlock::KeyFile, is_refused, "is missing");
+    assert_open_fails(&dir, Protection::KeyFile, is_refused, "is missing");
     symlink(dir.join("elsewhere"), &key).unwrap();
-    assert_open_fails(&dir, Unlock::KeyFile, is_refused, "is not a regular file");
+    assert_open_fails(&dir, Protection::KeyFile, is_refused, "is not a regular file");
     fs::remove_file(&key).unwrap();
     fs::create_dir(&key).unwrap();
-    assert_open_fails(&dir, Unlock::KeyFile, is_refused, "is not a regular file");
+    assert_open_fails(&dir, Protection::KeyFile, is_refused, "is not a regular file");
     fs::remove_dir(&key).unwrap();
 
     // Without the line feed, as some editors save it.
     put(good.trim_end());
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     drop(open_vault(&dir));
-    assert_open_fails(&dir, Unlock::Passphrase(passphrase("x")), is_refused, "is opened by its key file");
+    assert_open_fails(&dir, Protection::Passphrase(passphrase("x")), is_refused, "is opened by its key file");
 }
 
 #[test]
@@ -70,15 +70,15 @@ fn file_other_than_vault_is_damaged() {
     let good = fs::read(&database).unwrap();
     for bad in [Vec::new(), b"hello".to_vec(), vec![0; 8192], good.iter().map(|byte| !byte).collect()] {
         fs::write(&database, bad).unwrap();
-        assert_open_fails(&dir, Unlock::KeyFile, is_damaged, "vault.sqlite3");
+        assert_open_fails(&dir, Protection::KeyFile, is_damaged, "vault.sqlite3");
         assert!(is_damaged(&LocalVault::needs_passphrase(&dir).unwrap_err()));
     }
     fs::remove_file(&database).unwrap();
     Connection::open(&database).unwrap().execute_batch("CREATE TABLE vault (id INTEGER)").unwrap();
-    assert_open_fails(&dir, Unlock::KeyFile, is_damaged, "is not a strongroom vault");
+    assert_open_fails(&dir, Protection::KeyFile, is_damaged, "is not a strongroom vault");
     fs::remove_file(&database).unwrap();
     fs::create_dir(&database).unwrap();
-    assert_open_fails(&dir, Unlock::KeyFile, is_damaged, "is not a regular file");
+    assert_open_fails(&dir, Protection::KeyFile, is_damaged, "is not a regular file");
     fs::remove_dir(&database).unwrap();
     fs::write(&database, good).unwrap();
     drop(open_vault(&dir));
@@ -96,7 +96,7 @@ async fn truncated_database_is_damaged() {
     let good = fs::read(&database).unwrap();
     for keep in [1, 99, 100, 512, 4095, 4096, 4097, 8192, good.len() / 2, good.len() - 4096, good.len() - 1] {
         fs::write(&database, &good[..keep]).unwrap();
-        assert_open_fails(&dir, Unlock::KeyFile, is_damaged, "vault.sqlite3");
+        assert_open_fails(&dir, Protection::KeyFile, is_damaged, "vault.sqlite3");
     }
 }
 
@@ -117,11 +117,11 @@ fn edited_header_is_damaged() {
     ] {
         let (_temp, dir) = new_vault();
         edit(&dir, &format!("UPDATE vault SET {column} = {value}"));
-        assert_open_fails(&dir, Unlock::KeyFile, is_damaged, "is damaged");
+        assert_open_fails(&dir, Protection::KeyFile, is_damaged, "is damaged");
     }
     let (_temp, dir) = new_vault();
     edit(&dir, "DELETE FROM vault");
-    assert_open_fails(&dir, Unlock::KeyFile, is_damaged, "it has no header");
+    assert_open_fails(&dir, Protection::KeyFile, is_damaged, "it has no header");
 }
 
 #[test]
@@ -141,12 +141,12 @@ fn excessive_kdf_parameters_are_rejected() {
     ] {
         let good = fs::read(dir.join("vault.sqlite3")).unwrap();
         edit(&dir, &format!("UPDATE vault SET {column} = {value}"));
-        assert_open_fails(&dir, Unlock::Passphrase(passphrase(PASSPHRASE)), is_damaged, "is damaged");
+        assert_open_fails(&dir, Protection::Passphrase(passphrase(PASSPHRASE)), is_damaged, "is damaged");
         fs::write(dir.join("vault.sqlite3"), good).unwrap();
     }
     // Within bounds, but changed: the checksum detects it.
     edit(&dir, "UPDATE vault SET passes = passes + 1");
-    assert_open_fails(&dir, Unlock::Passphrase(passphrase(PASSPHRASE)), is_damaged, "checksum");
+    assert_open_fails(&dir, Protection::Passphrase(passphrase(PASSPHRASE)), is_damaged, "checksum");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Tests of creating and upgrading vaults, and of what their files reveal.
+//! Tests of creating vaults, and of what their files reveal.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -7,7 +7,6 @@ use base64::Engine as _;
 use rusqlite::Connection;
 
 use super::*;
-use crate::local::upgrade::Step;
 
 fn file_mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o7777
@@ -29,7 +28,7 @@ fn create_makes_private_files() {
     assert!(!LocalVault::needs_passphrase(&dir).unwrap());
     let closed = LocalVault::inspect(&dir).unwrap();
     assert!(!closed.needs_passphrase());
-    assert!(closed.open(Unlock::KeyFile).is_ok());
+    assert!(closed.open(Protection::KeyFile).is_ok());
 }
 
 #[test]
@@ -37,7 +36,7 @@ fn open_of_missing_vault_creates_nothing() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("vault");
     for _ in 0..2 {
-        let error = LocalVault::open(&dir, Unlock::KeyFile).unwrap_err();
+        let error = LocalVault::open(&dir, Protection::KeyFile).unwrap_err();
         assert!(is_absent(&error), "{error:?}");
         assert!(error.to_string().contains("`strongroom init`"), "{error}");
         assert!(is_absent(&LocalVault::needs_passphrase(&dir).unwrap_err()));
@@ -45,10 +44,10 @@ fn open_of_missing_vault_creates_nothing() {
         assert!(!dir.exists());
     }
     fs::create_dir(&dir).unwrap();
-    assert_open_fails(&dir, Unlock::KeyFile, is_absent, "there is no vault in");
+    assert_open_fails(&dir, Protection::KeyFile, is_absent, "there is no vault in");
     // A file in place of the directory.
     fs::write(temp.path().join("file"), "x").unwrap();
-    assert!(is_absent(&LocalVault::open(&temp.path().join("file"), Unlock::KeyFile).unwrap_err()));
+    assert!(is_absent(&LocalVault::open(&temp.path().join("file"), Protection::KeyFile).unwrap_err()));
 }
 
 #[tokio::test]
@@ -178,75 +177,6 @@ async fn deleted_secret_leaves_no_trace_in_files() {
     assert!(file_containing(&dir, b"stays").is_some());
 }
 
-/// Downgrades to a fictitious format 0: like version 1, without the index.
-fn make_older(dir: &Path) {
-    let connection = Connection::open(dir.join("vault.sqlite3")).unwrap();
-    connection.execute_batch("DROP INDEX versions_by_name; PRAGMA user_version = 0;").unwrap();
-}
-
-fn step(run: fn(&Transaction<'_>) -> rusqlite::Result<()>) -> Vec<Step> {
-    vec![Step { from: 0, run }]
-}
-
-fn add_index(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-    transaction.execute_batch("CREATE INDEX versions_by_name ON versions (name, serial)")
-}
-
-#[tokio::test]
-async fn older_format_is_upgraded_after_backup() {
-    let (_temp, dir) = new_vault();
-    let vault = open_vault(&dir);
-    set(&vault, "a", "hunter2").await;
-    drop(vault);
-    make_older(&dir);
-    // Left behind by an interrupted attempt.
-    fs::write(dir.join("vault.sqlite3.backup-new"), "half").unwrap();
-    let files = || VaultFiles::in_dir(&dir).unwrap();
-    let vault = LocalVault::open_with(files(), &Unlock::KeyFile, &step(add_index)).unwrap();
-    assert_eq!(value(&vault, "a").await.unwrap(), "hunter2");
-    set(&vault, "a", "changed").await;
-    drop(vault);
-    assert_eq!(value(&open_vault(&dir), "a").await.unwrap(), "changed");
-    assert!(!dir.join("vault.sqlite3.backup-new").exists());
-
-    // The backup is a vault in the older format with the earlier content.
-    let backup = dir.join("vault.sqlite3.v0-backup");
-    assert_eq!(file_mode(&backup), 0o600);
-    fs::rename(&backup, dir.join("vault.sqlite3")).unwrap();
-    assert_open_fails(&dir, Unlock::KeyFile, is_refused, "has format 0, which this program cannot upgrade");
-    let vault = LocalVault::open_with(files(), &Unlock::KeyFile, &step(add_index)).unwrap();
-    assert_eq!(value(&vault, "a").await.unwrap(), "hunter2");
-}
-
-#[tokio::test]
-async fn failed_upgrade_keeps_older_format() {
-    let (_temp, dir) = new_vault();
-    let vault = open_vault(&dir);
-    set(&vault, "a", "hunter2").await;
-    drop(vault);
-    make_older(&dir);
-    let files = VaultFiles::in_dir(&dir).unwrap();
-    let broken = step(|transaction| {
-        transaction.execute_batch("DELETE FROM versions")?;
-        transaction.execute_batch("not SQL")
-    });
-    LocalVault::open_with(files.clone(), &Unlock::KeyFile, &broken).unwrap_err();
-    let vault = LocalVault::open_with(files, &Unlock::KeyFile, &step(add_index)).unwrap();
-    assert_eq!(value(&vault, "a").await.unwrap(), "hunter2");
-}
-
-#[tokio::test]
-async fn wrong_key_does_not_upgrade() {
-    let (_temp, dir) = new_vault();
-    make_older(&dir);
-    fs::remove_file(dir.join("vault.key")).unwrap();
-    let before = file_contents(&dir);
-    let files = VaultFiles::in_dir(&dir).unwrap();
-    let error = LocalVault::open_with(files, &Unlock::KeyFile, &step(add_index)).unwrap_err();
-    assert!(is_refused(&error), "{error:?}");
-    assert!(before == file_contents(&dir));
-}
-
 #[tokio::test]
 async fn newer_format_is_refused() {
     let (_temp, dir) = new_vault();
@@ -258,11 +188,17 @@ async fn newer_format_is_refused() {
     let error = vault.insert(vec![(name("a"), value, Attributes::default())]).await.unwrap_err();
     assert!(is_refused(&error) && error.to_string().contains("use a newer strongroom"), "{error:?}");
     drop((vault, newer_format));
-    assert_open_fails(
-        &dir,
-        Unlock::KeyFile,
-        is_refused,
-        "has format 2, but this program supports only formats up to 1",
-    );
+    assert_open_fails(&dir, Protection::KeyFile, is_refused, "has format 2, but this program supports only format 1");
     assert!(is_refused(&LocalVault::needs_passphrase(&dir).unwrap_err()));
+}
+
+#[tokio::test]
+async fn invalid_format_is_damage() {
+    let (_temp, dir) = new_vault();
+    for format in [0, -1] {
+        let connection = Connection::open(dir.join("vault.sqlite3")).unwrap();
+        connection.pragma_update(None, "user_version", format).unwrap();
+        drop(connection);
+        assert_open_fails(&dir, Protection::KeyFile, is_damaged, "format version is invalid");
+    }
 }

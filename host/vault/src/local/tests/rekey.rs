@@ -43,13 +43,6 @@ impl Method {
             Method::Passphrase(text) => Protection::Passphrase(passphrase(text)),
         }
     }
-
-    fn unlock(self) -> Unlock {
-        match self {
-            Method::KeyFile => Unlock::KeyFile,
-            Method::Passphrase(text) => Unlock::Passphrase(passphrase(text)),
-        }
-    }
 }
 
 const CHANGES: [(Method, Method); 4] = [
@@ -99,11 +92,11 @@ async fn every_rekey_stage_opens_with_one_of_both_keys() {
             let is_new = !matches!(stage, Stage::KeyWritten | Stage::Sealed);
             let (right, wrong) = if is_new { (to, from) } else { (from, to) };
             if right != wrong {
-                assert!(LocalVault::open(&left, wrong.unlock()).is_err(), "{from:?} {to:?} {stage:?}");
+                assert!(LocalVault::open(&left, wrong.protection()).is_err(), "{from:?} {to:?} {stage:?}");
             }
             // Twice: the first time settles the interrupted rekey and leaves nothing to settle.
             for _ in 0..2 {
-                let vault = LocalVault::open(&left, right.unlock())
+                let vault = LocalVault::open(&left, right.protection())
                     .unwrap_or_else(|error| panic!("{from:?} {to:?} {stage:?}: {error}"));
                 assert_eq!(value(&vault, "a").await.unwrap(), "the-value-of-a");
                 assert_eq!(vault.versions(&name("a")).await.unwrap(), before);
@@ -150,7 +143,7 @@ async fn leaked_key_and_old_copy_reveal_no_new_value() {
     snapshot(&dir, &stolen);
     let done = vault.rekey(Protection::KeyFile).await.unwrap();
     drop(vault);
-    let stolen_vault = LocalVault::open(&stolen, Unlock::KeyFile).unwrap();
+    let stolen_vault = LocalVault::open(&stolen, Protection::KeyFile).unwrap();
     // The stolen data key does not decrypt a row of the rekeyed vault, even under the stolen
     // header.
     let vault = open_vault(&dir);
@@ -167,7 +160,7 @@ async fn leaked_key_and_old_copy_reveal_no_new_value() {
     let former = done.former_key.unwrap();
     fs::copy(&former, dir.join("vault.key")).unwrap();
     drop(vault);
-    assert_open_fails(&dir, Unlock::KeyFile, is_refused, "its key was changed");
+    assert_open_fails(&dir, Protection::KeyFile, is_refused, "its key was changed");
 }
 
 // promise: No value is encrypted under a key that was replaced.
@@ -305,7 +298,7 @@ async fn open_during_rekey_succeeds() {
                 scope.spawn(|| {
                     let mut count = 0;
                     while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                        LocalVault::open(&dir, Unlock::KeyFile).unwrap();
+                        LocalVault::open(&dir, Protection::KeyFile).unwrap();
                         count += 1;
                     }
                     count

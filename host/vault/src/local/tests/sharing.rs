@@ -91,7 +91,7 @@ async fn committed_write_survives_killed_process() {
     assert!(fs::metadata(&log).unwrap().len() > 0);
     // Opening with a wrong key does not merge the log.
     let before = (fs::read(&log).unwrap(), fs::read(copy.path().join("vault.sqlite3")).unwrap());
-    assert!(is_refused(&LocalVault::open(copy.path(), Unlock::KeyFile).unwrap_err()));
+    assert!(is_refused(&LocalVault::open(copy.path(), Protection::KeyFile).unwrap_err()));
     assert!(before == (fs::read(&log).unwrap(), fs::read(copy.path().join("vault.sqlite3")).unwrap()));
 
     fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
