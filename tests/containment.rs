@@ -36,6 +36,22 @@ fn requests_over_limit_stop_the_run_with_one_summary() {
     assert_eq!(events.matches(r#""summary""#).count(), 1, "{events}");
 }
 
+// attack: resources: write two values in turn, so that each is a new version -> the `secret-bytes`
+// limit counts every write, and the local vault keeps a bounded number of versions
+#[test]
+fn alternating_writes_stop_at_secret_bytes() {
+    let host = Host::new();
+    let policy = |limits: &str| format!("version = 1\n[secrets]\nkey = [\"set\"]\n[limits]\n{limits}");
+    let run = host.run("alternate", &policy("secret-bytes = \"100KiB\""), &[]).stopped(Limit::SecretBytes);
+    let written: u64 = run.record.secrets.iter().map(|usage| usage.count).sum();
+    assert_eq!(written, 4);
+    let events = host.audit(&run.record.id.to_string());
+    assert_eq!(events.matches("limits.secret-bytes").count(), 1, "{events}");
+    let run = host.run("alternate", &policy("requests = 20000"), &[]).stopped(Limit::SecretBytes);
+    let written: u64 = run.record.secrets.iter().map(|usage| usage.count).sum();
+    assert_eq!(written, (16 << 20) / (24 << 10), "the default limit");
+}
+
 // attack: resources: report a million metrics, metric names or progress messages -> the `metrics`
 // limit, and a run record of bounded size
 #[test]

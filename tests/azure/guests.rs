@@ -38,7 +38,7 @@ fn component_uses_what_its_policy_grants() {
     let run = run.shows("delete made-a: ok").shows("get made-a: error: not-found: made-a");
     // A deleted name is unavailable until it is recovered or purged. The component learns that; the
     // operator also learns what to do.
-    let run = run.shows("error: conflict: made-a").shows("strongroom secret recover made-a");
+    let run = run.shows("error: conflict: made-a").shows("recovered or purged");
     assert!(line(&run, "delete-many").contains("error: partial: made-b"), "{}", run.shown);
     host.ok(&["secret", "recover", "made-a"]);
     assert_eq!(host.get("made-a"), "value of a");

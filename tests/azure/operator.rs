@@ -84,9 +84,9 @@ fn deleted_secret_is_recovered_or_purged() {
         (code, printed.as_str()),
         (
             2,
-            "error: the vault cannot write `a`: it was deleted, and the vault keeps it to be recovered: `strongroom secret recover a` brings \
-             it back, `strongroom secret purge a` removes it for good\n  \
-             help: run `strongroom secret set a --recover` to recover it and store the value as its newest version\n"
+            "error: could not write `a`: it was deleted, and the vault retains it until it is recovered or purged\n  \
+             help: run `strongroom secret set a --recover` to recover it and store the value as its newest version; \
+             `strongroom secret recover a` only recovers it, and `strongroom secret purge a` removes it\n"
         )
     );
     let (code, printed) = set(&host, "a", "after", &["--recover"]);
@@ -155,7 +155,7 @@ fn partial_env_file_reports_exactly_the_stored_names() {
     host.ok(&["secret", "delete", "key-20"]);
     server.clear_journal();
     let printed = host.fails(2, &args);
-    assert!(printed.contains("the vault cannot write `key-20`: it was deleted"), "{printed}");
+    assert!(printed.contains("could not write `key-20`: it was deleted"), "{printed}");
     assert!(printed.contains("help: run `strongroom secret set key-20 --recover`"), "{printed}");
     // The error names exactly what the server wrote, and the audit log agrees for each name.
     let mut written: Vec<String> = server

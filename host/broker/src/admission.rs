@@ -21,9 +21,25 @@ impl RunBroker {
             state.requests = state.requests.saturating_add(n);
             state.requests
         };
-        if total <= self.requests {
+        if total <= self.requests { Ok(()) } else { Err(self.stop(operation, Limit::Requests, n).await) }
+    }
+
+    /// Counts the bytes of values that are about to be written, `names` in number, against the
+    /// limit.
+    pub(super) async fn count_written(&self, bytes: u64, names: u64) -> Result<(), RequestError> {
+        let total = {
+            let mut state = self.state();
+            state.secret_bytes = state.secret_bytes.saturating_add(bytes);
+            state.secret_bytes
+        };
+        if total <= self.secret_bytes {
             return Ok(());
         }
+        Err(self.stop(Operation::Set, Limit::SecretBytes, names).await)
+    }
+
+    /// Audits that `n` requests exceeded a limit, and returns the error that stops the run.
+    async fn stop(&self, operation: Operation, limit: Limit, n: u64) -> RequestError {
         // The request is refused in any case, so a failure to write this event changes nothing.
         let _ = self
             .audit(Event {
@@ -31,13 +47,13 @@ impl RunBroker {
                 run: Some(self.run),
                 operation: Some(operation.as_str().into()),
                 decision: Some(Decision::Denied),
-                rule: Some("limits.requests".into()),
+                rule: Some(format!("limits.{}", limit.as_str()).into()),
                 outcome: Some("stopped at the limit".into()),
                 count: Some(n),
                 ..Event::default()
             })
             .await;
-        Err(RequestError::Stop(Limit::Requests))
+        RequestError::Stop(limit)
     }
 
     /// Counts a request and checks its form: the limit, the size of a batch, each name, and

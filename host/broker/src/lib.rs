@@ -45,7 +45,7 @@ use strongroom_audit::{Audit, Decision, Event, Kind};
 use strongroom_core::ids::{RunId, SecretName, SecretVersion};
 use strongroom_core::record::SecretUse;
 use strongroom_core::secret::Secret;
-use strongroom_policy::{Decisions, Operation, Policy};
+use strongroom_policy::{Decisions, Limits, Operation, Policy};
 use strongroom_redact::Redactor;
 pub use strongroom_vault::Description;
 use strongroom_vault::Vault;
@@ -92,15 +92,15 @@ impl Broker {
     }
 
     /// Returns one run's view. Embedders use [`Broker::start`] instead, which checks the policy's
-    /// pin and writes the first event. `requests` is the limit on broker requests: every name of a
-    /// batch and every denial counts.
-    pub fn for_run(&self, run: RunId, policy: Arc<Policy>, redactor: Redactor, requests: u64) -> RunBroker {
+    /// pin and writes the first event. Of the limits, `requests` and `secret_bytes` apply here.
+    pub fn for_run(&self, run: RunId, policy: Arc<Policy>, redactor: Redactor, limits: &Limits) -> RunBroker {
         RunBroker {
             broker: self.clone(),
             run,
             decisions: Decisions::new(policy),
             redactor,
-            requests,
+            requests: limits.requests,
+            secret_bytes: limits.secret_bytes,
             state: Mutex::new(State::default()),
             timer: Timer::start(),
             now: Timestamp::now,
@@ -121,6 +121,7 @@ pub struct RunBroker {
     decisions: Decisions,
     redactor: Redactor,
     requests: u64,
+    secret_bytes: u64,
     state: Mutex<State>,
     timer: Timer,
     /// The clock, which tests replace.
@@ -131,6 +132,8 @@ pub struct RunBroker {
 struct State {
     /// Requests so far, counted against the limit.
     requests: u64,
+    /// Bytes of the values that the run wrote or tried to write, counted against the limit.
+    secret_bytes: u64,
     /// The run's knowledge of each secret, by the name that it asks for. Within a policy only one
     /// such name leads to a secret, so this is equivalent to the name in the vault.
     names: HashMap<SecretName, Known>,

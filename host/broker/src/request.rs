@@ -217,6 +217,8 @@ impl RunBroker {
             }
         }
         let grants = self.decide(Operation::Set, &names).await?;
+        let bytes = secrets.iter().fold(0, |sum: u64, value| sum.saturating_add(value.len() as u64));
+        self.count_written(bytes, grants.len() as u64).await?;
         // Register before the first event, so that no event contains a value as a name, and no
         // value is in the vault without being redacted.
         for (grant, value) in grants.iter().zip(&secrets) {

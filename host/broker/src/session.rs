@@ -145,7 +145,7 @@ impl Session {
         timer: Timer,
     ) -> Self {
         let record = new_record(broker, spec, component, &policy);
-        let mut run = broker.for_run(record.id, Arc::clone(&policy), Redactor::new(), limits.requests);
+        let mut run = broker.for_run(record.id, Arc::clone(&policy), Redactor::new(), &limits);
         run.timer = timer;
         Self { broker: Arc::new(run), policy, limits, record }
     }
@@ -293,6 +293,7 @@ fn over(limit: Limit, limits: &Limits) -> String {
         Limit::OutputBytes => ("put more into `/output`", show_size(limits.output_bytes)),
         Limit::OutputFiles => ("made more files and folders", limits.output_files.to_string()),
         Limit::Requests => ("asked for secrets more often", limits.requests.to_string()),
+        Limit::SecretBytes => ("wrote more bytes of secret values", show_size(limits.secret_bytes)),
         Limit::Metrics => ("reported more metrics and progress", limits.metrics.to_string()),
         Limit::Stack => return "it recursed deeper than the engine's stack: no policy changes that".to_owned(),
         Limit::Tables | Limit::HostCall | Limit::Resources | Limit::Compile => {

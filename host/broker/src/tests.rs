@@ -150,7 +150,8 @@ fn world_synced(policy: &str, requests: u64, repeats: Repeats, mode: SyncMode) -
     let vault = Arc::new(Memory::default());
     let broker = Broker::new(vault.clone(), audit.clone(), repeats);
     let policy = Arc::new(Policy::parse(&format!("version = 1\n[secrets]\n{policy}"), "policy.toml").unwrap());
-    let run = broker.for_run(RunId::generate(), policy, Redactor::new(), requests);
+    let limits = Limits { requests, ..*policy.limits() };
+    let run = broker.for_run(RunId::generate(), policy, Redactor::new(), &limits);
     World { folder, vault, audit, run }
 }
 

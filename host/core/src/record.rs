@@ -232,6 +232,8 @@ pub enum Limit {
     OutputFiles,
     /// `limits.requests`
     Requests,
+    /// `limits.secret-bytes`
+    SecretBytes,
     /// `limits.metrics`
     Metrics,
     /// Bytes in the arguments of one host call, a fixed limit.

@@ -30,6 +30,8 @@ pub struct Limits {
     pub log_bytes: u64,
     /// Requests for secrets; every name of a batch and every denial counts. Default: 10,000.
     pub requests: u64,
+    /// Bytes of the values that the run writes to the vault, even if a write fails. Default: 16 MiB.
+    pub secret_bytes: u64,
     /// Metric values and progress reports. Default: 100,000.
     pub metrics: u64,
 }
@@ -44,6 +46,7 @@ impl Default for Limits {
             compile_time: Duration::from_secs(2 * 60),
             log_bytes: 16 << 20,
             requests: 10_000,
+            secret_bytes: 16 << 20,
             metrics: 100_000,
         }
     }
@@ -51,7 +54,7 @@ impl Default for Limits {
 
 impl Limits {
     /// Returns each limit's name and its value in the policy's units.
-    pub fn rows(&self) -> [(&'static str, String); 8] {
+    pub fn rows(&self) -> [(&'static str, String); 9] {
         [
             ("memory", show_size(self.memory)),
             ("time", show_duration(self.time)),
@@ -60,6 +63,7 @@ impl Limits {
             ("compile-time", show_duration(self.compile_time)),
             ("log-bytes", show_size(self.log_bytes)),
             ("requests", self.requests.to_string()),
+            ("secret-bytes", show_size(self.secret_bytes)),
             ("metrics", self.metrics.to_string()),
         ]
     }
@@ -92,13 +96,25 @@ pub struct Ceilings {
     pub log_bytes: Option<u64>,
     /// Ceiling of [`Limits::requests`].
     pub requests: Option<u64>,
+    /// Ceiling of [`Limits::secret_bytes`].
+    #[serde(deserialize_with = "size")]
+    pub secret_bytes: Option<u64>,
     /// Ceiling of [`Limits::metrics`].
     pub metrics: Option<u64>,
 }
 
 /// The names of the limits, in the order of the documentation.
-pub(crate) const NAMES: [&str; 8] =
-    ["memory", "time", "output-bytes", "output-files", "compile-time", "log-bytes", "requests", "metrics"];
+pub(crate) const NAMES: [&str; 9] = [
+    "memory",
+    "time",
+    "output-bytes",
+    "output-files",
+    "compile-time",
+    "log-bytes",
+    "requests",
+    "secret-bytes",
+    "metrics",
+];
 
 /// The limits that a policy sets, with their locations.
 #[derive(Clone, Debug, Default)]
@@ -110,6 +126,7 @@ pub(crate) struct StatedLimits {
     pub(crate) compile_time: Option<(Duration, Location)>,
     pub(crate) log_bytes: Option<(u64, Location)>,
     pub(crate) requests: Option<(u64, Location)>,
+    pub(crate) secret_bytes: Option<(u64, Location)>,
     pub(crate) metrics: Option<(u64, Location)>,
 }
 
@@ -164,6 +181,14 @@ impl StatedLimits {
                 default.requests,
                 ceilings.requests,
                 count,
+                &mut problems,
+            ),
+            secret_bytes: resolve_limit(
+                "secret-bytes",
+                self.secret_bytes,
+                default.secret_bytes,
+                ceilings.secret_bytes,
+                show_size,
                 &mut problems,
             ),
             metrics: resolve_limit("metrics", self.metrics, default.metrics, ceilings.metrics, count, &mut problems),

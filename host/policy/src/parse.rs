@@ -227,6 +227,7 @@ impl Parser<'_> {
                 }
                 "log-bytes" => stated.log_bytes = self.amount(field, value, SIZE_FORM, size),
                 "requests" => stated.requests = self.count(field, value),
+                "secret-bytes" => stated.secret_bytes = self.amount(field, value, SIZE_FORM, size),
                 "metrics" => stated.metrics = self.count(field, value),
                 other => self.unknown(&name.span(), "limits", other, &NAMES),
             }

@@ -68,6 +68,7 @@ fn description(limit: &str) -> &'static str {
         "compile-time" => "compilation, before the run starts",
         "log-bytes" => "log output; further output is dropped and counted",
         "requests" => "requested secret names, including denials",
+        "secret-bytes" => "bytes of secret values written to the vault",
         _ => "metric values and progress reports",
     }
 }

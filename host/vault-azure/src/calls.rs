@@ -134,12 +134,21 @@ impl Calls {
     }
 
     /// Returns every secret, without versions.
+    ///
+    /// Skips secrets whose names this project cannot represent, and logs their number.
     pub(super) async fn list(&self) -> Result<Vec<Item>, CallError> {
-        self.pages("list", "/secrets", PAGES_MAX, |method_options| {
+        let found = self.pages("list", "/secrets", PAGES_MAX, |method_options| {
             let options = SecretClientListSecretPropertiesOptions { maxresults: None, method_options };
             self.sdk.list_secret_properties(Some(options))
-        })
-        .await
+        });
+        let entries = found.await?;
+        let total = entries.len();
+        let items: Vec<Item> = entries.into_iter().flatten().collect();
+        let skipped = total.saturating_sub(items.len());
+        if skipped > 0 {
+            tracing::warn!(skipped, "skipped secrets of the vault whose names are not 1 to 127 of `0-9 a-z A-Z -`");
+        }
+        Ok(items)
     }
 
     /// Requests the first page of the list, to check the permission.
@@ -160,13 +169,15 @@ impl Calls {
                 self.sdk.list_secret_properties_versions(name.as_str(), Some(options))
             })
             .await;
-        let mut items = match found {
+        let entries = match found {
             Err(failure) if failure.status() == Some(404) => Vec::new(),
             found => found?,
         };
-        if items.iter().any(|item| item.name != *name) {
-            return Err(CallError::InvalidReply("versions of another secret than requested".into()));
-        }
+        let ours = entries.into_iter().map(|item| {
+            let other = || CallError::InvalidReply("versions of another secret than requested".into());
+            item.filter(|item| item.name == *name).ok_or_else(other)
+        });
+        let mut items = ours.collect::<Result<Vec<Item>, _>>()?;
         // The vault returns versions in arbitrary order, with times in whole seconds.
         items.sort_by_key(|item| Reverse(item.created));
         if let [first, second, ..] = items.as_slice()
@@ -179,14 +190,14 @@ impl Calls {
         items.into_iter().map(Item::described).collect()
     }
 
-    /// Returns the items of all pages of a list.
+    /// Returns the items of all pages of a list; `None` for a name that cannot be represented.
     async fn pages(
         &self,
         operation: &'static str,
         path: &str,
         pages_max: usize,
         make: impl Fn(PagerOptions<'static>) -> azure_core::Result<Pager<ListSecretPropertiesResult>>,
-    ) -> Result<Vec<Item>, CallError> {
+    ) -> Result<Vec<Option<Item>>, CallError> {
         let work = async {
             let mut items = Vec::new();
             let mut link = None;
@@ -209,7 +220,7 @@ impl Calls {
         operation: &'static str,
         link: Option<&Url>,
         make: impl Fn(PagerOptions<'static>) -> azure_core::Result<Pager<ListSecretPropertiesResult>>,
-    ) -> Result<(Vec<Item>, Option<String>), CallError> {
+    ) -> Result<(Vec<Option<Item>>, Option<String>), CallError> {
         self.retry
             .call(Kind::Read(operation), |_| async {
                 let continuation = link.cloned().map(PagerContinuation::Link);

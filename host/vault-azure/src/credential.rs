@@ -429,6 +429,6 @@ impl Factory {
 
     #[cfg(not(feature = "client-certificate"))]
     fn certificate(&self, _options: ClientOptions) -> Result<Arc<dyn TokenCredential>, String> {
-        Err("this program was built without it: build it with `--features azure-client-certificate`, which needs OpenSSL".to_owned())
+        Err("this program was built without support for certificates, which needs OpenSSL".to_owned())
     }
 }

@@ -21,6 +21,10 @@ const TEXT_MAX: usize = 400;
 /// Minimum length of a word that is removed because it looks like a token.
 const TOKEN_MIN: usize = 40;
 
+/// Roles that allow a host to read and to change secrets.
+const READ_ROLE: &str = "`Key Vault Secrets User` for reading";
+const WRITE_ROLE: &str = "`Key Vault Secrets Officer` for writing";
+
 /// Why a call failed.
 #[derive(Clone, Debug)]
 pub(super) enum CallError {
@@ -133,8 +137,17 @@ impl CallError {
         matches!(self, Self::Answer(answer) if answer.status == 403 && !others.iter().any(|code| answer.is(code)))
     }
 
-    /// Converts the error of a call about a secret.
+    /// Converts the error of a call that reads a secret.
     pub(super) fn about(self, name: &SecretName) -> VaultError {
+        self.about_access(name, READ_ROLE)
+    }
+
+    /// Converts the error of a call that changes a secret.
+    pub(super) fn about_change(self, name: &SecretName) -> VaultError {
+        self.about_access(name, WRITE_ROLE)
+    }
+
+    fn about_access(self, name: &SecretName, role: &str) -> VaultError {
         match &self {
             Self::Answer(answer) if answer.status == 404 => VaultError::NotFound(name.clone()),
             Self::Answer(answer) if answer.status == 403 && answer.is("SecretDisabled") => {
@@ -144,14 +157,19 @@ impl CallError {
                 VaultError::Deleted(name.clone())
             }
             Self::Answer(answer) if answer.status == 409 => answer.conflict(name),
-            _ => self.general(),
+            _ => self.lacking(role),
         }
     }
 
     /// Converts the error of any other call.
     pub(super) fn general(self) -> VaultError {
+        self.lacking(READ_ROLE)
+    }
+
+    /// Converts the error. `role` is what the credential may lack.
+    fn lacking(self, role: &str) -> VaultError {
         match self {
-            Self::Answer(answer) => answer.general(),
+            Self::Answer(answer) => answer.general(role),
             Self::Credential { text, transient: true } => VaultError::Unavailable(text),
             Self::Credential { text, transient: false } => VaultError::Refused(text),
             Self::Breach(Breach::Slow(who)) => {
@@ -211,7 +229,7 @@ impl Answer {
         VaultError::Conflict { name: name.clone(), reason }
     }
 
-    fn general(&self) -> VaultError {
+    fn general(&self, role: &str) -> VaultError {
         let said = self.said();
         match self.status {
             401 => VaultError::Refused(format!(
@@ -225,8 +243,7 @@ impl Answer {
                 "the vault is reached through private endpoints only ({said}): run where its private endpoint resolves"
             )),
             403 => VaultError::Refused(format!(
-                "the credential of this host may not do that ({said}): give it a role on the vault or on the secret, such as \
-                 `Key Vault Secrets User` for reading"
+                "the credential of this host may not do that ({said}): give it a role on the vault or on the secret, such as {role}"
             )),
             400 => VaultError::Invalid(format!("the vault rejects the request ({said})")),
             404 => VaultError::Absent(format!("the vault has no such resource ({said})")),
@@ -234,8 +251,7 @@ impl Answer {
                 "the vault throttles this host ({said}): try again later; a longer `cache.ttl` or fewer clients reduce the number of requests"
             )),
             _ => VaultError::Unavailable(format!(
-                "the vault failed ({said}): try again later; `STRONGROOM_LOG=strongroom_vault_azure=debug` shows the request ID, which \
-                 Azure support asks for"
+                "the vault failed ({said}): try again later; the debug log has the request ID, which Azure support asks for"
             )),
         }
     }
@@ -356,8 +372,11 @@ mod tests {
             assert!(failure.is_transient());
             assert!(matches!(failure.general(), VaultError::Unavailable(_)));
         }
+        let name = SecretName::parse("db").unwrap();
+        let refused_write = failure(403, &body("Forbidden", "ForbiddenByRbac")).about_change(&name).to_string();
+        assert!(refused_write.contains("Secrets Officer") && !refused_write.contains("reading"), "{refused_write}");
         let deleted = about(409, &body("Conflict", "ObjectIsDeletedButRecoverable")).to_string();
-        assert!(deleted.contains("secret recover db") && deleted.contains("secret purge db"), "{deleted}");
+        assert!(deleted.contains("recovered or purged"), "{deleted}");
         let firewall = about(403, &body("Forbidden", "ForbiddenByFirewall")).to_string();
         assert!(firewall.contains("firewall"), "{firewall}");
     }

@@ -162,7 +162,7 @@ async fn detached<T: Send + 'static>(
 /// Converts the error of a change. States if it is unknown whether the change was made.
 fn change_error(failure: CallError, name: &SecretName) -> VaultError {
     let doubtful = failure.may_have_run() || matches!(failure, CallError::Deadline(_) | CallError::InvalidReply(_));
-    match failure.about(name) {
+    match failure.about_change(name) {
         VaultError::Unavailable(text) if doubtful => {
             VaultError::Unavailable(format!("{text}; whether `{name}` was changed is not known"))
         }
@@ -261,10 +261,10 @@ impl Operator for AzureVault {
     }
 
     async fn recover(&self, name: &SecretName) -> Result<Description, VaultError> {
-        self.0.calls.recover(name).await.map_err(|failure| failure.about(name))
+        self.0.calls.recover(name).await.map_err(|failure| failure.about_change(name))
     }
 
     async fn purge(&self, name: &SecretName) -> Result<(), VaultError> {
-        self.0.calls.purge(name).await.map_err(|failure| failure.about(name))
+        self.0.calls.purge(name).await.map_err(|failure| failure.about_change(name))
     }
 }

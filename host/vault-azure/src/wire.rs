@@ -39,9 +39,14 @@ pub(super) struct Item {
 }
 
 impl Item {
-    pub(super) fn read(properties: SecretProperties) -> Result<Self, CallError> {
+    /// Converts an entry. Returns `None` if its name is not one that this project can represent.
+    pub(super) fn read(properties: SecretProperties) -> Result<Option<Self>, CallError> {
+        let id = properties.resource_id().map_err(|_| invalid_reply("a secret without an ID"))?;
+        if SecretName::parse(&id.name).is_err() {
+            return Ok(None);
+        }
         let (name, version) = identity(&properties)?;
-        Self::new(name, version, properties.attributes, properties.content_type)
+        Self::new(name, version, properties.attributes, properties.content_type).map(Some)
     }
 
     fn new(

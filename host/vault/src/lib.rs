@@ -121,13 +121,10 @@ pub enum VaultError {
     Disabled(SecretName),
     /// The secret was deleted and can be recovered. Its name cannot be written until it is
     /// recovered or purged.
-    #[error(
-        "the vault cannot write `{0}`: it was deleted, and the vault keeps it to be recovered: `strongroom secret recover {0}` brings it back, \
-         `strongroom secret purge {0}` removes it for good"
-    )]
+    #[error("could not write `{0}`: it was deleted, and the vault retains it until it is recovered or purged")]
     Deleted(SecretName),
     /// The name is in another state in which it cannot be written.
-    #[error("the vault cannot write `{name}`: {reason}")]
+    #[error("could not write `{name}`: {reason}")]
     Conflict {
         /// The name.
         name: SecretName,

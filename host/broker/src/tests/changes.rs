@@ -139,3 +139,19 @@ async fn name_that_contains_a_value_is_not_stored() {
     // The policy spells this name out, so it is not text from the component.
     world.run.set("spelled-out", "spelled-out".to_owned()).await.unwrap();
 }
+
+// promise: A run writes at most `secret-bytes` of secret values, as a total.
+#[tokio::test]
+async fn writes_over_secret_bytes_stop_before_the_vault() {
+    let world = world("a = [\"set\"]\nb = [\"set\"]\n[limits]\nsecret-bytes = \"10B\"");
+    for value in ["one", "two", "one"] {
+        world.run.set("a", value.to_owned()).await.unwrap();
+    }
+    let calls = world.calls();
+    let pairs = vec![("a".to_owned(), "x".to_owned()), ("b".to_owned(), "y".to_owned())];
+    let error = world.run.set_many(pairs).await.unwrap_err();
+    assert!(matches!(error, RequestError::Stop(Limit::SecretBytes)), "{error:?}");
+    assert_eq!(world.calls(), calls, "nothing is written");
+    let trail = world.trail();
+    assert!(trail.contains(r#""rule":"limits.secret-bytes""#) && trail.contains("stopped at the limit"), "{trail}");
+}

@@ -185,7 +185,7 @@ impl Context {
                 } else {
                     Protection::KeyFile
                 };
-                let local = LocalVault::open(&dir, unlock)?;
+                let local = LocalVault::open(&dir, unlock)?.keeping(self.config.keep_versions);
                 (Arc::new(local.clone()), Arc::new(local.clone()), Some(local))
             }
         };

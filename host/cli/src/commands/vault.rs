@@ -1,8 +1,9 @@
-//! `strongroom vault`: shows vault status, and backs up or rekeys the local vault.
+//! `strongroom vault`: shows vault status, and backs up, rekeys or prunes the local vault.
 
 mod azure;
 mod status;
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -14,7 +15,7 @@ use super::operator::{OperatorAction, audited};
 use super::{out, passphrase, show};
 use strongroom::vault::local::{Contents, KeySource, LocalVault, Protection};
 
-/// Show vault status; back up or rekey the local vault
+/// Show vault status; back up, rekey or prune the local vault
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -26,6 +27,7 @@ enum Command {
     Status(status::Args),
     Backup(Backup),
     Rekey(Rekey),
+    Prune(Prune),
 }
 
 /// Back up the vault to a new directory, even while it is in use
@@ -57,11 +59,26 @@ struct Rekey {
     new_passphrase_file: Option<PathBuf>,
 }
 
+/// Delete old versions of all secrets in the local vault
+///
+/// Keeps the newest versions of each secret and returns the disk space of the others. A write also
+/// deletes the oldest versions of its secret beyond `local-vault.keep-versions`.
+#[derive(Debug, clap::Args)]
+struct Prune {
+    /// Number of versions to keep of each secret [default: `local-vault.keep-versions`]
+    #[arg(long, value_name = "NUMBER")]
+    keep: Option<NonZeroU32>,
+    /// Show how many versions would be deleted, and delete nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     match &args.command {
         Command::Status(args) => status::run(args, context),
         Command::Backup(args) => backup(args, context),
         Command::Rekey(args) => rekey(args, context),
+        Command::Prune(args) => prune(args, context),
     }
 }
 
@@ -148,7 +165,33 @@ fn rekey(args: &Rekey, context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+fn prune(args: &Prune, context: &Context) -> Result<Exit, Failure> {
+    let dir =
+        context.vault_dir("use `az keyvault secret` to disable old versions: Azure cannot delete single versions")?;
+    let Some(keep) = args.keep.or(NonZeroU32::new(context.config.keep_versions)) else {
+        return Err(Failure::invalid("the configuration keeps all versions").help("pass `--keep NUMBER`"));
+    };
+    let opened = context.find_and_open()?;
+    let work = Work::on_vault("prune", if args.dry_run { "counted" } else { "pruned" }, !args.dry_run)
+        .with("vault", dir.display())
+        .with("keep", keep);
+    let pruned = audited(&opened, &work, opened.local()?.prune(keep, args.dry_run), |pruned, _, event| {
+        event.count = Some(pruned.versions);
+    })?;
+    opened.close()?;
+    let did = if args.dry_run { "would delete" } else { "deleted" };
+    out::line(format!(
+        "{did} {} of {}; the newest {keep} of each secret are kept",
+        counted(pruned.versions, "old version"),
+        counted(pruned.secrets, "secret")
+    ))?;
+    Ok(Exit::Done)
+}
+
+fn counted(count: u64, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
 fn describe_contents(contents: Contents) -> String {
-    let counted = |count: u64, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
     format!("{}, {}", counted(contents.secrets, "secret"), counted(contents.versions, "version"))
 }

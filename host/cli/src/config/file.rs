@@ -35,6 +35,7 @@ pub(super) struct File {
     pub(super) audit: Audit,
     pub(super) ceilings: Ceilings,
     pub(super) cache: Cache,
+    pub(super) local_vault: LocalVault,
     pub(super) runs: Runs,
 }
 
@@ -80,6 +81,13 @@ pub(super) struct Cache {
     pub(super) ttl: Option<Duration>,
     #[serde(deserialize_with = "duration")]
     pub(super) grace: Option<Duration>,
+}
+
+/// `[local-vault]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct LocalVault {
+    pub(super) keep_versions: Option<u32>,
 }
 
 /// `[runs]`

@@ -26,6 +26,7 @@ use strongroom::broker::Repeats;
 use strongroom::policy::Ceilings;
 use strongroom::runs::LOG_DEFAULT;
 use strongroom::vault::cache;
+use strongroom::vault::local::KEEP_VERSIONS;
 
 pub(crate) use address::VaultAddress;
 pub(crate) use home::Home;
@@ -55,6 +56,8 @@ pub(crate) struct Config {
     pub(crate) cache_ttl: Duration,
     /// The grace period during which a stale value may be served while the vault cannot be reached.
     pub(crate) cache_grace: Duration,
+    /// How many versions of a secret the local vault keeps; zero keeps all.
+    pub(crate) keep_versions: u32,
     /// The maximum number of bytes kept of a run's log.
     pub(crate) run_log: u64,
     /// The passphrase file from the environment.
@@ -154,6 +157,7 @@ impl Config {
             ceilings: file.ceilings.clone(),
             cache_ttl: file.cache.ttl.unwrap_or_else(|| cache::Settings::default().time_to_live),
             cache_grace: file.cache.grace.unwrap_or_default(),
+            keep_versions: file.local_vault.keep_versions.unwrap_or(KEEP_VERSIONS),
             run_log: file.runs.log.unwrap_or(LOG_DEFAULT),
             passphrase_file: path(PASSPHRASE_FILE)?,
             azure: azure::Variables::read(&variable)?,

@@ -93,6 +93,7 @@ impl Config {
             self.in_file("audit.repeats", Some(word(&self.repeats))),
             self.in_file("cache.ttl", Some(show_duration(self.cache_ttl))),
             self.in_file("cache.grace", Some(show_duration(self.cache_grace))),
+            self.in_file("local-vault.keep-versions", Some(self.keep_versions.to_string())),
             self.in_file("runs.log", Some(show_size(self.run_log))),
         ];
         settings.extend(KEYS_WITHOUT_DEFAULT.iter().map(|key| self.in_file(key, None)));
@@ -122,6 +123,7 @@ const KEYS_WITHOUT_DEFAULT: &[&str] = &[
     "ceilings.compile-time",
     "ceilings.log-bytes",
     "ceilings.requests",
+    "ceilings.secret-bytes",
     "ceilings.metrics",
     "azure.tenant-id",
     "azure.client-id",

@@ -263,7 +263,7 @@ fn sign_in_dirs_depend_on_credential_type() {
         (&named[..], [Path::new("/a"), relative.as_path()]),
     ] {
         let config = load(variables, None).unwrap();
-        for kind in CredentialKind::ALL {
+        for &kind in CredentialKind::ALL {
             let dirs = config.sign_in_dirs(kind);
             match kind {
                 CredentialKind::Auto | CredentialKind::AzureCli | CredentialKind::AzureDeveloperCli => {

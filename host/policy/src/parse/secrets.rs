@@ -242,7 +242,7 @@ fn pattern(text: &str) -> Result<Pattern, &'static str> {
         // The `*` matches at least one character.
         Some(prefix) if prefix.len() >= NAME_MAX => Err("too long: a prefix has at most 126 characters"),
         Some(prefix) => SecretName::parse(prefix)
-            .map(|prefix| Pattern::Prefix(prefix.as_str().to_owned()))
+            .map(|prefix| Pattern::Prefix(prefix.into()))
             .map_err(|_| "expected characters of 0-9, a-z, A-Z and `-` before the `*`"),
         None => Err("`*` is allowed only at the end"),
     }

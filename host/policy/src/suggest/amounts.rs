@@ -48,7 +48,7 @@ fn line(limit: LimitUse) -> Option<(String, String)> {
 fn limit_uses(usage: &Usage, policy: Option<&Policy>) -> Vec<LimitUse> {
     let default = Limits::default();
     let effective = policy.map_or(&default, Policy::limits);
-    let is_stated = policy.map_or([false; 8], stated);
+    let is_stated = policy.map_or([false; 9], stated);
     let size = |used: Option<u64>, least: u64, effective: u64, what: &str| {
         let enough =
             used.map(
@@ -82,7 +82,8 @@ fn limit_uses(usage: &Usage, policy: Option<&Policy>) -> Vec<LimitUse> {
         "log-bytes" => size(usage.log_bytes, 1 << 10, effective.log_bytes, "printed"),
         "requests" => count(usage.requests, effective.requests, "made"),
         "metrics" => count(usage.metrics, effective.metrics, "logged"),
-        // The use of `compile-time` depends on the state of the host's cache.
+        // The use of `compile-time` depends on the state of the host's cache, and that of
+        // `secret-bytes` is not in the record.
         _ => (None, String::new()),
     };
     let limits = effective.rows().into_iter().zip(is_stated);
@@ -96,7 +97,7 @@ fn limit_uses(usage: &Usage, policy: Option<&Policy>) -> Vec<LimitUse> {
 }
 
 /// Returns which limits a policy sets, in the order of [`Limits::rows`].
-fn stated(policy: &Policy) -> [bool; 8] {
+fn stated(policy: &Policy) -> [bool; 9] {
     let stated = &policy.stated;
     [
         stated.memory.is_some(),
@@ -106,6 +107,7 @@ fn stated(policy: &Policy) -> [bool; 8] {
         stated.compile_time.is_some(),
         stated.log_bytes.is_some(),
         stated.requests.is_some(),
+        stated.secret_bytes.is_some(),
         stated.metrics.is_some(),
     ]
 }

@@ -62,6 +62,7 @@ output-files = 5
 compile-time = "30s"
 log-bytes = "1MiB"
 requests = 100
+secret-bytes = "2MiB"
 metrics = 1000
 "#;
 
@@ -83,6 +84,7 @@ fn policy_with_every_field_is_parsed() {
         "compile-time 30s",
         "log-bytes 1MiB",
         "requests 100",
+        "secret-bytes 2MiB",
         "metrics 1000",
     ];
     assert_eq!(rows, expected);

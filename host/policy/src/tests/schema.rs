@@ -224,7 +224,7 @@ proptest! {
     fn policy_accepted_by_the_schema_parses(
         entries in prop::collection::btree_map(entry().prop_map(|(key, _)| key), entry().prop_map(|(_, value)| value), 0..4),
         limits in prop::collection::vec(
-            field(&["memory", "time", "output-bytes", "output-files", "compile-time", "log-bytes", "requests", "metrics", "x"]), 0..4),
+            field(&["memory", "time", "output-bytes", "output-files", "compile-time", "log-bytes", "requests", "secret-bytes", "metrics", "x"]), 0..4),
         targets in prop::collection::btree_set("(127\\.0\\.0\\.1|\\[::1\\]|db|db\\.example|):[0-9]{1,6}", 0..3),
     ) {
         let targets: Vec<String> = targets.into_iter().map(|target| format!("\"{target}\"")).collect();

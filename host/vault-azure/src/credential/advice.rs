@@ -42,7 +42,7 @@ pub(super) fn failed(kind: CredentialKind, settings: &CredentialSettings, error:
     let (text, presence) = match kind {
         CredentialKind::ManagedIdentity if no_metadata => (
             "the metadata address does not answer, so this is not an Azure machine: choose another credential, such as \
-             `--credential azure-cli`"
+             `azure-cli`"
                 .to_owned(),
             Presence::Absent,
         ),
@@ -52,7 +52,7 @@ pub(super) fn failed(kind: CredentialKind, settings: &CredentialSettings, error:
             format!(
                 "the metadata address refuses a token ({said}): on an Azure machine, check the identity that is \
                  assigned to it; elsewhere the service that answers is not Azure's: choose another credential, such as \
-                 `--credential azure-cli`"
+                 `azure-cli`"
             ),
             Presence::Present,
         ),

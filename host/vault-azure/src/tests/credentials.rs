@@ -303,7 +303,7 @@ fn each_kind_has_a_remedy() {
                 |_| Reply::Json(400, serde_json::json!({})),
                 "refuses a token",
             ),
-            (kind(CredentialKind::ManagedIdentity), FakeTools::default(), |_| Reply::Silent, "--credential azure-cli"),
+            (kind(CredentialKind::ManagedIdentity), FakeTools::default(), |_| Reply::Silent, "`azure-cli`"),
             (
                 kind(CredentialKind::ManagedIdentity),
                 FakeTools::default(),

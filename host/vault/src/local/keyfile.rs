@@ -92,7 +92,7 @@ fn check_access(file: &File, path: &Path) -> Result<(), VaultError> {
         file.metadata().map_err(|error| VaultError::Unavailable(format!("`{shown}` could not be read: {error}")))?;
     if data.mode() & 0o077 != 0 {
         return Err(VaultError::Refused(format!(
-            "the key file `{shown}` is open to others (mode {:04o}): run `chmod 600` on it, and then `strongroom vault rekey` if it was read",
+            "the key file `{shown}` is open to others (mode {:04o}): run `chmod 600` on it, and rekey the vault if it was read",
             data.mode() & 0o7777
         )));
     }

@@ -18,6 +18,7 @@ mod keyfile;
 mod keys;
 mod open;
 mod rekey;
+mod retention;
 mod seal;
 mod status;
 mod store;
@@ -28,6 +29,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -44,6 +46,7 @@ use strongroom_policy::{Grant, ListGrant};
 pub use backup::Backup;
 pub use bulk::{BrokenVersion, Contents, Verification};
 pub use rekey::Rekeyed;
+pub use retention::{KEEP_VERSIONS, Pruned};
 pub use status::{KeySource, Status};
 
 /// How a vault is protected: with what it is created, and with what it is opened.
@@ -101,6 +104,8 @@ struct Inner {
     // process.
     reader: Mutex<Connection>,
     writer: Mutex<Connection>,
+    /// How many versions of a secret writes keep; zero keeps all.
+    keep_versions: AtomicU32,
 }
 
 impl LocalVault {
@@ -156,7 +161,12 @@ impl LocalVault {
         reader.pragma_update(None, "query_only", true).map_err(|error| files.sql("opened", error))?;
         let context =
             Context { files, vault: opened.vault, data_key: Arc::new(opened.data_key), header: opened.header };
-        Ok(Self(Arc::new(Inner { context, reader: Mutex::new(reader), writer: Mutex::new(opened.writer) })))
+        Ok(Self(Arc::new(Inner {
+            context,
+            reader: Mutex::new(reader),
+            writer: Mutex::new(opened.writer),
+            keep_versions: AtomicU32::new(KEEP_VERSIONS),
+        })))
     }
 
     /// Runs database work on a blocking thread.
@@ -190,12 +200,20 @@ impl LocalVault {
             super::check_attributes(name, attributes)?;
         }
         self.blocking(move |inner| {
-            inner.write(|context, transaction| {
-                secrets
-                    .iter()
-                    .map(|(name, value, attributes)| context.insert(transaction, name, value, attributes))
-                    .collect()
-            })
+            let keep = inner.keep_versions.load(Ordering::Relaxed);
+            let mut deleted = false;
+            let written = inner.write(|context, transaction| {
+                let mut written = Vec::with_capacity(secrets.len());
+                for (name, value, attributes) in &secrets {
+                    written.push(context.insert(transaction, name, value, attributes)?);
+                    deleted |= keep > 0 && context.delete_old(transaction, name, keep)?;
+                }
+                Ok(written)
+            })?;
+            if deleted {
+                inner.truncate_wal();
+            }
+            Ok(written)
         })
         .await
     }

@@ -98,10 +98,7 @@ pub(super) fn open(files: &VaultFiles, (writer, header): Inspected, unlock: &Pro
 /// Checks a vault's format version and reads its header. Changes nothing.
 pub(super) fn inspect(files: &VaultFiles) -> Result<Inspected, VaultError> {
     if !files.database_exists()? {
-        return Err(VaultError::Absent(format!(
-            "there is no vault in `{}`: make one with `strongroom init`, or name another place",
-            files.dir.display()
-        )));
+        return Err(VaultError::Absent(format!("there is no vault in `{}`", files.dir.display())));
     }
     let connection = files.connect()?;
     let failed = |error| files.sql("opened", error);

@@ -7,6 +7,7 @@ mod backup;
 mod damage;
 mod files;
 mod rekey;
+mod retention;
 mod sharing;
 
 const PASSPHRASE: &str = "correct horse battery staple";

@@ -249,7 +249,7 @@ fn minimal_record_of_every_outcome_has_report() {
     bare.outputs.clear();
     bare.warnings.clear();
     bare.log = Default::default();
-    for outcome in Outcome::ALL {
+    for &outcome in Outcome::ALL {
         bare.outcome = outcome;
         check(&page_with(&bare, Vec::new(), ""));
     }
