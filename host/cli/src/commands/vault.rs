@@ -172,13 +172,12 @@ fn prune(args: &Prune, context: &Context) -> Result<Exit, Failure> {
         return Err(Failure::invalid("the configuration keeps all versions").help("pass `--keep NUMBER`"));
     };
     let opened = context.find_and_open()?;
-    let work = Work::on_vault("prune", if args.dry_run { "counted" } else { "pruned" }, !args.dry_run)
-        .with("vault", dir.display())
-        .with("keep", keep);
-    let pruned = audited(&opened, &work, opened.local()?.prune(keep, args.dry_run), |pruned, _, event| {
+    let action = OperatorAction::new("prune", if args.dry_run { "counted" } else { "pruned" });
+    let action = action.detail("vault", dir.display()).detail("keep", keep);
+    let action = if args.dry_run { action } else { action.changing() };
+    let pruned = audited(&opened, &action, opened.local()?.prune(keep, args.dry_run), |pruned, _, event| {
         event.count = Some(pruned.versions);
     })?;
-    opened.close()?;
     let did = if args.dry_run { "would delete" } else { "deleted" };
     out::line(format!(
         "{did} {} of {}; the newest {keep} of each secret are kept",
