@@ -12,6 +12,8 @@ mod component;
 #[allow(unreachable_pub, reason = "a part of another crate")]
 #[path = "../fuzz/src/edits.rs"]
 mod edits;
+#[path = "../fuzz/checks/errors.rs"]
+mod errors;
 #[path = "../fuzz/checks/policy.rs"]
 mod policy;
 #[path = "../fuzz/checks/record.rs"]
@@ -28,6 +30,7 @@ use strongroom as host;
 use strongroom::runs;
 use strongroom::runtime::imports;
 
+use crate::support::random::Random;
 use crate::support::{files_below, isolated, project};
 
 #[test]
@@ -37,16 +40,33 @@ fn each_seed_passes_its_fuzzers_check() {
     isolated::assert_passes_in(scratch.path(), "seeds::seeds_replayed_in_this_process");
 }
 
+// attack: resources: fail in a host import, below functions with hostile names -> errors are
+// formatted within bounds and never demangled
+#[test]
+fn component_that_fails_in_any_host_import_has_a_bounded_error() {
+    let mut random = Random::for_this_test();
+    for import in 0..errors::IMPORTS.len() {
+        for _ in 0..3 {
+            let mut input = vec![u8::try_from(import).unwrap()];
+            // Mostly numbers at the edge of the memory, and then names.
+            input.extend((0..12).map(|_| u8::try_from(random.below(8)).unwrap()));
+            input.extend((0..400).map(|_| random.next() as u8));
+            errors::check(&input);
+        }
+    }
+}
+
 /// Panics if the input violates an assertion.
 type Check = fn(&[u8]);
 
 #[test]
 #[ignore = "leaves folders behind: `each_seed_passes_its_fuzzers_check` runs it in a process of its own"]
 fn seeds_replayed_in_this_process() {
-    let checks: [(&str, Check); 7] = [
+    let checks: [(&str, Check); 8] = [
         ("audit-bytes", audit_bytes::check),
         ("audit-edits", audit_edits::check),
         ("component", component::check),
+        ("errors", errors::check),
         ("policy", policy::check),
         ("record", record::check),
         ("redactor", redactor::check),
