@@ -57,7 +57,8 @@ impl Remedy for VaultError {
             }
             Self::Deleted(name) => {
                 let recover = format!(
-                    "run `strongroom secret set {name} --recover` to recover it and store the value as its newest version"
+                    "run `strongroom secret set {name} --recover` to recover it and store the value as its newest version; \
+                     `strongroom secret recover {name}` only recovers it, and `strongroom secret purge {name}` removes it"
                 );
                 (Exit::Invalid, help(recover))
             }
