@@ -388,8 +388,9 @@ fn for_each_name(dir: &Path, mut each: impl FnMut(&str)) -> Result<(), RunStoreE
         let mut buffer = Vec::with_capacity(256 * 1024);
         let mut entries = rustix::fs::RawDir::new(dir, buffer.spare_capacity_mut());
         while let Some(entry) = entries.next() {
-            if let Ok(name) = entry?.file_name().to_str() {
-                each(name);
+            match entry?.file_name().to_str() {
+                Ok("." | "..") | Err(_) => {}
+                Ok(name) => each(name),
             }
         }
         Ok(())
