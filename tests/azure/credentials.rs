@@ -263,7 +263,7 @@ fn folder_with_a_tools_credentials_is_refused_as_input() {
     for folder in [&az, &person, &person.join(".azd"), &person.join(".azd/auth")] {
         let folder = folder.display().to_string();
         let message = host.fails(2, &["run", &guest, "--input", &folder]);
-        assert!(message.contains("holds what strongroom keeps for itself") && message.contains(&folder), "{message}");
+        assert!(message.contains("contains strongroom's private files") && message.contains(&folder), "{message}");
     }
 }
 

@@ -171,7 +171,8 @@ mod tests {
         let shown = anstream::adapter::strip_str(&failure.to_string()).to_string();
         assert!(
             shown.ends_with(
-                "help: run `strongroom secret set c --recover` to recover it and store the value as its newest version\n        \
+                "help: run `strongroom secret set c --recover` to recover it and store the value as its newest version; \
+                 `strongroom secret recover c` only recovers it, and `strongroom secret purge c` removes it\n        \
                  only these were written before the failure: `a`, `b`"
             ),
             "{shown}"
