@@ -16,7 +16,7 @@ impl RunBroker {
         let total = {
             let mut state = self.state();
             if state.ended {
-                return Err(Answer::new(unavailable_audit(), "the run has ended, and its account is closed").into());
+                return Err(Answer::new(unavailable_audit(), "the run has ended").into());
             }
             state.requests = state.requests.saturating_add(n);
             state.requests

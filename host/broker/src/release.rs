@@ -79,7 +79,7 @@ impl RunBroker {
         if registered {
             return Ok(());
         }
-        Err(GuestError::Exhausted("this run has handled as much secret text as one run may".to_owned()))
+        Err(GuestError::Exhausted("this run has reached the limit on secret text".to_owned()))
     }
 
     /// Refuses to store a secret under a name that contains a value of this run: the name would be

@@ -35,7 +35,7 @@ impl RunBroker {
             AtHand::Missing(grant) => Box::pin(self.ask(vec![(0, grant)])).await?.pop().and_then(|(_, value)| value),
         };
         let not_found =
-            || Answer::new(GuestError::NotFound(name.to_string()), format!("no secret to be had for `{name}`"));
+            || Answer::new(GuestError::NotFound(name.to_string()), format!("no usable secret named `{name}`"));
         value.ok_or_else(|| not_found().into())
     }
 

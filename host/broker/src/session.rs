@@ -290,7 +290,7 @@ fn over(limit: Limit, limits: &Limits) -> String {
     let (did, allowed) = match limit {
         Limit::Memory => ("took more memory", show_size(limits.memory)),
         Limit::Time => ("ran longer", show_duration(limits.time)),
-        Limit::OutputBytes => ("put more into `/output`", show_size(limits.output_bytes)),
+        Limit::OutputBytes => ("wrote more to `/output`", show_size(limits.output_bytes)),
         Limit::OutputFiles => ("made more files and folders", limits.output_files.to_string()),
         Limit::Requests => ("asked for secrets more often", limits.requests.to_string()),
         Limit::SecretBytes => ("wrote more bytes of secret values", show_size(limits.secret_bytes)),

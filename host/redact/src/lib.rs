@@ -44,6 +44,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -118,6 +119,8 @@ struct State {
     full: bool,
     /// Whether all output is withheld.
     closed: bool,
+    /// The markers of values since the last registration.
+    markers: HashMap<u32, Arc<str>>,
     empty: RollingHash,
 }
 
@@ -131,6 +134,7 @@ impl Default for Redactor {
             bytes: 0,
             full: false,
             closed: false,
+            markers: HashMap::new(),
             empty,
         };
         Self(Arc::new(Shared { state: Mutex::new(state), empty, replaced: AtomicU64::new(0) }))
@@ -193,6 +197,8 @@ impl Redactor {
         let state = &mut *state;
         let number = u32::try_from(state.names.len()).unwrap_or(u32::MAX);
         state.names.push(name.clone());
+        // An earlier marker may contain the new value.
+        state.markers.clear();
         // A value that is refused halfway is partly covered, which does no harm.
         state.full |= !sketches.iter().all(|sketch| state.index.add(sketch, number));
         if !state.full {
@@ -274,11 +280,34 @@ impl Redactor {
 }
 
 impl State {
+    /// Returns the marker of a value: the most informative one that does not itself contain a
+    /// registered value.
+    fn marker(&mut self, value: u32) -> Arc<str> {
+        if let Some(marker) = self.markers.get(&value) {
+            return Arc::clone(marker);
+        }
+        let name = usize::try_from(value).ok().and_then(|value| self.names.get(value));
+        let named = name.map(|name| format!("[redacted:{name}]"));
+        let mut candidates = named.into_iter().chain(["[redacted]".to_owned()]);
+        let marker = candidates.find(|marker| !self.contains_needle(marker));
+        let marker: Arc<str> = marker.as_deref().unwrap_or(LAST_MARKER).into();
+        self.markers.insert(value, Arc::clone(&marker));
+        marker
+    }
+
     /// Returns whether a text contains a needle.
     fn contains_needle(&self, text: &str) -> bool {
         let mut hashed = HashedText::new(self.empty);
         hashed.push(text.as_bytes());
-        (0..text.len()).any(|at| matches!(self.index.search(&mut hashed, at, true), Search::Decided(Some(_))))
+        let mut at = 0_usize;
+        while let Some(rest) = text.as_bytes().get(at..).filter(|rest| !rest.is_empty()) {
+            let skipped = self.index.skip(rest);
+            if skipped == 0 && matches!(self.index.search(&mut hashed, at, true), Search::Decided(Some(_))) {
+                return true;
+            }
+            at = at.saturating_add(skipped.max(1));
+        }
+        false
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::hash::HashedText;
 use super::index::Search;
-use super::{LAST_MARKER, Redactor, State};
+use super::{LAST_MARKER, Redactor};
 
 /// The number of bytes that are read before decided bytes are released. With the longest needle,
 /// this bounds the number of bytes held back.
@@ -68,7 +68,7 @@ impl RedactStream {
     /// `last` says that the stream ends.
     fn release(&mut self, last: bool, out: &mut Vec<u8>) {
         let Self { redactor, held, covered, in_range } = self;
-        let state = redactor.lock();
+        let mut state = redactor.lock();
         if state.closed {
             let all = held.bytes().len();
             if all > 0 && !std::mem::replace(in_range, true) {
@@ -88,7 +88,7 @@ impl RedactStream {
                     Search::Decided(found) => {
                         if let Some(found) = found {
                             if *covered == 0 && !*in_range {
-                                out.extend_from_slice(marker(&state, found.value).as_bytes());
+                                out.extend_from_slice(state.marker(found.value).as_bytes());
                                 redactor.count_one();
                             }
                             *covered = found.len.max(*covered);
@@ -109,15 +109,6 @@ impl RedactStream {
         }
         held.drop_front(at);
     }
-}
-
-/// Returns the marker of a value: the most informative one that does not itself contain a
-/// registered value.
-fn marker(state: &State, value: u32) -> String {
-    let name = usize::try_from(value).ok().and_then(|value| state.names.get(value));
-    let named = name.map(|name| format!("[redacted:{name}]"));
-    let candidates = named.into_iter().chain(["[redacted]".to_owned()]);
-    candidates.into_iter().find(|marker| !state.contains_needle(marker)).unwrap_or(LAST_MARKER.to_owned())
 }
 
 impl fmt::Debug for RedactStream {

@@ -32,6 +32,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::{BoxFuture, Shared};
 use futures_util::{FutureExt as _, TryFutureExt as _};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{Abilities, Description, Missing, Stored, Vault, VaultError};
@@ -134,19 +135,31 @@ impl Cache {
         }
         let ticket = Ticket::new(&self.shared, &mut entries, key.clone());
         let (id, vault, grant) = (ticket.id, Arc::clone(&self.vault), grant.clone());
-        let task = tokio::spawn(async move { ticket.keep(vault.get(&grant).await) });
-        let fetch = task.map_err(|_| Lost).boxed().shared();
+        let (send, receive) = oneshot::channel();
+        let fetch = receive.map_err(|_| Lost).boxed().shared();
         entries.register(key.clone(), id, fetch.clone());
+        // A runtime that is shutting down drops the task at once, and with it the ticket, which
+        // locks the entries.
+        drop(entries);
+        tokio::spawn(async move {
+            let _ = send.send(ticket.keep(vault.get(&grant).await));
+        });
         Err((fetch, true))
     }
 
-    /// Starts one call of the vault for several secrets, and registers it as a fetch of each.
-    fn fetch_many(&self, entries: &mut Entries, missing: Vec<(Key, Grant)>) -> BatchFetch {
+    /// Registers one call of the vault for several secrets as a fetch of each. Returns the fetch,
+    /// and the task that the caller has to spawn after it has unlocked the entries.
+    fn fetch_many(
+        &self,
+        entries: &mut Entries,
+        missing: Vec<(Key, Grant)>,
+    ) -> (BatchFetch, impl Future<Output = ()> + Send + use<>) {
         let (keys, grants): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
         let tickets: Vec<_> = keys.iter().map(|key| Ticket::new(&self.shared, entries, key.clone())).collect();
         let ids: Vec<_> = tickets.iter().map(|ticket| ticket.id).collect();
         let vault = Arc::clone(&self.vault);
-        let task = tokio::spawn(async move {
+        let (send, receive) = oneshot::channel();
+        let work = async move {
             let answers = vault.get_many(&grants).await?;
             if answers.len() != tickets.len() {
                 return Err(VaultError::Unavailable("the vault returned a batch with a wrong number of values".into()));
@@ -156,13 +169,16 @@ impl Cache {
                 ticket.keep(answer.map_err(|missing| missing.into_error(name)))
             });
             Ok(kept.collect::<Arc<[Answer]>>())
-        });
-        let batch = task.map(|joined| joined.unwrap_or_else(|_| Err(fetch_lost()))).boxed().shared();
+        };
+        let task = async move {
+            let _ = send.send(work.await);
+        };
+        let batch = receive.map(|received| received.unwrap_or_else(|_| Err(fetch_lost()))).boxed().shared();
         for (at, (key, id)) in keys.into_iter().zip(ids).enumerate() {
             let one = batch.clone().map(move |answers| answers.ok().and_then(|all| all.get(at).cloned()).ok_or(Lost));
             entries.register(key, id, one.boxed().shared());
         }
-        batch
+        (batch, task)
     }
 
     /// Replaces an answer that says that the vault cannot be reached by a stale value, if there is
@@ -347,7 +363,10 @@ impl Vault for Cache {
             (!missing.is_empty()).then(|| self.fetch_many(&mut entries, missing))
         };
         let fetched = match batch {
-            Some(batch) => batch.await,
+            Some((batch, task)) => {
+                tokio::spawn(task);
+                batch.await
+            }
             None => Ok(Arc::default()),
         };
         if let Err(error) = &fetched

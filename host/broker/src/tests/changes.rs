@@ -68,7 +68,7 @@ async fn what_the_redactor_has_no_room_for_is_withheld_and_the_audit_says_so() {
     let world = world(r#""key-*" = ["get", "set"]"#);
     world.vault.put("key-there", "hunter2hunter2");
     world.run.redactor().fill();
-    let full = "this run has handled as much secret text as one run may";
+    let full = "this run has reached the limit on secret text";
     assert_eq!(answer(world.run.get("key-there").await), GuestError::Exhausted(full.into()));
     assert_eq!(world.calls(), 1);
     let set = world.run.set("key-new", "correct horse battery".into()).await;

@@ -146,7 +146,7 @@ impl Output {
             && !recording.is_idle()
             && tokio::task::spawn_blocking(move || recording.drain()).await.is_err()
         {
-            tracing::error!("the recorder of a run's output panicked: its log is not whole");
+            tracing::error!("the recorder of a run's output panicked: its log is incomplete");
         }
         (count, Handover::new(self.shared))
     }

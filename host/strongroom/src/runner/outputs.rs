@@ -61,6 +61,9 @@ fn list(root: BorrowedFd<'_>, shown: impl Fn(&str) -> String, stop: &AtomicBool)
     let mut waiting = vec![Vec::<CString>::new()];
     while let Some(path) = waiting.pop() {
         let length: usize = path.iter().map(|part| part.as_bytes().len().saturating_add(1)).sum();
+        if stop.load(Ordering::Relaxed) {
+            return Err(ListError::Cancelled);
+        }
         if path.len() > DEPTH_MAX {
             return Err(ListError::Deep);
         }
@@ -171,14 +174,26 @@ pub(super) async fn conclude(
     }
 }
 
+/// Stops a listing when it is dropped.
+#[derive(Default)]
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Lists the outputs, unless `cancel` is ready or `time` has passed before.
 async fn list_within(
     staging: Staging,
     redactor: Redactor,
     time: Duration,
     cancel: impl Future<Output = ()>,
 ) -> Result<(Staging, Vec<Output>), ListError> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = Arc::clone(&stop);
+    // If the run's future is dropped, this stops the listing too.
+    let stop = StopOnDrop::default();
+    let stopped = Arc::clone(&stop.0);
     let mut listing = tokio::task::spawn_blocking(move || {
         let outputs = list(staging.directory(), |name| redactor.sanitize(name), &stopped)?;
         Ok::<_, ListError>((staging, outputs))
@@ -193,7 +208,7 @@ async fn list_within(
     let listed = match early {
         Ok(listed) => listed,
         Err(error) => {
-            stop.store(true, Ordering::Relaxed);
+            drop(stop);
             // Wait until the staging directory is removed: the record must not be final before.
             let _ = listing.await;
             return Err(error);
