@@ -41,9 +41,10 @@ pub(super) struct Item {
 impl Item {
     /// Converts an entry. Returns `None` if its name is not one that this project can represent.
     pub(super) fn read(properties: SecretProperties) -> Result<Option<Self>, CallError> {
-        let id = properties.resource_id().map_err(|_| invalid_reply("a secret without an ID"))?;
-        if SecretName::parse(&id.name).is_err() {
-            return Ok(None);
+        match properties.resource_id() {
+            Ok(id) if SecretName::parse(&id.name).is_ok() => {}
+            Err(_) if properties.id.is_none() => return Err(invalid_reply("a secret without an ID")),
+            _ => return Ok(None),
         }
         let (name, version) = identity(&properties)?;
         Self::new(name, version, properties.attributes, properties.content_type).map(Some)

@@ -152,6 +152,7 @@ fn unusable_directory(error: &DirectoryError) -> &'static str {
         DirectoryError::OutputNotEmpty(_) => "give an empty or new directory, so that nothing is overwritten",
         DirectoryError::Overlap { .. } => "give two separate directories",
         DirectoryError::InputPrivate(_) => "choose a directory that contains only what the component may read",
+        DirectoryError::KernelFiles(_) => "copy what the component may read into a directory of its own",
         DirectoryError::Stdin { .. } => "give a file that you may read",
         DirectoryError::StdinNotAFile(_) => "write the data to a file first, and give that file",
         DirectoryError::StdinPrivate(_) => "choose a file that the component may read",

@@ -64,6 +64,10 @@ pub enum DirectoryError {
     /// The standard input is a private file of the host.
     #[error("the standard input `{}` is a private file of strongroom", .0.display())]
     StdinPrivate(PathBuf),
+    /// The path is in a file system through which the kernel shows the host's processes and
+    /// devices, such as `/proc`.
+    #[error("`{}` is in a file system of the kernel, which shows the host's own state", .0.display())]
+    KernelFiles(PathBuf),
     /// The component would see a private file or directory of the host.
     #[error("the input directory `{}` contains strongroom's private files", escape_controls(&.0.to_string_lossy()))]
     InputPrivate(PathBuf),
@@ -127,8 +131,22 @@ pub(super) fn check(spec: &RunSpec, private: &[PathBuf]) -> Result<Checked, Dire
 fn check_input(input: &Path) -> Result<(OwnedFd, PathBuf), DirectoryError> {
     let failed = |cause: io::Error| DirectoryError::Input { path: input.to_owned(), cause };
     let directory = open(input).map_err(failed)?;
+    if shows_kernel_state(&directory).map_err(failed)? {
+        return Err(DirectoryError::KernelFiles(input.to_owned()));
+    }
     let path = real_path(&directory).map_err(failed)?;
     Ok((directory, path))
+}
+
+/// Returns whether a file is in procfs, sysfs, debugfs or tracefs (`linux/magic.h`). Through procfs a
+/// component would read the environment and the memory of this process.
+fn shows_kernel_state(file: &OwnedFd) -> io::Result<bool> {
+    const PROC: u64 = 0x9fa0;
+    const SYS: u64 = 0x6265_6572;
+    const DEBUG: u64 = 0x6462_6720;
+    const TRACE: u64 = 0x7472_6163;
+    let magic = u64::try_from(rustix::fs::fstatfs(file)?.f_type).unwrap_or_default();
+    Ok([PROC, SYS, DEBUG, TRACE].contains(&magic))
 }
 
 fn check_stdin(path: &Path) -> Result<(File, PathBuf), DirectoryError> {
@@ -140,6 +158,9 @@ fn check_stdin(path: &Path) -> Result<(File, PathBuf), DirectoryError> {
     // Only reading a regular file never waits for somebody else.
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(DirectoryError::StdinNotAFile(path.to_owned()));
+    }
+    if shows_kernel_state(&file).map_err(failed)? {
+        return Err(DirectoryError::KernelFiles(path.to_owned()));
     }
     let real = real_path(&file).map_err(failed)?;
     Ok((file.into(), real))
@@ -210,6 +231,15 @@ mod tests {
         spec
     }
 
+    // attack: escape: read the host's environment and memory through procfs as input or standard
+    // input -> a run with a path in procfs, sysfs, debugfs or tracefs does not start
+    #[test]
+    fn standard_input_from_procfs_is_refused() {
+        let mut spec = run_spec(None, None);
+        spec.stdin = Some("/proc/self/environ".into());
+        assert!(matches!(check(&spec, &[]), Err(DirectoryError::KernelFiles(_))));
+    }
+
     #[test]
     fn unusable_directory_is_refused_with_its_reason() {
         let temp = tempfile::tempdir().unwrap();
@@ -221,6 +251,10 @@ mod tests {
         assert!(matches!(check(&run_spec(None, Some(&file)), &[]), Err(DirectoryError::Output { .. })));
         assert!(matches!(check(&run_spec(Some(&file), None), &[]), Err(DirectoryError::Input { .. })));
         assert!(matches!(check(&run_spec(Some(Path::new("/nowhere")), None), &[]), Err(DirectoryError::Input { .. })));
+        for kernel in ["/proc", "/proc/self", "/sys"] {
+            let checked = check(&run_spec(Some(Path::new(kernel)), None), &[]);
+            assert!(matches!(checked, Err(DirectoryError::KernelFiles(_))), "{checked:?}");
+        }
         let inside = full.join("out");
         assert!(matches!(check(&run_spec(Some(&full), Some(&inside)), &[]), Err(DirectoryError::Overlap { .. })));
         let dangling = temp.path().join("dangling");
