@@ -113,7 +113,7 @@ async fn a_component_takes_no_name_out_of_its_account() {
     }
 }
 
-// attack: leaks: store a value as the name of a secret -> a name that the policy does not spell out
+// attack: leak: store a value as the name of a secret -> a name that the policy does not spell out
 // and that contains a value of the run is refused before the audit event and the vault
 #[tokio::test]
 async fn name_that_contains_a_value_is_not_stored() {
