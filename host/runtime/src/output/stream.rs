@@ -19,7 +19,7 @@ use crate::observer::Stream;
 /// is checked between writes.
 pub(super) const WRITE_MAX: usize = 8 * 1024;
 
-/// One stream of an [`Output`], as the engine sees it. Pass it to the builder of a WASI context as
+/// One stream of an [`Output`](super::Output), as the engine sees it. Pass it to the builder of a WASI context as
 /// standard output or standard error.
 pub struct GuestStream {
     shared: Arc<Shared>,

@@ -12,6 +12,8 @@ use strongroom_runtime::engine::MAX_RUNS;
 use strongroom_vault::Vault;
 
 use super::Checks;
+#[cfg(doc)]
+use super::{DirectoryError, Runner, StartError};
 use crate::runs::RunStore;
 
 /// The options of a [`Runner`]. Three have no default; the defaults of the others suit a process
@@ -99,7 +101,7 @@ impl RunnerOptions {
         self
     }
 
-    /// Sets whether each record contains the run's timings ([`RunRecord::timings`]). The default is
+    /// Sets whether each record contains the run's timings ([`RunRecord::timings`](strongroom_core::record::RunRecord::timings)). The default is
     /// no.
     pub fn timings(mut self, timings: bool) -> Self {
         self.timings = timings;
