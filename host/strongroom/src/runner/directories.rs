@@ -219,12 +219,12 @@ fn new_target(output: &Path) -> io::Result<Target> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    fn run_spec(input: Option<&Path>, output: Option<&Path>) -> RunSpec {
+    pub(in super::super) fn run_spec(input: Option<&Path>, output: Option<&Path>) -> RunSpec {
         let mut spec = RunSpec::new("x.wasm");
         spec.input = input.map(Into::into);
         spec.output = output.map(Into::into);

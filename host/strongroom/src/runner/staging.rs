@@ -190,17 +190,10 @@ fn umask(staging: &OwnedFd) -> io::Result<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runner::directories::tests::run_spec;
     use crate::runner::directories::{DirectoryError, check};
     use std::fs;
     use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, symlink};
-    use strongroom_core::spec::RunSpec;
-
-    fn run_spec(input: Option<&Path>, output: Option<&Path>) -> RunSpec {
-        let mut spec = RunSpec::new("x.wasm");
-        spec.input = input.map(Into::into);
-        spec.output = output.map(Into::into);
-        spec
-    }
 
     #[test]
     fn outputs_are_published_completely_or_not_at_all() {
