@@ -22,6 +22,17 @@ stop_server() {
   exec {lifeline}>&-
   wait "$server_id" || printf 'demo: %s exited with an error\n' "$server_name" >&2
 }
+# Starts a PostgreSQL server with its files in the existing directory `login`. Sets `address`, and
+# `database` to everything that the server reports.
+start_postgres() {
+  coproc server { exec scripts/postgres-server.sh "$work/login"; }
+  stop_at_end 'the PostgreSQL server'
+  declare -gA database=()
+  local word value
+  while read -r word value <&"$answers" && [ "$word" != ready ]; do database[$word]=$value; done
+  [ "${word:-}" = ready ] || fail 'the PostgreSQL server did not start'
+  address=${database[address]}
+}
 export STRONGROOM_HOME=$work/home
 unset STRONGROOM_VAULT STRONGROOM_CONFIG
 export XDG_CONFIG_HOME=$work/config

@@ -6,12 +6,7 @@ cd "$(dirname "$0")/.."
 source scripts/demo-common.sh
 
 mkdir "$work/login"
-coproc server { exec scripts/postgres-server.sh "$work/login"; }
-stop_at_end 'the PostgreSQL server'
-declare -A database=()
-while read -r word value <&"$answers" && [ "$word" != ready ]; do database[$word]=$value; done
-[ "${word:-}" = ready ] || fail 'the PostgreSQL server did not start'
-address=${database[address]}
+start_postgres
 cd "$work"
 
 psql() { "${database[bindir]}/psql" --no-psqlrc --pset=pager=off --host="${database[socket]}" --port="${address##*:}" --username=postgres --dbname=training "$@"; }

@@ -11,12 +11,7 @@ mkdir "$work/login" "$work/data"
 cp guest-example/data/breast_cancer.csv "$work/data/"
 cp -r guest-example/python "$work/project"
 export PYTHONPATH=$PWD/sdk/python/src PYTHONDONTWRITEBYTECODE=1
-coproc server { exec scripts/postgres-server.sh "$work/login"; }
-stop_at_end 'the PostgreSQL server'
-declare -A database=()
-while read -r word value <&"$answers" && [ "$word" != ready ]; do database[$word]=$value; done
-[ "${word:-}" = ready ] || fail 'the PostgreSQL server did not start'
-address=${database[address]}
+start_postgres
 cd "$work"
 python() { "$tools/bin/python" "$@"; }
 
