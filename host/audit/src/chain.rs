@@ -164,7 +164,7 @@ impl<R: BufRead> Lines<R> {
 }
 
 /// Reads the end of a file: its last complete line, newline included, and the number of bytes after
-/// it. The line is empty if there is none, and incomplete if it is longer than [`LINE_MAX`].
+/// it. The line is empty if the file has none, and incomplete if it is longer than [`LINE_MAX`].
 pub(super) fn last_line(file: &File) -> io::Result<(Vec<u8>, u64)> {
     let length = file.metadata()?.len();
     // A line and a torn part, each of bounded length, and the newline before.

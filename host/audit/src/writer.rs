@@ -95,9 +95,10 @@ impl Audit {
         Self::open_with(dir, sync, false, |file| file)
     }
 
-    /// Opens the audit log like [`Audit::open`], but continues a segment that an earlier process
-    /// opened in this way and left. Starts one if there is none, or other processes are writing
-    /// them. For processes that write a few events and end.
+    /// Opens the audit log like [`Audit::open`], but continues a shared segment, one that an earlier
+    /// process opened through this function and left open. Starts a new segment if there is no
+    /// shared one, or if other processes are writing to all of them. Use it in processes that write
+    /// a few events and end.
     ///
     /// # Errors
     /// Those of [`Audit::open`].

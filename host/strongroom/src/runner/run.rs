@@ -23,6 +23,8 @@ use super::{PreparedRun, Runner, StartError, log};
 const READER_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Runner {
+    /// Runs what was prepared and returns its record. Holds the slot `room` until the sandbox is
+    /// gone.
     pub(super) async fn run_prepared(
         &self,
         room: SemaphorePermit<'_>,
