@@ -57,12 +57,19 @@ fn alternating_writes_stop_at_secret_bytes() {
 #[test]
 fn reports_over_limit_stop_the_run() {
     let host = Host::new();
-    for kind in ["metrics", "progress"] {
+    for kind in ["metrics", "progress", "tags", "parameters", "text-names", "texts"] {
         let run = host.run("reports", "version = 1\n[limits]\nmetrics = 1000", &[kind]).stopped(Limit::Metrics);
         // Only the start and the end: reports are in the record and do not make the audit log grow.
         assert_eq!(host.events(&run.record).len(), 2);
         let points = run.record.metrics.values().map(|metric| metric.points.len()).sum::<usize>();
-        assert!(points == 1000 || run.record.progress.is_some(), "{points}");
+        let values = run.record.text_metrics.values().map(|metric| metric.points.len()).sum::<usize>();
+        let pairs = run.record.logged_tags.len() + run.record.logged_parameters.len();
+        match kind {
+            "progress" => assert!(run.record.progress.is_some()),
+            // Values of 8 KiB, of which fewer fit into the record.
+            "parameters" => assert!((100..1000).contains(&pairs), "{pairs}"),
+            _ => assert_eq!(points + values + pairs, 1000, "{kind}"),
+        }
     }
 }
 

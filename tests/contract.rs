@@ -1,5 +1,7 @@
 //! The guest contract, tested with honest guests.
 
+use std::collections::BTreeMap;
+
 use strongroom::record::Outcome;
 
 use crate::support::Host;
@@ -161,6 +163,53 @@ fn context_has_parameters_and_accepts_reports() {
     assert_eq!((loss.points.len(), loss.points[2].step), (3, Some(2)));
     assert_eq!(run.record.metrics["odd"].last.unwrap().0, f64::INFINITY);
     assert_eq!(run.record.progress.unwrap().message, "two of three");
+}
+
+#[test]
+fn tags_parameters_and_text_metrics_are_recorded_and_shown() {
+    let host = Host::new();
+    let run = host.run("labels", "version = 1\n[limits]\ntime = \"1000h\"", &[]).finished();
+    let run = run
+        .shows("empty name Err(\"a tag's name is 1 to 128 bytes\")")
+        .shows("line break Err(\"a parameter's name has no control characters\")")
+        .shows("long name Err(\"a text metric's name is 1 to 128 bytes\")")
+        .shows("long tag Err(\"a tag's value is at most 8192 bytes\")")
+        .shows("long parameter Err(\"a parameter's value is at most 8192 bytes\")")
+        .shows("long text Err(\"a text metric's value is at most 8192 bytes\")")
+        .shows("time left: true, and it decreases: true");
+    let seconds = run.shown.lines().find_map(|line| line.strip_prefix("seconds ")).unwrap();
+    assert!((1..=3_600_000).contains(&seconds.parse::<u64>().unwrap()), "{seconds}");
+    let pair = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+    assert_eq!(run.record.logged_tags, pair("team", "blue"));
+    assert_eq!(run.record.logged_parameters, pair("learning_rate", "0.01"));
+    let stage = &run.record.text_metrics["stage"];
+    let values: Vec<_> = stage.points.iter().map(|point| (point.step, point.value.as_str())).collect();
+    assert_eq!(values, [(Some(0), "read"), (Some(1), "fit"), (Some(2), "write")]);
+    assert_eq!(stage.dropped, 0);
+    assert_eq!(run.record.text_metrics["note"].points[0].step, None);
+
+    let id = run.record.id.to_string();
+    let stored: strongroom::record::RunRecord =
+        serde_json::from_str(&host.ok(&["runs", "show", &id, "--json"])).unwrap();
+    assert_eq!(stored, run.record);
+    for shown in [host.ok(&["runs", "show", &id]), host.ok(&["runs", "show", &id, "--html", "-"])] {
+        for part in ["learning_rate", "0.01", "team", "blue", "stage", "write", "step 2, 3 values"] {
+            assert!(shown.contains(part), "{part} is not in:\n{shown}");
+        }
+        assert!(!shown.contains("draft"), "{shown}");
+    }
+}
+
+// promise: Components built for an earlier version of the guest contract run unchanged.
+#[test]
+fn component_for_first_version_of_contract_runs() {
+    let host = Host::new();
+    host.set("key", "a-value-to-be-read");
+    let run = host.run("first-contract", "version = 1\n[secrets]\nkey = [\"get\"]", &[]).finished();
+    let loss = &run.record.metrics["loss"].points;
+    assert_eq!((loss.len(), loss[0].step, loss[0].value.0), (1, Some(7), 0.5));
+    assert_eq!(run.record.progress.as_ref().map(|progress| progress.message.as_str()), Some("half"));
+    assert_eq!((run.record.secrets.len(), run.record.secrets[0].count), (1, 1));
 }
 
 #[test]

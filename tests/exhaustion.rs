@@ -91,7 +91,7 @@ fn size_of_a_host_call_is_limited() {
     let host = Host::new();
     let policy = "version = 1\n[secrets]\n\"n*\" = [\"get\", \"set\", \"delete\"]\nkey = [\"set\"]";
     let ways = ways(&host, "large", policy);
-    assert_eq!(ways.len(), 32, "{ways:?}");
+    assert_eq!(ways.len(), 37, "{ways:?}");
     for way in ways {
         // A million names fit in a call but exceed the limit on requests, so none is decided.
         let limit = if way.starts_with("names") { Limit::Requests } else { Limit::HostCall };

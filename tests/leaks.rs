@@ -48,12 +48,18 @@ fn secret_printed_in_covered_encodings_is_redacted() {
         assert_eq!(find_leak(&record, VALUE), None);
         assert!(run.record.redactions > 20);
         assert!(run.record.metrics.keys().all(|name| !name.contains("hunter2")));
+        assert_eq!(run.record.logged_tags.values().collect::<Vec<_>>(), ["[redacted:key]"]);
+        assert_eq!(run.record.logged_parameters.values().collect::<Vec<_>>(), ["[redacted:key]"]);
+        assert_eq!(run.record.text_metrics.values().next().unwrap().points[0].value, "[redacted:key]");
+        for shown in [host.ok(&["runs", "show"]), host.ok(&["runs", "show", "--html", "-"])] {
+            assert_eq!(find_leak(shown.as_bytes(), VALUE), None);
+        }
         assert!(run.record.outputs.iter().all(|output| !output.path.contains("hunter2")), "{:?}", run.record.outputs);
     }
 }
 
-// attack: leak: put a secret into a panic, an error, a metric, a progress text, a file name or a
-// requested name -> all text of a component that is stored or shown passes the redactor
+// attack: leak: put a secret into a panic, an error, a metric, a tag, a progress text, a file name or
+// a requested name -> all text of a component that is stored or shown passes the redactor
 #[test]
 fn secret_in_a_failure_message_is_redacted() {
     let host = Host::new();
@@ -82,6 +88,9 @@ fn control_characters_in_stored_output_are_escaped() {
         run.shown
     );
     let run = run.shows("\\x1b]0;owned").shows("tab\tand newline stay");
+    assert_eq!(run.record.logged_tags["tag\\u{202e}"], "\\x1b[31mred");
+    assert_eq!(run.record.logged_parameters["parameter"], "\\x1b[1;1Houtcome  finished");
+    assert_eq!(run.record.text_metrics["text"].points[0].value, "red\\u{202e}\\r");
     let record = serde_json::to_string(&run.record).unwrap();
     assert!(!record.contains("\\u001b") && !record.contains('\u{202e}'), "{record}");
     // And in what the host prints about the run later.
@@ -204,8 +213,8 @@ fn component_cannot_read_the_hosts_credential() {
 }
 
 // promise: Nothing that a run leaves behind contains a secret value.
-// attack: leak: put a secret into a panic, an error, a metric, a progress text, a file name or a
-// requested name -> all text of a component that is stored or shown passes the redactor
+// attack: leak: put a secret into a panic, an error, a metric, a tag, a progress text, a file name or
+// a requested name -> all text of a component that is stored or shown passes the redactor
 #[test]
 fn files_left_by_a_run_contain_no_secret_value() {
     let host = Host::new();

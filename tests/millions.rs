@@ -5,7 +5,7 @@ use std::path::Path;
 
 use strongroom::audit::{self, Kind, Verdict};
 use strongroom::broker::REFUSALS_MAX;
-use strongroom::record::{Limit, METRIC_NAMES_MAX, METRIC_POINTS_MAX, RUN_POINTS_MAX};
+use strongroom::record::{Limit, METRIC_NAMES_MAX, METRIC_POINTS_MAX, RUN_POINTS_MAX, TEXT_POINTS_MAX};
 
 use crate::support::in_process::InProcessHost;
 use crate::support::{EndedRun, Host, isolated, leftovers};
@@ -110,6 +110,36 @@ fn million_reports_leave_a_bounded_record() {
         }
         // One more exceeds the limit.
         host.run("reports", &policy, &[kind, "1000001"]).stopped(Limit::Metrics);
+    }
+}
+
+// attack: resources: log a million tags, parameters or text metrics, or long ones -> their total size
+// in the run record is bounded
+#[test]
+fn million_texts_leave_a_bounded_record() {
+    let host = Host::new();
+    let policy = format!("version = 1\n[limits]\nmetrics = {MILLION}");
+    for (kind, count) in [("tags", MILLION), ("parameters", 10_000), ("text-names", MILLION), ("texts", MILLION)] {
+        let run = host.run("reports", &policy, &[kind, &count.to_string()]).finished();
+        assert_eq!(host.events(&run.record).len(), 2);
+        let record = host.home().join("runs").join(format!("{}.json", run.record.id));
+        assert!(record.metadata().unwrap().len() < 4 << 20, "{kind}: {}", record.metadata().unwrap().len());
+        let kept = run.record.logged_tags.len() + run.record.logged_parameters.len() + run.record.text_metrics.len();
+        match kind {
+            "texts" => {
+                let metric = &run.record.text_metrics["text"];
+                assert_eq!((metric.points.len(), metric.dropped), (TEXT_POINTS_MAX, MILLION - TEXT_POINTS_MAX as u64));
+                assert_eq!(metric.points.last().map(|last| last.value.as_str()), Some("999999"));
+                run.shows(&format!("{count} reported, 0 refused"));
+            }
+            _ => {
+                assert!((100..20_000).contains(&kept), "{kind}: {kept}");
+                run.shows(&format!("{count} reported, {} refused", count - kept as u64));
+            }
+        }
+        // The report shows a bounded part of it.
+        let page = host.ok(&["runs", "show", "--html", "-"]);
+        assert!(page.len() < 1 << 20, "{kind}: {}", page.len());
     }
 }
 

@@ -1,19 +1,20 @@
-//! Components of every WASI 0.2 patch level are subject to the same checks. The tests rewrite the
-//! imports of guests for each level.
+//! Components of every WASI 0.2 patch level are subject to the same checks, and components for every
+//! patch level of the guest contract run. The tests rewrite the imports of guests for each level.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
 
 use strongroom::record::{Limit, Outcome};
+use strongroom::runtime::imports::TRAINING_PATCH;
 
 use crate::support::in_process::InProcessHost;
-use crate::support::patch::{NEWEST, to_patch_level};
+use crate::support::patch::{CONTRACT, NEWEST, WASI, to_patch_level};
 use crate::support::{Host, guest};
 
 /// Returns a guest as a toolchain of another patch level would build it.
 fn guest_for(host: &InProcessHost, name: &str, patch: u64) -> String {
     let component = std::fs::read(guest(name)).unwrap();
-    let (component, rewritten) = to_patch_level(&component, patch);
+    let (component, rewritten) = to_patch_level(&component, WASI, patch);
     assert!(rewritten > 5, "only {rewritten} names of `{name}` were rewritten");
     let path: PathBuf = host.path().join(format!("{name}-0.2.{patch}.wasm"));
     std::fs::write(&path, &component).unwrap();
@@ -102,6 +103,49 @@ fn newer_patch_level_runs_only_with_functions_that_exist() {
     assert_eq!((run.code, run.record.outcome), (3, Outcome::Refused), "{}", run.shown);
     let reason = run.record.reason.unwrap();
     for text in ["`set-environment`", &format!("wasi:cli/environment@0.2.{}", NEWEST + 1), "this host has WASI 0.2."] {
+        assert!(reason.contains(text), "`{text}` is not in: {reason}");
+    }
+}
+
+// promise: Components built for an earlier version of the guest contract run unchanged.
+#[test]
+fn component_for_every_patch_level_of_contract_runs() {
+    let host = InProcessHost::new(&[("db-user", "alice-the-first")]);
+    let (labels, exercise) = (std::fs::read(guest("labels")).unwrap(), std::fs::read(guest("exercise")).unwrap());
+    for patch in 0..=TRAINING_PATCH + 1 {
+        let run = |name: &str, component: &[u8], policy: &str, args: &'static [&'static str]| {
+            let (component, rewritten) = to_patch_level(component, CONTRACT, patch);
+            assert!(rewritten > 0, "{name}");
+            let path = host.path().join(format!("{name}-0.1.{patch}.wasm"));
+            std::fs::write(&path, component).unwrap();
+            host.run(&path.to_string_lossy(), policy, args).finished()
+        };
+        let labelled = run("labels", &labels, "version = 1", &[]);
+        assert_eq!(labelled.record.logged_tags["team"], "blue", "0.1.{patch}");
+        let policy = "version = 1\n[secrets]\ndb-user = [\"get\"]";
+        let exercised = run("exercise", &exercise, policy, &["len=db-user"]);
+        assert!(exercised.shown.contains("len db-user: ok: 15"), "0.1.{patch}: {}", exercised.shown);
+    }
+}
+
+// attack: access: import a function that a linked interface does not have, in any WASI version ->
+// linking fails before any code runs and names the import
+#[test]
+fn newer_contract_with_unknown_function_is_refused_by_name() {
+    let host = Host::new();
+    let import = format!(
+        r#"(import "strongroom:training/context@0.1.{}" (instance (export "read-vault" (func (result string)))))"#,
+        TRAINING_PATCH + 1
+    );
+    let text = include_str!("guests/wat/wrong-import.wat");
+    let (start, rest) = text.split_once("(import").unwrap();
+    let (_, rest) = rest.split_once('\n').unwrap();
+    let path = host.file("newer.wasm", wat::parse_str(format!("{start}{import}\n{rest}")).unwrap());
+    let run = host.run(path.to_str().unwrap(), "version = 1", &[]);
+    assert_eq!((run.code, run.record.outcome), (3, Outcome::Refused), "{}", run.shown);
+    let reason = run.record.reason.unwrap();
+    let here = format!("but this host has 0.1.{TRAINING_PATCH} of it");
+    for text in ["`read-vault`", &format!("strongroom:training/context@0.1.{}", TRAINING_PATCH + 1), &here] {
         assert!(reason.contains(text), "`{text}` is not in: {reason}");
     }
 }

@@ -40,7 +40,7 @@ pub(crate) struct Import {
     has_result: bool,
 }
 
-const SECRETS: &str = "strongroom:training/secrets@0.1.0";
+const SECRETS: &str = "strongroom:training/secrets@0.1.1";
 const SECRETS_TYPES: &str = r#"
     (type $cases (variant
         (case "denied" string) (case "not-found" string) (case "invalid-name" string) (case "invalid-value" string)
@@ -50,7 +50,7 @@ const SECRETS_TYPES: &str = r#"
     (type $fields (record (field "version" string) (field "content-type" (option string))
         (field "updated" (option u64)) (field "expires" (option u64))))
     (export "description" (type $description (eq $fields)))"#;
-const CONTEXT: &str = "strongroom:training/context@0.1.0";
+const CONTEXT: &str = "strongroom:training/context@0.1.1";
 const POLL: &str = r#"(export "pollable" (type $pollable (sub resource)))"#;
 const ERROR: &str = r#"(export "error" (type $error (sub resource)))"#;
 const BEFORE_STREAMS: &str = r#"
@@ -142,6 +142,19 @@ pub(crate) const IMPORTS: &[Import] = &[
         r#"(param "done" u64) (param "total" u64) (param "message" string) (result (result (error string)))"#,
         "lliii",
     ),
+    context("set-tag", r#"(param "name" string) (param "value" string) (result (result (error string)))"#, "iiiii"),
+    context("remove-tag", r#"(param "name" string) (result (result (error string)))"#, "iii"),
+    context(
+        "log-parameter",
+        r#"(param "name" string) (param "value" string) (result (result (error string)))"#,
+        "iiiii",
+    ),
+    context(
+        "log-text",
+        r#"(param "name" string) (param "value" string) (param "step" (option u64)) (result (result (error string)))"#,
+        "iiiiili",
+    ),
+    context("remaining-time", "(result (option u64))", "i"),
     import(("", "wasi:cli/exit@0.2.0"), "", "exit", r#"(param "status" (result))"#, "i", false),
     import(
         ("", "wasi:cli/environment@0.2.0"),

@@ -273,6 +273,9 @@ fn new_record(broker: &Broker, spec: &RunSpec, component: ComponentRef, policy: 
         peak_memory_bytes: 0,
         cpu_micros: 0,
         metrics: BTreeMap::default(),
+        text_metrics: BTreeMap::new(),
+        logged_tags: BTreeMap::new(),
+        logged_parameters: BTreeMap::new(),
         progress: None,
         outputs: Vec::new(),
         outputs_omitted: 0,
@@ -294,7 +297,7 @@ fn over(limit: Limit, limits: &Limits) -> String {
         Limit::OutputFiles => ("made more files and folders", limits.output_files.to_string()),
         Limit::Requests => ("asked for secrets more often", limits.requests.to_string()),
         Limit::SecretBytes => ("wrote more bytes of secret values", show_size(limits.secret_bytes)),
-        Limit::Metrics => ("reported more metrics and progress", limits.metrics.to_string()),
+        Limit::Metrics => ("reported more metrics, tags and progress", limits.metrics.to_string()),
         Limit::Stack => return "it recursed deeper than the engine's stack: no policy changes that".to_owned(),
         Limit::Tables | Limit::HostCall | Limit::Resources | Limit::Compile => {
             return format!("it went over the host's fixed limit on `{}`: no policy changes that", limit.as_str());

@@ -24,6 +24,13 @@ pub const METRIC_POINTS_MAX: usize = 10_000;
 /// The number of points of all metrics together from which on the longest metrics are downsampled.
 pub const RUN_POINTS_MAX: usize = 100_000;
 
+/// The maximum number of values of each text metric in a record. A text metric with more values
+/// keeps the newest.
+pub const TEXT_POINTS_MAX: usize = 1_000;
+/// The bound on the tags, logged parameters and text metrics of a record together, in bytes of names
+/// and values with an allowance for each.
+pub const RUN_TEXT_MAX: usize = 1024 * 1024;
+
 /// The warning of a run without an output directory whose component wrote files.
 pub const OUTPUTS_DISCARDED: &str = "the outputs were discarded: the run has no output directory";
 
@@ -76,6 +83,16 @@ pub struct RunRecord {
     pub cpu_micros: u64,
     /// Metrics by name.
     pub metrics: BTreeMap<String, Metric>,
+    /// Text metrics by name. Absent if there are none, and in records of older versions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub text_metrics: BTreeMap<String, TextMetric>,
+    /// The tags that the component set. Absent if there are none, and in records of older versions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub logged_tags: BTreeMap<String, String>,
+    /// The parameters that the component logged; those that it was given are not among them. Absent
+    /// if there are none, and in records of older versions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub logged_parameters: BTreeMap<String, String>,
     /// The last progress report.
     pub progress: Option<Progress>,
     /// The files in the output directory, sorted by path.
@@ -333,6 +350,28 @@ pub struct Point {
     pub step: Option<u64>,
     /// The value.
     pub value: Number,
+}
+
+/// The values of one text metric.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextMetric {
+    /// The newest values, in logging order.
+    pub points: Vec<TextPoint>,
+    /// The number of older values that were not kept.
+    #[serde(default)]
+    pub dropped: u64,
+}
+
+/// One value of a text metric.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextPoint {
+    /// The step, if the component gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u64>,
+    /// The value, redacted and escaped.
+    pub value: String,
 }
 
 /// A floating-point number in JSON; NaN and the infinities are strings.

@@ -32,7 +32,7 @@ pub struct Limits {
     pub requests: u64,
     /// Bytes of the values that the run writes to the vault, even if a write fails. Default: 16 MiB.
     pub secret_bytes: u64,
-    /// Metric values and progress reports. Default: 100,000.
+    /// Metric values, tags, logged parameters and progress reports. Default: 100,000.
     pub metrics: u64,
 }
 

@@ -69,7 +69,7 @@ fn description(limit: &str) -> &'static str {
         "log-bytes" => "log output; further output is dropped and counted",
         "requests" => "requested secret names, including denials",
         "secret-bytes" => "bytes of secret values written to the vault",
-        _ => "metric values and progress reports",
+        _ => "metric values, tags and progress reports",
     }
 }
 

@@ -15,10 +15,10 @@ use wasmtime_wasi::{FsPerms, WasiCtx};
 
 use super::compile::MESSAGE_MAX;
 use super::component::Loaded;
-use super::context::Context;
+use super::context::{Context, Reports};
 use super::error_text;
 use super::guard::{Guard, contain, exhausted};
-use super::imports::{Entry, Interfaces, WASI_PATCH};
+use super::imports::{Entry, Interfaces};
 use super::network::{Network, Reachable};
 use super::observer::{Observer, Stream};
 use super::output::{Handover, Output, Recorder};
@@ -28,7 +28,7 @@ use super::state::RunState;
 use super::stop::StopCell;
 use super::training::Training;
 use strongroom_broker::{Ended, RunBroker, Timer};
-use strongroom_core::record::{LogCount, Metric, Progress};
+use strongroom_core::record::LogCount;
 use strongroom_core::spec::RunSpec;
 use strongroom_policy::Limits;
 
@@ -65,10 +65,8 @@ pub struct Account {
     pub peak_memory_bytes: u64,
     /// CPU time spent polling the run.
     pub cpu: Duration,
-    /// Metrics by name.
-    pub metrics: std::collections::BTreeMap<String, Metric>,
-    /// The last progress report.
-    pub progress: Option<Progress>,
+    /// Metrics, tags, logged parameters and progress.
+    pub reports: Reports,
     /// Bytes of log text kept and dropped.
     pub log: LogCount,
     /// Output that the observer has not yet received.
@@ -126,7 +124,7 @@ impl Executor {
         let mut cpu = Duration::ZERO;
         let set_up = self.store(&execution, &output, quota.clone(), stop.clone());
         broker.timer().lap(|timings| &mut timings.start);
-        let (ended, peak_memory_bytes, (metrics, progress)) = match set_up {
+        let (ended, peak_memory_bytes, reports) = match set_up {
             Err(error) => {
                 let broken = || {
                     Ended::HostFault(format!(
@@ -135,7 +133,7 @@ impl Executor {
                     ))
                 };
                 let ended = exhausted(&error).unwrap_or_else(broken);
-                (ended, 0, Default::default())
+                (ended, 0, Reports::default())
             }
             Ok(mut store) => {
                 let ended = self.drive(loaded, &mut store, broker.timer(), cancelled, &mut cpu).await;
@@ -151,7 +149,7 @@ impl Executor {
             }
         };
         let (log, handover) = output.close().await;
-        Account { ended, peak_memory_bytes, cpu, metrics, progress, log, handover }
+        Account { ended, peak_memory_bytes, cpu, reports, log, handover }
     }
 
     async fn drive(
@@ -179,9 +177,7 @@ impl Executor {
         let pre = self.linker.instantiate_pre(component).map_err(|error| {
             let why = error_text::format(&error, MESSAGE_MAX);
             match interfaces.newer_import() {
-                Some(import) => format!(
-                    "{why}; the component imports `{import}`, but this host has WASI 0.2.{WASI_PATCH}: build it for that version"
-                ),
+                Some(newer) => format!("{why}; {newer}"),
                 None => why,
             }
         })?;

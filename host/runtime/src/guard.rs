@@ -2,8 +2,8 @@
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{Either, select};
@@ -48,11 +48,30 @@ pub struct Guard {
     broker: Arc<RunBroker>,
     stop: StopCell,
     time: Duration,
+    deadline: Deadline,
+}
+
+/// When a run reaches its `time` limit; `None` until its guard is in use. Shared between a run's
+/// guard and its state, which tells the component.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Deadline(Arc<Mutex<Option<Instant>>>);
+
+impl Deadline {
+    fn set(&self, time: Duration) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now().checked_add(time);
+    }
+
+    /// Returns the time that is left, and zero afterwards. `None` if there is no limit yet, or if it
+    /// is beyond the range of the clock.
+    pub(super) fn remaining(&self) -> Option<Duration> {
+        let deadline = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
 }
 
 impl Guard {
-    pub(super) fn new(broker: Arc<RunBroker>, stop: StopCell, time: Duration) -> Self {
-        Self { broker, stop, time }
+    pub(super) fn new(broker: Arc<RunBroker>, stop: StopCell, time: Duration, deadline: Deadline) -> Self {
+        Self { broker, stop, time, deadline }
     }
 
     /// Waits for a call into the guest, instantiation included, until the run's `time` has passed
@@ -67,6 +86,7 @@ impl Guard {
         call: impl Future<Output = wasmtime::Result<R>>,
         cancelled: impl Future<Output = ()>,
     ) -> Result<R, Ended> {
+        self.deadline.set(self.time);
         let run = tokio::time::timeout(self.time, AssertUnwindSafe(call).catch_unwind());
         let called = match select(pin!(run), pin!(cancelled)).await {
             Either::Left((called, _)) => called,
@@ -172,10 +192,24 @@ mod tests {
         assert_eq!(exhausted(&wasmtime::Error::msg("out of memory")), None);
     }
 
+    #[test]
+    fn remaining_time_is_known_once_the_limit_runs() {
+        let deadline = Deadline::default();
+        assert_eq!(deadline.remaining(), None);
+        deadline.set(Duration::from_secs(3600));
+        let left = deadline.remaining().unwrap();
+        assert!(left <= Duration::from_secs(3600) && deadline.remaining().unwrap() <= left);
+        deadline.set(Duration::ZERO);
+        assert_eq!(deadline.remaining(), Some(Duration::ZERO));
+        deadline.set(Duration::MAX);
+        assert_eq!(deadline.remaining(), None);
+    }
+
     #[tokio::test]
     async fn function_name_with_a_limit_message_is_not_a_limit() {
         let (_home, session) = crate::session_for_tests::session_for_tests().await;
-        let guard = Guard::new(Arc::clone(session.broker()), StopCell::default(), Duration::from_secs(1));
+        let guard =
+            Guard::new(Arc::clone(session.broker()), StopCell::default(), Duration::from_secs(1), Deadline::default());
         for text in ["fuel allocated for hostcalls has been exhausted", "store handle limit exceeded"] {
             let trap = wasmtime::Error::from(Trap::UnreachableCodeReached);
             let named = trap.context(format!("wasm backtrace: 0: 0x2a - module!{text}"));

@@ -17,8 +17,15 @@ use super::text;
 /// component built for a newer one runs if it imports only functions that the engine has.
 pub const WASI_PATCH: u64 = 12;
 
-/// The version of `strongroom:training` that is linked.
-pub const TRAINING_VERSION: &str = "0.1.0";
+/// The newest patch of `strongroom:training` 0.1 that is linked. A component built for an older one
+/// runs, and one built for a newer one runs if it imports only functions that this host has.
+pub const TRAINING_PATCH: u64 = 1;
+
+/// The linked version of WASI, without its patch.
+const WASI_MINOR: &str = "0.2.";
+
+/// The linked version of `strongroom:training`, without its patch.
+const TRAINING_MINOR: &str = "0.1.";
 
 /// The maximum of imports, and of exports, at a component's top level. A packed Python interpreter
 /// has about 40.
@@ -162,16 +169,27 @@ impl Interfaces {
         Err(Malformed::NoEntry { other: other.map(|item| item.name.clone()) })
     }
 
-    /// Returns the first import of a patch of WASI 0.2 that is newer than the engine's.
-    pub(crate) fn newer_import(&self) -> Option<&str> {
-        let names = self.imports.iter().map(|item| item.name.as_str()).filter(|name| name.starts_with("wasi:"));
-        let is_newer = |name: &str| name.split_once('@').and_then(|(_, version)| patch(version)) > Some(WASI_PATCH);
-        names.into_iter().find(|name| is_newer(name))
+    /// Describes the first import of a newer patch of WASI 0.2 or of the guest contract than this
+    /// host has: a linking error may be due to it.
+    pub(crate) fn newer_import(&self) -> Option<String> {
+        self.imports.iter().find_map(|item| {
+            let (id, version) = item.name.split_once('@')?;
+            let (here, release) = match id {
+                id if TRAINING.contains(&id) && patch(version, TRAINING_MINOR) > Some(TRAINING_PATCH) => {
+                    (format!("{TRAINING_MINOR}{TRAINING_PATCH} of it"), "build against this release's `wit/`")
+                }
+                id if id.starts_with("wasi:") && patch(version, WASI_MINOR) > Some(WASI_PATCH) => {
+                    (format!("WASI {WASI_MINOR}{WASI_PATCH}"), "build it for that version")
+                }
+                _ => return None,
+            };
+            Some(format!("the component imports `{}`, but this host has {here}: {release}", item.name))
+        })
     }
 }
 
 fn is_run(name: &str) -> bool {
-    matches!(name.split_once('@'), Some(("wasi:cli/run", version)) if patch(version).is_some())
+    matches!(name.split_once('@'), Some(("wasi:cli/run", version)) if patch(version, WASI_MINOR).is_some())
 }
 
 /// Why some bytes are not a component that can run. Each text completes "the component `x` ...".
@@ -422,9 +440,10 @@ fn refuse(item: &Item) -> Option<String> {
     };
     if TRAINING.contains(&id) {
         let found = version.map_or_else(|| "none".to_owned(), |version| format!("`{version}`"));
-        return (version != Some(TRAINING_VERSION)).then(|| {
+        // Linking decides about the patch, as for WASI.
+        return version.and_then(|version| patch(version, TRAINING_MINOR)).is_none().then(|| {
             format!(
-                "this host has version `{TRAINING_VERSION}` of it, not {found}: build against this release's `wit/`"
+                "this host has version `{TRAINING_MINOR}{TRAINING_PATCH}` of it, not {found}: build against this release's `wit/`"
             )
         });
     }
@@ -454,15 +473,15 @@ fn refuse_wasi(id: &str, version: Option<&str>) -> Option<String> {
     }
     // Linking decides about a newer patch: the engine has all functions that the component imports, or
     // the error names the first that is missing.
-    match version.and_then(patch) {
+    match version.and_then(|version| patch(version, WASI_MINOR)) {
         Some(_) => None,
         None => Some("only released versions of WASI 0.2 are linked: build for `wasm32-wasip2`".to_owned()),
     }
 }
 
-/// Returns the patch number of a released version 0.2.
-fn patch(version: &str) -> Option<u64> {
-    let patch = version.strip_prefix("0.2.")?;
+/// Returns the patch number of a released version that starts with `minor`, such as `0.2.`.
+fn patch(version: &str, minor: &str) -> Option<u64> {
+    let patch = version.strip_prefix(minor)?;
     let plain = patch.bytes().all(|byte| byte.is_ascii_digit()) && (patch == "0" || !patch.starts_with('0'));
     if plain { patch.parse().ok() } else { None }
 }

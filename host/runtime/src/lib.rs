@@ -34,11 +34,12 @@ mod state;
 mod stop;
 pub mod store;
 mod text;
+mod texts;
 mod training;
 
 pub use compile::{ChildCompiler, Compile, CompileError};
 pub use component::{Candidate, LoadError, Loaded, Loader};
-pub use context::{MESSAGE_MAX, METRIC_NAME_MAX};
+pub use context::{MESSAGE_MAX, METRIC_NAME_MAX, Reports, TEXT_MAX};
 pub use engine::{EngineError, EngineOptions, Ticker, engine};
 pub use guard::{Guard, contain};
 pub use limits::{HOST_CALL_BYTES_MAX, INSTANCES_MAX, RESOURCES_MAX, TABLE_ELEMENTS_MAX};

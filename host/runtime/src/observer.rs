@@ -11,7 +11,7 @@ pub enum Stream {
     Stderr,
 }
 
-/// Receives a run's output, metrics and progress while it is in progress. All text has passed
+/// Receives a run's output, metrics, tags and progress while it is in progress. All text has passed
 /// through the run's redactor. `output` is called from one thread at a time and may block; the
 /// component then waits. The run itself calls the other methods, which should return quickly.
 pub trait Observer: Send + Sync {
@@ -24,6 +24,22 @@ pub trait Observer: Send + Sync {
     /// Called when a metric is logged. The name contains no control characters.
     fn metric(&self, name: &str, value: f64, step: Option<u64>) {
         let _ = (name, value, step);
+    }
+
+    /// Called when a value of a text metric is logged. Neither text contains control characters.
+    fn text(&self, name: &str, value: &str, step: Option<u64>) {
+        let _ = (name, value, step);
+    }
+
+    /// Called when the component sets a tag, and with `None` when it removes one. Neither text
+    /// contains control characters.
+    fn tag(&self, name: &str, value: Option<&str>) {
+        let _ = (name, value);
+    }
+
+    /// Called when the component logs a parameter. Neither text contains control characters.
+    fn parameter(&self, name: &str, value: &str) {
+        let _ = (name, value);
     }
 
     /// Called when the component reports progress. The message contains no control characters.

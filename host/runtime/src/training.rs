@@ -11,13 +11,13 @@ use std::time::Duration;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{HasData, Linker};
 
-use super::context::Context;
-use super::guard::Guard;
+use super::context::{Context, Reports};
+use super::guard::{Deadline, Guard};
 use super::limits::Limiter;
 use super::observer::Observer;
 use super::stop::StopCell;
 use strongroom_broker::{Description, GuestError, RequestError, RunBroker, Session};
-use strongroom_core::record::{Metric, Progress, RunRecord};
+use strongroom_core::record::RunRecord;
 use strongroom_core::secret::Secret;
 use strongroom_policy::Limits;
 
@@ -34,7 +34,7 @@ mod bindings {
 
 use bindings::strongroom::training::{context, secrets};
 
-const SECRETS: &str = "strongroom:training/secrets@0.1.0";
+const SECRETS: &str = "strongroom:training/secrets@0.1.1";
 
 /// One run's state for the guest contract: its broker, its context, and its store's limits.
 pub struct Training {
@@ -43,6 +43,7 @@ pub struct Training {
     stop: StopCell,
     limiter: Limiter,
     time: Duration,
+    deadline: Deadline,
 }
 
 impl Training {
@@ -56,19 +57,20 @@ impl Training {
     }
 
     pub(super) fn of(broker: Arc<RunBroker>, context: Context, stop: StopCell, limits: &Limits) -> Self {
-        Self { broker, context, limiter: Limiter::new(limits.memory, stop.clone()), stop, time: limits.time }
+        let limiter = Limiter::new(limits.memory, stop.clone());
+        Self { broker, context, limiter, stop, time: limits.time, deadline: Deadline::default() }
     }
 
     /// Returns the guard for calls into the guest.
     pub fn guard(&self) -> Guard {
-        Guard::new(Arc::clone(&self.broker), self.stop.clone(), self.time)
+        Guard::new(Arc::clone(&self.broker), self.stop.clone(), self.time, self.deadline.clone())
     }
 
-    /// Adds the run's measurements and reports to its record: memory, metrics, progress. Call it
-    /// once, at the end.
+    /// Adds the run's measurements and reports to its record: memory, metrics, tags, logged parameters,
+    /// progress. Call it once, at the end.
     pub fn report(&mut self, record: &mut RunRecord) {
         record.peak_memory_bytes = self.peak_memory();
-        (record.metrics, record.progress) = self.take_reports();
+        self.take_reports().store(record);
     }
 
     pub(super) fn limiter(&mut self) -> &mut Limiter {
@@ -79,7 +81,7 @@ impl Training {
         self.limiter.peak()
     }
 
-    pub(super) fn take_reports(&mut self) -> (BTreeMap<String, Metric>, Option<Progress>) {
+    pub(super) fn take_reports(&mut self) -> Reports {
         self.context.take_reports()
     }
 }
@@ -131,6 +133,26 @@ impl context::Host for &mut Training {
 
     fn report_progress(&mut self, done: u64, total: u64, message: String) -> wasmtime::Result<Result<(), String>> {
         Ok(self.context.report_progress(done, total, &message)?)
+    }
+
+    fn set_tag(&mut self, name: String, value: String) -> wasmtime::Result<Result<(), String>> {
+        Ok(self.context.set_tag(&name, &value)?)
+    }
+
+    fn remove_tag(&mut self, name: String) -> wasmtime::Result<Result<(), String>> {
+        Ok(self.context.remove_tag(&name)?)
+    }
+
+    fn log_parameter(&mut self, name: String, value: String) -> wasmtime::Result<Result<(), String>> {
+        Ok(self.context.log_parameter(&name, &value)?)
+    }
+
+    fn log_text(&mut self, name: String, value: String, step: Option<u64>) -> wasmtime::Result<Result<(), String>> {
+        Ok(self.context.log_text(&name, &value, step)?)
+    }
+
+    fn remaining_time(&mut self) -> wasmtime::Result<Option<u64>> {
+        Ok(self.deadline.remaining().map(|left| u64::try_from(left.as_nanos()).unwrap_or(u64::MAX)))
     }
 }
 

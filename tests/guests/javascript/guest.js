@@ -1,7 +1,7 @@
 // Reads a granted secret, asks for a denied one, and records a metric.
 // Built by scripts/toolchains.sh.
-import { logMetric, parameters } from "strongroom:training/context@0.1.0";
-import { getSecret } from "strongroom:training/secrets@0.1.0";
+import { logMetric, parameters } from "strongroom:training/context@0.1.1";
+import { getSecret } from "strongroom:training/secrets@0.1.1";
 
 export function train() {
   const key = getSecret("key");

@@ -95,7 +95,7 @@ fn linker(engine: &Engine) -> Linker<State> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
     let value: Arc<str> = super::host::value(0).into();
-    let mut contract = linker.instance("strongroom:training/secrets@0.1.0").unwrap();
+    let mut contract = linker.instance("strongroom:training/secrets@0.1.1").unwrap();
     contract
         .func_wrap_async("get-secret", move |_, (_name,): (String,)| {
             let value = Arc::clone(&value);
@@ -111,14 +111,25 @@ fn linker(engine: &Engine) -> Linker<State> {
         "delete-secret",
         "delete-secrets",
     ];
-    const CONTEXT: [&str; 5] = ["run-id", "parameter", "parameters", "log-metric", "report-progress"];
+    const CONTEXT: [&str; 10] = [
+        "run-id",
+        "parameter",
+        "parameters",
+        "log-metric",
+        "report-progress",
+        "set-tag",
+        "remove-tag",
+        "log-parameter",
+        "log-text",
+        "remaining-time",
+    ];
     let absent = |instance: &mut LinkerInstance<'_, State>, functions: &[&str]| {
         for function in functions {
             instance.func_new(function, |_, _, _, _| Err(wasmtime::format_err!("not there"))).unwrap();
         }
     };
     absent(&mut contract, &SECRETS);
-    absent(&mut linker.instance("strongroom:training/context@0.1.0").unwrap(), &CONTEXT);
+    absent(&mut linker.instance("strongroom:training/context@0.1.1").unwrap(), &CONTEXT);
     linker
 }
 

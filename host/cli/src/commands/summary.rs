@@ -9,7 +9,7 @@ use super::style::{self, paint};
 use super::{out, show};
 use strongroom::escape::escape_controls;
 use strongroom::ids::Digest;
-use strongroom::record::{Blame, Metric, NetworkUse, Outcome, RunRecord, SecretUse};
+use strongroom::record::{Blame, Metric, NetworkUse, Outcome, RunRecord, SecretUse, TextMetric};
 use strongroom::runtime::Stream;
 
 /// The maximum number of lines per section.
@@ -18,6 +18,8 @@ const SECTION_MAX: usize = 20;
 const SENTENCE_WIDTH: usize = 100;
 /// The minimum width of a sentence, however narrow the terminal is.
 const SENTENCE_MIN: usize = 30;
+/// The maximum width of a text of the component in a table.
+const TEXT_WIDTH: usize = 60;
 /// The indentation of a section's lines.
 const INDENT: usize = 2 + LABEL_WIDTH;
 /// The width of the label column.
@@ -61,6 +63,11 @@ fn summary(record: &RunRecord, width: usize) -> Vec<String> {
     }
     let metrics: Vec<Vec<String>> = record.metrics.iter().map(|(name, metric)| metric_row(name, metric)).collect();
     table.add("metrics", first_rows(&metrics, &[1]));
+    let texts: Vec<Vec<String>> = record.text_metrics.iter().map(|(name, metric)| text_row(name, metric)).collect();
+    table.add("text metrics", first_rows(&texts, &[]));
+    let logged = logged(record)
+        .map(|(kind, name, value)| vec![kind.to_owned(), name.to_owned(), show::shortened(value, TEXT_WIDTH)]);
+    table.add("logged", first_rows(&logged.collect::<Vec<_>>(), &[]));
     if let Some(progress) = record.progress.as_ref().filter(|_| record.outcome != Outcome::Finished) {
         let of = if progress.total > 0 { format!(" of {}", progress.total) } else { String::new() };
         let message = if progress.message.is_empty() { String::new() } else { format!(": {}", progress.message) };
@@ -220,14 +227,36 @@ fn metric_row(name: &str, metric: &Metric) -> Vec<String> {
     let last = metric.last.map_or_else(String::new, |value| show::number(value.0));
     let points = metric.points.len() as u64 + metric.dropped;
     let step = metric.points.last().and_then(|point| point.step).filter(|_| metric.dropped == 0);
+    vec![name.to_owned(), last, step_and_count(step, points, "points")]
+}
+
+fn text_row(name: &str, metric: &TextMetric) -> Vec<String> {
+    let last = metric.points.last();
+    let value = last.map_or_else(String::new, |point| show::shortened(&point.value, TEXT_WIDTH));
+    vec![name.to_owned(), value, text_facts(metric)]
+}
+
+/// Describes the values of a text metric besides the last.
+pub(super) fn text_facts(metric: &TextMetric) -> String {
+    let count = (metric.points.len() as u64).saturating_add(metric.dropped);
+    step_and_count(metric.points.last().and_then(|point| point.step), count, "values")
+}
+
+fn step_and_count(step: Option<u64>, count: u64, unit: &str) -> String {
     let mut about = Vec::new();
     if let Some(step) = step {
         about.push(format!("step {step}"));
     }
-    if points > 1 {
-        about.push(format!("{points} points"));
+    if count > 1 {
+        about.push(format!("{count} {unit}"));
     }
-    vec![name.to_owned(), last, about.join(", ")]
+    about.join(", ")
+}
+
+/// Returns the tags and parameters that the component logged: kind, name and value.
+pub(super) fn logged(record: &RunRecord) -> impl Iterator<Item = (&'static str, &str, &str)> {
+    let parameters = record.logged_parameters.iter().map(|(name, value)| ("parameter", name.as_str(), value.as_str()));
+    parameters.chain(record.logged_tags.iter().map(|(name, value)| ("tag", name.as_str(), value.as_str())))
 }
 
 /// Formats the first rows as columns, with the number of further rows.

@@ -139,7 +139,10 @@ fn async_abi_is_told_from_damage() {
 
 #[test]
 fn contract_and_all_wasi_patches_are_linked() {
-    let mut imports: String = TRAINING.iter().map(|id| instance(&format!("{id}@{TRAINING_VERSION}"))).collect();
+    let mut imports = String::new();
+    for patch in 0..=TRAINING_PATCH {
+        imports.extend(TRAINING.iter().map(|id| instance(&format!("{id}@0.1.{patch}"))));
+    }
     for (index, id) in WASI.iter().enumerate() {
         let patch = index as u64 % (WASI_PATCH + 1);
         imports.push_str(&instance(&format!("{id}@0.2.{patch}")));
@@ -150,6 +153,15 @@ fn contract_and_all_wasi_patches_are_linked() {
         let interfaces = inspect(&component(&instance(&format!("wasi:cli/environment@0.2.{patch}")))).unwrap();
         assert_eq!(refused(&interfaces), [], "{patch}");
         assert_eq!(interfaces.newer_import().is_some(), patch > WASI_PATCH, "{patch}");
+    }
+    for patch in (0..=TRAINING_PATCH + 1).chain([99, u64::MAX]) {
+        let name = format!("strongroom:training/context@0.1.{patch}");
+        let interfaces = inspect(&component(&instance(&name))).unwrap();
+        assert_eq!(refused(&interfaces), [], "{patch}");
+        let newer = interfaces.newer_import();
+        assert_eq!(newer.is_some(), patch > TRAINING_PATCH, "{patch}");
+        let here = format!("`{name}`, but this host has 0.1.{TRAINING_PATCH} of it: ");
+        assert!(newer.is_none_or(|newer| newer.contains(&here)), "{patch}");
     }
 }
 
@@ -169,9 +181,10 @@ fn everything_else_is_refused_by_name_and_all_of_it() {
         ("wasi:clocks/timezone@0.2.12", "this part of WASI is not linked"),
         ("wasi:keyvalue/store@0.2.0-draft", "this part of WASI is not linked"),
         ("wasi:cli/run@0.2.0", "this part of WASI is not linked"),
-        ("strongroom:training/secrets@0.1.1", "this host has version `0.1.0` of it, not `0.1.1`"),
-        ("strongroom:training/secrets@0.2.0", "this host has version `0.1.0` of it, not `0.2.0`"),
-        ("strongroom:training/secrets", "this host has version `0.1.0` of it, not none"),
+        ("strongroom:training/secrets@0.2.0", "this host has version `0.1.1` of it, not `0.2.0`"),
+        ("strongroom:training/secrets@0.1.0-rc", "this host has version `0.1.1` of it, not `0.1.0-rc`"),
+        ("strongroom:training/secrets@0.1.99999999999999999999", "this host has version `0.1.1` of it"),
+        ("strongroom:training/secrets", "this host has version `0.1.1` of it, not none"),
         ("strongroom:training/admin@0.1.0", "strongroom has no such interface"),
         ("strongroom:vault/operator@0.1.0", "strongroom has no such interface"),
         ("example:host/anything@1.0.0", "it is no interface of strongroom or of WASI 0.2"),
@@ -310,6 +323,19 @@ fn engine_links_every_listed_interface_at_the_newest_patch() {
             interface.func_wrap(item, |_, (): ()| Ok(())).is_err()
         };
         assert_eq!((there(WASI_PATCH), there(WASI_PATCH + 1)), (true, false), "{id}");
+    }
+}
+
+#[test]
+fn contract_is_linked_at_the_newest_patch() {
+    let engine = engine(&EngineOptions { pooling: false, max_runs: 1 }).unwrap();
+    let mut linker = crate::linker::linker(&engine).unwrap();
+    for (id, function) in TRAINING.iter().zip(["get-secret", "remaining-time"]) {
+        let mut there = |patch: u64| {
+            let mut interface = linker.instance(&format!("{id}@0.1.{patch}")).unwrap();
+            interface.func_wrap(function, |_, (): ()| Ok(())).is_err()
+        };
+        assert_eq!((there(TRAINING_PATCH), there(TRAINING_PATCH + 1)), (true, false), "{id}");
     }
 }
 

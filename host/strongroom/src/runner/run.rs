@@ -159,8 +159,7 @@ impl Runner {
         record.warnings.extend(loaded.warnings);
         record.peak_memory_bytes = account.peak_memory_bytes;
         record.cpu_micros = u64::try_from(account.cpu.as_micros()).unwrap_or(u64::MAX);
-        record.metrics = account.metrics;
-        record.progress = account.progress;
+        account.reports.store(record);
         record.log = account.log;
         Ran { ended: account.ended, handover: Some(account.handover) }
     }

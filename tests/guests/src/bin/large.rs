@@ -45,6 +45,11 @@ const WAYS: &[Way] = &[
     ("parameter", || shorten(context::parameter(&text()))),
     ("log-metric", || shorten(context::log_metric(&text(), 0.0, None))),
     ("report-progress", || shorten(context::report_progress(0, 0, &text()))),
+    ("set-tag name", || shorten(context::set_tag(&text(), ""))),
+    ("set-tag value", || shorten(context::set_tag("tag", &text()))),
+    ("remove-tag", || shorten(context::remove_tag(&text()))),
+    ("log-parameter", || shorten(context::log_parameter("parameter", &text()))),
+    ("log-text", || shorten(context::log_text("text", &text(), None))),
     ("stdout write", || shorten(wasip2::cli::stdout::get_stdout().write(text().as_bytes()))),
     ("stderr blocking-write", || {
         shorten(wasip2::cli::stderr::get_stderr().blocking_write_and_flush(text().as_bytes()))

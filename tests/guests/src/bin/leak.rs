@@ -1,6 +1,6 @@
 //! Prints a secret in each covered encoding, in writes of as many bytes as its argument says. Then
-//! uses it as a metric's name, in progress, as a file's name, as the name of a secret, and in a
-//! failure message.
+//! uses it as the name and the value of metrics, tags and parameters, in progress, as a file's name,
+//! as the name of a secret, and in a failure message.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use strongroom_test_guests::{arg, context, secrets, show};
@@ -57,6 +57,9 @@ fn main() {
     }
     let short: String = value.chars().filter(|c| !c.is_control()).take(100).collect();
     println!("metric {:?}", context::log_metric(&format!("m {short}"), 1.0, None).is_ok());
+    println!("tag {:?}", context::set_tag(&format!("t {short}"), &value).is_ok());
+    println!("parameter {:?}", context::log_parameter(&format!("p {short}"), &hex).is_ok());
+    println!("text {:?}", context::log_text(&format!("x {short}"), &percent, None).is_ok());
     println!("progress {:?}", context::report_progress(1, 2, &format!("using {value}")).is_ok());
     println!("file {:?}", std::fs::write(format!("/output/{}", value.lines().last().unwrap()), "x").is_ok());
     println!("name {}", show(&secrets::get_secret(&value)));

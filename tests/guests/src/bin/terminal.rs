@@ -17,6 +17,9 @@ fn main() {
     }
     println!("tab\tand newline stay");
     let _ = context::report_progress(1, 1, "\u{1b}[31mred\u{202e}");
+    let _ = context::set_tag("tag\u{202e}", "\u{1b}[31mred");
+    let _ = context::log_parameter("parameter", "\u{1b}[1;1Houtcome  finished");
+    let _ = context::log_text("text", "red\u{202e}\r", None);
     let _ = secrets::get_secret("\u{1b}[2Jname");
     let _ = std::fs::write("/output/\u{1b}[31mred", "x");
 }

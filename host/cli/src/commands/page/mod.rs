@@ -26,6 +26,8 @@ use strongroom::runs::{LogLine, LogStream};
 const ROWS_MAX: usize = 300;
 /// The maximum number of plots. Other metrics are rows of a table.
 const PLOTS_MAX: usize = 60;
+/// The maximum length of a text of the component in a table, in characters.
+const TEXT_SHOWN: usize = 500;
 /// The number of bytes of the log that are shown, from its beginning and its end.
 const LOG_SHOWN: usize = 1024 * 1024;
 /// The size in bytes up to which the record is shown.
@@ -78,6 +80,12 @@ pub(super) fn render(input: &ReportInput<'_>) -> Result<String, minijinja::Error
     };
     let denied = record.secrets.iter().filter(|used| used.denied > 0);
     let allowing = summary::merge_grants(denied.filter_map(|used| used.would_allow.as_deref()));
+    let logged = summary::logged(record)
+        .map(|(kind, name, value)| [kind, name, &show::shortened(value, TEXT_SHOWN)].map(str::to_owned));
+    let texts = record.text_metrics.iter().map(|(name, metric)| {
+        let last = metric.points.last().map_or("", |point| point.value.as_str());
+        [name.clone(), show::shortened(last, TEXT_SHOWN), summary::text_facts(metric)]
+    });
     let outputs = record.outputs.iter();
     let data = context! {
         record,
@@ -94,8 +102,10 @@ pub(super) fn render(input: &ReportInput<'_>) -> Result<String, minijinja::Error
         progress_done => record.progress.as_ref().map_or(0, |progress| progress.done.min(progress.total)),
         served => secrets(|used| used.count),
         facts => facts(record),
+        logged => rows(logged),
         plots,
         numbers,
+        texts => rows(texts),
         outputs => rows(outputs.map(|output| [output.path.clone(), show::size(output.bytes), output.sha256.to_string()])),
         log,
         log_cut,

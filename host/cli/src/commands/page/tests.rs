@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use strongroom::record::{Blame, Limit, Metric, Number, Output, Point, Progress, SecretUse};
+use strongroom::record::{Blame, Limit, Metric, Number, Output, Point, Progress, SecretUse, TextMetric, TextPoint};
 
 const RECORD: &str = include_str!("../testdata/record.json");
 
@@ -63,6 +63,10 @@ fn filled(text: &str, value: f64) -> (RunRecord, Vec<LogLine>) {
     let points = vec![point(1, 1.0), point(2, value), point(3, 2.0)];
     record.metrics.insert(text.into(), Metric { points, last: Some(Number(value)), dropped: 3 });
     record.metrics.insert(format!("one {text}"), Metric { last: Some(Number(value)), ..Metric::default() });
+    record.logged_tags.insert(text.into(), text.into());
+    record.logged_parameters.insert(text.into(), text.into());
+    let values = vec![TextPoint { step: Some(1), value: text.into() }, TextPoint { step: None, value: text.into() }];
+    record.text_metrics.insert(text.into(), TextMetric { points: values, dropped: 1 });
     let log = vec![
         self::text(LogStream::Out, text),
         LogLine::LeftOut(1 << 20),
@@ -195,14 +199,14 @@ fn hostile_text_in_report_stays_text() {
         let plain = hostile.chars().all(|c| !c.is_control() && c < '\u{200b}');
         if plain && !hostile.is_empty() {
             // It appears in the path, the reason, the warning, the progress, two tables, the policy
-            // line, the outputs, two metrics, twice in a plot, the log, the audit events, the
-            // identifiers and the record.
+            // line, the outputs, two metrics, twice in a plot, name and value of a tag, a parameter
+            // and a text metric, the log, the audit events, the identifiers and the record.
             let seen = shown(&page).matches(hostile).count();
-            assert!(seen >= 15, "{hostile:?} is shown {seen} times");
+            assert!(seen >= 21, "{hostile:?} is shown {seen} times");
         }
     }
     let (record, log) = filled("\u{202e}x\0", 1.0);
-    assert!(shown(&page_with(&record, log, "")).matches("\\u{202e}x\\x00").count() >= 15);
+    assert!(shown(&page_with(&record, log, "")).matches("\\u{202e}x\\x00").count() >= 21);
 }
 
 #[test]
@@ -225,6 +229,10 @@ fn report_shows_every_part_of_run() {
         "dataset-key",
         "200 of 300: fitting",
         "report.txt",
+        "mlflow.note.content",
+        "so its end is cut",
+        "learning_rate",
+        "step 2, 3 values",
         "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
         "hello",
         "oops",
@@ -273,6 +281,10 @@ fn report_of_large_run_has_bounded_size() {
     let metric = Metric { last: points.last().map(|point| point.value), points, dropped: 1_000_000 };
     record.metrics = (0..200).map(|at| (format!("metric-{at:03}"), metric.clone())).collect();
     record.outputs = vec![record.outputs[1].clone(); 10_000];
+    record.logged_tags = (0..2_000).map(|at| (format!("tag-{at:04}"), "&".repeat(8_192))).collect();
+    let value = TextPoint { step: None, value: "&".repeat(8_192) };
+    let texts = TextMetric { points: vec![value], dropped: 0 };
+    record.text_metrics = (0..2_000).map(|at| (format!("text-{at:04}"), texts.clone())).collect();
     let lines: Vec<LogLine> = (0..60_000).map(|at| text(LogStream::Out, &format!("{at} {}", "x".repeat(40)))).collect();
     let page = page_with(&record, lines, "");
     check(&page);
@@ -280,6 +292,7 @@ fn report_of_large_run_has_bounded_size() {
     let shown = shown(&page);
     for part in [
         "and 9700 more",
+        "and 1700 more",
         "MiB not shown on this page",
         "\n0 xxx",
         "59999 xxx",

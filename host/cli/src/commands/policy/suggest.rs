@@ -96,7 +96,12 @@ fn usage(record: &RunRecord) -> Usage {
         .iter()
         .flat_map(|output| output.path.match_indices('/').filter_map(|(at, _)| output.path.get(..at)))
         .collect();
-    let points = record.metrics.values().map(|metric| (metric.points.len() as u64).saturating_add(metric.dropped));
+    let count = |points: usize, dropped: u64| (points as u64).saturating_add(dropped);
+    let numbers = record.metrics.values().map(|metric| count(metric.points.len(), metric.dropped));
+    let texts = record.text_metrics.values().map(|metric| count(metric.points.len(), metric.dropped));
+    // Progress reports, tags and parameters count against this limit too, but the record contains
+    // only the last of each.
+    let complete = record.progress.is_none() && record.logged_tags.is_empty() && record.logged_parameters.is_empty();
     Usage {
         memory: Some(record.peak_memory_bytes),
         time: span.and_then(|span| Duration::try_from(span).ok()),
@@ -104,8 +109,7 @@ fn usage(record: &RunRecord) -> Usage {
         output_files: listed.then(|| (record.outputs.len() as u64).saturating_add(dirs.len() as u64)),
         log_bytes: Some(record.log.kept.saturating_add(record.log.dropped)),
         requests: Some(sum(&mut record.secrets.iter().map(|used| used.count.saturating_add(used.denied)))),
-        // Progress reports count against this limit, but the record contains only the last.
-        metrics: if record.progress.is_none() { Some(sum(&mut points.into_iter())) } else { None },
+        metrics: complete.then(|| sum(&mut numbers.chain(texts))),
     }
 }
 
