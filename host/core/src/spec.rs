@@ -20,6 +20,9 @@ use crate::ids::Digest;
 pub struct RunSpec {
     /// The component's file. It is read once, so the digest is that of the bytes that run.
     pub component: PathBuf,
+    /// What the component was built from, such as a script. The run record shows it in place of the
+    /// component's file.
+    pub source: Option<PathBuf>,
     /// A directory that the component sees read-only as `/input`.
     pub input: Option<PathBuf>,
     /// A directory that receives the files of `/output`. It must be absent or empty when the run
@@ -39,12 +42,20 @@ impl RunSpec {
     pub fn new(component: impl Into<PathBuf>) -> Self {
         Self {
             component: component.into(),
+            source: None,
             input: None,
             output: None,
             stdin: None,
             parameters: BTreeMap::new(),
             args: Vec::new(),
         }
+    }
+
+    /// Sets what the component was built from.
+    #[must_use]
+    pub fn source(mut self, path: impl Into<PathBuf>) -> Self {
+        self.source = Some(path.into());
+        self
     }
 
     /// Sets the directory that the component sees as `/input`.

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::{component, out, show};
+use super::{component, out, script, show};
 use strongroom::escape::escape_controls;
 use strongroom::ids::Digest;
 use strongroom::policy::{Imports, starter};
@@ -15,7 +16,8 @@ use strongroom::runtime::{Candidate, LoadError};
 /// Show a component's imports and exports, and generate a starter policy
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Component file (`.wasm`)
+    /// Component file (`.wasm`), or Python script (`.py`), which is built if it has changed
+    #[arg(value_name = "COMPONENT|SCRIPT")]
     component: PathBuf,
     /// Print only the starter policy
     #[arg(long, conflicts_with = "json")]
@@ -25,8 +27,8 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
-    let candidate = component::read(&args.component)?;
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let candidate = component::read(&script::component(&args.component, !args.json, context)?)?;
     if args.json {
         out::json(&InspectJson::of(args, &candidate))?;
         return Ok(Exit::Done);

@@ -4,6 +4,7 @@
 //! an exit code (`failure::Exit`).
 
 mod audit;
+mod build;
 mod completions;
 mod component;
 mod config;
@@ -14,6 +15,7 @@ mod init;
 mod inspect;
 mod logging;
 mod man;
+mod new;
 mod operator;
 mod out;
 mod page;
@@ -25,6 +27,7 @@ mod remedies;
 mod run;
 mod runs;
 mod screen;
+mod script;
 mod secret;
 mod show;
 mod style;
@@ -86,8 +89,10 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    New(new::Args),
     Init(init::Args),
     Secret(secret::Args),
+    Build(build::Args),
     Inspect(inspect::Args),
     Run(run::Args),
     Policy(policy::Args),
@@ -154,6 +159,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Completions(args) => return completions::run(args),
         Command::Man(args) => return man::run(args),
+        Command::New(args) => return new::run(args),
         _ => {}
     }
     logging::start()?;
@@ -163,13 +169,15 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Secret(args) => secret::run(args, &context),
         Command::Run(args) => run::run(args, &context),
         Command::Runs(args) => runs::run(args, &context),
-        Command::Inspect(args) => inspect::run(args),
+        Command::Build(args) => build::run(args, &context),
+        Command::Inspect(args) => inspect::run(args, &context),
         Command::Policy(args) => policy::run(args, &context),
         Command::Audit(args) => audit::run(args, &context),
         Command::Vault(args) => vault::run(args, &context),
         Command::Config(args) => config::run(args, &context),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
+        Command::New(args) => new::run(args),
     }
 }
 

@@ -17,6 +17,7 @@ use strongroom::runs::RunStoreError;
 use strongroom::runtime::LoadError;
 use strongroom::runtime::imports::Malformed;
 use strongroom::vault::VaultError;
+use strongroom_python::BuildError;
 
 /// An error that commands report with the exit code and the help that [`Remedy::remedy`] returns.
 pub(super) trait Remedy: Error {
@@ -117,6 +118,29 @@ impl Remedy for StartError {
             Self::Directory(error) => (Exit::Invalid, help(unusable_directory(error))),
             error => (if error.is_host_fault() { Exit::Host } else { Exit::Invalid }, None),
         }
+    }
+}
+
+impl Remedy for BuildError {
+    fn remedy(&self) -> (Exit, Option<String>) {
+        let help = match self {
+            Self::Script { help, .. } => (!help.is_empty()).then(|| help.clone()),
+            Self::Python { .. } | Self::PythonTooOld { .. } => help(
+                "install Python 3.11 or newer, or name another interpreter in the configuration: \
+                 `[python] interpreter = \"PATH\"`",
+            ),
+            Self::Environment { .. } => help("install Python's module `venv`; on Debian and Ubuntu: `python3-venv`"),
+            Self::Tools { .. } => help(
+                "check the network; pip's own settings apply, such as PIP_INDEX_URL; docs/python.md describes proxies \
+                 and offline use",
+            ),
+            Self::Time(_) => help("allow more time in the configuration: `[python] build-time = \"30m\"`"),
+            Self::Died { .. } => help(
+                "if its memory was not sufficient, allow more in the configuration: `[python] build-memory = \"8GiB\"`",
+            ),
+            _ => None,
+        };
+        (if matches!(self, Self::Io { .. }) { Exit::Host } else { Exit::Invalid }, help)
     }
 }
 

@@ -17,7 +17,7 @@ use super::context::{Context, Opened, create_private_dir};
 use super::failure::{Exit, Failure};
 use super::screen::Screen;
 use super::style;
-use super::{block_on, out, policy, summary};
+use super::{block_on, out, policy, script, summary};
 use crate::config::Config;
 use strongroom::policy::Policy;
 use strongroom::record::RunRecord;
@@ -37,7 +37,8 @@ use strongroom::vault::cache::{self, Cache};
 /// escaped. At the end, a table on standard error shows the result of the run.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Component file (`.wasm`)
+    /// Component file (`.wasm`), or Python script (`.py`), which is built if it has changed
+    #[arg(value_name = "COMPONENT|SCRIPT")]
     component: PathBuf,
     /// Policy file: what this run may do
     #[arg(long, short_alias = 'p', value_name = "FILE")]
@@ -86,6 +87,10 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         None => Policy::empty(),
     };
     warn_about_misplaced_policy(args);
+    if args.policy.is_none() && strongroom_python::is_script(&args.component) {
+        script::suggest_policy(&args.component);
+    }
+    let spec = RunSpec { component: script::component(&args.component, !args.no_progress, context)?, ..spec };
     let checks = Checks::default().ceilings(context.config.ceilings.clone()).private(context.private()?);
     let prepared = checks.prepare(spec, Arc::new(policy))?;
     if let Some(log) = args.log.as_deref().filter(|log| log.symlink_metadata().is_ok()) {
@@ -130,6 +135,7 @@ fn run_spec(args: &Args) -> Result<RunSpec, Failure> {
     }
     Ok(RunSpec {
         component: args.component.clone(),
+        source: Some(args.component.clone()),
         input: args.input.clone(),
         output: args.output.clone(),
         stdin: args.stdin.clone(),

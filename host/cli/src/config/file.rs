@@ -36,6 +36,7 @@ pub(super) struct File {
     pub(super) ceilings: Ceilings,
     pub(super) cache: Cache,
     pub(super) local_vault: LocalVault,
+    pub(super) python: Python,
     pub(super) runs: Runs,
 }
 
@@ -90,6 +91,17 @@ pub(super) struct LocalVault {
     pub(super) keep_versions: Option<u32>,
 }
 
+/// `[python]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Python {
+    pub(super) interpreter: Option<PathBuf>,
+    #[serde(deserialize_with = "duration")]
+    pub(super) build_time: Option<Duration>,
+    #[serde(deserialize_with = "size")]
+    pub(super) build_memory: Option<u64>,
+}
+
 /// `[runs]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -120,6 +132,11 @@ fn vault<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
     parse_duration(&text).map(Some).map_err(D::Error::custom)
+}
+
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_size(&text).map(Some).map_err(D::Error::custom)
 }
 
 /// Returns whether a file owned by `owner` may configure processes of `user`. The file selects the

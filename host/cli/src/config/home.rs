@@ -41,4 +41,9 @@ impl Home {
     pub(crate) fn temp(&self) -> PathBuf {
         self.0.join("tmp")
     }
+
+    /// Returns the directory for components that are built from Python scripts, and their tools.
+    pub(crate) fn python(&self) -> PathBuf {
+        self.0.join("python")
+    }
 }

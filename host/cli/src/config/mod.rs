@@ -43,6 +43,11 @@ pub(crate) const PASSPHRASE_FILE: &str = "STRONGROOM_PASSPHRASE_FILE";
 /// The variable for the log filter, in the syntax of `tracing_subscriber`.
 pub(crate) const LOG: &str = "STRONGROOM_LOG";
 
+/// The default time limit of a build.
+const BUILD_TIME: Duration = Duration::from_secs(15 * 60);
+/// The default memory limit of each process of a build.
+const BUILD_MEMORY: u64 = 4 << 30;
+
 /// The configuration from file and environment.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -60,6 +65,12 @@ pub(crate) struct Config {
     pub(crate) keep_versions: u32,
     /// The maximum number of bytes kept of a run's log.
     pub(crate) run_log: u64,
+    /// The Python interpreter that builds components from scripts: a path, or a name in `PATH`.
+    pub(crate) python: PathBuf,
+    /// The time limit of a build.
+    pub(crate) build_time: Duration,
+    /// The most memory of a process of a build, in bytes.
+    pub(crate) build_memory: u64,
     /// The passphrase file from the environment.
     pub(crate) passphrase_file: Option<PathBuf>,
     /// The vault address from the environment or the file, and its source.
@@ -159,6 +170,9 @@ impl Config {
             cache_grace: file.cache.grace.unwrap_or_default(),
             keep_versions: file.local_vault.keep_versions.unwrap_or(KEEP_VERSIONS),
             run_log: file.runs.log.unwrap_or(LOG_DEFAULT),
+            python: file.python.interpreter.clone().unwrap_or_else(|| "python3".into()),
+            build_time: file.python.build_time.unwrap_or(BUILD_TIME),
+            build_memory: file.python.build_memory.unwrap_or(BUILD_MEMORY),
             passphrase_file: path(PASSPHRASE_FILE)?,
             azure: azure::Variables::read(&variable)?,
             vault,
@@ -219,4 +233,38 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
 /// Returns the log filter from the environment.
 pub(crate) fn log_filter() -> Option<String> {
     env::var(LOG).ok().filter(|filter| !filter.is_empty())
+}
+
+/// The variables that a build of a Python script gets: those that pip needs to find the package
+/// index and this user's settings for it. None of them belongs to strongroom or to Azure.
+const BUILD_VARIABLES: &[&str] = &[
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "LC_ALL",
+    "XDG_CONFIG_HOME",
+    "XDG_CONFIG_DIRS",
+    "XDG_CACHE_HOME",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+];
+
+/// Returns the environment of a build: the variables above, and all that configure pip.
+pub(crate) fn build_environment() -> Vec<(OsString, OsString)> {
+    let is_passed = |name: &OsString| {
+        let name = name.to_str().unwrap_or_default();
+        name.starts_with("PIP_") || BUILD_VARIABLES.contains(&name)
+    };
+    env::vars_os().filter(|(name, _)| is_passed(name)).collect()
 }

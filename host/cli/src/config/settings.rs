@@ -94,6 +94,9 @@ impl Config {
             self.in_file("cache.ttl", Some(show_duration(self.cache_ttl))),
             self.in_file("cache.grace", Some(show_duration(self.cache_grace))),
             self.in_file("local-vault.keep-versions", Some(self.keep_versions.to_string())),
+            self.in_file("python.interpreter", Some(shown(&self.python))),
+            self.in_file("python.build-time", Some(show_duration(self.build_time))),
+            self.in_file("python.build-memory", Some(show_size(self.build_memory))),
             self.in_file("runs.log", Some(show_size(self.run_log))),
         ];
         settings.extend(KEYS_WITHOUT_DEFAULT.iter().map(|key| self.in_file(key, None)));

@@ -43,7 +43,7 @@ impl Runner {
 
         timer.lap(|timings| &mut timings.load);
 
-        let component = candidate.component_ref(&spec.component);
+        let component = candidate.component_ref(spec.source.as_ref().unwrap_or(&spec.component));
         let mut session = Session::prepare(&self.broker, &spec, component, policy, limits, timer.clone());
         let id = session.id();
         // Write the record before the directory is created: the store then names what a crash

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -45,6 +46,22 @@ def stage(project: Project, folder: Path) -> None:
     shutil.copytree(_HERE / "wit", folder / "wit")
 
 
+def digest(folder: Path, locked: str) -> str:
+    """Identifies a staged folder with its dependencies, in hexadecimal.
+
+    Equal digests mean that the same files and the same tools lead to the component.
+    """
+    total = hashlib.sha256()
+    tools = (_HERE / "toolchain.txt").read_bytes()
+    for part in (tools, locked.encode()):
+        total.update(hashlib.sha256(part).digest())
+    for file in sorted(path for top in ("app", "wit") for path in (folder / top).rglob("*")):
+        if file.is_file():
+            total.update(hashlib.sha256(os.fsencode(file.relative_to(folder))).digest())
+            total.update(hashlib.sha256(file.read_bytes()).digest())
+    return total.hexdigest()
+
+
 def _copy_python(source: Path, target: Path, skip: Container[str] = ()) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for entry in source.iterdir():
@@ -85,7 +102,7 @@ def pack(folder: Path, output: Path) -> dict[str, str]:
             "use fewer or smaller dependencies",
         )
     report = json.loads((folder / "app/report.json").read_text(encoding="utf-8"))
-    _move(new, output)
+    copy(new, output)
     failures: dict[str, str] = report["failures"]
     return failures
 
@@ -101,8 +118,8 @@ def _tool() -> str:
     return str(found)
 
 
-def _move(new: Path, output: Path) -> None:
-    """Moves the component to its place as a whole, also from another file system."""
+def copy(new: Path, output: Path) -> None:
+    """Copies a component to its place as a whole: nobody sees a part of it."""
     beside = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         shutil.copyfile(new, beside)

@@ -79,6 +79,8 @@ class Requirements:
 
     source: str
     lines: tuple[str, ...]
+    #: The contents of requirements.txt, if the requirements are from there.
+    data: bytes | None = None
 
     def digest(self) -> str:
         """Identifies the requirements, so that a change of them leads to a new lock."""
@@ -114,15 +116,16 @@ def read(script: Path) -> Requirements:
     file = script.with_name("requirements.txt")
     if not file.is_file():
         return Requirements(file.name, ())
+    data = file.read_bytes()
     lines = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), start=1):
         line = re.sub(r"(^|\s)#.*$", "", line).strip()
         if line:
             lines.append((number, line))
-    return _checked(file.name, lines)
+    return _checked(file.name, lines, data)
 
 
-def _checked(source: str, lines: list[tuple[int, str]]) -> Requirements:
+def _checked(source: str, lines: list[tuple[int, str]], data: bytes | None = None) -> Requirements:
     for number, line in lines:
         name = _NAME.match(line)
         if line.startswith("-") or line.endswith("\\"):
@@ -135,11 +138,23 @@ def _checked(source: str, lines: list[tuple[int, str]]) -> Requirements:
                 f"could not use {source}:{number}: the requirement is not the name of a package",
                 "name a package of the package index, with versions if needed: `NAME>=1.0`",
             )
-    return Requirements(source, tuple(line for _, line in lines))
+    return Requirements(source, tuple(line for _, line in lines), data)
 
 
-def install(requirements: Requirements, lock: Path, target: Path, report: Report) -> list[str]:
-    """Installs the dependencies into ``target``. Returns them as ``NAME==VERSION``.
+@dataclass(frozen=True)
+class Locked:
+    """The dependencies with versions and hashes."""
+
+    #: The lock file, or ``None`` if there are no dependencies.
+    file: Path | None
+    #: The lines of the lock file.
+    text: str
+    #: The dependencies as ``NAME==VERSION``.
+    packages: list[str]
+
+
+def lock(requirements: Requirements, file: Path, report: Report) -> Locked:
+    """Returns the locked dependencies.
 
     Uses the lock file if it was made for the same requirements, and writes it otherwise.
     """
@@ -157,16 +172,25 @@ def install(requirements: Requirements, lock: Path, target: Path, report: Report
         else:
             wanted.append(line)
     if not wanted:
-        return []
+        return Locked(None, "", [])
     header = f"{_FORMAT}; requirements sha256:{requirements.digest()}\n"
-    text = lock.read_text(encoding="utf-8") if lock.is_file() else ""
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
     if not text.startswith(header):
-        with report.step("resolve", "resolving dependencies"):
+        with report.step("resolve", "resolving the dependencies"):
             text = header + _resolve(wanted, requirements.source)
-        _write(lock, text)
-        report.event("note", f"wrote the versions and hashes to `{lock}`", lock=str(lock))
-    locked = _locked(text, lock)
-    with report.step("install", f"installing {len(locked)} packages"):
+        _write(file, text)
+        report.event("note", f"wrote the versions and hashes to `{file}`", lock=str(file))
+    return Locked(file, text, _packages(text, file))
+
+
+def install(locked: Locked, target: Path, report: Report) -> None:
+    """Installs the dependencies into ``target``, from wheels in plain Python with these hashes."""
+    if locked.file is None:
+        return
+    with report.step("install", f"installing {len(locked.packages)} packages"):
+        # What pip reads is what was checked, whatever happens to the lock file meanwhile.
+        checked = target.with_name("requirements.lock")
+        checked.write_text(locked.text, encoding="utf-8")
         run_pip(
             [
                 "install",
@@ -178,13 +202,13 @@ def install(requirements: Requirements, lock: Path, target: Path, report: Report
                 *_TARGET,
                 *_PURE,
                 "-r",
-                str(lock),
+                str(checked),
             ],
             "could not install the dependencies",
-            "if the index does not offer these versions any more, remove the lock file",
+            "if the index does not offer these versions any more, remove the lock file "
+            f"`{locked.file}`",
         )
-    _refuse_native_files(target)
-    return locked
+        _refuse_native_files(target)
 
 
 def _resolve(wanted: list[str], source: str) -> str:
@@ -310,7 +334,7 @@ def run_pip(arguments: list[str], failed: str, help: str) -> None:
         raise BuildError(f"{failed}: {_last_error(done.stderr)}", help)
 
 
-def _locked(text: str, lock: Path) -> list[str]:
+def _packages(text: str, lock: Path) -> list[str]:
     locked = []
     for number, line in enumerate(text.splitlines(), start=1):
         if not line or line.startswith("#"):

@@ -62,6 +62,29 @@ class Project:
     links: list[str] = field(default_factory=list)
     #: What the files import from elsewhere: names of attributes or submodules by module.
     imports: dict[str, set[str]] = field(default_factory=dict)
+    #: The paths, relative to the root, at which a module was looked for and not found.
+    absent: set[str] = field(default_factory=set)
+    #: The names in the folders, relative to the root, whose entries decided about the files.
+    listed: dict[str, list[str]] = field(default_factory=dict)
+
+    def has_file(self, path: PurePosixPath) -> bool:
+        """Whether there is a file, and notes it if there is none."""
+        return self._noted(path, (self.root / path).is_file())
+
+    def has_folder(self, path: PurePosixPath) -> bool:
+        """Whether there is a folder, and notes it if there is none."""
+        return self._noted(path, (self.root / path).is_dir())
+
+    def _noted(self, path: PurePosixPath, found: bool) -> bool:
+        if not found:
+            self.absent.add(str(path))
+        return found
+
+    def entries(self, path: PurePosixPath) -> list[str]:
+        """Returns the sorted names in a folder, and notes that they were read."""
+        names = sorted(os.listdir(self.root / path))
+        self.listed[str(path)] = names
+        return names
 
 
 def find(path: Path) -> Project:
@@ -72,7 +95,7 @@ def find(path: Path) -> Project:
     ``__main__.py``, ``main.py`` or ``train.py``.
     """
     if path.is_dir():
-        entry = next((name for name in _ENTRY_FILES if (path / name).is_file()), None)
+        entry = entry_file(path)
         if entry is None:
             raise BuildError(
                 f"could not build the folder `{path}`: it has no entry file",
@@ -96,6 +119,11 @@ def find(path: Path) -> Project:
     _check_size(project)
     project.files.sort()
     return project
+
+
+def entry_file(folder: Path) -> str | None:
+    """Returns the name of the file that a folder starts with."""
+    return next((name for name in _ENTRY_FILES if (folder / name).is_file()), None)
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
@@ -138,7 +166,7 @@ def _add_folder(project: Project, folder: PurePosixPath, *, everything: bool) ->
     """Adds a folder: all its files if it is a package, otherwise the Python files."""
     real = project.root / folder
     everything = everything or (real / "__init__.py").is_file()
-    for entry in sorted(os.listdir(real)):
+    for entry in project.entries(folder):
         path = folder / entry
         if not _accepts(project, path):
             continue
@@ -182,24 +210,25 @@ def _add_module(
     path = base
     for part in parts:
         path = path / part
-        if (project.root / path / "__init__.py").is_file():
+        if project.has_file(path / "__init__.py"):
             _add_package(project, path)
-        elif (file := path.with_name(part + ".py")) and (project.root / file).is_file():
+        elif project.has_file(file := path.with_name(part + ".py")):
             _add_file(project, file)
             return True
-        elif not (project.root / path).is_dir() or not _is_namespace(project.root / path):
+        elif not project.has_folder(path) or not _is_namespace(project, path):
             return path.parent != base
     for name in names:
         file = path / f"{name}.py"
-        if (project.root / file).is_file():
+        if project.has_file(file):
             _add_file(project, file)
-        elif (project.root / path / name / "__init__.py").is_file():
+        elif project.has_file(path / name / "__init__.py"):
             _add_package(project, path / name)
     return bool(parts) or base != PurePosixPath(".")
 
 
-def _is_namespace(folder: Path) -> bool:
-    return any(entry.suffix == ".py" or entry.is_dir() for entry in folder.iterdir())
+def _is_namespace(project: Project, folder: PurePosixPath) -> bool:
+    names = project.entries(folder)
+    return any(name.endswith(".py") or (project.root / folder / name).is_dir() for name in names)
 
 
 def _add_package(project: Project, folder: PurePosixPath) -> None:

@@ -29,7 +29,10 @@ class Report:
     def event(self, event: str, text: str, **fields: Any) -> None:
         """Prints one event. ``text`` is for persons, and ``fields`` only for programs."""
         if self._json:
-            print(json.dumps({"event": event, "text": text, **fields}), flush=True)
+            line = json.dumps({"event": event, "text": text, **fields}, ensure_ascii=False)
+            # File names may not be text.
+            sys.stdout.buffer.write(line.encode("utf-8", "replace") + b"\n")
+            sys.stdout.buffer.flush()
         elif text:
             print(f"{event}: {text}" if event != "step" else text, file=sys.stderr, flush=True)
 
