@@ -249,7 +249,8 @@ impl Session {
 fn new_record(broker: &Broker, spec: &RunSpec, component: ComponentRef, policy: &Policy) -> RunRecord {
     let digest = component.digest;
     let mut warnings = Vec::new();
-    if policy.component().is_none() && !policy.text().is_empty() {
+    // A component that was built for the run has another digest after each change.
+    if policy.component().is_none() && !policy.text().is_empty() && spec.source.is_none() {
         warnings
             .push(format!("the policy serves any component: add `component = \"{digest}\"` to serve this one alone"));
     }

@@ -259,8 +259,8 @@ fn mark_lost(home: &Home, runs: &RunStore) -> Result<(), RunStoreError> {
     Ok(())
 }
 
-/// Rejects a home that other users can modify, because they could replace the audit log.
-fn check_not_shared(home: &Path) -> Result<(), Failure> {
+/// Rejects a home that other users can modify, because they could replace what is in it.
+pub(super) fn check_not_shared(home: &Path) -> Result<(), Failure> {
     let failed =
         |cause: io::Error| Failure::host(format!("could not inspect the home directory `{}`: {cause}", home.display()));
     let meta = fs::metadata(home).map_err(failed)?;

@@ -28,7 +28,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    let candidate = component::read(&script::component(&args.component, !args.json, context)?)?;
+    let built = script::component(&args.component, !args.json, context)?;
+    let candidate = component::read(built.as_ref().unwrap_or(&args.component))?;
     if args.json {
         out::json(&InspectJson::of(args, &candidate))?;
         return Ok(Exit::Done);

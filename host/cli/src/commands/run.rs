@@ -87,10 +87,13 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         None => Policy::empty(),
     };
     warn_about_misplaced_policy(args);
-    if args.policy.is_none() && strongroom_python::is_script(&args.component) {
+    if args.policy.is_none() {
         script::suggest_policy(&args.component);
     }
-    let spec = RunSpec { component: script::component(&args.component, !args.no_progress, context)?, ..spec };
+    let spec = match script::component(&args.component, !args.no_progress, context)? {
+        Some(component) => RunSpec { component, source: Some(args.component.clone()), ..spec },
+        None => spec,
+    };
     let checks = Checks::default().ceilings(context.config.ceilings.clone()).private(context.private()?);
     let prepared = checks.prepare(spec, Arc::new(policy))?;
     if let Some(log) = args.log.as_deref().filter(|log| log.symlink_metadata().is_ok()) {
@@ -135,7 +138,7 @@ fn run_spec(args: &Args) -> Result<RunSpec, Failure> {
     }
     Ok(RunSpec {
         component: args.component.clone(),
-        source: Some(args.component.clone()),
+        source: None,
         input: args.input.clone(),
         output: args.output.clone(),
         stdin: args.stdin.clone(),

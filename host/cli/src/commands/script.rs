@@ -6,22 +6,22 @@ use std::sync::Arc;
 
 use strongroom::escape::escape_controls;
 use strongroom::record::Progress;
-use strongroom::runtime::Observer as _;
+use strongroom::runtime::{Observer as _, Stream};
 use strongroom_python::{BuildEvent, BuildSettings, Built};
 
-use super::context::{Context, create_private_dir};
+use super::context::{Context, check_not_shared, create_private_dir};
 use super::failure::Failure;
 use super::screen::Screen;
 use super::{block_on, out, style};
 use crate::config::build_environment;
 
-/// Returns the component to read for a path that a user gave: the file itself, or the component of
-/// a Python script, which is built if something has changed.
-pub(super) fn component(path: &Path, draw: bool, context: &Context) -> Result<PathBuf, Failure> {
-    if strongroom_python::is_script(path) {
-        return Ok(build(path, None, draw, context)?.component);
+/// Returns the component of a Python script, which is built if something has changed; `None` for any
+/// other file.
+pub(super) fn component(path: &Path, draw: bool, context: &Context) -> Result<Option<PathBuf>, Failure> {
+    if !strongroom_python::is_script(path) {
+        return Ok(None);
     }
-    Ok(path.to_owned())
+    build(path, None, draw, context).map(|built| Some(built.component))
 }
 
 /// Builds a script if something has changed. Shows the progress on a terminal, and otherwise prints
@@ -36,17 +36,20 @@ pub(super) fn build(script: &Path, lock: Option<&Path>, draw: bool, context: &Co
         memory: context.config.build_memory,
     };
     create_private_dir(&settings.dir)?;
+    // Others could replace the tools and the components.
+    check_not_shared(home.path())?;
     let draws = draw && style::draws();
     let screen = Screen::stderr_only();
     let screen = Arc::new(if draws { screen.with_progress() } else { screen });
-    let shown = escape_controls(&script.to_string_lossy());
+    // The screen escapes control characters, and writes above the progress.
+    let say = |text: String| screen.output(Stream::Stderr, text.as_bytes());
     let mut show = |event| match event {
         BuildEvent::Step { done, total, text } if draws => {
             screen.progress(&Progress { done, total, message: text });
         }
-        BuildEvent::Step { text, .. } => out::note(format!("building `{shown}`: {}", escape_controls(&text))),
-        BuildEvent::Note(text) => out::note(format!("note: {}", escape_controls(&text))),
-        BuildEvent::Warning(text) => out::note(format!("warning: {}", escape_controls(&text))),
+        BuildEvent::Step { text, .. } => say(format!("building `{}`: {text}\n", script.display())),
+        BuildEvent::Note(text) => say(format!("note: {text}\n")),
+        BuildEvent::Warning(text) => say(format!("warning: {text}\n")),
     };
     let built = block_on(strongroom_python::build(&settings, script, lock, &mut show));
     screen.finish();
@@ -56,6 +59,9 @@ pub(super) fn build(script: &Path, lock: Option<&Path>, draw: bool, context: &Co
 /// Prints a note if a policy lies beside a script and none was given: a policy is never used without
 /// being named.
 pub(super) fn suggest_policy(script: &Path) {
+    if !strongroom_python::is_script(script) {
+        return;
+    }
     let beside =
         [script.with_extension("policy.toml"), script.with_file_name("policy.toml"), script.join("policy.toml")];
     if let Some(policy) = beside.iter().find(|path| fs::metadata(path).is_ok_and(|meta| meta.is_file())) {

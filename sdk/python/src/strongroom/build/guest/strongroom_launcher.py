@@ -170,6 +170,8 @@ MISSING = {
     "grp": "a component has no groups",
 }
 
+SDKS = ("strongroom", "azureml", "azure", "mlflow")
+
 
 def _help(error):
     """Returns what to do about an error whose text does not say it, or `None`."""
@@ -218,10 +220,18 @@ def _print(error):
         if advice:
             root.add_note(f"help: {advice}")
         root = root.__cause__ or (None if root.__suppress_context__ else root.__context__)
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
-        frames = frames.tb_next
-    traceback.print_exception(type(error), error, frames)
+    shown = traceback.TracebackException.from_exception(error)
+    pending = [shown]
+    while pending:
+        part = pending.pop()
+        # The launcher's frames, and those of the SDKs below a call that they refuse.
+        refused = part.exc_type_str.partition(".")[0] in SDKS
+        hidden = f"{APP}/" if refused else __file__
+        kept = [frame for frame in part.stack if not frame.filename.startswith(hidden)]
+        part.stack = traceback.StackSummary.from_list(kept)
+        others = (part.__cause__, part.__context__, *(part.exceptions or ()))
+        pending += [other for other in others if other is not None]
+    shown.print()
 
 
 def _exit_code(code):
