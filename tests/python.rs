@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::TcpListener;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, OnceLock};
@@ -16,32 +17,42 @@ use crate::support::{EndedRun, Host, Postgres, files_below, project};
 
 const VALUE: &str = "correct-horse-battery-staple";
 
-/// The exit code with which the script reports that the toolchain is not available.
-const UNAVAILABLE: i32 = 69;
-
+/// Returns the folder for the tools and the components of these tests.
 fn tools() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("python")
 }
 
-/// Returns the Python of an environment with the pinned build tools. `None` if there is none.
+/// Returns a command of the program with a home that all tests share, because the tools in it take
+/// half a minute to install.
+fn shared_home(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+    // pip reads this user's configuration.
+    command.args(args).env("STRONGROOM_HOME", tools().join("home")).stdin(Stdio::null());
+    command
+}
+
+/// Returns the Python of the environment with the build tools. `None` if they are not available.
 fn python() -> Option<&'static Path> {
     static PYTHON: OnceLock<Option<PathBuf>> = OnceLock::new();
     let found = PYTHON.get_or_init(|| {
-        let folder = tools().join("build-env");
-        let output = Command::new(project().join("scripts/python-env.sh"))
-            .arg(&folder)
-            .arg(project().join("sdk/python/src/strongroom/build/toolchain.txt"))
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
+        let script = project().join("tests/guests/scripts/v1_get.py");
+        std::fs::create_dir_all(tools()).unwrap();
+        let output = tools().join("v1_get.wasm");
+        let mut build = shared_home(&["build", script.to_str().unwrap(), "--output", output.to_str().unwrap()]);
+        let output = build.output().unwrap();
         let message = String::from_utf8_lossy(&output.stderr);
-        if output.status.code() == Some(UNAVAILABLE) && std::env::var("CI").as_deref() != Ok("true") {
+        let unavailable = ["could not start the Python", "older than Python", "could not install the Python"];
+        let is_unavailable = unavailable.iter().any(|reason| message.contains(reason));
+        if is_unavailable && std::env::var("CI").as_deref() != Ok("true") {
             // `eprintln!` would be captured by the test harness and shown for failed tests only.
             let _ = writeln!(std::io::stderr(), "SKIPPED: the toolchain for Python is not available: {message}");
             return None;
         }
         assert!(output.status.success(), "{message}");
-        Some(folder.join("bin/python"))
+        let installed = std::fs::read_dir(tools().join("home/python")).unwrap().map(|entry| entry.unwrap());
+        let mut environments =
+            installed.filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with("tools-")));
+        Some(environments.next().unwrap().path().join("bin/python"))
     });
     found.as_deref()
 }
@@ -67,33 +78,35 @@ fn events(output: &Output) -> Vec<serde_json::Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no event: {line}"))).collect()
 }
 
-/// Builds a script, unless its component was built from the same inputs before.
+/// Returns the component of a script. It is built only if something has changed.
 fn component(script: &str) -> Option<PathBuf> {
     static BUILDING: Mutex<()> = Mutex::new(());
-    let python = python()?;
+    python()?;
     let _one_at_a_time = BUILDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let script = project().join(script);
-    let beside = script.parent().unwrap();
-    let mut inputs = String::new();
-    for file in files_below(&project().join("sdk/python/src")).iter().chain(&files_below(beside)) {
-        if file.extension().is_some_and(|end| ["py", "txt", "wit", "lock"].iter().any(|own| end == *own)) {
-            inputs += &format!("{}\n{}\n", file.display(), std::fs::read_to_string(file).unwrap());
-        }
-    }
-    inputs += &std::fs::read_to_string(project().join("wit/training.wit")).unwrap();
-
     let name = script.file_stem().unwrap().to_string_lossy().into_owned();
     let folder = tools().join("components");
     std::fs::create_dir_all(&folder).unwrap();
-    let (output, stamp) = (folder.join(&name).with_extension("wasm"), folder.join(&name).with_extension("inputs"));
-    if output.exists() && std::fs::read_to_string(&stamp).is_ok_and(|before| before == inputs) {
-        return Some(output);
-    }
-    let _ = std::fs::remove_file(&stamp);
-    let built = build_command(python, &script, &output).output().unwrap();
-    assert!(built.status.success(), "{:?}\n{}", events(&built), String::from_utf8_lossy(&built.stderr));
-    std::fs::write(stamp, inputs).unwrap();
+    let output = folder.join(&name).with_extension("wasm");
+    let built =
+        shared_home(&["build", script.to_str().unwrap(), "--output", output.to_str().unwrap()]).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    // Compiles it, which takes longer than everything else. How the run ends does not matter.
+    shared_home(&["init"]).output().unwrap();
+    shared_home(&["run", output.to_str().unwrap()]).output().unwrap();
     Some(output)
+}
+
+/// Returns a host that has the compiled code of all components so far.
+fn host() -> Host {
+    let host = Host::new();
+    let code = host.home().join("code");
+    std::fs::DirBuilder::new().mode(0o700).create(&code).unwrap();
+    for file in files_below(&tools().join("home/code")) {
+        // Another test may be removing a temporary file.
+        let _ = std::fs::hard_link(&file, code.join(file.file_name().unwrap()));
+    }
+    host
 }
 
 fn script(name: &str) -> Option<PathBuf> {
@@ -117,7 +130,7 @@ fn uses(run: &EndedRun) -> Vec<(String, String, u64, u64)> {
 #[test]
 fn documented_snippets_run_unchanged() {
     let (Some(set), Some(get), Some(v2)) = (script("v1_set"), script("v1_get"), script("v2")) else { return };
-    let host = Host::new();
+    let host = host();
     let policy = format!("version = 1\n[secrets]\nmysecret = [\"set\"]\n[environment]\nMY_SECRET = \"{VALUE}\"\n");
     let ended = run(&host, &set, &policy, &[]).finished();
     assert_eq!(uses(&ended), [("set".into(), "mysecret".into(), 1, 0)]);
@@ -143,7 +156,7 @@ fn documented_snippets_run_unchanged() {
 #[test]
 fn batch_forms_and_errors_of_the_sdks_behave_as_documented() {
     let Some(component) = script("batches") else { return };
-    let host = Host::new();
+    let host = host();
     host.set("listed", VALUE);
     host.set("denied", VALUE);
     let grants = "[\"get\", \"set\", \"list\", \"delete\", \"describe\"]";
@@ -174,7 +187,7 @@ fn batch_forms_and_errors_of_the_sdks_behave_as_documented() {
 #[test]
 fn hostile_python_reaches_nothing() {
     let Some(component) = script("hostile") else { return };
-    let host = Host::new();
+    let host = host();
     let nothing = "version = 1\n";
     let ended = host
         .run_with(component.to_str().unwrap(), nothing, &["--output", "out"], &["environment"])
@@ -213,7 +226,7 @@ fn hostile_python_reaches_nothing() {
 #[test]
 fn python_over_its_limits_is_stopped() {
     let Some(component) = script("hostile") else { return };
-    let host = Host::new();
+    let host = host();
     run(&host, &component, "version = 1\n", &["recurse"]).failed().shows("RecursionError: maximum recursion depth");
     // Recursion inside the interpreter is not counted by Python.
     run(&host, &component, "version = 1\n", &["deep"]).stopped(Limit::Stack);
@@ -230,7 +243,7 @@ fn python_over_its_limits_is_stopped() {
 #[test]
 fn secret_in_traceback_is_redacted() {
     let Some(component) = script("hostile") else { return };
-    let host = Host::new();
+    let host = host();
     host.set("key", VALUE);
     for (way, shown) in
         [("leak", "ValueError: cannot log in with [redacted:key]"), ("leak_in_key", "KeyError: '[redacted:key]'")]
@@ -243,7 +256,7 @@ fn secret_in_traceback_is_redacted() {
 #[test]
 fn python_exit_codes_and_exceptions_end_the_run() {
     let Some(component) = script("hostile") else { return };
-    let host = Host::new();
+    let host = host();
     let nothing = "version = 1\n";
     for code in ["none", "0"] {
         run(&host, &component, nothing, &["end", code]).finished();
@@ -268,7 +281,7 @@ fn python_exit_codes_and_exceptions_end_the_run() {
 #[test]
 fn runs_of_one_python_component_share_no_state() {
     let Some(component) = script("hostile") else { return };
-    let host = Host::new();
+    let host = host();
     let mut seen: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for _ in 0..2 {
         let ended = run(&host, &component, "version = 1\n", &["show_state"]).finished();
@@ -312,7 +325,7 @@ fn build_offline(python: &Path, index: &Path, script: &Path, output: &Path) -> O
 #[test]
 fn dependency_reaches_nothing_during_the_build() {
     let Some(python) = python() else { return };
-    let host = Host::new();
+    let host = host();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
@@ -386,7 +399,7 @@ fn dependency_reaches_nothing_during_the_build() {
 #[test]
 fn packages_with_native_code_or_source_only_are_refused() {
     let Some(python) = python() else { return };
-    let host = Host::new();
+    let host = host();
     let index = host.path().join("index");
     std::fs::create_dir(&index).unwrap();
     wheel(python, &index, "numpy", "cp314-cp314-manylinux_2_17_x86_64", "");
@@ -421,7 +434,7 @@ fn packages_with_native_code_or_source_only_are_refused() {
 #[test]
 fn script_that_does_not_compile_is_an_error_with_its_line() {
     let Some(python) = python() else { return };
-    let host = Host::new();
+    let host = host();
     let script = host.file("project/train.py", "import json\nprint(json.dumps({1: 2}\n");
     let output = host.path().join("train.wasm");
     let built = build_offline(python, host.path(), &script, &output);
@@ -430,6 +443,151 @@ fn script_that_does_not_compile_is_an_error_with_its_line() {
     let text = error["text"].as_str().unwrap();
     assert!(text.starts_with("could not compile the script:") && text.contains("line 2"), "{text}");
     assert!(!output.exists());
+}
+
+/// A host with the build tools of the shared home, and with what pip needs.
+fn host_with_tools() -> Option<Host> {
+    python()?;
+    let pass = |host: Host, name: &str| match std::env::var_os(name) {
+        Some(value) => host.with_env(name, value),
+        None => host,
+    };
+    let host = ["PATH", "HOME"].into_iter().fold(host(), pass);
+    std::fs::create_dir_all(host.home().join("python")).unwrap();
+    for entry in std::fs::read_dir(tools().join("home/python")).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with("tools-")) {
+            std::os::unix::fs::symlink(entry.path(), host.home().join("python").join(entry.file_name())).unwrap();
+        }
+    }
+    Some(host)
+}
+
+// promise: A Python script is built when it has changed, and otherwise starts without an interpreter.
+#[test]
+fn new_project_runs_and_is_built_again_after_a_change() {
+    let Some(host) = host_with_tools() else { return };
+    host.set("db-password", VALUE);
+    let created = host.ok(&["new", "myjob"]);
+    assert!(created.contains("strongroom run train.py --policy policy.toml"), "{created}");
+    let script = host.path().join("myjob/train.py");
+    let (script_text, policy) = (script.to_str().unwrap(), host.path().join("myjob/policy.toml"));
+    let run = |args: &[&str]| host.output(&[&["run", script_text], args].concat());
+    let text = |output: &Output| String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned();
+
+    let denied = run(&[]);
+    let shown = text(&denied);
+    assert_eq!(denied.status.code(), Some(1), "{shown}");
+    assert!(shown.contains("policy.toml` is not used: add `--policy"), "{shown}");
+    assert!(shown.contains("importing the modules and packing the component"), "{shown}");
+    assert!(
+        shown.contains(
+            "  File \"train.py\", line 7, in main\n    password = secrets.get(\"db-password\")\nstrongroom.Denied: "
+        ),
+        "{shown}"
+    );
+    assert!(shown.contains("  db-password = [\"get\"]"), "{shown}");
+
+    // Nothing was changed: no interpreter is started.
+    host.file("config/strongroom/config.toml", "[python]\ninterpreter = \"/nonexistent/python3\"\n");
+    std::fs::rename(host.home().join("python"), host.path().join("moved")).unwrap();
+    std::fs::create_dir(host.home().join("python")).unwrap();
+    for kept in ["components", "scripts"] {
+        std::fs::rename(host.path().join("moved").join(kept), host.home().join("python").join(kept)).unwrap();
+    }
+    let policy = policy.to_str().unwrap();
+    let ended = run(&["--policy", policy]);
+    let shown = text(&ended);
+    assert_eq!(ended.status.code(), Some(0), "{shown}");
+    assert!(shown.contains("db-password: [redacted:db-password]") && !shown.contains(VALUE), "{shown}");
+    assert!(shown.contains("loss  0.107374  step 9, 10 points"), "{shown}");
+    assert!(!shown.contains("building") && !shown.contains("serves any component"), "{shown}");
+    assert!(host.ok(&["runs", "list"]).lines().nth(1).unwrap().ends_with("train.py"));
+
+    // After a change, it is: a module that appears beside the script counts, too.
+    for (name, content) in [("myjob/train.py", "import tool\nprint(tool.text)\n"), ("myjob/strongroom.py", "")] {
+        let before = std::fs::read(host.path().join(name)).ok();
+        host.file(name, content);
+        let failed = run(&["--policy", policy]);
+        let shown = text(&failed);
+        assert_eq!(failed.status.code(), Some(2), "{shown}");
+        assert!(shown.contains("could not start the Python interpreter `/nonexistent/python3`"), "{shown}");
+        assert!(shown.contains("help: install Python 3.11 or newer"), "{shown}");
+        match before {
+            Some(before) => drop(host.file(name, before)),
+            None => std::fs::remove_file(host.path().join(name)).unwrap(),
+        }
+        assert_eq!(run(&["--policy", policy]).status.code(), Some(0));
+    }
+}
+
+#[test]
+fn new_rust_project_builds_and_runs() {
+    let host = host();
+    host.set("db-password", VALUE);
+    host.ok(&["new", "--lang", "rust", "rust-job"]);
+    let project_dir = host.path().join("rust-job");
+    // The versions that the guest library is tested with.
+    std::fs::copy(project().join("sdk/rust/Cargo.lock"), project_dir.join("Cargo.lock")).unwrap();
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--target", "wasm32-wasip2", "--target-dir"])
+        .arg(tools().with_file_name("guests"))
+        .current_dir(&project_dir)
+        .env_remove("RUSTFLAGS")
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let component = tools().with_file_name("guests/wasm32-wasip2/release/rust-job.wasm");
+    let policy = std::fs::read_to_string(project_dir.join("policy.toml")).unwrap();
+    let ended = host.run(component.to_str().unwrap(), &policy, &[]).finished();
+    ended.shows("db-password: [redacted:db-password]").shows("loss after 10 epochs: 0.107").never_shows(VALUE);
+
+    let error = host.fails(2, &["new", "--lang", "rust", "rust-job"]);
+    assert!(error.contains("nothing is overwritten"), "{error}");
+}
+
+// attack: resources: a build runs without end or fills the memory -> limits of time and memory
+#[test]
+fn build_over_its_limits_is_ended_with_all_its_processes() {
+    let Some(host) = host_with_tools() else { return };
+    let script = host.file("project/train.py", "print('small')\n");
+    let script = script.to_str().unwrap();
+    let temporary = |host: &Host| {
+        let entries = std::fs::read_dir(host.home().join("python")).unwrap().map(|entry| entry.unwrap().file_name());
+        entries.filter(|name| name.to_str().unwrap().starts_with("build-")).count()
+    };
+    for (settings, error, help) in [
+        ("build-time = \"1ms\"", "error: the build did not finish within", "build-time"),
+        ("build-memory = \"64MiB\"", "error: could not pack the component", "allow the build more memory"),
+    ] {
+        host.file("config/strongroom/config.toml", format!("[python]\n{settings}\n"));
+        let shown = host.fails(2, &["build", script]);
+        assert!(shown.contains(error) && shown.contains(help), "{shown}");
+        assert_eq!(temporary(&host), 0);
+    }
+    host.file("config/strongroom/config.toml", "");
+
+    // Killed with the program that started it.
+    let mut child = host.command(&["build", script]).spawn().unwrap();
+    let id = child.id();
+    let running = || {
+        let own = host.home().display().to_string();
+        let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+            let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+            (pid != id && String::from_utf8_lossy(&command).contains(&own)).then_some(pid)
+        });
+        processes.count()
+    };
+    while running() == 0 {
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    while running() > 0 {
+        std::thread::yield_now();
+    }
+    child.wait().unwrap();
+    assert!(!host.path().join("train.wasm").exists());
 }
 
 /// Returns a policy of the example, which the programs in Rust and Python share.
@@ -455,7 +613,7 @@ fn python_example_and_rust_example_read_each_others_files() {
     let python = python.to_str().unwrap();
     let data = project().join("guest-example/data");
     let data = data.to_str().unwrap();
-    let host = Host::new();
+    let host = host();
     let (prepare, train) = (example_policy("prepare.toml"), example_policy("train.toml"));
     for (preparing, training) in [(python, python), (python, "training-example"), ("training-example", python)] {
         let _ = std::fs::remove_dir_all(host.path().join("prepared"));
@@ -481,7 +639,7 @@ fn python_example_trains_from_postgres() {
     let Some(component) = component("guest-example/python/train.py") else { return };
     let component = component.to_str().unwrap();
     let server = Postgres::start();
-    let host = Host::new();
+    let host = host();
     host.set("db-user", &server.user);
     host.set("db-password", &server.password);
     let policy = example_policy("train-postgres.toml").replace("127.0.0.1:5432", &server.address);

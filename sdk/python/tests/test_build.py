@@ -153,7 +153,7 @@ def test_sdks_are_provided_and_not_installed(tmp_path, capsys):
     wanted = _dependencies.Requirements("requirements.txt", ("azureml-core==1.61", "MLflow_skinny"))
     report = _report.Report(as_json=True)
     lock = tmp_path / "requirements.lock"
-    assert _dependencies.install(wanted, lock, tmp_path / "site", report) == []
+    assert _dependencies.lock(wanted, lock, report).packages == []
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["package"] for event in events] == ["azureml-core", "mlflow-skinny"]
     assert not lock.exists()
@@ -161,10 +161,10 @@ def test_sdks_are_provided_and_not_installed(tmp_path, capsys):
 
 def test_lock_has_no_addresses(tmp_path):
     good = "a==1.0 --hash=sha256:" + "0" * 64 + "\n"
-    assert _dependencies._locked("# comment\n" + good, tmp_path) == ["a==1.0"]
+    assert _dependencies._packages("# comment\n" + good, tmp_path) == ["a==1.0"]
     for line in ("a @ https://x/a.whl", "a==1.0", "--index-url https://x", good.strip() + " x"):
         with pytest.raises(BuildError, match="lock file .*:1: "):
-            _dependencies._locked(line, tmp_path)
+            _dependencies._packages(line, tmp_path)
 
 
 def test_lock_of_other_requirements_is_not_used(tmp_path, monkeypatch):
@@ -176,7 +176,8 @@ def test_lock_of_other_requirements_is_not_used(tmp_path, monkeypatch):
     monkeypatch.setattr(_dependencies, "run_pip", lambda command, *a: commands.append(command))
     lock = tmp_path / "requirements.lock"
     for requirements, count in ((wanted, 1), (wanted, 1), (other, 2), (other, 2)):
-        _dependencies.install(requirements, lock, tmp_path, _report.Report())
+        locked = _dependencies.lock(requirements, lock, _report.Report())
+        _dependencies.install(locked, tmp_path / "site", _report.Report())
         assert len(resolved) == count
     for command in commands:
         assert {"--require-hashes", "--no-deps", "--only-binary", ":all:"} <= set(command)
