@@ -45,7 +45,7 @@ demo-postgres: postgres
 # Builds a Python script into a component, and runs it on a file and on a table. Needs Python 3.11.
 demo-python: postgres
 	@$(MAKE) --no-print-directory build example
-	@STRONGROOM=$(TARGET)/debug/strongroom GUESTS=$(GUESTS) PYTHON_TOOLS=$(TARGET)/python/build-env scripts/demo-python.sh
+	@STRONGROOM=$(TARGET)/debug/strongroom GUESTS=$(GUESTS) scripts/demo-python.sh
 
 # Runs the same components with the Key Vault test server instead of the local vault.
 demo-azure: build example keyvault-server

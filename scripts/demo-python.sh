@@ -3,39 +3,37 @@
 # real PostgreSQL server, and the program in Rust reads what it wrote.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-tools=${PYTHON_TOOLS:?set it to the folder of the environment with the build tools}
-scripts/python-env.sh "$tools" sdk/python/src/strongroom/build/toolchain.txt
+# Without the user's configuration of strongroom, but with that of pip.
+pip_config=${XDG_CONFIG_HOME:-$HOME/.config}/pip/pip.conf
+[ ! -f "$pip_config" ] || export PIP_CONFIG_FILE=$pip_config
 source scripts/demo-common.sh
 
 mkdir "$work/login" "$work/data"
 cp guest-example/data/breast_cancer.csv "$work/data/"
 cp -r guest-example/python "$work/project"
-export PYTHONPATH=$PWD/sdk/python/src PYTHONDONTWRITEBYTECODE=1
 start_postgres
 cd "$work"
-python() { "$tools/bin/python" "$@"; }
 
 say 'the script uses the lines of Azure ML for secrets and metrics'
 expect 0 "grep -n 'azureml\\|get_secret\\|set_secret\\|run.log' project/train.py"
 
-say 'build a component; the dependencies are locked with hashes'
+say 'prepare: build the script, and encrypt the data with a new key; the dependencies are locked with hashes'
 expect 0 cat project/requirements.lock
-expect 0 python -m strongroom.build project/train.py -o train.wasm
-
-say 'prepare: encrypt the data with a new key; train: read it under a policy with two grants'
 expect 0 strongroom init
-expect 0 strongroom run train.wasm --policy prepare.toml --input data --output sealed -- prepare
-expect 0 strongroom run train.wasm --policy train.toml --input sealed --output model -- train --from-file
+expect 0 strongroom run project/train.py --policy prepare.toml --input data --output sealed -- prepare
+
+say 'train: read the key under a policy with two grants; nothing has changed, so nothing is built'
+expect 0 strongroom run project/train.py --policy train.toml --input sealed --output model -- train --from-file
 
 say 'without the grants: the traceback says which line of the policy is missing'
 expect 0 'echo version = 1 > empty.toml'
-expect 1 strongroom run train.wasm --policy empty.toml --input sealed --output nothing -- train --from-file
+expect 1 strongroom run project/train.py --policy empty.toml --input sealed --output nothing -- train --from-file
 
 say 'train on a table, with user and password from the vault'
 expect 0 strongroom secret set db-user --from-file login/user
 expect 0 strongroom secret set db-password --from-file login/password
 sed -i "s/127\.0\.0\.1:5432/$address/" train-postgres.toml
-expect 0 "strongroom run train.wasm --param db-address=$address --param db-name=training --param db-table=breast_cancer \
+expect 0 "strongroom run project/train.py --param db-address=$address --param db-name=training --param db-table=breast_cancer \
   --policy train-postgres.toml --output from-table -- train --from-postgres"
 
 say 'the program in Rust trains on the file that the script encrypted, and opens its model'
