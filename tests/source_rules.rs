@@ -83,6 +83,7 @@ fn crates_depend_only_on_what_their_layer_allows() {
         ("strongroom-redact", [&engine[..], &azure, &heavy].concat()),
         ("strongroom-policy", [&engine[..], &azure, &heavy].concat()),
         ("strongroom-audit", [&engine[..], &azure, &["rusqlite", "clap"]].concat()),
+        ("strongroom-python", [&engine[..], &azure, &["rusqlite", "clap"]].concat()),
         ("strongroom-vault", [&engine[..], &azure, &["rusqlite", "clap"]].concat()),
         ("strongroom-vault-azure", [&engine[..], &["rusqlite", "clap"]].concat()),
         ("strongroom-broker", [&engine[..], &azure, &["rusqlite", "clap"]].concat()),

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::context::Context;
@@ -34,9 +35,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let path = &args.script;
-    if !path.exists() {
-        return Err(Failure::unreadable("", path)(io::ErrorKind::NotFound.into()));
-    }
+    fs::metadata(path).map_err(Failure::unreadable("", path))?;
     if !strongroom_python::is_script(path) {
         let name = path.display();
         return Err(Failure::invalid(format!("`{name}` is neither a Python script nor a folder with one"))
@@ -79,7 +78,7 @@ fn write(component: &Path, output: &Path) -> Result<(), Failure> {
     let mut new = tempfile::NamedTempFile::new_in(parent).map_err(failed)?;
     io::copy(&mut fs::File::open(component).map_err(failed)?, &mut new).map_err(failed)?;
     // A temporary file is private; a component is not.
-    let mode = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+    let mode = fs::Permissions::from_mode(0o644);
     new.as_file().set_permissions(mode).map_err(failed)?;
     new.persist(output).map_err(|error| failed(error.error))?;
     Ok(())

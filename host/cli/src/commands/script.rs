@@ -27,6 +27,7 @@ pub(super) fn component(path: &Path, draw: bool, context: &Context) -> Result<Op
 /// Builds a script if something has changed. Shows the progress on a terminal, and otherwise prints
 /// each step.
 pub(super) fn build(script: &Path, lock: Option<&Path>, draw: bool, context: &Context) -> Result<Built, Failure> {
+    fs::metadata(script).map_err(Failure::unreadable("", script))?;
     let home = context.config.home()?;
     let settings = BuildSettings {
         dir: home.python(),
