@@ -166,7 +166,7 @@ fn batch_forms_and_errors_of_the_sdks_behave_as_documented() {
     let ended = host.run_with(component, &policy, &["--param", "epochs=3"], &[]).finished();
     let metric = |name: &str| ended.record.metrics[name].last.unwrap().0;
     assert_eq!((metric("row/a"), metric("row/b")), (1.0, 2.5));
-    ended
+    let ended = ended
         .shows("lengths {'FIRST': 11, 'second': 11, 'absent': None}")
         .shows("listed [{'name': 'first'}, {'name': 'listed'}, {'name': 'second'}]")
         .shows("after [{'name': 'listed'}]")
@@ -178,8 +178,24 @@ fn batch_forms_and_errors_of_the_sdks_behave_as_documented() {
         .shows("invalid could not read `a_b`: the name is not valid")
         .shows("described None")
         .shows("parameters {'epochs': '3'} 26")
-        .shows("tag stage = test")
+        .shows("time is left True")
+        .shows("value could not use the value of a secret: it has a lone surrogate")
+        .shows("report could not record the tag 'long': a tag's value is at most 8192 bytes")
         .never_shows(VALUE);
+    let text = |map: &BTreeMap<String, String>| serde_json::to_value(map).unwrap();
+    let tags = serde_json::json!({
+        "mlflow.experimentName": "churn",
+        "note": "uses [redacted:listed]\\x1b[2J",
+        "odd": "lone surrogate \\udc80",
+        "origin": "script",
+        "stage": "test",
+    });
+    assert_eq!(text(&ended.record.logged_tags), tags);
+    assert_eq!(text(&ended.record.logged_parameters), serde_json::json!({"rate": "0.01"}));
+    let texts = serde_json::to_value(&ended.record.text_metrics).unwrap();
+    let stage = serde_json::json!({"points": [{"step": 2, "value": "fit"}], "dropped": 0});
+    let flag = serde_json::json!({"points": [{"value": "True"}], "dropped": 0});
+    assert_eq!(texts, serde_json::json!({"stage": stage, "flag": flag}));
 }
 
 // attack: escape: Python code reads the environment, /proc and files of the host, opens sockets,

@@ -105,6 +105,8 @@ def test_mlflow_run_is_the_run_of_the_host(host):
     assert run.data.params == {"c": "1.0"}
     assert run.data.tags == {"mlflow.runName": "first"}
     assert host.metrics == {"a": [(4, 1.0)], "b": [(4, 2.5)]}
+    assert host.logged_parameters == {"c": "1.0"}
+    assert host.tags == {"mlflow.runName": "first"}
     with pytest.raises(strongroom.NotAvailable, match="fold-1/loss"):
         mlflow.start_run(nested=True)
 
@@ -118,6 +120,31 @@ def test_mlflow_refuses_what_mlflow_refuses(host):
     mlflow.log_param("c", 1)
     with pytest.raises(mlflow.exceptions.MlflowException, match="Changing param values"):
         mlflow.log_param("c", 2)
+
+
+def test_mlflow_tags_are_recorded_and_removed(host):
+    import mlflow
+
+    mlflow.set_experiment("churn")
+    mlflow.set_tags({"team": "blue", "draft": True})
+    mlflow.set_experiment_tag("owner", "a")
+    mlflow.delete_tag("draft")
+    with pytest.raises(mlflow.MlflowException, match="No tag"):
+        mlflow.delete_tag("draft")
+    assert host.tags == {"mlflow.experimentName": "churn", "team": "blue", "owner": "a"}
+
+
+@pytest.mark.parametrize("letter", ["x", "\u20ac"])
+def test_mlflow_shortens_long_values(host, capsys, letter):
+    import mlflow
+
+    mlflow.log_param("grid", letter * 9000)
+    mlflow.log_param("grid", letter * 9000)
+    mlflow.set_tag("note", letter * 9000)
+    size = len(letter.encode())
+    assert host.logged_parameters == {"grid": letter * min(6000, 8192 // size)}
+    assert host.tags == {"note": letter * min(8000, 8192 // size)}
+    assert "the value of the parameter 'grid' has 9000 characters" in capsys.readouterr().err
 
 
 def test_mlflow_artifacts(host, tmp_path):

@@ -96,10 +96,10 @@ def test_second_workspace_is_an_error(host):
 def test_log_records_numbers_with_steps(run, host):
     run.log("loss", 0.5)
     run.log("loss", 0.25, "description", 3)
-    run.log("flag", True)
-    assert host.metrics == {"loss": [(None, 0.5), (3, 0.25)], "flag": [(None, 1.0)]}
-    assert run.get_metrics() == {"loss": [0.5, 0.25], "flag": True}
-    assert run.get_metrics("flag") == {"flag": True}
+    run.log("once", 1)
+    assert host.metrics == {"loss": [(None, 0.5), (3, 0.25)], "once": [(None, 1.0)]}
+    assert run.get_metrics() == {"loss": [0.5, 0.25], "once": 1}
+    assert run.get_metrics("once") == {"once": 1}
 
 
 @pytest.mark.parametrize("value", [[1, 2], range(3), iter([1])])
@@ -110,14 +110,28 @@ def test_log_of_many_values_is_refused(run, value):
         run.log("loss", value)
 
 
-def test_text_metrics_are_printed_and_not_recorded(run, host, capsys):
-    run.log("model", "logistic")
+def test_values_that_are_no_numbers_are_text_metrics(run, host):
+    run.log("stage", "read")
+    run.log("stage", "fit", step=2)
     run.log("nothing", None)
+    run.log("flag", True)
     run.log("object", {"a": 1})
+    run.log_row("row", x="text")
     assert host.metrics == {}
-    printed = capsys.readouterr()
-    assert "text metric model = logistic\ntext metric nothing = None\n" in printed.out
-    assert run.get_metrics() == {"model": "logistic", "nothing": None, "object": "{'a': 1}"}
+    assert host.text_metrics == {
+        "stage": [(None, "read"), (2, "fit")],
+        "nothing": [(None, "None")],
+        "flag": [(None, "True")],
+        "object": [(None, "{'a': 1}")],
+        "row/x": [(None, "text")],
+    }
+    assert run.get_metrics() == {
+        "stage": ["read", "fit"],
+        "nothing": None,
+        "flag": True,
+        "object": "{'a': 1}",
+        "row": {"x": "text"},
+    }
 
 
 def test_lists_rows_and_tables(run, host):
@@ -163,15 +177,18 @@ def test_files_go_to_the_output_folder(run, host, tmp_path):
             run.upload_file(name, io.BytesIO(b""))
 
 
-def test_tags_and_properties_are_kept_in_the_run(run, capsys):
+def test_tags_and_properties_are_recorded(run, host):
     from azureml.exceptions import UserErrorException
 
+    run.tag("candidate")
+    run.tag("stage", "draft")
     run.tag("stage", "test")
-    run.set_tags({"a": "1"})
+    run.set_tags({"a": "1", "b": 2})
     run.add_properties({"p": "1"})
-    assert run.get_tags() == run.tags == {"stage": "test", "a": "1"}
+    assert run.remove_tags(["b", "absent", "p"]) == run.tags
+    assert run.get_tags() == run.tags == {"candidate": None, "stage": "test", "a": "1"}
     assert run.get_properties() == {"p": "1"}
-    assert "tag stage = test" in capsys.readouterr().out
+    assert host.tags == {"candidate": "", "stage": "test", "a": "1", "p": "1"}
     with pytest.raises(UserErrorException):
         run.add_properties({"p": "2"})
 

@@ -93,6 +93,59 @@ def test_each_enabled_block_has_a_fresh_run():
     assert first.metrics and not second.metrics
 
 
+def test_tags_parameters_and_text_metrics_are_kept():
+    with local.enabled(parameters={"given": "1"}) as host:
+        strongroom.tags.set_many({"team": "blue", "draft": ""})
+        strongroom.tags.set("team", 7)
+        strongroom.tags.set("label")
+        strongroom.tags.remove("draft")
+        strongroom.tags.remove("never-set")
+        strongroom.parameters.log("rate", 0.1)
+        strongroom.parameters.log_many({"rate": 0.01, "model": "linear"})
+        strongroom.metrics.log_text("stage", "read")
+        strongroom.metrics.log_text("stage", "fit", step=2)
+        assert strongroom.parameters.all() == {"given": "1"}
+        assert strongroom.time_left() is None
+    assert host.tags == {"team": "7", "label": ""}
+    assert host.logged_parameters == {"rate": "0.01", "model": "linear"}
+    assert host.text_metrics == {"stage": [(None, "read"), (2, "fit")]}
+
+
+def test_lone_surrogates_are_escaped_in_reports_and_refused_in_secrets():
+    with local.enabled({"a": "1"}) as host:
+        strongroom.tags.set("tag \udc80", "\udc80")
+        strongroom.metrics.log("metric \udc80", 1)
+        strongroom.progress.report(1, 2, "\udc80")
+        with pytest.raises(strongroom.InvalidValue, match="lone surrogate"):
+            strongroom.secrets.set("b", "value\udc80")
+        with pytest.raises(strongroom.InvalidName, match="lone surrogate"):
+            strongroom.secrets.get_many(["a", "\udc80"])
+    assert host.tags == {"tag \\udc80": "\\udc80"}
+    assert list(host.metrics) == ["metric \\udc80"]
+    assert host.progress == [(1, 2, "\\udc80")]
+    assert host.secrets == {"a": "1"}
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        lambda text: strongroom.tags.set("a", text),
+        lambda text: strongroom.parameters.log("a", text),
+        lambda text: strongroom.metrics.log_text("a", text),
+    ],
+)
+def test_long_text_is_refused(report):
+    with local.enabled():
+        report("x" * 8192)
+        with pytest.raises(strongroom.InvalidReport, match="longer than 8,192 bytes"):
+            report("x" * 8193)
+    for bad in (lambda: strongroom.tags.set("", "x"), lambda: strongroom.tags.remove("a\nb")):
+        with local.enabled(), pytest.raises(strongroom.InvalidReport, match="1 to 128 bytes"):
+            bad()
+    with local.enabled(), pytest.raises(ValueError, match="at least 0"):
+        strongroom.metrics.log_text("a", "b", step=-1)
+
+
 @pytest.mark.parametrize(
     ("line", "name", "value"),
     [

@@ -63,7 +63,8 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The host did not accept a metric or a progress report. The text says what is wrong.
+/// The host did not accept a metric, a tag, a logged parameter or a progress report. The text says
+/// what is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportError(String);
 

@@ -1,12 +1,13 @@
 //! What a training component in Rust uses to talk to its host, strongroom.
 //!
 //! ```no_run
-//! use strongroom_guest::{metrics, parameters, secrets};
+//! use strongroom_guest::{metrics, parameters, secrets, tags};
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let password = secrets::get("db-password")?;
 //!     let epochs: u64 = parameters::parse("epochs")?.unwrap_or(10);
 //!     println!("connecting with {} characters, {epochs} epochs", password.expose().len());
+//!     tags::set("team", "blue")?;
 //!     metrics::log("loss", 0.25, 1)?;
 //!     Ok(())
 //! }
@@ -28,11 +29,18 @@ pub mod bindings {
     pub use strongroom::training::{context, secrets};
 }
 
+use std::time::Duration;
+
 use bindings::context;
 
 /// Returns the identifier of this run: 26 characters, unique, ascending with time.
 pub fn run_id() -> String {
     context::run_id()
+}
+
+/// Returns the time until the host stops this run at its `time` limit; `None` without such a limit.
+pub fn time_left() -> Option<Duration> {
+    context::remaining_time().map(Duration::from_nanos)
 }
 
 /// Secrets of the host's vault, under the policy of this run.
@@ -99,8 +107,8 @@ pub mod secrets {
 pub mod parameters {
     use std::str::FromStr;
 
-    use crate::ParameterError;
     use crate::bindings::context;
+    use crate::{ParameterError, ReportError};
 
     /// Returns the value of a parameter, if the run was started with it.
     pub fn get(name: &str) -> Option<String> {
@@ -119,6 +127,16 @@ pub mod parameters {
     pub fn all() -> Vec<(String, String)> {
         context::parameters()
     }
+
+    /// Records a parameter that the component chose, such as a learning rate, in the run's record.
+    /// Logging a name again replaces its value. `get` and `all` do not return it.
+    ///
+    /// # Errors
+    /// If the name is not 1 to 128 bytes without control characters, the value has more than 8 KiB,
+    /// or the run has 1 MiB of tags, logged parameters and text metrics.
+    pub fn log(name: &str, value: impl ToString) -> Result<(), ReportError> {
+        context::log_parameter(name, &value.to_string()).map_err(ReportError::new)
+    }
 }
 
 /// Metrics of this run.
@@ -129,6 +147,37 @@ pub mod metrics {
     /// Records a number. `step` orders the values of one name: an iteration or epoch, or `None`.
     pub fn log(name: &str, value: f64, step: impl Into<Option<u64>>) -> Result<(), ReportError> {
         context::log_metric(name, value, step.into()).map_err(ReportError::new)
+    }
+
+    /// Records a value of a text metric, such as the stage of a training. The host keeps the newest
+    /// 1,000 values of a name.
+    ///
+    /// # Errors
+    /// As for [`parameters::log`](crate::parameters::log).
+    pub fn log_text(name: &str, value: &str, step: impl Into<Option<u64>>) -> Result<(), ReportError> {
+        context::log_text(name, value, step.into()).map_err(ReportError::new)
+    }
+}
+
+/// Tags of this run: texts by name in its record.
+pub mod tags {
+    use crate::ReportError;
+    use crate::bindings::context;
+
+    /// Sets a tag, or replaces its value.
+    ///
+    /// # Errors
+    /// As for [`parameters::log`](crate::parameters::log).
+    pub fn set(name: &str, value: &str) -> Result<(), ReportError> {
+        context::set_tag(name, value).map_err(ReportError::new)
+    }
+
+    /// Removes a tag that this run has set, if there is one.
+    ///
+    /// # Errors
+    /// If the name cannot be the name of a tag.
+    pub fn remove(name: &str) -> Result<(), ReportError> {
+        context::remove_tag(name).map_err(ReportError::new)
     }
 }
 

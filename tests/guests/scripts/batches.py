@@ -1,5 +1,6 @@
 """The batch forms of both SDKs, and the errors that they raise."""
 
+import mlflow
 import strongroom
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from azure.identity import DefaultAzureCredential
@@ -46,3 +47,21 @@ run.tag("stage", "test")
 with run:
     run.log_row("row", a=1, b=2.5)
 strongroom.progress.report(1, 2, "half")
+run.log("stage", "fit", step=2)
+run.log("flag", True)
+run.add_properties({"origin": "script"})
+run.tag("draft", "yes")
+run.remove_tags(["draft"])
+mlflow.log_params({"rate": 0.01})
+mlflow.set_experiment("churn")
+mlflow.set_tag("note", "uses " + strongroom.secrets.get("listed") + "\x1b[2J")
+strongroom.tags.set("odd", "lone surrogate \udc80")
+try:
+    strongroom.secrets.set("first", "lone surrogate \udc80")
+except strongroom.InvalidValue as error:
+    print("value", error)
+print("time is left", strongroom.time_left() > 0)
+try:
+    strongroom.tags.set("long", "x" * 8193)
+except strongroom.InvalidReport as error:
+    print("report", error)

@@ -1,9 +1,10 @@
-"""Secrets, parameters, metrics and progress for code that runs in strongroom.
+"""Secrets, parameters, metrics, tags and progress for code that runs in strongroom.
 
->>> from strongroom import metrics, parameters, progress, secrets
+>>> from strongroom import metrics, parameters, progress, secrets, tags
 >>> password = secrets.get("db-password")
 >>> epochs = int(parameters.get("epochs", "10"))
 >>> metrics.log("loss", 0.25, step=1)
+>>> tags.set("team", "blue")
 >>> progress.report(1, epochs, "first epoch done")
 
 ``strongroom run train.py`` runs a script in the sandbox. ``python -m strongroom.local`` runs it
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import _host, metrics, parameters, progress, secrets
+from . import _host, metrics, parameters, progress, secrets, tags
 from .errors import (
     Conflict,
     Denied,
@@ -56,6 +57,8 @@ __all__ = [
     "progress",
     "run_id",
     "secrets",
+    "tags",
+    "time_left",
 ]
 
 # Tracebacks show the exceptions under the names by which a script catches them.
@@ -67,6 +70,14 @@ for _value in list(globals().values()):
 def run_id() -> str:
     """Returns the identifier of this run: 26 characters, unique, ascending with time."""
     return _host.current().run_id()
+
+
+def time_left() -> float | None:
+    """Returns the seconds until the host stops this run at its ``time`` limit.
+
+    ``None`` without such a limit, as outside the sandbox.
+    """
+    return _host.current().remaining_time()
 
 
 def input_folder() -> Path:

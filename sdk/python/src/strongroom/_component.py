@@ -76,6 +76,22 @@ class ComponentHost:
     def log_metric(self, name: str, value: float, step: int | None) -> None:
         _report(f"the metric {name!r}", lambda: context.log_metric(name, value, step))
 
+    def log_text(self, name: str, value: str, step: int | None) -> None:
+        _report(f"the text metric {name!r}", lambda: context.log_text(name, value, step))
+
+    def log_parameter(self, name: str, value: str) -> None:
+        _report(f"the parameter {name!r}", lambda: context.log_parameter(name, value))
+
+    def set_tag(self, name: str, value: str) -> None:
+        _report(f"the tag {name!r}", lambda: context.set_tag(name, value))
+
+    def remove_tag(self, name: str) -> None:
+        _report(f"the tag {name!r}", lambda: context.remove_tag(name))
+
+    def remaining_time(self) -> float | None:
+        left = context.remaining_time()
+        return None if left is None else left / 1e9
+
     def report_progress(self, done: int, total: int, message: str) -> None:
         _report("the progress", lambda: context.report_progress(done, total, message))
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NoReturn
 
-from . import _host, metrics
+from . import _host, metrics, tags
 from .errors import Error, NotAvailable
 
-GENERAL_HELP = "use the modules `secrets`, `parameters`, `metrics` and `progress` of `strongroom`"
+GENERAL_HELP = (
+    "use the modules `secrets`, `parameters`, `metrics`, `tags` and `progress` of `strongroom`"
+)
 
 
 class _NotAvailableImport(NotAvailable, ImportError):
@@ -55,23 +56,6 @@ def unavailable_names(module: str, names: Mapping[str, str]) -> Callable[[str], 
     return getattribute
 
 
-# The guest contract 0.1.0 has no calls for tags, logged parameters and text metrics. They are
-# printed, so that the run's log has them. When the contract has the calls, this function is the
-# only one to change.
-_noted: set[str] = set()
-
-
-def note(kind: str, name: str, value: object) -> None:
-    """Reports a ``tag``, a ``parameter`` or a ``text metric``, which the record cannot hold yet."""
-    if kind not in _noted:
-        _noted.add(kind)
-        print(
-            f"warning: the host has no {kind}s yet: each {kind} is printed here and not recorded",
-            file=sys.stderr,
-        )
-    print(f"{kind} {name} = {value}")
-
-
 class Reports:
     """What one run has reported through an SDK, for the calls that read it back."""
 
@@ -86,8 +70,13 @@ class Reports:
         self.points.setdefault(name, []).append(value)
 
     def tag(self, name: str, value: Any) -> None:
-        note("tag", name, value)
+        tags.set(name, "" if value is None else value)
         self.tags[name] = value
+
+    def remove_tag(self, name: str) -> None:
+        if name in self.tags:
+            tags.remove(name)
+            del self.tags[name]
 
 
 def artifact(name: str) -> Path:

@@ -76,7 +76,7 @@ class InvalidBatch(Error):
 
 
 class InvalidReport(Error):
-    """The host did not accept a metric or a progress report."""
+    """The host did not accept a metric, a tag, a logged parameter or a progress report."""
 
     status_code = 400
 

@@ -30,12 +30,14 @@ SHIMS = Path(__file__).with_name("_shims")
 _NAME = re.compile(r"[0-9A-Za-z-]{1,127}")
 _VALUE_MAX = 25_600
 _BATCH_MAX = 256
+_TEXT_MAX = 8_192
 
 
 class LocalHost:
     """A host in this process, with a vault in memory. It grants every request.
 
-    Tests read what the code under test did from ``secrets``, ``metrics`` and ``progress``.
+    Tests read what the code under test did from ``secrets``, ``metrics``, ``text_metrics``,
+    ``logged_parameters``, ``tags`` and ``progress``.
     """
 
     def __init__(
@@ -49,6 +51,12 @@ class LocalHost:
         self.secrets: dict[str, str] = {}
         #: The points of each metric, as pairs of step and value.
         self.metrics: dict[str, list[tuple[int | None, float]]] = {}
+        #: The values of each text metric, as pairs of step and value.
+        self.text_metrics: dict[str, list[tuple[int | None, str]]] = {}
+        #: The parameters that the code logged.
+        self.logged_parameters: dict[str, str] = {}
+        #: The tags that the code set.
+        self.tags: dict[str, str] = {}
         #: The reports of progress: done, total and message.
         self.progress: list[tuple[int, int, str]] = []
         self.input = Path(input)
@@ -97,13 +105,31 @@ class LocalHost:
         return self._parameters
 
     def log_metric(self, name: str, value: float, step: int | None) -> None:
-        if not 1 <= len(name.encode()) <= 128 or any(not c.isprintable() for c in name):
-            raise errors.InvalidReport(
-                f"could not record the metric {name!r}: a name has 1 to 128 bytes and no control "
-                "characters"
-            )
+        _check_report("metric", name)
         self.metrics.setdefault(name, []).append((step, value))
         print(f"metric {name} = {value:g}" + ("" if step is None else f" (step {step})"))
+
+    def log_text(self, name: str, value: str, step: int | None) -> None:
+        _check_report("text metric", name, value)
+        self.text_metrics.setdefault(name, []).append((step, value))
+        print(f"text metric {name} = {value}" + ("" if step is None else f" (step {step})"))
+
+    def log_parameter(self, name: str, value: str) -> None:
+        _check_report("parameter", name, value)
+        self.logged_parameters[name] = value
+        print(f"parameter {name} = {value}")
+
+    def set_tag(self, name: str, value: str) -> None:
+        _check_report("tag", name, value)
+        self.tags[name] = value
+        print(f"tag {name} = {value}")
+
+    def remove_tag(self, name: str) -> None:
+        _check_report("tag", name)
+        self.tags.pop(name, None)
+
+    def remaining_time(self) -> float | None:
+        return None
 
     def report_progress(self, done: int, total: int, message: str) -> None:
         if len(message.encode()) > 1024:
@@ -144,6 +170,18 @@ class LocalHost:
             self.secrets[key] = value
             self._versions[key] = uuid.uuid4().hex
             self._updated[key] = math.floor(time.time())
+
+
+def _check_report(kind: str, name: str, value: str = "") -> None:
+    if not 1 <= len(name.encode()) <= 128 or any(not c.isprintable() for c in name):
+        raise errors.InvalidReport(
+            f"could not record the {kind} {name!r}: a name has 1 to 128 bytes and no control "
+            "characters"
+        )
+    if len(value.encode()) > _TEXT_MAX:
+        raise errors.InvalidReport(
+            f"could not record the {kind} {name!r}: the value is longer than {_TEXT_MAX:,} bytes"
+        )
 
 
 def read_env_file(path: str | Path) -> dict[str, str]:

@@ -15,4 +15,4 @@ def report(done: int, total: int = 0, message: str = "") -> None:
     for number in (done, total):
         if not isinstance(number, int) or not 0 <= number < 1 << 64:
             raise ValueError(f"progress must be whole numbers of at least 0, not {number!r}")
-    _host.current().report_progress(done, total, message)
+    _host.current().report_progress(done, total, _host.text(message))

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from . import _host
 from ._host import Description
+from .errors import InvalidName, InvalidValue
 
 __all__ = [
     "Description",
@@ -82,6 +83,14 @@ def _text(value: object, what: str) -> str:
     # The message names the type alone, because the value may be a secret.
     if not isinstance(value, str):
         raise TypeError(f"the {what} of a secret must be a str, not {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        error = InvalidName if what == "name" else InvalidValue
+        raise error(
+            f"could not use the {what} of a secret: it has a lone surrogate, which UTF-8 cannot "
+            "encode\nhelp: decode the bytes with their own encoding, or store them as base64"
+        ) from None
     return value
 
 

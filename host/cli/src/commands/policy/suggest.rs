@@ -134,6 +134,18 @@ mod tests {
         assert!(text.contains("\"127.0.0.1:9\""), "{text}");
     }
 
+    #[test]
+    fn reports_are_counted_if_record_has_all_of_them() {
+        let mut record: RunRecord = serde_json::from_str(RECORD).unwrap();
+        record.progress = None;
+        assert_eq!(usage(&record).metrics, None, "tags and parameters may have been replaced");
+        record.logged_tags.clear();
+        assert_eq!(usage(&record).metrics, None);
+        record.logged_parameters.clear();
+        // Three values of metrics, and one and three of text metrics.
+        assert_eq!(usage(&record).metrics, Some(3 + 1 + 3));
+    }
+
     proptest! {
         /// Whatever texts a record contains, the suggestion parses and contains none of them.
         // promise: Hostile text in a run record adds no grant to a suggested policy.

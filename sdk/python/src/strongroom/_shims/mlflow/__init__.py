@@ -1,12 +1,13 @@
 """The logging functions of MLflow, over the run of this component.
 
-Metrics go to the host. Artifacts go to the output folder. Parameters and tags are printed until the
-host can record them. There is one run: ``start_run`` returns it, and starts no other.
+Metrics, parameters and tags go to the host. Artifacts go to the output folder. There is one run:
+``start_run`` returns it, and starts no other.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +15,11 @@ from typing import Any
 import strongroom
 from mlflow import exceptions
 from mlflow.exceptions import MlflowException
+from strongroom import parameters as _parameters
 from strongroom._sdk import (
     Reports,
     artifact,
     is_number,
-    note,
     store_figure,
     store_file,
     store_folder,
@@ -37,6 +38,12 @@ __all__ = [
 ]  # fmt: skip
 
 __version__ = "3.0.0+strongroom"
+
+# MLflow's own bounds for the values of parameters and tags, in characters.
+_PARAMETER_MAX = 6_000
+_TAG_MAX = 8_000
+# The host's bound for both, in bytes.
+_BYTES_MAX = 8_192
 
 _SHOW = "use `strongroom runs list` and `strongroom runs show`, outside the component"
 _MODEL = "write the model to `/output`, and register it after the run"
@@ -67,7 +74,7 @@ class ActiveRun:
         return SimpleNamespace(
             metrics={name: float(points[-1]) for name, points in _reports.points.items()},
             params=dict(_reports.parameters),
-            tags={name: str(value) for name, value in _reports.tags.items()},
+            tags=dict(_reports.tags),
         )
 
     def __enter__(self) -> ActiveRun:
@@ -190,7 +197,7 @@ def log_param(key: str, value: Any, synchronous: bool | None = None) -> Any:
             "INVALID_PARAMETER_VALUE",
         )
     if key not in _reports.parameters:
-        note("parameter", key, text)
+        _parameters.log(key, _cut(f"parameter {key!r}", text, _PARAMETER_MAX))
     _reports.parameters[key] = text
     return value
 
@@ -204,10 +211,26 @@ def log_params(
         log_param(key, value)
 
 
+def _cut(what: str, text: str, characters: int) -> str:
+    """Shortens a long value as MLflow does, and warns."""
+    shorter = text[:characters].encode()[:_BYTES_MAX].decode(errors="ignore")
+    if shorter != text:
+        print(
+            f"warning: the value of the {what} has {len(text)} characters; the record has the "
+            f"first {len(shorter)}",
+            file=sys.stderr,
+        )
+    return shorter
+
+
 def set_tag(key: str, value: Any, synchronous: bool | None = None) -> None:
     """Sets a tag."""
     _begin()
-    _reports.tag(key, value)
+    _tag(key, value)
+
+
+def _tag(key: str, value: Any) -> None:
+    _reports.tag(key, _cut(f"tag {key!r}", str(value), _TAG_MAX))
 
 
 def set_tags(tags: dict[str, Any], synchronous: bool | None = None) -> None:
@@ -220,7 +243,7 @@ def delete_tag(key: str) -> None:
     """Removes a tag that this run has set."""
     if key not in _reports.tags:
         raise MlflowException(f"No tag with name: {key}", "RESOURCE_DOES_NOT_EXIST")
-    del _reports.tags[key]
+    _reports.remove_tag(key)
 
 
 def log_artifact(
@@ -299,19 +322,19 @@ def set_experiment(
 ) -> SimpleNamespace:
     """Sets the tag ``mlflow.experimentName``: the host has no experiments."""
     name = experiment_name or experiment_id or "Default"
-    _reports.tag("mlflow.experimentName", name)
+    _tag("mlflow.experimentName", name)
     return SimpleNamespace(experiment_id="0", name=name, artifact_location=get_artifact_uri())
 
 
 def set_experiment_tag(key: str, value: Any) -> None:
     """Sets a tag of this run."""
-    _reports.tag(key, value)
+    _tag(key, value)
 
 
 def set_experiment_tags(tags: Mapping[str, Any]) -> None:
     """Sets tags of this run."""
     for key, value in tags.items():
-        _reports.tag(key, value)
+        _tag(key, value)
 
 
 def set_tracking_uri(uri: Any) -> None:

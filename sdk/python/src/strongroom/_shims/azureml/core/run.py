@@ -10,10 +10,10 @@ from typing import Any
 import strongroom
 from azureml.exceptions import UserErrorException
 from strongroom import secrets as _secrets
+from strongroom import tags as _tags
 from strongroom._sdk import (
     Reports,
     is_number,
-    note,
     store_figure,
     store_file,
     store_folder,
@@ -73,7 +73,7 @@ class Run:
         return call(lambda: _secrets.get_many(secrets))
 
     def log(self, name: str, value: Any, description: str = "", step: int | None = None) -> None:
-        """Records one value. Text, ``None`` and objects that are no numbers are text metrics."""
+        """Records one value. Text, truth values, ``None`` and other objects are text metrics."""
         if isinstance(value, (list, range)) or hasattr(value, "__next__"):
             raise UserErrorException(
                 f"could not log `{name}`: the value is a {type(value).__name__}, not one number\n"
@@ -168,16 +168,16 @@ class Run:
     def remove_tags(self, tags: builtins.list[str]) -> dict[str, Any]:
         """Removes tags that this run has set."""
         for key in tags:
-            self._reports.tags.pop(key, None)
+            self._reports.remove_tag(key)
         return self.get_tags()
 
     def add_properties(self, properties: Mapping[str, str]) -> None:
-        """Adds properties, which cannot be changed afterwards."""
+        """Adds properties, which cannot be changed afterwards. The record has them as tags."""
         twice = [key for key in properties if key in self._reports.properties]
         if twice:
             raise UserErrorException(f"could not change the property `{twice[0]}` of the run")
         for key, value in properties.items():
-            note("tag", key, value)
+            _tags.set(key, value)
             self._reports.properties[key] = value
 
     def get_properties(self) -> dict[str, Any]:
@@ -264,16 +264,14 @@ class Run:
         self.complete()
 
     def _record(self, name: str, value: Any, step: int | None, keep: bool = True) -> None:
-        if is_number(value):
-            if keep:
-                self._reports.number(name, value, step)
-            else:
-                strongroom.metrics.log(name, value, step)
-            return
-        text = value if isinstance(value, str) or value is None else repr(value)
-        note("text metric", name, text)
+        if is_number(value) and not isinstance(value, bool):
+            strongroom.metrics.log(name, value, step)
+            kept = value
+        else:
+            kept = value if isinstance(value, (str, bool)) or value is None else repr(value)
+            strongroom.metrics.log_text(name, str(kept), step)
         if keep:
-            self._reports.points.setdefault(name, []).append(text)
+            self._reports.points.setdefault(name, []).append(kept)
 
     def _rows(self, name: str) -> builtins.list[Any]:
         rows = self._reports.points.setdefault(name, _Rows())
