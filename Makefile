@@ -1,7 +1,7 @@
 # `make demo` shows strongroom at work; `make test` runs all tests. Both build what they need.
 # `make demo-postgres` runs a demo with a PostgreSQL server, `make demo-azure` one with a Key Vault.
 
-.PHONY: all build assurance advisories bench bench-check conformance demo demo-azure demo-postgres demo-python keyvault-server test test-keyvault test-python lint features fmt doc clean wasm-target postgres example fuzz
+.PHONY: all build assurance advisories bench bench-check conformance demo demo-azure demo-postgres demo-python keyvault-server test test-keyvault test-python lint features fmt doc clean wasm-target wheel postgres example fuzz
 
 CARGO ?= cargo
 # RUSTFLAGS would override the flags in the example's own `.cargo/config.toml`.
@@ -98,6 +98,11 @@ test-keyvault:
 # packages, it is skipped; with CI=true it fails.
 test-python:
 	@scripts/python-tests.sh $(TARGET)/python
+
+# Builds a Python wheel with the program and the Python package into target/wheels, and tests it. With
+# WHEEL_ARCHITECTURES="x86_64 aarch64" also one for ARM, which is not tested.
+wheel:
+	@scripts/wheel.sh $(TARGET) $(WHEEL_ARCHITECTURES)
 
 # Checks formatting, clippy and documentation, with warnings as errors. Checks the guests for their
 # own target.
