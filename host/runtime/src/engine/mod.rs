@@ -154,6 +154,10 @@ fn base() -> Config {
         // would have to parse it.
         .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES))
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        // The engine unwinds by frame pointers. Tables for other unwinders, and offsets within
+        // functions, would be a part of the code that every run hashes and maps.
+        .native_unwind_info(false)
+        .generate_address_map(false)
         .cranelift_regalloc_algorithm(RegallocAlgorithm::Backtracking);
     config
 }
